@@ -1,0 +1,119 @@
+"""The paper's Section 4.1, field by field. Every other config is a short delta over this one.
+
+Where paper and authors' code differ or the paper is silent, the comment says what each does. `recipe` fills the fields
+that are placeholders here: "paper" leaves the unmentioned extras off, "authors" switches them on as their code does.
+
+| field            | paper | authors |
+|------------------|-------|---------|
+| label_smoothing  | 0     | 0.1     |
+| model.dropout    | 0     | 0.25    |
+| model.drop_path  | 0     | 0.1     |
+| optimizer.nesterov | False | True  |
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def get_config(arg=""):
+    """The paper's setting on ImageNet. `arg` is "" or "runlocal" (`with_arg`)."""
+    config = ConfigDict()
+    config.seed = 0  # paper and authors: no seed stated or set
+    config.recipe = "paper"  # "paper" | "authors", see the table above
+    config.batch_size = 256  # clean images a step, over all devices; adversarial images come on top
+    config.epochs = 90
+    config.label_smoothing = config_dict.placeholder(float)  # training loss only, never inside an attack
+
+    config.model = ConfigDict()
+    config.model.name = "nf_resnet50"  # nf_resnet26 | nf_resnet50 | resnet26 | resnet50
+    config.model.num_classes = 1000
+    config.model.norm = "bn"  # bn | mbn | in, for the resnets; NF nets have none
+    config.model.stem = "imagenet"  # imagenet: 7x7 stride 2 and max pool | small: 3x3, for images of 8 to 64 pixels
+    config.model.width = 1.0  # multiplies every channel count
+    config.model.stage_sizes = ()  # blocks of each stage; () = the net's own
+    config.model.dtype = "float32"  # compute type: float32 | bfloat16; parameters are float32 always
+    config.model.dropout = config_dict.placeholder(float)  # before the classifier
+    config.model.drop_path = config_dict.placeholder(float)  # of the last block, growing linearly with depth
+    config.model.bn_group_size = "32"  # images normalized together: the authors' 8 GPUs x 32; or "global"
+    config.model.bn_running = "mean"  # running statistics over the groups: mean | first (authors: rank 0's)
+
+    config.method = ConfigDict()
+    config.method.name = "at"  # standard | at
+    config.method.adversarial_weight = 0.5  # Equation 1's lambda: 0 = ST, 1 = PGDAT, 0.5 = SAT, NoFrost, MBNAT
+    config.method.pgdat_clean_forward = False  # authors: True (with weight 1 their clean forward only moves BN statistics)
+
+    config.attack = ConfigDict()
+    config.attack.name = "pgd"
+    config.attack.epsilon_255 = 8.0  # l-infinity radius in pixel values, 0 to 255
+    config.attack.steps = 10  # authors: 10 in the README, 7 in the code's default
+    config.attack.step_rule = "nofrost"  # paper silent; authors: min(1.25 epsilon, epsilon + 4) / steps, here 1 pixel value
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.learning_rate_batch = 256  # the rate grows linearly with batch_size over this; 0 = not at all
+    config.optimizer.momentum = 0.9
+    config.optimizer.nesterov = config_dict.placeholder(bool)
+    config.optimizer.weight_decay = 5e-5
+    config.optimizer.decay_gains_and_biases = True  # authors: every parameter decays; False leaves vectors out
+    config.optimizer.schedule = "cosine_epochs"  # per epoch as the authors | cosine (per step) | constant
+    config.optimizer.warmup_epochs = 0.0
+    config.optimizer.agc = 0.0  # adaptive gradient clipping threshold (Brock et al., 2021b); 0 = off, as paper and authors
+
+    config.data = ConfigDict()
+    config.data.source = "tfds:imagenet2012"  # digits | fake | tfds:NAME | folder:PATH
+    config.data.data_dir = ""  # where tfds has its prepared data; "" = its default
+    config.data.train_split = "train"
+    config.data.eval_split = "validation"
+    config.data.image_size = 224
+    config.data.eval_resize = 256  # short side before the central crop; 0 = no resize
+    config.data.augmentation = "random_resized_crop"  # with flip | pad_crop_flip | none; paper silent, this is the authors'
+    config.data.crop_scale = (0.08, 1.0)
+    config.data.mean = IMAGENET_MEAN  # of [0, 1] images, applied inside the classifier
+    config.data.std = IMAGENET_STD
+    config.data.workers = 0  # decoding threads; 0 = one a core
+    config.data.shuffle_buffer = 16384  # encoded images, tfds only
+    config.data.fake_train = 1_281_167
+    config.data.fake_eval = 50_000
+
+    config.evaluation = ConfigDict()
+    config.evaluation.name = "final"  # of the result file, evaluations/NAME.json
+    config.evaluation.every_epochs = 10  # while training; 0 = only at the end
+    config.evaluation.batch_size = 256
+    config.evaluation.limit = 0  # first images of the split; 0 = all
+    config.evaluation.mbn_gamma = 1.0  # weight of the adversarial branch of an MBN net, at the logits
+    config.evaluation.attacks = ConfigDict({"pgd_20": pgd_20()})
+
+    config.checkpoint = ConfigDict({"every_steps": 2500, "keep": 2})
+    config.log = ConfigDict({"every_steps": 50, "tensorboard": True})
+    return with_arg(config, arg)
+
+
+def pgd_20(step_rule="nofrost", protocol="paper"):
+    """The paper's PGD column: 20 steps. `epsilon_255` None: the training attack's."""
+    attack = ConfigDict({"name": "pgd", "steps": 20, "step_rule": step_rule, "protocol": protocol})
+    attack.epsilon_255 = config_dict.placeholder(float)
+    return attack
+
+
+def with_arg(config, arg):
+    """Applies what follows the file name, `configs/x.py:ARG`: nothing, or `runlocal`."""
+    if arg == "runlocal":
+        return runlocal(config)
+    if arg:
+        raise ValueError(f"unknown argument {arg!r} after the config file; this one takes: runlocal")
+    return config
+
+
+def runlocal(config):
+    """The same code in miniature, for any CPU: fake images of 32 pixels, an eighth of the width, two epochs of 8 steps."""
+    config.data.source = "fake"
+    config.data.fake_train, config.data.fake_eval = 128, 64
+    config.data.image_size, config.data.eval_resize = 32, 36
+    config.model.width, config.model.num_classes = 0.125, 10
+    config.model.bn_group_size = "8"
+    config.batch_size, config.epochs = 16, 2
+    config.evaluation.batch_size, config.evaluation.every_epochs = 32, 1
+    config.checkpoint.every_steps, config.log.every_steps = 8, 4
+    return config

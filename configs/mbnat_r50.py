@@ -1,0 +1,16 @@
+"""MBNAT (Xie & Yuille, 2020): ResNet50 with one batch norm for clean and one for adversarial images.
+
+Figure 2; the paper gives no number for one gamma.
+
+    python main.py --config=configs/mbnat_r50.py --workdir=runs/mbnat_r50
+
+Cost: 450,360 steps of 256 images (90 epochs), 5.44e+13 floating-point operations a step, 2.5e+19 in all
+(`--mode=dry_run`). `configs/mbnat_r50.py:runlocal` is the same code in miniature, on any CPU.
+Those numbers come from code with the authors' extras: add --config.recipe=authors to aim at them.
+"""
+
+from configs import methods
+
+
+def get_config(arg=""):
+    return methods.imagenet("mbnat", 50, arg)

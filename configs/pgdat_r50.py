@@ -1,0 +1,16 @@
+"""PGDAT (Madry et al., 2018): ResNet50 with batch norm on adversarial images only.
+
+No row of the paper; the limit lambda = 1 of Equation 1.
+
+    python main.py --config=configs/pgdat_r50.py --workdir=runs/pgdat_r50
+
+Cost: 450,360 steps of 256 images (90 epochs), 4.82e+13 floating-point operations a step, 2.2e+19 in all
+(`--mode=dry_run`). `configs/pgdat_r50.py:runlocal` is the same code in miniature, on any CPU.
+Those numbers come from code with the authors' extras: add --config.recipe=authors to aim at them.
+"""
+
+from configs import methods
+
+
+def get_config(arg=""):
+    return methods.imagenet("pgdat", 50, arg)

@@ -1,0 +1,60 @@
+"""Trains, evaluates or describes a robust image classifier: flags only, the work is in nofrost_jax.
+
+    python main.py --config=configs/digits.py --workdir=runs/digits
+    python main.py --mode=evaluate --workdir=runs/digits
+    python main.py --mode=dry_run --config=configs/nofrost_r50.py
+
+Exit codes: 0 done; 2 the config or the data is wrong; 75 preempted, state saved: run the same command again.
+"""
+
+import os
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from nofrost_jax import errors
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes it.", lock_config=True)
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "dry_run"], "What to do.")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, metrics, evaluations.")
+_FORCE = flags.DEFINE_bool("force", False, "Resume although the config has changed.")
+_CACHE = flags.DEFINE_string("compilation_cache", "", "Folder that keeps compiled programs between runs.")
+_COORDINATOR = flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0, for launch/local.sh.")
+_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator_address: how many processes.")
+_PROCESS = flags.DEFINE_integer("process_id", 0, "With --coordinator_address: which one this is.")
+
+
+def parse(argv):
+    """absl's parser; a missing file, a misspelled field or a wrong type is one line, not a traceback."""
+    with errors.exit_codes():
+        try:
+            _, *surplus = flags.FLAGS(argv)
+            if _CONFIG.value is not None:
+                _CONFIG.value.lock()  # a file that could not be read fails only now, at the first look inside
+        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:
+            raise errors.command_line_error(error) from error
+        if surplus:
+            raise errors.UserError(f"{surplus[0]!r} is no flag; write --config.FIELD=VALUE, with no space around =")
+
+
+def main(_):
+    logging.set_verbosity(logging.WARNING)  # orbax tells every detail of every file
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    import jax
+
+    from nofrost_jax import parallel, run
+
+    if _CACHE.value:
+        jax.config.update("jax_compilation_cache_dir", _CACHE.value)
+    with errors.exit_codes():
+        parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        if _MODE.value == "train":
+            run.train(_CONFIG.value, _WORKDIR.value, force=_FORCE.value)
+        elif _MODE.value == "evaluate":
+            run.evaluate(_CONFIG.value, _WORKDIR.value)
+        else:
+            run.dry_run(_CONFIG.value, _WORKDIR.value)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

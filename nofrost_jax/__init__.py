@@ -1,0 +1,44 @@
+"""nofrost_jax: adversarially robust image classifiers without batch norm, in JAX.
+
+    classifier = nofrost_jax.load("runs/digits")       # a function of images in [0, 1]
+    logits = classifier(images)
+    result = nofrost_jax.attacks.PGD(epsilon=8 / 255)(classifier, images, labels, keys)
+
+Importing this package loads neither TensorFlow nor clu; rooms are imported on first use.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "attacks", "load", "models"]
+
+_ROOMS = ("attacks", "classifier", "data", "evaluation", "methods", "models")
+
+
+def load(path, mbn_gamma=None):
+    """The `Classifier` of a run's newest checkpoint, or of a folder with params.npz and config.json.
+
+    path: a training run's --workdir, or an export. mbn_gamma: weight of the adversarial branch of a mixture-BN net; None
+    takes the config's. Returns a function: uint8 or [0, 1] float images [N, H, W, 3] -> logits, float32 [N, K]. Raises
+    UserError where there is no run or it does not fit.
+    """
+    import jax
+    from ml_collections import ConfigDict
+
+    from nofrost_jax import models
+    from nofrost_jax.checkpoint import load_variables, read_config
+    from nofrost_jax.classifier import Classifier, create_model
+
+    config = ConfigDict(read_config(path))
+    model = create_model(config.model)
+    size = config.data.image_size
+    abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
+    _, variables, _ = load_variables(path, abstract)
+    gamma = config.evaluation.mbn_gamma if mbn_gamma is None else mbn_gamma
+    return Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std), gamma)
+
+
+def __getattr__(name):
+    if name in _ROOMS:
+        return importlib.import_module(f"nofrost_jax.{name}")
+    raise AttributeError(f"module 'nofrost_jax' has no attribute {name!r}")

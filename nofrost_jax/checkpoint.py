@@ -1,0 +1,171 @@
+"""Checkpoints (orbax) and params-only exports. A checkpoint counts only if its content still has the hash it was saved with."""
+
+import hashlib
+import json
+import os
+import shutil
+
+import flax
+import jax
+import numpy as np
+
+from nofrost_jax import parallel
+from nofrost_jax.errors import UserError
+
+
+def tree_sha256(tree):
+    """Hex SHA-256 of all leaves with their paths, types and shapes; the same on any number of devices."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(_flatten(tree).items()):
+        digest.update(f"{path}:{leaf.dtype}:{leaf.shape};".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _flatten(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
+
+
+class Checkpoints:
+    """The folder `checkpoints/STEP/` of a run, with one item each for `variables`, `optimizer` and `meta`.
+
+    Saving is synchronous: a save that returned is on disk. A reader (`writable=False`) changes nothing there, so that
+    it may look at a run that goes on.
+    """
+
+    def __init__(self, workdir, keep=2, writable=True):
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint import checkpoint_managers
+
+        self._args = ocp.args
+        self._writable = writable
+        self.directory = os.path.join(os.path.abspath(workdir), "checkpoints")
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.LatestN(keep),
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=writable,
+            create=writable,
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    @property
+    def steps(self):
+        """Saved steps, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step, items, meta):
+        """Saves {name: pytree} and a JSON-able dict. All processes take part."""
+        meta = {**meta, "sha256": {name: tree_sha256(tree) for name, tree in items.items()}}
+        saves = {name: self._args.StandardSave(parallel.to_global(tree)) for name, tree in items.items()}
+        self._manager.save(step, args=self._args.Composite(**saves, meta=self._args.JsonSave(meta)), force=True)
+        self._manager.wait_until_finished()
+
+    def restore(self, abstract):
+        """(step, {name: pytree}, meta) of the newest whole checkpoint, or None. Says so when it passes over a damaged one.
+
+        abstract: {name: pytree of ShapeDtypeStructs with shardings} of the wanted items, so that any number and kind of
+        devices can restore. A writer moves damaged checkpoints to `checkpoints_damaged/`: their steps come again.
+        """
+        damaged = []
+        for step in reversed(self.steps):
+            try:
+                items, meta = self._restore_step(step, abstract)
+            except Exception as error:  # orbax raises many types for a file that is cut, missing or altered
+                print(f"checkpoint {step} is damaged ({_first_line(error)}); trying the one before", flush=True)
+                damaged.append(step)
+                continue
+            if self._writable:
+                self._move_away(damaged)
+            return step, items, meta
+        if damaged:
+            raise UserError(
+                f"no checkpoint in {self.directory} can be restored ({', '.join(map(str, damaged))} are damaged); "
+                "start again in a new --workdir"
+            )
+        return None
+
+    def _restore_step(self, step, abstract):
+        restores = {name: self._args.StandardRestore(tree) for name, tree in abstract.items()}
+        args = self._args.Composite(**restores, meta=self._args.JsonRestore())
+        restored = self._manager.restore(step, args=args)
+        for name in abstract:
+            if tree_sha256(restored[name]) != restored.meta["sha256"][name]:
+                raise ValueError(f"{name} is not what was saved: its hash differs")
+        return {name: restored[name] for name in abstract}, restored.meta
+
+    def _move_away(self, steps):
+        for step in steps:
+            target = os.path.join(os.path.dirname(self.directory), "checkpoints_damaged", str(step))
+            if jax.process_index() == 0:
+                shutil.rmtree(target, ignore_errors=True)
+                shutil.move(os.path.join(self.directory, str(step)), target)
+        if steps:
+            self._manager.reload()
+
+    def close(self):
+        self._manager.close()
+
+
+def _first_line(error):
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:160] if text else ''}"
+
+
+def export(path, variables, config_json):
+    """Writes `PATH/params.npz` and `PATH/config.json`: all that `nofrost_jax.load` needs, without orbax's folders."""
+    os.makedirs(path, exist_ok=True)
+    with open(os.path.join(path, "config.json"), "w") as file:
+        file.write(config_json)
+    np.savez(os.path.join(path, "params.npz"), **_flatten(variables))
+
+
+def load_export(path):
+    """The variables of an export, as nested dicts of NumPy arrays."""
+    with np.load(os.path.join(path, "params.npz")) as arrays:
+        return flax.traverse_util.unflatten_dict({name: arrays[name] for name in arrays.files}, sep="/")
+
+
+def load_variables(path, abstract):
+    """(step, variables, meta) of a run's newest whole checkpoint, or of an export (step -1, meta {}).
+
+    abstract: the variables' ShapeDtypeStructs. Raises UserError where PATH holds neither, or another net's variables.
+    """
+    if os.path.exists(os.path.join(path, "params.npz")):
+        variables = load_export(path)
+        expected, found = (_shapes(tree) for tree in (abstract, variables))
+        if expected != found:
+            names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+            raise UserError(f"{path}/params.npz does not fit its config.json, first at {names[0]}; export the run again")
+        return -1, jax.device_put(variables), {}
+    if not os.path.isdir(os.path.join(path, "checkpoints")):
+        raise UserError(f"no checkpoint in {path}; give the folder of a training run, or one with params.npz")
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract)
+    checkpoints = Checkpoints(path, writable=False)
+    try:
+        restored = checkpoints.restore({"variables": abstract})
+    finally:
+        checkpoints.close()
+    if restored is None:
+        raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
+    step, items, meta = restored
+    return step, items["variables"], meta
+
+
+def _shapes(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(key, simple=True, separator="/"): tuple(leaf.shape) for key, leaf in leaves}
+
+
+def read_config(workdir):
+    """The resolved config of a run as plain dicts. Raises UserError where there is none."""
+    path = os.path.join(workdir, "config.json")
+    try:
+        with open(path) as file:
+            config = json.load(file)
+        if not isinstance(config, dict):
+            raise ValueError("it holds no config")
+        return config
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path} ({error}); give the folder of a training run or an export") from error

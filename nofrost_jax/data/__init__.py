@@ -1,0 +1,101 @@
+"""Data: sources of images, and the batches made of them. Uses no TensorFlow except for `tfds:` sources.
+
+One preprocessing code serves all sources: Pillow and NumPy, equal to torchvision on PIL images. Batches are NumPy
+arrays on the host; a training batch is a pure function of (`config.seed`, step), so that resuming needs nothing but
+the step.
+
+Fields of the config that count here:
+
+* `seed` (int), `batch_size` (int, all processes together), `model.num_classes` (int)
+* `data.source`: one of `SOURCES`. `digits`: 1,797 real 8 x 8 digits, comes with scikit-learn. `fake`: synthetic
+  images. `tfds:NAME`: a prepared TensorFlow data set with `image` and `label`. `folder:PATH`:
+  `PATH/train/CLASS/*.jpg` and an evaluation folder of the same layout.
+* `data.data_dir` (str): where tfds keeps its data sets ("" = its default); a relative folder PATH starts here.
+* `data.train_split`, `data.eval_split` (str): names of the splits or folders; if there is no such evaluation split,
+  the first of `val`, `validation`, `test`. tfds also understands slices, "train[:90%]".
+* `data.image_size` (int): pixels of the square images in a batch.
+* `data.eval_resize` (int): the short side before the central square is cut out, 0 = no resize. Not used by `digits`
+  and `fake`, which come at `image_size`.
+* `data.augmentation`: `random_resized_crop` (and flip; ImageNet), `pad_crop_flip` (4 pixels; CIFAR), `none`. The last
+  two start from the evaluation geometry.
+* `data.crop_scale`: (least, greatest) share of the image's area in a random resized crop.
+* `data.workers` (int): decoding threads, 0 = one a core. Does not change a byte of any batch.
+* `data.shuffle_buffer` (int): encoded images in the shuffle buffer of a tfds source; the others shuffle exactly.
+* `data.fake_train`, `data.fake_eval` (int): number of images of the `fake` source.
+"""
+
+from collections.abc import Iterator
+
+from nofrost_jax.data import checks, pipeline
+from nofrost_jax.data.checks import Spec
+from nofrost_jax.data.preprocess import AUGMENTATIONS
+from nofrost_jax.data.sources import SOURCES, is_known
+
+#: Training and evaluation images of data sets that take long to prepare, for a dry run before they are there.
+PUBLISHED_SIZES = {"tfds:imagenet2012": (1_281_167, 50_000), "tfds:cifar10": (50_000, 10_000)}
+
+__all__ = [
+    "AUGMENTATIONS",
+    "PUBLISHED_SIZES",
+    "SOURCES",
+    "Spec",
+    "check",
+    "describe_missing",
+    "eval_batches",
+    "is_known",
+    "steps_per_epoch",
+    "train_batches",
+]
+
+
+def check(config) -> Spec:
+    """Validates the data of a config without touching a device.
+
+    Decodes every image of a folder with at most 2,000 of them, otherwise an evenly spaced sample of 256, and looks
+    for empty files in all.
+
+    Raises:
+      UserError: data missing, empty or unreadable, labels outside the classes, fewer images than one batch. One line
+        that says what, where and how to mend.
+    """
+    return checks.check(config)
+
+
+def describe_missing(config) -> list[str]:
+    """What `check` would complain about, all of it, one line each; empty if nothing is wrong."""
+    return checks.describe_missing(config)
+
+
+def steps_per_epoch(config, spec: Spec) -> int:
+    """Full batches in an epoch; the rest of each epoch's permutation is left out. Raises UserError if there is none."""
+    return pipeline.epoch_length(config, spec.num_train)
+
+
+def train_batches(config, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
+    """Endless training batches from step `start_step` on; the process's contiguous share of each global batch.
+
+    Returns:
+      Iterator of `image` uint8 [b, H, W, 3], `label` int32 [b], `index` int32 [b], with b = batch_size /
+      process_count. `index` is the example's position in the fixed order of its split. Threads end with the iterator.
+
+    Raises:
+      UserError: see `check`; from `next` also for an image that cannot be read, which is named.
+    """
+    return pipeline.train_batches(config, start_step, process_index, process_count)
+
+
+def eval_batches(
+    config, batch_size: int, process_index: int = 0, process_count: int = 1, limit: int = 0
+) -> Iterator[dict]:
+    """All evaluation examples, or the first `limit` > 0, once and in order.
+
+    Global batch j holds positions j * batch_size and following; each process gets its contiguous share.
+
+    Returns:
+      Iterator of `image`, `label`, `index` as for training and `mask` bool [b]. The last batch is filled up with zero
+      images, label 0, index -1, mask False. Every process yields the same number of batches.
+
+    Raises:
+      UserError: see `train_batches`.
+    """
+    return pipeline.eval_batches(config, batch_size, process_index, process_count, limit)

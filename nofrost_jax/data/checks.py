@@ -1,0 +1,110 @@
+"""What can be known about the data before any device works."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from nofrost_jax.data import pipeline, preprocess
+from nofrost_jax.data.folder import Folder
+from nofrost_jax.data.sources import Source, open_source, size
+from nofrost_jax.errors import UserError
+
+DECODE_ALL = 2000
+SAMPLE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """Shape of a data set: examples in either split, classes in its label space, pixels of a side in the batches."""
+
+    num_train: int
+    num_eval: int
+    num_classes: int
+    image_size: int
+
+
+def check(config) -> Spec:
+    """See `nofrost_jax.data.check`."""
+    problems, spec = _examine(config)
+    if problems:
+        raise UserError(problems[0])
+    return spec
+
+
+def describe_missing(config) -> list[str]:
+    """See `nofrost_jax.data.describe_missing`."""
+    return _examine(config)[0]
+
+
+def _examine(config) -> tuple[list[str], Spec | None]:
+    problems: list[str] = []
+
+    def attempt(function: Callable, *args):
+        try:
+            return function(*args)
+        except UserError as error:
+            problems.append(str(error))
+            return None
+
+    source = attempt(open_source, config)
+    if source is None:
+        return problems, None
+    attempt(_check_geometry, config, source)
+    attempt(_check_classes, config, source)
+    counts = [attempt(_check_split, config, name, getattr(source, name)) for name in ("train", "evaluation")]
+    if counts[0] is not None:
+        attempt(pipeline.epoch_length, config, counts[0])
+    return problems, None if problems else Spec(*counts, source.num_classes, config.data.image_size)
+
+
+def _check_geometry(config, source: Source) -> None:
+    geometry = pipeline.geometry_of(config, source)
+    side, resize = geometry.image_size, geometry.eval_resize
+    if resize and not side <= resize <= 4 * side:
+        raise UserError(
+            f"eval_resize = {resize} does not suit images of {side} pixels; config.data.eval_resize; "
+            f"use 0 (no resize) or a number from {side} to {4 * side}"
+        )
+
+
+def _check_classes(config, source: Source) -> None:
+    if source.num_classes > config.model.num_classes:
+        raise UserError(
+            f"the data has {source.num_classes} classes, the model {config.model.num_classes}; {config.data.source}; "
+            f"set config.model.num_classes = {source.num_classes}"
+        )
+
+
+def _check_split(config, name: str, open_split: Callable) -> int:
+    split = open_split()
+    if size(split) == 0:
+        raise UserError(f"the {name} split has no images; {config.data.source}; add images")
+    if isinstance(split, Folder):
+        _check_files(split, config.data.workers or os.cpu_count() or 1)
+    return size(split)
+
+
+def _check_files(split: Folder, workers: int) -> None:
+    """Finds empty files, and decodes all or a sample. Raises UserError that names the first bad one."""
+    n = size(split)
+    sample = range(n) if n <= DECODE_ALL else np.unique(np.linspace(0, n - 1, SAMPLE).astype(int)).tolist()
+
+    def empty(index: int) -> str | None:
+        return None if os.path.getsize(split.where(index)) else f"empty file; {split.where(index)}"
+
+    def damaged(index: int) -> str | None:
+        try:
+            preprocess.decode(split.load(index))
+        except (preprocess.ImageError, OSError) as error:
+            return f"{error}; {split.where(index)}"
+        return None
+
+    with ThreadPoolExecutor(workers) as pool:
+        bad = [message for message in pool.map(empty, range(n)) if message]
+        bad = bad or [message for message in pool.map(damaged, sample) if message]
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0]}{more}; replace it or remove it from the data")

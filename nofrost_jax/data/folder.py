@@ -1,0 +1,132 @@
+"""`folder:PATH`: a tree PATH/SPLIT/CLASS/image files, as torchvision's ImageFolder reads it, with stricter checks.
+
+The order is part of the contract, since the index identifies an image: classes sorted by name, then files sorted by
+name. Labels: with 1,000 classes configured, WordNet ids ("n01440764") mean their place in ImageNet's list, however
+few of them are there; numeric names mean themselves; any other names are numbered in sorted order. Hidden files and
+other types are ignored.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from nofrost_jax.data.sources import EVAL_ALIASES, Source, eval_split
+from nofrost_jax.errors import UserError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png")
+_IMAGENET_CLASSES = 1000
+_WNID = re.compile(r"n\d{8}")
+_LAYOUT = "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg"
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A split. `files` are paths below `root`, "CLASS/NAME", in the order of the index; labels int32 [n]."""
+
+    root: str
+    files: list[str]
+    labels: np.ndarray
+    images: None = None
+
+    def load(self, index: int) -> bytes:
+        """The file's content. Raises OSError."""
+        with open(self.where(index), "rb") as file:
+            return file.read()
+
+    def where(self, index: int) -> str:
+        """The file's path."""
+        return f"{self.root}/{self.files[index]}"
+
+
+def _subfolders(path: Path) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"cannot list the image folder ({error.strerror}); {path}; {_LAYOUT}") from error
+
+
+def _imagenet_wnids() -> list[str]:
+    """The 1,000 WordNet ids in the order of the labels, from tfds's own list; its package is found, not imported."""
+    spec = importlib.util.find_spec("tensorflow_datasets")
+    path = Path(spec.submodule_search_locations[0], "datasets/imagenet2012/labels.txt") if spec else None
+    if path is None or not path.is_file():
+        raise UserError(
+            "cannot number WordNet ids without the list of all 1,000; package tensorflow-datasets; "
+            "pip install tensorflow-datasets, or provide all 1,000 class folders"
+        )
+    return path.read_text().split()
+
+
+def class_labels(names: Iterable[str], num_classes: int, path: Path) -> dict[str, int]:
+    """Label of each class folder by the rule above. Raises UserError for an unknown WordNet id."""
+    names = sorted(names)
+    if all(name.isascii() and name.isdigit() for name in names):
+        return {name: int(name) for name in names}
+    if num_classes == _IMAGENET_CLASSES > len(names) and all(_WNID.fullmatch(name) for name in names):
+        labels = {wnid: label for label, wnid in enumerate(_imagenet_wnids())}
+        unknown = [name for name in names if name not in labels]
+        if unknown:
+            raise UserError(f"{unknown[0]} is none of ImageNet's 1,000 classes; {path}; remove or rename this folder")
+        return {name: labels[name] for name in names}
+    return {name: label for label, name in enumerate(names)}
+
+
+def _read(root: Path, labels: dict[str, int]) -> Folder:
+    files, numbers = [], []
+    for name in _subfolders(root):
+        if name not in labels:
+            raise UserError(f"class {name} does not occur in the training folder; {root}; rename or remove it")
+        with os.scandir(root / name) as entries:
+            found = sorted(
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".") and entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
+            )
+        if not found:
+            raise UserError(
+                f"class folder without images; {root / name}; add {', '.join(EXTENSIONS)} files or remove it"
+            )
+        files += [f"{name}/{file}" for file in found]
+        numbers += [labels[name]] * len(found)
+    if not files:
+        raise UserError(f"no class folders; {root}; {_LAYOUT}")
+    return Folder(str(root), files, np.array(numbers, np.int32))
+
+
+def open_source(config, path: str) -> Source:
+    """The tree at `path`, relative to `config.data.data_dir` unless absolute. Files are listed when a split is opened.
+
+    Raises:
+      UserError: no such folder, neither training nor evaluation folder, no class folders, unknown WordNet id; on
+        opening a split also: its folder is missing, a class is empty or unknown.
+    """
+    root = Path(config.data.data_dir).expanduser() / Path(path).expanduser()
+    available = _subfolders(root)
+    train = config.data.train_split if config.data.train_split in available else None
+    evaluation = eval_split(config.data.eval_split, available)
+    if train is None and evaluation is None:
+        raise UserError(f"neither a folder {config.data.train_split}/ nor {config.data.eval_split}/; {root}; {_LAYOUT}")
+    classes = root / (train or evaluation)
+    names = _subfolders(classes)
+    if not names:
+        raise UserError(f"no class folders; {classes}; {_LAYOUT}")
+    labels = class_labels(names, config.model.num_classes, classes)
+    imagenet = config.model.num_classes == _IMAGENET_CLASSES and all(_WNID.fullmatch(name) for name in names)
+
+    def split(name: str | None, wanted: Iterable[str]) -> Folder:
+        if name is None:
+            raise UserError(f"no folder {' or '.join(f'{one}/' for one in dict.fromkeys(wanted))}; {root}; {_LAYOUT}")
+        return _read(root / name, labels)
+
+    return Source(
+        _IMAGENET_CLASSES if imagenet else max(labels.values()) + 1,
+        functools.partial(split, train, [config.data.train_split]),
+        functools.partial(split, evaluation, [config.data.eval_split, *EVAL_ALIASES]),
+    )

@@ -1,0 +1,216 @@
+"""From a source to batches: which examples a batch holds, and the threads that decode them."""
+
+import dataclasses
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from nofrost_jax.data import preprocess
+from nofrost_jax.data.preprocess import Geometry, ImageError
+from nofrost_jax.data.rng import PERMUTATION, generator
+from nofrost_jax.data.sources import Source, open_source, size
+from nofrost_jax.errors import UserError
+
+AHEAD = 2  # Batches that are decoded while the caller works on one.
+_Prepare = Callable[[int], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """A batch before decoding; `prepare(row)` gives row `row` of `image` and runs in a thread."""
+
+    rows: int  # Real examples; the others of `size` are padding.
+    size: int
+    label: np.ndarray
+    index: np.ndarray
+    prepare: _Prepare
+    where: Callable[[int], str]
+
+
+def geometry_of(config, source: Source) -> Geometry:
+    """The image geometry of a config. Raises UserError for an unknown augmentation."""
+    data = config.data
+    if data.augmentation not in preprocess.DRAWS:
+        known = ", ".join(preprocess.DRAWS)
+        raise UserError(f"unknown augmentation {data.augmentation!r}; config.data.augmentation; use one of {known}")
+    eval_resize = 0 if source.fitted else data.eval_resize
+    return Geometry(data.image_size, eval_resize, data.augmentation, tuple(data.crop_scale))
+
+
+def epoch_length(config, num_train: int) -> int:
+    """Full batches in one epoch. Raises UserError where there is none."""
+    if num_train < config.batch_size:
+        raise UserError(
+            f"the training split has {num_train} images, fewer than one batch of {config.batch_size}; "
+            f"{config.data.source}; lower config.batch_size or add images"
+        )
+    return num_train // config.batch_size
+
+
+def _local(batch_size: int, process_count: int) -> int:
+    if batch_size % process_count:
+        raise UserError(
+            f"a batch of {batch_size} cannot be shared by {process_count} processes; config; choose a multiple"
+        )
+    return batch_size // process_count
+
+
+def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    """The order of the n examples in an epoch: int64 [n]."""
+    return generator(seed, PERMUTATION, epoch).permutation(n)
+
+
+def train_batches(config, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
+    """See `nofrost_jax.data.train_batches`."""
+    source = open_source(config)
+    geometry = geometry_of(config, source)
+    split = source.train()
+    epoch_steps = epoch_length(config, size(split))
+    local = _local(config.batch_size, process_count)
+    process = (process_index, process_count)
+    if getattr(split, "images", None) is not None and geometry.augmentation == "none":
+        return _gathered(config, split, _epochs(config, split, start_step, epoch_steps, local, process))
+    make = _random_access_plans if hasattr(split, "labels") else _sequential_plans
+    plans = make(config, geometry, split, start_step, epoch_steps, local, process)
+    return _decoded(config, plans, masked=False)
+
+
+def _epochs(config, split, start_step, epoch_steps, local, process) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(epoch, first position, indices [local]) of every step from `start_step` on; random-access splits."""
+    epoch = -1
+    for step in itertools.count(start_step):
+        if step // epoch_steps != epoch:
+            epoch = step // epoch_steps
+            order = permutation(config.seed, epoch, size(split))
+        first = step % epoch_steps * config.batch_size + process[0] * local
+        yield epoch, first, order[first : first + local]
+
+
+def _gathered(config, split, epochs) -> Iterator[dict]:
+    """Batches that are plain rows of an array in memory: no decoding, no threads."""
+    _check_labels(config, split.labels, split.where)
+    for _, _, index in epochs:
+        yield {"image": split.images[index], "label": split.labels[index], "index": index.astype(np.int32)}
+
+
+def _random_access_plans(config, geometry, split, start_step, epoch_steps, local, process) -> Iterator[_Plan]:
+    for epoch, first, index in _epochs(config, split, start_step, epoch_steps, local, process):
+
+        def prepare(row: int, epoch=epoch, first=first, index=index) -> np.ndarray:
+            draws = preprocess.augmentation_draws(config.seed, epoch, first + row, geometry.draws)
+            return preprocess.train_image(split.load(int(index[row])), geometry, draws)
+
+        yield _Plan(local, local, split.labels[index], index.astype(np.int32), prepare, split.where)
+
+
+def _sequential_plans(config, geometry, split, start_step, epoch_steps, local, process) -> Iterator[_Plan]:
+    step = start_step
+    while True:
+        epoch, done = divmod(step, epoch_steps)
+        chunks = split.train(config.seed, epoch, done, local, process)
+        for chunk in itertools.islice(chunks, epoch_steps - done):
+            first = step % epoch_steps * config.batch_size + process[0] * local
+
+            def prepare(row: int, epoch=epoch, first=first, images=chunk.images) -> np.ndarray:
+                draws = preprocess.augmentation_draws(config.seed, epoch, first + row, geometry.draws)
+                return preprocess.train_image(images[row], geometry, draws)
+
+            yield _Plan(local, local, chunk.labels, chunk.index, prepare, split.where)
+            step += 1
+
+
+def eval_batches(
+    config, batch_size: int, process_index: int = 0, process_count: int = 1, limit: int = 0
+) -> Iterator[dict]:
+    """See `nofrost_jax.data.eval_batches`."""
+    source = open_source(config)
+    split = source.evaluation()
+    local = _local(batch_size, process_count)
+    total = min(size(split), limit) if limit > 0 else size(split)
+    process = (process_index, process_count)
+    make = _random_access_chunks if hasattr(split, "labels") else _sequential_chunks
+    plans = make(geometry_of(config, source), split, local, process, total)
+    # Every process yields this many, also one that has run out of examples: collective operations wait for all.
+    return _decoded(config, itertools.islice(plans, -(-total // batch_size)), masked=True)
+
+
+def _random_access_chunks(geometry, split, local, process, total) -> Iterator[_Plan]:
+    for first in itertools.count(process[0] * local, process[1] * local):
+        index = np.arange(first, max(first, min(first + local, total)))
+        yield _eval_plan(
+            geometry, split, local, split.labels[index], index, lambda row, i=index: split.load(int(i[row]))
+        )
+
+
+def _sequential_chunks(geometry, split, local, process, total) -> Iterator[_Plan]:
+    for chunk in split.evaluation(local, process, total):
+        yield _eval_plan(geometry, split, local, chunk.labels, chunk.index, chunk.images.__getitem__)
+    nothing = np.zeros(0, np.int32)
+    while True:
+        yield _eval_plan(geometry, split, local, nothing, nothing, None)
+
+
+def _eval_plan(geometry, split, local, labels, index, fetch) -> _Plan:
+    label, padded = np.zeros(local, np.int32), np.full(local, -1, np.int32)
+    label[: len(index)], padded[: len(index)] = labels, index
+    return _Plan(len(index), local, label, padded, lambda row: preprocess.eval_image(fetch(row), geometry), split.where)
+
+
+def _check_labels(config, labels: np.ndarray, where: Callable[[int], str], index: np.ndarray | None = None) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= config.model.num_classes))
+    if len(wrong):
+        row = int(wrong[0])
+        raise UserError(
+            f"label {labels[row]} is outside the {config.model.num_classes} classes of the model; "
+            f"{where(row if index is None else int(index[row]))}; mend the data or config.model.num_classes"
+        )
+
+
+def _fill(plan: _Plan, rows: range, out: np.ndarray) -> None:
+    for row in rows:
+        try:
+            out[row] = plan.prepare(row)
+        except (ImageError, OSError) as error:
+            where = plan.where(int(plan.index[row]))
+            raise UserError(f"{error}; {where}; replace this image or remove it from the data") from error
+
+
+def _decoded(config, plans: Iterator[_Plan], masked: bool) -> Iterator[dict]:
+    """Runs the plans in a pool of threads, `AHEAD` batches in advance, and yields them in order, `masked` or full."""
+    workers = config.data.workers or os.cpu_count() or 1
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="data")
+    pending: deque[tuple[dict, list[Future]]] = deque()
+
+    def finish() -> dict:
+        batch, futures = pending.popleft()
+        for future in futures:
+            future.result()
+        return batch if masked else {name: batch[name] for name in ("image", "label", "index")}
+
+    try:
+        for plan in plans:
+            pending.append(_submit(config, pool, workers, plan))
+            if len(pending) > AHEAD:
+                yield finish()
+        while pending:
+            yield finish()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(config, pool: ThreadPoolExecutor, workers: int, plan: _Plan) -> tuple[dict, list[Future]]:
+    _check_labels(config, plan.label[: plan.rows], plan.where, plan.index)
+    side = config.data.image_size
+    image = np.zeros((plan.size, side, side, 3), np.uint8)
+    mask = np.arange(plan.size) < plan.rows
+    # Some images a task: small ones cost less than a task's overhead, and the pool must still share a batch evenly.
+    share = max(1, plan.rows // (4 * workers))
+    futures = [
+        pool.submit(_fill, plan, range(first, min(first + share, plan.rows)), image)
+        for first in range(0, plan.rows, share)
+    ]
+    return {"image": image, "label": plan.label, "index": plan.index, "mask": mask}, futures

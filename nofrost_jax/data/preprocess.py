@@ -1,0 +1,150 @@
+"""Decode, crop, resize, flip: the same for every source. Pillow and NumPy, equal to torchvision on PIL images.
+
+An image enters encoded (bytes) or as a uint8 array [h, w, 3] and leaves as uint8 [size, size, 3]. Every random
+decision is a function of uniform numbers given by the caller (`augmentation_draws`), so nothing here holds state.
+"""
+
+import dataclasses
+import io
+import math
+import struct
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from nofrost_jax.data.rng import AUGMENTATION, generator
+
+Image.preinit()  # Registers the common decoders now, not first from several threads at once.
+
+RATIO = (3 / 4, 4 / 3)
+ATTEMPTS = 10
+PADDING = 4
+#: Uniform numbers that one image needs: (area, ratio, top, left) per attempt and a flip; top, left and a flip; none.
+DRAWS = {"random_resized_crop": 4 * ATTEMPTS + 1, "pad_crop_flip": 3, "none": 0}
+AUGMENTATIONS = tuple(DRAWS)
+
+
+class ImageError(ValueError):
+    """One image cannot be used. The pipeline adds which one and raises `UserError`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """What happens to an image between its source and the batch; the fields mean what `config.data` calls them."""
+
+    image_size: int
+    eval_resize: int = 0
+    augmentation: str = "none"
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+
+    @property
+    def draws(self) -> int:
+        """Uniform numbers that one training image needs."""
+        return DRAWS[self.augmentation]
+
+
+def augmentation_draws(seed: int, epoch: int, position: int, count: int) -> np.ndarray:
+    """`count` uniform numbers in [0, 1) for the image at `position` of `epoch`: float64 [count]."""
+    return generator(seed, AUGMENTATION, epoch, position).random(count)
+
+
+def decode(image: bytes | np.ndarray) -> Image.Image:
+    """An RGB PIL image from any file format that Pillow reads (grey, CMYK and palette are converted) or from an array.
+
+    Raises:
+      ImageError: the bytes are not a complete image.
+    """
+    if isinstance(image, np.ndarray):
+        return Image.fromarray(image)
+    try:
+        # Pillow reports damage by all of these, depending on the format and the place.
+        return Image.open(io.BytesIO(image)).convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        what = str(error).replace("\n", " ")
+        if isinstance(error, UnidentifiedImageError):  # Its own text is an object's address.
+            what = "of no known format" if image else "empty file"
+        raise ImageError(f"unreadable image ({what})") from error
+
+
+def random_resized_window(height: int, width: int, draws: np.ndarray, scale=(0.08, 1.0)) -> tuple[int, int, int, int]:
+    """The window (top, left, height, width) of torchvision's `RandomResizedCrop` for given uniform numbers.
+
+    Area uniform in `scale` times the image's, aspect ratio log-uniform in [3/4, 4/3]; the first of ten candidates
+    that fits, otherwise the centre crop with the ratio clamped (Szegedy et al., 2015, as torchvision has it).
+
+    Args:
+      draws: float [>= 40] in [0, 1): area, ratio, top, left of candidate 0, then of candidate 1, ...
+    """
+    log_lo, log_hi = math.log(RATIO[0]), math.log(RATIO[1])
+    for area_draw, ratio_draw, top_draw, left_draw in np.asarray(draws)[: 4 * ATTEMPTS].reshape(ATTEMPTS, 4).tolist():
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * area_draw)
+        ratio = math.exp(log_lo + (log_hi - log_lo) * ratio_draw)
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(top_draw * (height - h + 1)), int(left_draw * (width - w + 1)), h, w
+    h, w = height, width
+    if width / height < RATIO[0]:
+        h = round(width / RATIO[0])
+    elif width / height > RATIO[1]:
+        w = round(height * RATIO[1])
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def resized_shape(height: int, width: int, short: int) -> tuple[int, int]:
+    """(height, width) after torchvision's `Resize(short)`: the long side is truncated, not rounded."""
+    if width <= height:
+        return int(short * height / width), short
+    return short, int(short * width / height)
+
+
+def center_window(height: int, width: int, size: int) -> tuple[int, int]:
+    """(top, left) of torchvision's `CenterCrop(size)`; Python's `round`, half to even."""
+    return round((height - size) / 2), round((width - size) / 2)
+
+
+def eval_image(image: bytes | np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Resize the short side to `eval_resize` (0 = leave), then the central square: uint8 [size, size, 3].
+
+    Raises:
+      ImageError: unreadable, or smaller than the square and not resized.
+    """
+    size = geometry.image_size
+    if isinstance(image, np.ndarray) and image.shape == (size, size, 3) and geometry.eval_resize in (0, size):
+        return image
+    picture = decode(image)
+    if geometry.eval_resize:
+        height, width = resized_shape(picture.height, picture.width, geometry.eval_resize)
+        if (height, width) != (picture.height, picture.width):
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    if min(picture.size) < size:
+        raise ImageError(f"image of {picture.width} x {picture.height} is smaller than image_size = {size}")
+    if picture.size != (size, size):
+        top, left = center_window(picture.height, picture.width, size)
+        picture = picture.crop((left, top, left + size, top + size))
+    return np.asarray(picture)
+
+
+def train_image(image: bytes | np.ndarray, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
+    """The augmented training image, uint8 [size, size, 3], for `geometry.draws` uniform numbers.
+
+    `random_resized_crop` cuts the window out first and resizes it then, as torchvision does: no pixel outside the
+    window counts. `pad_crop_flip` (CIFAR) and `none` start from the evaluation geometry.
+
+    Raises:
+      ImageError: see `eval_image`.
+    """
+    size = geometry.image_size
+    if geometry.augmentation == "none":
+        return eval_image(image, geometry)
+    if geometry.augmentation == "pad_crop_flip":
+        padded = np.pad(eval_image(image, geometry), ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
+        top, left = (int(draw * (2 * PADDING + 1)) for draw in draws[:2])
+        out = padded[top : top + size, left : left + size]
+    else:
+        picture = decode(image)
+        top, left, h, w = random_resized_window(picture.height, picture.width, draws, geometry.crop_scale)
+        picture = picture.crop((left, top, left + w, top + h))
+        if picture.size != (size, size):
+            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+        out = np.asarray(picture)
+    return out[:, ::-1] if draws[-1] < 0.5 else out

@@ -1,0 +1,176 @@
+"""`tfds:NAME`: any prepared TensorFlow Datasets image classification set. The only module that imports TensorFlow.
+
+TensorFlow reads, shuffles and skips records that stay encoded; decoding and everything after it is `preprocess`. An
+example's index is its place in the files of its split, whatever the shuffling.
+"""
+
+import dataclasses
+import functools
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nofrost_jax.data.rng import SHUFFLE_SEEDS, generator
+from nofrost_jax.data.sources import EVAL_ALIASES, Chunk, Source, eval_split
+from nofrost_jax.errors import UserError
+
+_TARS = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar"
+
+
+def import_tfds() -> tuple[Any, Any]:
+    """(tensorflow, tensorflow_datasets), with all accelerators hidden from TensorFlow and its start-up chatter off.
+
+    Raises:
+      UserError: one of them is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # No arithmetic here; otherwise TensorFlow announces it.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # About the packages' own imports; nothing that a user could mend.
+            import tensorflow as tf
+            import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"cannot import TensorFlow Datasets ({error}); config.data.source = tfds:...; "
+            "pip install tensorflow-cpu tensorflow-datasets importlib_resources"
+        ) from error
+    tf.get_logger().setLevel("ERROR")
+    if tf.config.get_visible_devices("GPU"):
+        tf.config.set_visible_devices([], "GPU")
+    return tf, tfds
+
+
+def prepare_command(name: str, data_dir: str) -> str:
+    """The command that prepares a data set, for messages and documentation."""
+    manual = " --manual_dir=TARS" if name.startswith("imagenet2012") else ""
+    return f"python -m nofrost_jax.data.prepare {name}{manual}" + (f" --data_dir={data_dir}" if data_dir else "")
+
+
+def find_builder(name: str, data_dir: str):
+    """The tfds builder, prepared or not. Raises UserError if there is no such data set."""
+    _, tfds = import_tfds()
+    try:
+        return tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None)
+    except ValueError as error:  # Unknown name, configuration or version.
+        what = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{what}; config.data.source = tfds:{name}; see tensorflow.org/datasets/catalog") from error
+
+
+def open_source(config, name: str) -> Source:
+    """A prepared tfds data set.
+
+    Raises:
+      UserError: not installed, unknown, not prepared, prepared in another format than TFRecord, or without a single
+        `label`; on opening a split also: no such split.
+    """
+    data_dir = config.data.data_dir
+    builder = find_builder(name, data_dir)
+    if not builder.info.splits:
+        where = os.path.dirname(str(builder.data_path))
+        tars = f" (TARS: a directory with {_TARS})" if name.startswith("imagenet2012") else ""
+        raise UserError(f"{name} is not prepared; nothing in {where}; run: {prepare_command(name, data_dir)}{tars}")
+    if builder.info.file_format.value != "tfrecord":
+        raise UserError(
+            f"{name} is prepared as {builder.info.file_format.value}, but tfrecord is needed; {builder.data_path}; "
+            f"run: {prepare_command(name, 'ANOTHER_DIR')} and set config.data.data_dir"
+        )
+    features = builder.info.features
+    if not {"image", "label"} <= set(features) or not hasattr(features["label"], "num_classes"):
+        raise UserError(f"{name} has no `image` with one class `label`; config.data.source; choose another data set")
+
+    def split(expression: str | None, wanted: str) -> TfdsSplit:
+        available = builder.info.splits
+        try:
+            examples = available[expression].num_examples
+        except (KeyError, ValueError, AssertionError) as error:
+            raise UserError(
+                f"{name} has no split {wanted} (only {', '.join(available)}); {builder.data_path}; set the split in "
+                f"config.data, or run: {prepare_command(name, data_dir)}"
+            ) from error
+        return TfdsSplit(builder, expression, examples, config.data.shuffle_buffer)
+
+    train, wanted = config.data.train_split, config.data.eval_split
+    evaluation = eval_split(wanted, builder.info.splits) or wanted
+    return Source(
+        features["label"].num_classes,
+        functools.partial(split, train, train),
+        functools.partial(split, evaluation, " or ".join(dict.fromkeys((wanted, *EVAL_ALIASES)))),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSplit:
+    """A split or slice ("train[:90%]") of `size` examples, readable in the order of its files."""
+
+    builder: Any
+    expression: str
+    size: int
+    shuffle_buffer: int
+
+    def train(self, seed: int, epoch: int, skip: int, local: int, process: tuple[int, int]) -> Iterator[Chunk]:
+        """Shuffled chunks of `local` examples from the process's own share of the split, without the first `skip`.
+
+        Files and a buffer of records are shuffled with seeds of (seed, epoch). Skipping reads records without
+        decoding them.
+        """
+        _, tfds = import_tfds()
+        index, count = process
+        files_seed, buffer_seed = generator(seed, SHUFFLE_SEEDS, epoch).integers(1, 2**31, 2).tolist()
+        share = tfds.even_splits(self.expression, count)[index]
+        read = tfds.ReadConfig(shuffle_seed=files_seed, shuffle_reshuffle_each_iteration=False)
+        dataset = self._encoded(share, read, shuffle=True)
+        dataset = dataset.shuffle(max(1, self.shuffle_buffer), seed=buffer_seed, reshuffle_each_iteration=False)
+        return self._chunks(dataset.skip(skip * local).batch(local, drop_remainder=True))
+
+    def evaluation(self, local: int, process: tuple[int, int], limit: int) -> Iterator[Chunk]:
+        """Chunks number j * count + index of `local` examples: the process's slices of global batches j = 0, 1, ..."""
+        _, tfds = import_tfds()
+        index, count = process
+        read = tfds.ReadConfig(interleave_cycle_length=1)  # One file after the other: the order of the files.
+        dataset = self._encoded(self.expression, read, shuffle=False).take(limit).batch(local)
+        return self._chunks(dataset.shard(count, index))
+
+    def where(self, index: int) -> str:
+        """Data set, split and place."""
+        return f"{self.builder.name} {self.expression} example {index} in {self.builder.data_path}"
+
+    def _encoded(self, split, read, shuffle: bool):
+        tf, tfds = import_tfds()
+        read.add_tfds_id = True
+        read.try_autocache = False  # A cache would be filled by the first epoch and keep its order.
+        read.options = tf.data.Options()
+        read.options.deterministic = True
+        keep = {"image": tfds.decode.SkipDecoding()}
+        dataset = self.builder.as_dataset(split=split, shuffle_files=shuffle, read_config=read, decoders=keep)
+        return dataset.map(lambda example: (example["image"], example["label"], example["tfds_id"]))
+
+    def _chunks(self, dataset) -> Iterator[Chunk]:
+        damaged = import_tfds()[0].errors.OpError  # Looked up now: an iterator may outlive the modules at exit.
+        offsets = self._offsets()
+        try:
+            for images, labels, ids in dataset.prefetch(2).as_numpy_iterator():
+                yield Chunk(
+                    list(images), labels.astype(np.int32), np.array([_place(i, offsets) for i in ids], np.int32)
+                )
+        except damaged as error:
+            what = error.message.splitlines()[0]
+            raise UserError(f"unreadable records ({what}); {self.builder.data_path}; prepare the data anew") from error
+
+    def _offsets(self) -> dict[str, int]:
+        """Examples before the first one of each record file."""
+        offsets = {}
+        for part in self.expression.split("+"):
+            info = self.builder.info.splits[part.partition("[")[0]]
+            starts = np.cumsum([0, *info.shard_lengths])[:-1]
+            offsets.update(zip(sorted(info.filenames), starts.tolist(), strict=True))
+        return offsets
+
+
+def _place(tfds_id: bytes, offsets: dict[str, int]) -> int:
+    """Index of the example that tfds calls "FILE__NUMBER"."""
+    file, _, number = tfds_id.decode().rpartition("__")
+    return offsets[file] + int(number)

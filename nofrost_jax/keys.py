@@ -1,0 +1,18 @@
+"""Random keys: one seed, and named `fold_in`s of (purpose, step, image). No key is stored and none is used twice."""
+
+import zlib
+
+import jax
+
+
+def named(key, name):
+    """Key for one purpose, e.g. `named(key, "attack")`. `key` is a typed key, or an array of them (one per image)."""
+    fold = lambda single: jax.random.fold_in(single, zlib.crc32(name.encode()))  # noqa: E731
+    for _ in range(key.ndim):
+        fold = jax.vmap(fold)
+    return fold(key)
+
+
+def per_image(key, indices):
+    """One key for each of `indices` (int array [N]); an image's key depends on nothing but `key` and its own index."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)

@@ -1,0 +1,23 @@
+"""Standard training: clean images only (the paper's ST; Equation 1 with adversarial weight 0)."""
+
+from nofrost_jax import keys
+from nofrost_jax.classifier import to_float
+from nofrost_jax.methods.base import accuracy, gradient_step, smoothed_cross_entropy, train_forward
+
+
+def make_step(model, optimizer, config):
+    """One forward and one backward pass per image."""
+
+    def loss_fn(params, stats, batch, image_keys):
+        images, labels = to_float(batch["image"]), batch["label"]
+        logits, stats = train_forward(model, config, params, stats, images, keys.named(image_keys, "clean"))
+        loss = smoothed_cross_entropy(logits, labels, config.label_smoothing)
+        return loss, (stats, {"clean_accuracy": accuracy(logits, labels)})
+
+    return gradient_step(loss_fn, optimizer)
+
+
+def passes(config):
+    """(forward, backward to the image, backward to the parameters) passes per training image."""
+    del config
+    return 1, 0, 1

@@ -1,0 +1,99 @@
+"""The networks: ResNets without normalization and with batch, mixture-batch or instance normalization.
+
+A network is a Flax Linen module that maps normalized images [N, H, W, 3] to logits [N, num_classes]. Its variables are
+{"params": ...} and, for batch statistics, {"batch_stats": ...}, all float32.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from nofrost_jax.errors import UserError
+from nofrost_jax.models import layers
+from nofrost_jax.models.nf_resnet import NFResNet
+from nofrost_jax.models.resnet import ResNet
+
+NAMES = ("nf_resnet26", "nf_resnet50", "resnet26", "resnet50")
+NORMS = ("bn", "mbn", "in")
+STEMS = ("imagenet", "small")
+DTYPES = ("float32", "bfloat16", "float64")
+BN_RUNNING = ("mean", "first")
+STAGE_SIZES = {"26": (2, 2, 2, 2), "50": (3, 4, 6, 3)}
+
+
+def create(
+    name: str,
+    *,
+    num_classes: int = 1000,
+    norm: str = "bn",
+    stem: str = "imagenet",
+    width: float = 1.0,
+    stage_sizes: tuple[int, ...] = (),
+    dtype: str = "float32",
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+    bn_group_size: int = 0,
+    bn_running: str = "mean",
+    axis_name: str | None = None,
+    remat: bool = False,
+) -> nn.Module:
+    """A network by name; raises UserError for values that no network has.
+
+    name: one of NAMES. norm: normalization of a resnet, ignored by nf_resnet: "bn", "mbn" (batch normalization for
+    clean and for adversarial images apart; Xie & Yuille, 2020) or "in" (instance). stem: "imagenet" is a strided 7x7
+    convolution and max pooling, "small" one 3x3 convolution for images of 8 to 64 pixels. width: factor on all channel
+    counts (rounded to 8). stage_sizes: blocks in each of one to four stages, () for the network's own. dtype: of the
+    computation; "float64" needs jax_enable_x64. dropout: before the classifier; drop_path: of the last block, growing
+    linearly with depth (Huang et al., 2016). bn_group_size: images that share batch statistics, 0 for all of the
+    global batch; bn_running: running statistics from the "mean" over groups or the "first" group. axis_name: the
+    mapped axis over which the batch is sharded, None if it is not. remat: recompute the blocks in the backward pass.
+    """
+    _check_choice("model", name, NAMES)
+    _check_choice("stem", stem, STEMS)
+    _check_choice("dtype", dtype, DTYPES)
+    _check_choice("norm", norm, NORMS)
+    _check_choice("bn_running", bn_running, BN_RUNNING)
+    if dtype == "float64" and not jax.config.jax_enable_x64:
+        raise UserError("dtype='float64' needs jax_enable_x64; choose float32 or bfloat16")
+    stage_sizes = tuple(stage_sizes) or STAGE_SIZES[name[-2:]]
+    if len(stage_sizes) > 4 or not all(isinstance(size, int) and size > 0 for size in stage_sizes):
+        raise UserError(f"stage_sizes={stage_sizes} must be one to four positive integers, or () for the network's own")
+    for field, value in (("num_classes", num_classes), ("width", width)):
+        if not value > 0:
+            raise UserError(f"{field}={value} must be positive")
+    for field, value in (("dropout", dropout), ("drop_path", drop_path)):
+        if not 0 <= value < 1:
+            raise UserError(f"{field}={value} must be in [0, 1)")
+    if not isinstance(bn_group_size, int) or bn_group_size < 0:
+        raise UserError(f"bn_group_size={bn_group_size!r} must be a number of images, or 0 for the global batch")
+    common = dict(
+        stage_sizes=stage_sizes,
+        num_classes=num_classes,
+        stem=stem,
+        width=width,
+        dropout=dropout,
+        drop_path=drop_path,
+        remat=remat,
+        dtype=jnp.dtype(dtype),
+    )
+    if name.startswith("nf_"):
+        return NFResNet(**common)
+    return ResNet(norm=norm, bn_group_size=bn_group_size, bn_running=bn_running, axis_name=axis_name, **common)
+
+
+def init(model: nn.Module, key: jax.Array, image_size: int) -> dict:
+    """Fresh float32 variables of `model` for images of `image_size` pixels, from one PRNG key.
+
+    Only the initializers run, the network itself is not compiled. Initialization follows the networks' PyTorch
+    counterparts: residual branches start at zero (gain of conv3 or scale of the last normalization).
+    """
+    sample = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return jax.device_put(model.lazy_init(key, sample))
+
+
+def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{field}={value!r} is unknown; choose one of {', '.join(choices)}")
+
+
+__all__ = ["BN_RUNNING", "DTYPES", "NAMES", "NORMS", "STEMS", "create", "init", "layers"]

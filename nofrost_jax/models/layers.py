@@ -1,0 +1,322 @@
+"""Layers that the networks share: convolutions, pooling, normalizations and per-image regularization.
+
+Feature maps are [N, H, W, C], kernels are HWIO, padding is symmetric. Parameters and statistics are float32; the
+computation runs in the layer's `dtype`, statistics and standardization never in less than float32. No precision is
+pinned: convolutions follow `jax_default_matmul_precision`.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from nofrost_jax.errors import UserError
+from nofrost_jax.models import initializers
+
+CONV_IMPLEMENTATIONS = ("slices", "xla")
+RELU_GAMMA = 1.7139588594436646  # sqrt(2 / (1 - 1 / pi)): relu(gamma * z) has variance 1 for z ~ N(0, 1)
+STAGE_FEATURES = (256, 512, 1024, 2048)
+BRANCHES = ("clean", "adversarial")
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockPlan:
+    """Where one residual block stands: its name, output channels, stride, drop-path rate and index from 0."""
+
+    name: str
+    features: int
+    stride: int
+    drop_path: float
+    index: int
+    opens_stage: bool
+
+
+def make_divisible(channels: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` nearest to `channels`, but never less than 90 % of it (Sandler et al., 2018)."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def plan_blocks(stage_sizes: Sequence[int], width: float, drop_path: float) -> list[BlockPlan]:
+    """All blocks in order. Drop-path rates grow linearly from 0 at the first block to `drop_path` at the last."""
+    total = sum(stage_sizes)
+    plans = []
+    for stage, size in enumerate(stage_sizes):
+        for block in range(size):
+            plans.append(
+                BlockPlan(
+                    name=f"stage{stage + 1}_block{block + 1}",
+                    features=make_divisible(STAGE_FEATURES[stage] * width),
+                    stride=2 if stage > 0 and block == 0 else 1,
+                    drop_path=drop_path * len(plans) / max(total - 1, 1),
+                    index=len(plans),
+                    opens_stage=block == 0,
+                )
+            )
+    return plans
+
+
+def accumulation_dtype(dtype: Any) -> jnp.dtype:
+    """float32, or float64 where the computation is in float64."""
+    return jnp.promote_types(jnp.float32, dtype)
+
+
+def conv_implementation() -> str:
+    """How convolutions and max pooling are computed, read when a function is traced.
+
+    XLA's own 3x3 convolutions are several times slower than a matrix product on CPU, most of all on maps of a few
+    pixels, so "slices" is the choice there and "xla" elsewhere; the environment variable NOFROST_CONV overrides it.
+    """
+    forced = os.environ.get("NOFROST_CONV", "")
+    if forced and forced not in CONV_IMPLEMENTATIONS:
+        raise UserError(f"NOFROST_CONV={forced!r} in the environment is unknown; choose one of {CONV_IMPLEMENTATIONS}")
+    return forced or ("slices" if jax.default_backend() == "cpu" else "xla")
+
+
+def _windows(x: jax.Array, size: int, stride: int, padding: int, fill: float) -> list[jax.Array]:
+    """The size * size strided slices of the padded map, in row-major order of their offset in the window."""
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)), constant_values=fill)
+    n, height, width, channels = x.shape
+    last_row, last_column = ((length - size) // stride * stride for length in (height, width))
+    return [
+        lax.slice(x, (0, i, j, 0), (n, i + last_row + 1, j + last_column + 1, channels), (1, stride, stride, 1))
+        for i in range(size)
+        for j in range(size)
+    ]
+
+
+def conv2d(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0, implementation: str | None = None
+) -> jax.Array:
+    """Convolution of x [N, H, W, I] with a square kernel [k, k, I, O] of the same dtype.
+
+    `implementation` is "slices" (shifted slices and one matrix product, for k = 1 and 3; memory 9 x the map for
+    k = 3) or "xla"; None asks `conv_implementation`. Both agree up to summation order.
+    """
+    size = kernel.shape[0]
+    if (implementation or conv_implementation()) == "slices" and size in (1, 3):
+        patches = jnp.concatenate(_windows(x, size, stride, padding, 0.0), axis=-1)
+        return lax.dot_general(patches, kernel.reshape(-1, kernel.shape[-1]), (((3,), (0,)), ((), ())))
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def max_pool(
+    x: jax.Array, size: int = 3, stride: int = 2, padding: int = 1, implementation: str | None = None
+) -> jax.Array:
+    """Max pooling of x [N, H, W, C], padded with -inf. The gradient goes to the first maximum of each window."""
+    if (implementation or conv_implementation()) == "slices":
+        best, *others = _windows(x, size, stride, padding, -jnp.inf)
+        for other in others:
+            # Not jnp.maximum, which shares the gradient between ties; a NaN must survive the comparison.
+            best = jnp.where((other > best) | jnp.isnan(other), other, best)
+        return best
+    return nn.max_pool(x, (size, size), (stride, stride), [(padding, padding)] * 2)
+
+
+def avg_pool_2x2(x: jax.Array) -> jax.Array:
+    """Mean over 2x2 windows with stride 2 of x [N, H, W, C]; at an odd border over the elements that exist."""
+    n, height, width, channels = x.shape
+    rows, columns = (height + 1) // 2, (width + 1) // 2
+    x = jnp.pad(x, ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0)))
+    total = x.reshape(n, rows, 2, columns, 2, channels).sum((2, 4))
+    in_row, in_column = (np.minimum(2, length - 2 * np.arange((length + 1) // 2)) for length in (height, width))
+    return total * (1.0 / np.outer(in_row, in_column)[None, :, :, None]).astype(x.dtype)
+
+
+class Conv(nn.Module):
+    """Convolution without bias, padding size // 2; He initialization by fan-out, as ResNets use it."""
+
+    features: int
+    size: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", initializers.he_normal_fan_out, shape, jnp.float32)
+        return conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.size // 2)
+
+
+class WSConv(nn.Module):
+    """Convolution with scaled weight standardization for ReLU networks (Brock et al., 2021, "Characterizing signal
+    propagation to close the performance gap in unnormalized ResNets").
+
+    W_hat = gain * gamma * (W - mean) / sqrt(fan_in * (var + epsilon)) per output channel, with the biased variance
+    over the fan-in; gamma undoes the loss of variance in the ReLU before. `gain` and `bias` have shape [features].
+    """
+
+    features: int
+    size: int
+    stride: int = 1
+    gain_init: Any = initializers.ones
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", initializers.lecun_normal, shape, jnp.float32)
+        gain = self.param("gain", self.gain_init, (self.features,), jnp.float32)
+        bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
+        if not self.is_initializing():  # else fresh kernels would be standardized, compiled shape by shape, for nothing
+            kernel = standardize(kernel.astype(accumulation_dtype(self.dtype)), gain, self.epsilon)
+        x = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.size // 2)
+        return x + bias.astype(self.dtype)
+
+
+def standardize(kernel: jax.Array, gain: jax.Array, epsilon: float) -> jax.Array:
+    """The kernel W_hat of `WSConv` from a raw kernel [k, k, I, O] and gains [O]."""
+    fan_in = float(np.prod(kernel.shape[:-1]))
+    centred = kernel - kernel.mean((0, 1, 2))
+    variance = jnp.square(centred).mean((0, 1, 2))
+    return centred * (lax.rsqrt(variance + epsilon) * gain * (RELU_GAMMA * fan_in**-0.5))
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization over groups of `group_size` consecutive images of the global batch.
+
+    Called under a mapped axis `axis_name`, the images given are the shard `lax.axis_index(axis_name)` of the global
+    batch; the result does not depend on the number of shards. `group_size` 0 means one group of all images. The
+    running statistics are updated in place (`batch_stats` must be mutable in train mode) with weight 0.1 for the new
+    ones and with the unbiased variance, as in PyTorch; `running` takes them as the "mean" over all groups or from the
+    "first" group, and they are equal on all shards.
+    """
+
+    group_size: int = 0
+    running: str = "mean"
+    axis_name: str | None = None
+    scale_init: Any = initializers.ones
+    epsilon: float = 1e-5
+    momentum: float = 0.1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, branch: str = "clean") -> jax.Array:
+        features = x.shape[-1]
+        scale = self.param("scale", self.scale_init, (features,), jnp.float32)
+        bias = self.param("bias", initializers.zeros, (features,), jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", np.zeros, (features,), np.float32)
+        running_var = self.variable("batch_stats", "var", np.ones, (features,), np.float32)
+        if self.is_initializing():
+            return x
+        dtype = accumulation_dtype(self.dtype)
+        grouped, mean, var = x.astype(dtype)[None], running_mean.value.astype(dtype), running_var.value.astype(dtype)
+        if train:
+            grouped, mean, var, count = group_statistics(grouped[0], self.group_size, self.axis_name)
+            new = jnp.stack([mean, var * (count / (count - 1))], axis=-2).reshape(-1, 2, features)
+            new = lax.stop_gradient(self._over_groups(new)).astype(jnp.float32)
+            running_mean.value += self.momentum * (new[0] - running_mean.value)
+            running_var.value += self.momentum * (new[1] - running_var.value)
+        y = (grouped - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
+        return y.reshape(x.shape).astype(self.dtype)
+
+    def _over_groups(self, statistics: jax.Array) -> jax.Array:
+        """[local groups, 2, C] -> [2, C], the same on all shards."""
+        if self.running == "mean":
+            chosen = statistics.mean(0)
+            return chosen if self.axis_name is None else lax.pmean(chosen, self.axis_name)
+        if self.axis_name is None:
+            return statistics[0]
+        return lax.psum(jnp.where(lax.axis_index(self.axis_name) == 0, statistics[0], 0.0), self.axis_name)
+
+
+def group_statistics(x: jax.Array, group_size: int, axis_name: str | None):
+    """Batch statistics of x [N, H, W, C]: x as [groups, N / groups, H, W, C], mean and biased variance (both
+    [groups, 1, 1, 1, C]) and the number of values behind each of them. Raises UserError for an impossible group."""
+    n, height, width, features = x.shape
+    shards = 1 if axis_name is None else lax.axis_size(axis_name)
+    group_size = group_size or n * shards
+    spread = max(1, group_size // n)  # shards that one group spans
+    if (n % group_size if group_size < n else group_size % n) or shards % spread:
+        raise UserError(
+            f"bn_group_size={group_size} does not fit a global batch of {n * shards} images on {shards} device(s); "
+            f"choose 0 (all images) or a size that divides the batch and divides, or is a multiple of, {n}"
+        )
+    count = group_size * height * width
+    if count < 2:
+        raise UserError("batch normalization of one value per channel; use larger images, batches or bn_group_size")
+
+    def average(values):
+        values = values.mean((1, 2, 3), keepdims=True)
+        if spread == 1:
+            return values
+        members = [list(range(first, first + spread)) for first in range(0, shards, spread)]
+        return lax.pmean(values, axis_name, axis_index_groups=None if spread == shards else members)
+
+    grouped = x.reshape(max(1, n // group_size), -1, height, width, features)
+    mean = average(grouped)
+    return grouped, mean, average(jnp.square(grouped - mean)), count
+
+
+class MixtureBatchNorm(nn.Module):
+    """Two batch normalizations, each with its own statistics, scale and bias (Xie & Yuille, 2020); `branch` says which
+    one normalizes. `norm(name=..., scale_init=...)` makes one of them."""
+
+    norm: Any
+    scale_init: Any = initializers.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, branch: str = "clean") -> jax.Array:
+        if self.is_initializing():
+            return [self.norm(name=name, scale_init=self.scale_init)(x, train) for name in BRANCHES][0]
+        return self.norm(name=branch, scale_init=self.scale_init)(x, train)
+
+
+class InstanceNorm(nn.Module):
+    """Normalization of each image's channels over their pixels, with learned scale and bias (Ulyanov et al., 2016);
+    the same in training and evaluation."""
+
+    scale_init: Any = initializers.ones
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, branch: str = "clean") -> jax.Array:
+        scale = self.param("scale", self.scale_init, (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", initializers.zeros, (x.shape[-1],), jnp.float32)
+        if self.is_initializing():
+            return x
+        if x.shape[1] * x.shape[2] == 1:
+            raise UserError("instance normalization of a 1x1 map erases the image; use larger images or fewer stages")
+        values = x.astype(accumulation_dtype(self.dtype))
+        centred = values - values.mean((1, 2), keepdims=True)
+        var = jnp.square(centred).mean((1, 2), keepdims=True)
+        return (centred * (lax.rsqrt(var + self.epsilon) * scale) + bias).astype(self.dtype)
+
+
+def check_call(x: jax.Array, branch: str, needs_keys: bool, image_keys: jax.Array | None) -> None:
+    """Raises UserError for images, a branch or keys that a network cannot use."""
+    if x.ndim != 4 or x.shape[-1] != 3:
+        raise UserError(f"a network takes images of shape [N, H, W, 3], not {list(x.shape)}")
+    if branch not in BRANCHES:
+        raise UserError(f"branch={branch!r} is unknown; choose one of {BRANCHES}")
+    if needs_keys and (image_keys is None or image_keys.shape != x.shape[:1]):
+        given = "none" if image_keys is None else list(image_keys.shape)
+        raise UserError(
+            f"dropout and drop path in train mode need image_keys, one typed PRNG key per image, "
+            f"shape [{x.shape[0]}]; given {given}"
+        )
+
+
+def drop(x: jax.Array, rate: float, image_keys: jax.Array, layer: int, whole: bool = False) -> jax.Array:
+    """Inverted dropout of x [N, ...]: single values, or with `whole` all of an image (drop path; Huang et al., 2016).
+
+    An image's mask depends on its own key and on `layer` alone.
+    """
+
+    def keep(key):
+        shape = () if whole else x.shape[1:]
+        return jax.random.bernoulli(jax.random.fold_in(key, layer), jnp.float32(1.0 - rate), shape)
+
+    mask = jax.vmap(keep)(image_keys)
+    mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+    return jnp.where(mask, x / (1.0 - rate), 0.0).astype(x.dtype)

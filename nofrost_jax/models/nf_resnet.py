@@ -1,0 +1,98 @@
+"""Normalizer-free ResNets (Brock et al., 2021), with the details of the networks that the paper trained.
+
+Differences from the original description: the gamma of the ReLU is folded into every standardized kernel, the
+shortcut of a strided block is an average pooling before its 1x1 convolution, and the residual branches start at zero
+through the gains of their last convolutions rather than through one scalar.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from nofrost_jax.models import initializers, layers
+
+ALPHA = 0.2
+
+
+def activation_scales(plans: list[layers.BlockPlan], alpha: float = ALPHA) -> list[float]:
+    """beta of every block: one over the standard deviation that its input is expected to have at initialization.
+
+    The shortcut convolution of a stage's first block resets the variance to 1; every block adds alpha^2.
+    """
+    scales, variance = [], 1.0
+    for plan in plans:
+        scales.append(variance**-0.5)
+        variance = (1.0 if plan.opens_stage else variance) + alpha**2
+    return scales
+
+
+class NFBlock(nn.Module):
+    """Pre-activation bottleneck x -> shortcut + alpha * f(beta * relu(x)), [N, H, W, C] -> [N, H', W', features]."""
+
+    features: int
+    stride: int
+    beta: float
+    drop_path: float
+    index: int
+    alpha: float = ALPHA
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, image_keys: jax.Array | None) -> jax.Array:
+        middle = layers.make_divisible(self.features * 0.25)
+        out = nn.relu(x) * self.beta
+        shortcut = x
+        if self.stride > 1 or x.shape[-1] != self.features:
+            pooled = layers.avg_pool_2x2(out) if self.stride > 1 else out
+            shortcut = layers.WSConv(self.features, 1, dtype=self.dtype, name="shortcut")(pooled)
+        out = layers.WSConv(middle, 1, dtype=self.dtype, name="conv1")(out)
+        out = layers.WSConv(middle, 3, self.stride, dtype=self.dtype, name="conv2")(nn.relu(out))
+        out = layers.WSConv(self.features, 1, gain_init=initializers.zeros, dtype=self.dtype, name="conv3")(
+            nn.relu(out)
+        )
+        if train and self.drop_path > 0:
+            out = layers.drop(out, self.drop_path, image_keys, 1 + self.index, whole=True)
+        return out * self.alpha + shortcut
+
+
+class NFResNet(nn.Module):
+    """A normalizer-free ResNet; make it with `nofrost_jax.models.create`."""
+
+    stage_sizes: tuple[int, ...]
+    num_classes: int = 1000
+    stem: str = "imagenet"
+    width: float = 1.0
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    has_batch_stats = False
+    has_branches = False
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, train: bool = False, branch: str = "clean", image_keys: jax.Array | None = None
+    ) -> jax.Array:
+        """Normalized images [N, H, W, 3] -> logits [N, num_classes], at least float32.
+
+        `image_keys` [N], typed PRNG keys, are needed in train mode with dropout or drop path. `branch` has no effect.
+        """
+        layers.check_call(x, branch, train and max(self.dropout, self.drop_path) > 0, image_keys)
+        small = self.stem == "small"
+        stem_features = layers.make_divisible(64 * self.width)
+        x = layers.WSConv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)
+        x = x if small else layers.max_pool(x)
+        block = nn.remat(NFBlock, static_argnums=(2,)) if self.remat else NFBlock
+        plans = layers.plan_blocks(self.stage_sizes, self.width, self.drop_path)
+        for plan, beta in zip(plans, activation_scales(plans), strict=True):
+            x = block(
+                plan.features, plan.stride, beta, plan.drop_path, plan.index, dtype=self.dtype, name=plan.name
+            )(x, train, image_keys)
+        dtype = layers.accumulation_dtype(self.dtype)
+        x = nn.relu(x).astype(dtype).mean((1, 2))
+        if train and self.dropout > 0:
+            x = layers.drop(x, self.dropout, image_keys, 0)
+        return nn.Dense(self.num_classes, dtype=dtype, kernel_init=initializers.normal(0.01), name="head")(x)

@@ -1,0 +1,49 @@
+"""The optimizer: SGD with momentum and coupled weight decay, as `torch.optim.SGD` does it (paper, Section 4.1)."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+SCHEDULES = ("cosine_epochs", "cosine", "constant")
+
+
+def learning_rate(config, steps_per_epoch):
+    """Schedule: int step -> learning rate.
+
+    The peak is `optimizer.learning_rate` times batch_size / `optimizer.learning_rate_batch` (0: no scaling).
+    `cosine_epochs` is the authors' staircase 0.5 lr (1 + cos(pi e / E)) in whole epochs e, `cosine` the same per step. A
+    linear warm-up of `optimizer.warmup_epochs` comes first (0 in the paper).
+    """
+    options = config.optimizer
+    peak = options.learning_rate
+    if options.learning_rate_batch:
+        peak *= config.batch_size / options.learning_rate_batch
+    total, warmup = config.epochs * steps_per_epoch, options.warmup_epochs * steps_per_epoch
+
+    def schedule(step):
+        progress = step // steps_per_epoch / config.epochs if options.schedule == "cosine_epochs" else step / total
+        rate = peak if options.schedule == "constant" else 0.5 * peak * (1 + jnp.cos(jnp.pi * progress))
+        return rate * jnp.minimum(1.0, (step + 1) / warmup) if warmup else jnp.asarray(rate, jnp.float32)
+
+    return schedule
+
+
+def create(config, steps_per_epoch):
+    """optax transformation: [adaptive gradient clipping] -> weight decay -> SGD with (Nesterov) momentum.
+
+    `optimizer.agc` is the clipping threshold of Brock et al. (2021b), 0 = off; as there, the classifier head is left
+    out. `optimizer.decay_gains_and_biases` true decays every parameter, as the authors' code does.
+    """
+    options = config.optimizer
+    chain = []
+    if options.agc:
+        chain.append(optax.masked(optax.adaptive_grad_clip(options.agc), not_head))
+    decay_mask = None if options.decay_gains_and_biases else lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    chain.append(optax.add_decayed_weights(options.weight_decay, decay_mask))
+    chain.append(optax.sgd(learning_rate(config, steps_per_epoch), momentum=options.momentum, nesterov=options.nesterov))
+    return optax.chain(*chain)
+
+
+def not_head(params):
+    """True for every parameter outside the classifier head."""
+    return {name: jax.tree.map(lambda _: name != "head", subtree) for name, subtree in params.items()}

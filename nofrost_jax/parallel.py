@@ -1,0 +1,144 @@
+"""All that knows about several devices: the mapped axis, placement, prefetch, processes. The only file that says pmap."""
+
+import collections
+import dataclasses
+import os
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "batch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The devices of a run; by default every device of every process. A subset is for tests on one process.
+
+    Placement is over this process's devices. State that is mapped must be placed first: an unplaced argument would
+    trace and compile the whole step a second time.
+    """
+
+    subset: tuple | None = None
+
+    @property
+    def local(self):
+        return list(self.subset or jax.local_devices())
+
+    @property
+    def count(self):
+        """Devices of all processes."""
+        return len(self.subset) if self.subset else jax.device_count()
+
+    @property
+    def replicated(self):
+        return NamedSharding(self._mesh, PartitionSpec())
+
+    @property
+    def _mesh(self):
+        return Mesh(np.array(self.local), (AXIS,))  # the name must equal the mapped axis', or it traces twice
+
+    def replicate(self, tree):
+        """A copy of every leaf on each local device."""
+        return jax.device_put(tree, self.replicated)
+
+    def shard(self, batch):
+        """Host arrays [local batch, ...] -> device arrays [local devices, local batch / local devices, ...]."""
+        sharding, count = NamedSharding(self._mesh, PartitionSpec(AXIS)), len(self.local)
+        return jax.device_put({name: value.reshape(count, -1, *value.shape[1:]) for name, value in batch.items()}, sharding)
+
+    def map_step(self, step):
+        """`step(state, batch, key) -> (state, metrics)` over the shards of a batch; the state is donated.
+
+        The step reduces over `AXIS` itself: what is not reduced comes back from one device, silently.
+        """
+        return jax.pmap(
+            step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0, devices=self._explicit
+        )
+
+    def compile_step(self, step, *arguments):
+        """`map_step(step)`, traced and compiled for `arguments`; a call with their like compiles nothing."""
+        mapped = self.map_step(step)
+        compiled = mapped.lower(*arguments).compile()
+        # Only pmap itself turns the arrays of one process into global ones and back; it finds the compiled program again.
+        return compiled if jax.process_count() == 1 else mapped
+
+    def map_shards(self, fn):
+        """`fn(variables, batch, key) -> per-image arrays`, over the shards of a batch; outputs keep the device axis."""
+        return jax.pmap(fn, axis_name=AXIS, in_axes=(None, 0, None), out_axes=0, devices=self._explicit)
+
+    @property
+    def _explicit(self):
+        return list(self.subset) if self.subset else None
+
+    def prefetch(self, batches, size=2):
+        """Shards the batches, keeping `size` of them on their way to the devices."""
+        queue = collections.deque()
+        for batch in batches:
+            queue.append(self.shard(batch))
+            if len(queue) > size:
+                yield queue.popleft()
+        yield from queue
+
+
+def global_positions(count):
+    """Inside a mapped step: positions [count] of this shard's images in the global batch."""
+    return jax.lax.axis_index(AXIS) * count + np.arange(count)
+
+
+def mean(tree):
+    return jax.lax.pmean(tree, AXIS)
+
+
+def total(tree):
+    return jax.lax.psum(tree, AXIS)
+
+
+def gather_to_hosts(mapped):
+    """Mapped per-image outputs {name: [local devices, n, ...]} of all processes as NumPy {name: [global batch, ...]}."""
+    arrays = {name: np.concatenate([np.asarray(s.data)[0] for s in value.addressable_shards]) for name, value in mapped.items()}
+    if jax.process_count() == 1:
+        return arrays
+    return multihost_utils.process_allgather(arrays, tiled=True)
+
+
+def to_global(tree):
+    """Replicated arrays of this process as arrays over all processes, which orbax wants; shares their memory."""
+    if jax.process_count() == 1:
+        return tree
+    mesh = Mesh(np.array(jax.devices()), (AXIS,))
+    return multihost_utils.host_local_array_to_global_array(tree, mesh, PartitionSpec())
+
+
+def is_main_process():
+    return jax.process_index() == 0
+
+
+def initialize(coordinator_address="", num_processes=0, process_id=-1):
+    """Joins the processes of one run. Touches no device: a config that is refused shall not take one.
+
+    With a coordinator address the three arguments are used as they are; on SLURM with more than one task, on Cloud TPU
+    pods and under Open MPI jax detects them. One process on one host needs nothing.
+    """
+    if coordinator_address:
+        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    elif _cluster_detected():
+        jax.distributed.initialize()
+
+
+def _cluster_detected():
+    several_tasks = any(int(os.environ.get(name, 1)) > 1 for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
+    several_workers = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    return several_tasks or several_workers
+
+
+def stop_requested(flag, step):
+    """Whether to stop at this step boundary, agreed by all processes.
+
+    `flag` is this process's own signal. Several processes must all stop at one step: there jax's preemption service,
+    which hears SIGTERM itself, decides.
+    """
+    if jax.process_count() == 1:
+        return flag
+    return multihost_utils.reached_preemption_sync_point(step)

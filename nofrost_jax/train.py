@@ -1,0 +1,220 @@
+"""The training loop: the same for every method, net and data set. Re-running a command resumes it, bit for bit."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import jax
+import numpy as np
+
+from nofrost_jax import data, keys, methods, metrics, models, optim, parallel, validate
+from nofrost_jax.checkpoint import Checkpoints
+from nofrost_jax.classifier import create_model
+from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.state import TrainState
+
+
+def fit(config, workdir, spec, devices, evaluator):
+    """Trains to the end, from the newest checkpoint if there is one. Returns the final TrainState, on all devices.
+
+    config: resolved and validated. evaluator: measures the net every `config.evaluation.every_epochs`. Raises Preempted
+    after SIGTERM, and UserError when the loss or a gradient is no longer finite.
+    """
+    run = Run(config, workdir, spec, devices, evaluator)
+    try:
+        return run.loop()
+    finally:
+        run.close()
+
+
+class Run:
+    """One run's moving parts: state, step function, input, writers, checkpoints."""
+
+    def __init__(self, config, workdir, spec, devices, evaluator):
+        self.config, self.workdir, self.devices, self.evaluator = config, workdir, devices, evaluator
+        self.per_epoch = data.steps_per_epoch(config, spec)
+        self.total_steps = config.epochs * self.per_epoch
+        self.main = parallel.is_main_process()
+        self.root = jax.random.key(config.seed)
+
+        model = create_model(config.model, axis_name=parallel.AXIS)
+        optimizer = optim.create(config, self.per_epoch)
+        self.learning_rate = optim.learning_rate(config, self.per_epoch)
+        self.method_step = methods.TABLE[config.method.name].make_step(model, optimizer, config)
+        self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
+        variables = models.init(model, keys.named(self.root, "init"), spec.image_size)
+        self._describe(variables)
+        self.state = devices.replicate(TrainState.create(variables, optimizer))
+        self.sums = metrics.Sums()
+        self.start_step, self.evaluation_due = self._restore()
+        self.writer = metrics.Writer(workdir, active=self.main, tensorboard=config.log.tensorboard)
+        self.writer.rewind(self.start_step, drop_evaluation=self.evaluation_due)
+        self.progress = metrics.Progress(
+            self.total_steps, self.per_epoch, config.batch_size, self.start_step, active=self.main
+        )
+        self.saved_step = self.start_step if self.start_step else None
+        self._terminated = threading.Event()
+        self._old_handler = self._listen()
+
+    def loop(self):
+        """All remaining steps, with metrics read one step late so that the host never stalls the devices."""
+        if self.start_step >= self.total_steps:
+            return self.state
+        if self.evaluation_due:
+            self._evaluate(self.start_step)
+        batches = data.train_batches(self.config, self.start_step, jax.process_index(), jax.process_count())
+        key = self.devices.replicate(keys.named(self.root, "train"))
+        step_fn, unread = None, None
+        for step, batch in zip(range(self.start_step + 1, self.total_steps + 1), self._timed(batches), strict=False):
+            step_fn = step_fn or self._compile(batch, key)
+            self.state, step_metrics = step_fn(self.state, batch, key)
+            if unread:
+                self._read(*unread)
+            unread = (step, step_metrics)
+            stop = parallel.stop_requested(self._terminated.is_set(), step)
+            last = step == self.total_steps
+            log, evaluate = step % self.config.log.every_steps == 0, self._is_evaluation(step)
+            save = step % self.config.checkpoint.every_steps == 0 or last or stop
+            if log or evaluate or save:
+                self._read(*unread)
+                unread = None
+            if log:
+                self._log(step)
+            if evaluate and not stop:
+                self._evaluate(step)
+            if save:
+                self._save(step, evaluation_due=evaluate and stop)
+            if stop and not last:
+                raise Preempted(f"stopped by SIGTERM; step {step} is saved, run the same command again to go on")
+        return self.state
+
+    def close(self):
+        self.writer.close()
+        self.checkpoints.close()
+        if self._old_handler is not None:
+            signal.signal(signal.SIGTERM, self._old_handler)
+
+    def _listen(self):
+        """Hears SIGTERM; in a run of several processes jax's preemption service does, and they agree on the step."""
+        if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+            return None
+        return signal.signal(signal.SIGTERM, lambda *_: self._terminated.set())
+
+    def _describe(self, variables):
+        count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+        self._say(
+            f"{self.config.model.name}: {count:,} parameters; {self.total_steps} steps of {self.config.batch_size} "
+            f"images ({self.per_epoch} an epoch) on {self.devices.count} device(s)"
+        )
+        if self.main:
+            with open(os.path.join(self.workdir, "parameters.txt"), "w") as file:
+                file.write(metrics.parameter_overview(variables) + "\n")
+
+    def _items(self, state):
+        return {"variables": state.variables, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
+
+    def _restore(self):
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.state)
+        restored = self.checkpoints.restore(self._items(abstract))
+        if restored is None:
+            return 0, False
+        step, items, meta = restored
+        self.state = TrainState(
+            step=items["optimizer"]["step"],
+            params=items["variables"]["params"],
+            batch_stats=items["variables"].get("batch_stats", {}),
+            opt_state=items["optimizer"]["opt_state"],
+        )
+        self.sums = metrics.Sums(meta["sums"])
+        self._say(f"resuming from the checkpoint of step {step}")
+        return step, meta["evaluation_due"]
+
+    def _timed(self, batches):
+        """Prefetched batches; the time that the loop waits for each goes to the progress line's account."""
+        placed = self.devices.prefetch(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(placed, None)
+            self.progress.wait(time.perf_counter() - start)
+            if batch is None:
+                return
+            yield batch
+
+    def _compile(self, batch, key):
+        """Compiles the step ahead of its first call: one trace for the whole run, and a time that is no step's."""
+        self._say("compiling the training step ...")
+        start = time.perf_counter()
+        compiled = self.devices.compile_step(self.method_step, self.state, batch, key)
+        seconds = time.perf_counter() - start
+        self.progress.pause(seconds)
+        self._say(f"compiled in {metrics.format_seconds(seconds)}")
+        return compiled
+
+    def _read(self, step, step_metrics):
+        """Adds a step's metrics to the window; the run stops at the first that is not finite."""
+        broken = self.sums.add(step_metrics)
+        if broken:
+            kept = f"the checkpoint of step {self.saved_step} is kept" if self.saved_step else "no checkpoint was saved yet"
+            raise UserError(
+                f"{', '.join(broken)} is not finite at step {step}; {kept}; lower config.optimizer.learning_rate or set "
+                "config.optimizer.agc, in a new --workdir"
+            )
+
+    def _log(self, step):
+        means = self.sums.means()
+        scalars = {f"train/{name}": value for name, value in means.items()}
+        scalars["train/learning_rate"] = float(self.learning_rate(np.int32(step - 1)))
+        self.writer.write(step, scalars, self.progress.line(step, means))
+
+    def _is_evaluation(self, step):
+        """Every so many epochs; the end of the run has its own evaluation, with a result file."""
+        every = self.config.evaluation.every_epochs * self.per_epoch
+        return bool(every) and step % every == 0 and step < self.total_steps
+
+    def _evaluate(self, step):
+        start = time.perf_counter()
+        outcomes = self.evaluator.run(self.state.variables, limit=self.config.evaluation.limit)
+        scalars = {"eval/clean": float(np.mean(outcomes["clean_correct"]))}
+        scalars |= {f"eval/{name}": float(np.mean(rows["robust"])) for name, rows in outcomes["attacks"].items()}
+        self.writer.write(step, scalars)
+        seconds = time.perf_counter() - start
+        self.progress.pause(seconds)
+        shown = "  ".join(f"{name.removeprefix('eval/')} {value:.2%}" for name, value in scalars.items())
+        self._say(f"evaluated step {step}: {shown}  ({metrics.format_seconds(seconds)})")
+
+    def _save(self, step, evaluation_due):
+        """Saves the state. `evaluation_due`: this step's evaluation was left to the resumed run, to stop in time."""
+        start = time.perf_counter()
+        meta = {"step": step, "sums": self.sums.state, "evaluation_due": evaluation_due}
+        self.checkpoints.save(step, self._items(self.state), meta)
+        self.saved_step = step
+        self.progress.pause(time.perf_counter() - start)
+
+    def _say(self, text):
+        if self.main:
+            print(text, flush=True)
+
+
+def prepare_workdir(config, workdir, force=False):
+    """Makes the work directory and its config.json; refuses one that belongs to another config, unless forced."""
+    path = os.path.join(workdir, "config.json")
+    plain = validate.to_plain(config)
+    if os.path.exists(path) and not force:
+        with open(path) as file:
+            changed = validate.differences(json.load(file), plain)
+        if changed:
+            raise UserError(
+                f"--workdir={workdir} belongs to a run of another config ({'; '.join(changed)}); choose a new folder, or "
+                "give --force to go on from its checkpoint under the new config"
+            )
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        if parallel.is_main_process():
+            with open(f"{path}.tmp", "w") as file:
+                json.dump(plain, file, indent=2)
+                file.write("\n")
+            os.replace(f"{path}.tmp", path)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written ({error.strerror}); choose another folder") from error

@@ -1,0 +1,214 @@
+"""Every rule about a config's values, and how placeholders are filled. Checked before any device is touched."""
+
+import difflib
+import json
+import math
+import os
+
+from nofrost_jax.errors import UserError
+
+RECIPES = {
+    "paper": {"label_smoothing": 0.0, "model.dropout": 0.0, "model.drop_path": 0.0, "optimizer.nesterov": False},
+    "authors": {"label_smoothing": 0.1, "model.dropout": 0.25, "model.drop_path": 0.1, "optimizer.nesterov": True},
+}
+RANGES = {  # field: (lowest, highest), both allowed; None = no bound
+    "seed": (0, 2**31 - 1),
+    "batch_size": (1, None),
+    "epochs": (1, None),
+    "label_smoothing": (0, 1),
+    "model.num_classes": (2, None),
+    "model.width": (0.01, None),
+    "model.dropout": (0, 0.99),
+    "model.drop_path": (0, 0.99),
+    "method.adversarial_weight": (0, 1),
+    "optimizer.learning_rate": (0, None),
+    "optimizer.learning_rate_batch": (0, None),
+    "optimizer.momentum": (0, 1),
+    "optimizer.weight_decay": (0, None),
+    "optimizer.warmup_epochs": (0, None),
+    "optimizer.agc": (0, None),
+    "data.image_size": (1, None),
+    "data.eval_resize": (0, None),
+    "data.workers": (0, None),
+    "data.shuffle_buffer": (1, None),
+    "data.fake_train": (1, None),
+    "data.fake_eval": (1, None),
+    "evaluation.every_epochs": (0, None),
+    "evaluation.batch_size": (1, None),
+    "evaluation.limit": (0, None),
+    "evaluation.mbn_gamma": (0, 1),
+    "checkpoint.every_steps": (1, None),
+    "checkpoint.keep": (1, None),
+    "log.every_steps": (1, None),
+}
+
+
+def get(config, field):
+    """`get(config, "model.name")`. Raises UserError where there is no such field."""
+    for name in field.split("."):
+        if name not in config:
+            raise UserError(f"config.{field} is missing; add it as in configs/common.py")
+        config = config[name]
+    return config
+
+
+def resolve(config):
+    """A copy of the config in which nothing is left open: recipe placeholders and evaluation radii are filled.
+
+    Raises UserError for an unknown recipe, or where a field is missing.
+    """
+    config = config.copy_and_resolve_references()
+    for field in ("recipe", "attack.epsilon_255", "evaluation.attacks", *RANGES):
+        get(config, field)
+    require_choice("recipe", config.recipe, RECIPES)
+    with config.unlocked():
+        for field, value in RECIPES[config.recipe].items():
+            section, name = field.rpartition(".")[::2]
+            target = config[section] if section else config
+            if target[name] is None:
+                target[name] = value
+        for attack in config.evaluation.attacks.values():
+            if attack.epsilon_255 is None:
+                attack.epsilon_255 = config.attack.epsilon_255
+    return config
+
+
+def require_choice(field, value, choices):
+    """Raises UserError, with a suggestion, unless `value` is one of `choices`."""
+    if value not in choices:
+        close = difflib.get_close_matches(str(value), list(map(str, choices)), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UserError(f"config.{field}={value!r} is unknown; choose one of {', '.join(map(str, choices))}{hint}")
+
+
+def check_config(config, *, choices, is_source, create_attack):
+    """Raises UserError for the first rule that a resolved config breaks; touches no device and no file.
+
+    choices: {field: allowed values} from the rooms' own tables. is_source: tells whether a data source exists.
+    create_attack: builds an attack from its options, raising ValueError.
+    """
+    for field, allowed in choices.items():
+        require_choice(field, get(config, field), allowed)
+    if not is_source(config.data.source):
+        raise UserError(
+            f"config.data.source={config.data.source!r} is unknown; choose digits, fake, tfds:NAME or folder:PATH"
+        )
+    for field, (low, high) in RANGES.items():
+        _require_range(field, get(config, field), low, high)
+    _require_finite(to_plain(config), "config")
+    _check_attack("attack", config.attack, create_attack)
+    for name, options in config.evaluation.attacks.items():
+        _check_attack(f"evaluation.attacks.{name}", {k: v for k, v in options.items() if k != "protocol"}, create_attack)
+    _check_batch_norm(config)
+    for field in ("data.mean", "data.std"):
+        if len(get(config, field)) != 3:
+            raise UserError(f"config.{field}={get(config, field)} needs three values, one for each colour channel")
+    if min(config.data.std) <= 0:
+        raise UserError(f"config.data.std={config.data.std} must be positive; it divides the images")
+    scale = config.data.crop_scale
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        raise UserError(f"config.data.crop_scale={scale} needs the least and the greatest share of the area, of 0 to 1")
+    if any(blocks < 1 for blocks in config.model.stage_sizes):
+        raise UserError(f"config.model.stage_sizes={config.model.stage_sizes} needs at least one block in each stage")
+    name = config.evaluation.name
+    if not name or os.path.basename(name) != name:
+        raise UserError(f"config.evaluation.name={name!r} must be a plain file name; the result is evaluations/NAME.json")
+
+
+def _require_range(field, value, low, high):
+    if not (value >= low and (high is None or value <= high)):  # also refuses NaN
+        rule = f"between {low} and {high}" if high is not None else f"at least {low}"
+        raise UserError(f"config.{field}={value} is out of range; it must be {rule}")
+
+
+def _require_finite(value, field):
+    """Raises UserError for an infinite number or NaN anywhere in a plain config."""
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _require_finite(item, f"{field}.{name}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{field}={value} is not a finite number")
+
+
+def _check_attack(field, options, create_attack):
+    radius = options["epsilon_255"]
+    unit = "the unit is the pixel value, 0 to 255, so 8/255 is written 8"
+    if not 0 <= radius <= 255:
+        raise UserError(f"config.{field}.epsilon_255={radius} is out of range; {unit}")
+    if 0 < radius < 0.1:
+        raise UserError(f"config.{field}.epsilon_255={radius} looks like a radius on the [0, 1] scale; {unit}")
+    try:
+        create_attack(**options)
+    except ValueError as error:
+        raise UserError(f"config.{field}: {error}") from error
+
+
+def _check_batch_norm(config):
+    group = config.model.bn_group_size
+    if group != "global" and not (group.isdigit() and int(group) > 0):
+        raise UserError(f"config.model.bn_group_size={group!r} must be a number of images, or global")
+    if config.model.norm == "mbn" and config.model.name.startswith("nf_"):
+        raise UserError(
+            f"config.model.norm=mbn on {config.model.name}, which has no batch norm; set config.model.name=resnet26 or "
+            "resnet50 for MBNAT, or config.model.norm=bn for NoFrost"
+        )
+    if config.model.norm == "mbn" and not (config.method.name == "at" and 0 < config.method.adversarial_weight < 1):
+        raise UserError(
+            "config.model.norm=mbn needs clean and adversarial images: set config.method.name=at and "
+            f"config.method.adversarial_weight between 0 and 1, now {config.method.name}, {config.method.adversarial_weight}"
+        )
+
+
+def check_devices(config, devices, processes, uses_groups):
+    """Raises UserError unless the batch, and each group of batch norm, divides evenly over the devices."""
+    size = config.batch_size
+    if size % devices:
+        raise UserError(
+            f"config.batch_size={size} does not divide over {devices} devices; the nearest that do are "
+            f"{max(size // devices, 1) * devices} and {(size // devices + 1) * devices}"
+        )
+    if config.evaluation.batch_size % devices:
+        raise UserError(
+            f"config.evaluation.batch_size={config.evaluation.batch_size} does not divide over {devices} devices; "
+            f"try {-(-config.evaluation.batch_size // devices) * devices}"
+        )
+    if devices % processes:
+        raise UserError(f"{devices} devices on {processes} processes are not the same number on each; start one a host")
+    if not uses_groups or config.model.bn_group_size == "global":
+        return
+    group, shard = int(config.model.bn_group_size), size // devices
+    if size % group or (shard % group and group % shard):
+        raise UserError(
+            f"config.model.bn_group_size={group} does not fit a batch of {size} over {devices} devices ({shard} images "
+            "each): it must divide the batch, and divide or be a multiple of a device's share; or set it to global"
+        )
+
+
+def check_workdir(workdir):
+    """Raises UserError unless `workdir` is, or can become, a folder that this process may write to."""
+    if not workdir:
+        raise UserError("--workdir is missing; give the folder for checkpoints and results, e.g. --workdir=runs/digits")
+    path = os.path.abspath(workdir)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if not os.path.isdir(path):
+        raise UserError(f"--workdir={workdir} cannot be made: {path} is a file; choose another folder")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"--workdir={workdir} cannot be written: no permission in {path}; choose another folder")
+
+
+def differences(old, new, prefix=""):
+    """["field: old -> new", ...] between two configs as plain dicts."""
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        left, right = old.get(name, "(absent)"), new.get(name, "(absent)")
+        if isinstance(left, dict) and isinstance(right, dict):
+            lines += differences(left, right, f"{prefix}{name}.")
+        elif left != right:
+            lines.append(f"{prefix}{name}: {left!r} -> {right!r}")
+    return lines
+
+
+def to_plain(config):
+    """The config as JSON sees it: plain dicts, lists, numbers and strings."""
+    return json.loads(config.to_json())

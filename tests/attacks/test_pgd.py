@@ -1,0 +1,114 @@
+"""PGD: the known optimum on a linear model, a NumPy transcription, the ball, and one image's independence of the others."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nofrost_jax import attacks, keys
+from nofrost_jax.attacks import PGD, threat
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.uniform(0, 1, (6, 5, 4, 3)).astype(np.float32)  # not square
+LABELS = RNG.integers(0, 3, 6).astype(np.int32)
+WEIGHTS = RNG.normal(size=(60, 3)).astype(np.float32)
+HIDDEN = RNG.normal(size=(60, 16)).astype(np.float32), RNG.normal(size=(16, 3)).astype(np.float32)
+IMAGE_KEYS = keys.per_image(jax.random.key(1), jnp.arange(6))
+EPSILON = 8 / 255
+
+
+def linear(images):
+    return images.reshape(images.shape[0], -1) @ WEIGHTS
+
+
+def network(images):
+    return jnp.tanh(images.reshape(images.shape[0], -1) @ HIDDEN[0]) @ HIDDEN[1]
+
+
+def test_reaches_the_optimum_of_a_two_class_linear_model():
+    """With two classes the loss is monotone in w.x, so the maximum is x - eps sign(w_y - w_other), cut to [0, 1]."""
+    labels = LABELS % 2
+    weights = WEIGHTS[:, :2]
+    result = PGD(EPSILON, 40, "madry")(lambda x: x.reshape(x.shape[0], -1) @ weights, IMAGES, labels, IMAGE_KEYS)
+    direction = (weights[:, 0] - weights[:, 1])[None] * np.where(labels, -1, 1)[:, None]
+    optimum = np.clip(IMAGES - EPSILON * np.sign(direction).reshape(IMAGES.shape), 0, 1)
+    np.testing.assert_allclose(result.images, optimum, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["nofrost", "madry", "eps_over_4", "fixed:1.5"])
+def test_equals_a_numpy_transcription(rule):
+    attack = PGD(EPSILON, 5, rule)
+    found = attack(network, IMAGES, LABELS, IMAGE_KEYS).images
+    alpha = {
+        "nofrost": min(1.25 * 8, 8 + 4) / 5 / 255,
+        "madry": 2.5 * 8 / 5 / 255,
+        "eps_over_4": 2 / 255,
+        "fixed:1.5": 1.5 / 255,
+    }[rule]
+    points = np.asarray(threat.uniform_start(jnp.asarray(IMAGES), EPSILON, IMAGE_KEYS), np.float64)
+    for _ in range(5):
+        hidden = np.tanh(points.reshape(6, -1) @ HIDDEN[0])
+        logits = hidden @ HIDDEN[1]
+        residual = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - np.eye(3)[LABELS]
+        gradient = ((residual @ HIDDEN[1].T) * (1 - hidden**2)) @ HIDDEN[0].T
+        stepped = points + alpha * np.sign(gradient).reshape(points.shape)
+        points = np.clip(IMAGES + np.clip(stepped - IMAGES, -EPSILON, EPSILON), 0, 1)
+    np.testing.assert_allclose(found, points, atol=1e-6)
+
+
+def test_stays_in_the_ball_and_the_pixel_range_from_a_spread_out_start():
+    images = np.concatenate([IMAGES, np.zeros_like(IMAGES[:1]), np.ones_like(IMAGES[:1])])
+    image_keys = keys.per_image(jax.random.key(2), jnp.arange(8))
+    start = threat.uniform_start(jnp.asarray(images), EPSILON, image_keys)
+    noise = np.asarray(start - images)[(images > EPSILON) & (images < 1 - EPSILON)]
+    assert abs(noise.mean()) < EPSILON / 5 and noise.std() == pytest.approx(EPSILON / np.sqrt(3), rel=0.1)
+    result = PGD(EPSILON, 3)(linear, images, np.zeros(8, np.int32), image_keys)
+    assert np.abs(result.images - images).max() <= EPSILON * (1 + 1e-5)
+    assert result.images.min() >= 0 and result.images.max() <= 1
+    assert result.forwards.tolist() == result.backwards.tolist() == [3] * 8
+
+
+def test_an_image_depends_on_its_own_key_only():
+    attack = PGD(EPSILON, 3)
+    together = attack(network, IMAGES, LABELS, IMAGE_KEYS).images
+    alone = jnp.concatenate([attack(network, IMAGES[i : i + 1], LABELS[i : i + 1], IMAGE_KEYS[i : i + 1]).images for i in range(6)])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    other_keys = keys.per_image(jax.random.key(9), jnp.arange(6))
+    assert np.abs(attack(network, IMAGES, LABELS, other_keys).images - together).max() > EPSILON / 10
+
+
+def test_compiles_one_iteration_whatever_the_steps():
+    sizes = {
+        steps: len(str(jax.make_jaxpr(PGD(EPSILON, steps).__call__, static_argnums=0)(network, IMAGES, LABELS, IMAGE_KEYS)))
+        for steps in (2, 50)
+    }
+    assert abs(sizes[2] - sizes[50]) < 50
+
+
+def test_no_gradient_flows_through_an_attack():
+    def loss(scale):
+        return PGD(EPSILON, 2)(lambda x: network(x) * scale, IMAGES, LABELS, IMAGE_KEYS).images.sum()
+
+    assert jax.grad(loss)(2.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "pdg"}, "choose one of pgd"),
+        ({"name": "pgd", "epsilon_255": 300}, "pixel values"),
+        ({"name": "pgd", "steps": 0}, "at least 1 step"),
+        ({"name": "pgd", "step_rule": "fixed:x"}, "fixed:A"),
+        ({"name": "pgd", "step_rule": "mardy"}, "madry"),
+        ({"name": "pgd", "stepz": 3}, "stepz"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        attacks.create(**options)
+    assert attacks.create("pgd", epsilon_255=8, steps=10).epsilon == 8 / 255
+
+
+def test_nofrost_rule_is_one_pixel_value_in_the_papers_setting():
+    assert threat.step_size("nofrost", 8 / 255, 10) * 255 == pytest.approx(1)
+    assert threat.step_size("nofrost", 20 / 255, 10) * 255 == pytest.approx(2.4)

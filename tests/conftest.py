@@ -1,0 +1,129 @@
+"""Eight virtual CPU devices for the whole suite, and ways to start the program: in this process or as its own."""
+
+import collections
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import warnings
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # the nets are tiny: compiling is what the tests wait for
+
+import jax
+import pytest
+from absl.testing import flagsaver
+
+ROOT = pathlib.Path(__file__).parents[1]
+Outcome = collections.namedtuple("Outcome", "returncode stdout stderr")
+
+TINY = {  # A run of seconds: 15 steps in 3 epochs; logs, saves and evaluations at steps that do not coincide.
+    "model.stage_sizes": (1,),
+    "model.width": 0.0625,
+    "model.bn_group_size": "global",
+    "batch_size": 256,
+    "epochs": 3,
+    "attack.steps": 2,
+    "evaluation.every_epochs": 1,
+    "evaluation.attacks.pgd_20.steps": 2,
+    "checkpoint.every_steps": 4,
+    "log.every_steps": 3,
+    "log.tensorboard": False,
+}
+
+
+def overrides(fields):
+    """{field: value} as arguments of main.py."""
+    return [f"--config.{field}={value}" for field, value in fields.items()]
+
+
+def tiny_args(workdir, **fields):
+    """Arguments of a tiny run of the row `digits.py:sat`; fields: with "__" for the dot, e.g. `attack__steps=1`."""
+    changed = TINY | {name.replace("__", "."): value for name, value in fields.items()}
+    return ["--config=configs/digits.py:sat", f"--workdir={workdir}", *overrides(changed)]
+
+
+def tiny_config(row="sat", **fields):
+    """The config of a tiny run."""
+    from configs import digits
+
+    config = digits.get_config(row)
+    changed = TINY | {name.replace("__", "."): value for name, value in fields.items()}
+    config.update_from_flattened_dict(changed)
+    return config
+
+
+def environment(devices=1, **variables):
+    """This process's environment with another number of virtual devices."""
+    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+    return {**os.environ, "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}".strip(), **variables}
+
+
+def start(*command, devices=1, **variables):
+    """A Popen of `python COMMAND` in the repository's root, as a user would start it."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env=environment(devices, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, timeout=300):
+    """Waits for a started process; its Outcome."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return Outcome(process.returncode, out, err)
+
+
+def run_main(*args, devices=1, timeout=300, **variables):
+    """`python main.py ARGS` as its own process, to its end; variables go into its environment."""
+    return finish(start("main.py", *args, devices=devices, **variables), timeout)
+
+
+@pytest.fixture
+def cli(capfd, monkeypatch):
+    """`main.py` in this process: `cli(*args)` parses and runs a command line and returns its Outcome. Takes no seconds."""
+    import main
+
+    def call(*args):
+        argv = ["main.py", *map(str, args)]
+        monkeypatch.setattr(sys, "argv", argv)
+        monkeypatch.chdir(ROOT)
+        capfd.readouterr()
+        code = 0
+        with flagsaver.flagsaver(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)  # ml_collections reads files by it
+            try:
+                main.parse(argv)
+                main.main(argv[:1])
+            except SystemExit as stop:
+                code = stop.code
+        return Outcome(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def compilation_cache(tmp_path_factory):
+    """A folder where several runs of one program find it compiled."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture
+def compile_once(compilation_cache):
+    """Lets runs in this process share their compiled programs."""
+    from jax.experimental.compilation_cache import compilation_cache as cache
+
+    old = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(compilation_cache))
+    cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", old)
+    cache.reset_cache()

@@ -1,0 +1,193 @@
+"""What a batch holds, for the sources with random access."""
+
+import gc
+import itertools
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from nofrost_jax import data
+from nofrost_jax.errors import UserError
+from tests.data.helpers import assert_equal_batches, config, encoded, picture
+
+CONFIGS = {
+    "fake": config("fake", augmentation="random_resized_crop"),
+    "fake_pad": config("fake", augmentation="pad_crop_flip", batch_size=12),
+    "fake_plain": config("fake"),
+    "digits": config("digits", image_size=8, batch_size=100),
+    "digits_resized": config("digits", image_size=12, batch_size=100, augmentation="pad_crop_flip"),
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def settings(request):
+    return CONFIGS[request.param].copy_and_resolve_references()
+
+
+def take(settings, start, n, **process):
+    batches = data.train_batches(settings, start, **process)
+    try:
+        return list(itertools.islice(batches, n))
+    finally:
+        batches.close()
+
+
+def test_shapes_and_types(settings):
+    batch = take(settings, 0, 1)[0]
+    b, side = settings.batch_size, settings.data.image_size
+    assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
+        "image": ((b, side, side, 3), "uint8"),
+        "label": ((b,), "int32"),
+        "index": ((b,), "int32"),
+    }
+
+
+def test_resume_at_any_step(settings):
+    """Over the end of the first epoch, too."""
+    n = data.steps_per_epoch(settings, data.check(settings)) + 3
+    whole = take(settings, 0, n)
+    for start in sorted({1, n // 2, n - 4, n - 3, n - 1}):
+        for left, right in zip(whole[start:], take(settings, start, n - start), strict=True):
+            assert_equal_batches(left, right)
+
+
+def test_epochs_are_different_permutations(settings):
+    spec = data.check(settings)
+    n = data.steps_per_epoch(settings, spec)
+    assert n == spec.num_train // settings.batch_size
+    index = np.concatenate([batch["index"] for batch in take(settings, 0, 2 * n)]).reshape(2, -1)
+    for epoch in index:
+        assert len(np.unique(epoch)) == len(epoch) and epoch.min() >= 0 and epoch.max() < spec.num_train
+    assert (index[0] != index[1]).mean() > 0.5
+    settings.seed = 1
+    assert (take(settings, 0, 1)[0]["index"] != index[0, : settings.batch_size]).any()
+
+
+def test_augmentation_differs_between_epochs():
+    """One image at one place, again and again."""
+    settings = config("fake", augmentation="random_resized_crop", fake_train=1, batch_size=1)
+    assert len({batch["image"].tobytes() for batch in take(settings, 0, 5)}) == 5
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_the_global_batch(settings, count):
+    n = data.steps_per_epoch(settings, data.check(settings)) + 1
+    whole = take(settings, 2, n)
+    parts = [take(settings, 2, n, process_index=k, process_count=count) for k in range(count)]
+    for step, batch in enumerate(whole):
+        joined = {name: np.concatenate([part[step][name] for part in parts]) for name in batch}
+        assert_equal_batches(batch, joined)
+
+
+def test_worker_count_changes_no_byte(settings):
+    batches = []
+    for workers in (1, 3, 8):
+        settings.data.workers = workers
+        batches.append(take(settings, 1, 3))
+    for other in batches[1:]:
+        for left, right in zip(batches[0], other, strict=True):
+            assert_equal_batches(left, right)
+
+
+@pytest.mark.parametrize("batch_size", [4, 8, 12, 100, 360])
+@pytest.mark.parametrize("count", [1, 2])
+def test_eval_is_exact(settings, batch_size, count):
+    spec = data.check(settings)
+    for limit in (0, 5, 10**6):
+        total = min(limit, spec.num_eval) if limit else spec.num_eval
+        parts = [list(data.eval_batches(settings, batch_size, k, count, limit)) for k in range(count)]
+        assert {len(part) for part in parts} == {-(-total // batch_size)}
+        joined = [
+            {name: np.concatenate([part[j][name] for part in parts]) for name in parts[0][0]}
+            for j in range(len(parts[0]))
+        ]
+        mask = np.concatenate([batch["mask"] for batch in joined])
+        index = np.concatenate([batch["index"] for batch in joined])
+        np.testing.assert_array_equal(index[mask], np.arange(total))
+        assert mask.sum() == total and (index[~mask] == -1).all()
+        for batch in joined:
+            assert len(batch["mask"]) == batch_size and batch["mask"].dtype == bool
+            assert not batch["image"][~batch["mask"]].any() and not batch["label"][~batch["mask"]].any()
+            assert batch["image"][batch["mask"]].any(axis=(1, 2, 3)).all()
+
+
+def test_eval_content_does_not_depend_on_the_batch_size():
+    settings = config("fake")
+    small = np.concatenate([b["image"][b["mask"]] for b in data.eval_batches(settings, 4)])
+    large = np.concatenate([b["image"][b["mask"]] for b in data.eval_batches(settings, 32)])
+    np.testing.assert_array_equal(small, large)
+
+
+def test_batches_are_not_shared():
+    """A batch that the caller overwrites must not come back in another one."""
+    for settings in CONFIGS.values():
+        for batch in take(settings, 0, 1):
+            batch["image"][:] = 0
+            batch["label"][:] = 0
+        assert take(settings, 0, 1)[0]["image"].any()
+
+
+def test_fake_is_learnable():
+    settings = config("fake", fake_train=200, num_classes=10, batch_size=100)
+    train, other = take(settings, 0, 2)
+    means = np.stack([train["image"][train["label"] == c].mean(axis=(0, 1, 2)) for c in range(10)])
+    distance = ((other["image"].mean(axis=(1, 2))[:, None] - means) ** 2).sum(-1)
+    assert (distance.argmin(-1) == other["label"]).mean() > 0.9
+    assert len(np.unique(train["image"].reshape(100, -1), axis=0)) == 100
+
+
+def test_damaged_file_is_named_from_the_thread(tmp_path):
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(4):
+                (tmp_path / split / name / f"{i}.jpg").write_bytes(encoded(picture(i)))
+    broken = tmp_path / "train" / "b" / "2.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    settings = config(f"folder:{tmp_path}", batch_size=4)
+    for batches in (data.train_batches(settings, 0), data.train_batches(settings, 7)):
+        with pytest.raises(UserError, match=r"b/2\.jpg") as info:
+            list(itertools.islice(batches, 2))
+        assert "\n" not in str(info.value)
+    (tmp_path / "val" / "a" / "0.jpg").unlink()
+    batches = data.eval_batches(settings, 4)
+    (tmp_path / "val" / "b" / "3.jpg").unlink()
+    assert sum(int(batch["mask"].sum()) for batch in data.eval_batches(settings, 4)) == 6
+    with pytest.raises(UserError, match=r"b/3\.jpg"):  # Vanished after it had been listed.
+        list(batches)
+
+
+def data_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("data")]
+
+
+def test_threads_end_with_the_iterator():
+    settings = CONFIGS["fake"]
+    for end in ("close", "collect"):
+        batches = data.train_batches(settings, 0)
+        next(batches)
+        assert data_threads()
+        batches.close() if end == "close" else None
+        del batches
+        gc.collect()
+        assert not data_threads()
+
+
+def test_exit_with_a_live_iterator_is_quick_and_silent():
+    """Neither a hang nor a warning; and these sources import no TensorFlow."""
+    program = (
+        "import sys; from nofrost_jax import data; from tests.data.test_pipeline import CONFIGS\n"
+        "live = [data.train_batches(c, 0) for c in CONFIGS.values()]; [next(b) for b in live]\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_batch_must_divide():
+    with pytest.raises(UserError, match="8 cannot be shared by 3"):
+        data.train_batches(config("fake"), 0, 0, 3)

@@ -1,0 +1,243 @@
+"""The real ImageNet builder on a home-made archive of tiny JPEGs."""
+
+import io
+import itertools
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nofrost_jax import data
+from nofrost_jax.data import folder, prepare, preprocess, tfds_source
+from nofrost_jax.errors import UserError
+from tests.data.helpers import assert_equal_batches, config, encoded, picture
+
+pytest.importorskip("tensorflow_datasets")
+CLASSES, PER_CLASS, NUM_EVAL = (5, 6, 700), 12, 13
+NUM_TRAIN = len(CLASSES) * PER_CLASS
+
+
+def add(tar, name, content):
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+@pytest.fixture(scope="session")
+def imagenet(tmp_path_factory):
+    """(data_dir, {label: training JPEGs}, validation JPEGs, directory of the tars), prepared by our own command."""
+    tars, target = tmp_path_factory.mktemp("tars"), tmp_path_factory.mktemp("tfds")
+    wnids = folder._imagenet_wnids()
+    train = {c: [encoded(picture(1000 * c + i)) for i in range(PER_CLASS)] for c in CLASSES}
+    evaluation = [encoded(picture(90 + i)) for i in range(NUM_EVAL)]
+    with tarfile.open(tars / "ILSVRC2012_img_train.tar", "w") as outer:
+        for c, images in train.items():
+            file = io.BytesIO()
+            with tarfile.open(fileobj=file, mode="w") as inner:
+                for i, image in enumerate(images):
+                    add(inner, f"{wnids[c]}_{i}.JPEG", image)
+            add(outer, f"{wnids[c]}.tar", file.getvalue())
+    with tarfile.open(tars / "ILSVRC2012_img_val.tar", "w") as outer:
+        for i, image in enumerate(evaluation):
+            add(outer, f"ILSVRC2012_val_{i + 1:08d}.JPEG", image)
+    assert Path(prepare.prepare("imagenet2012", str(target), str(tars))).is_dir()
+    return str(target), train, evaluation, tars
+
+
+@pytest.fixture
+def settings(imagenet):
+    return config(
+        "tfds:imagenet2012", data_dir=imagenet[0], num_classes=1000, eval_resize=18, augmentation="random_resized_crop"
+    )
+
+
+def take(settings, start, n, **process):
+    batches = data.train_batches(settings, start, **process)
+    try:
+        return list(itertools.islice(batches, n))
+    finally:
+        batches.close()
+
+
+def official_labels():
+    path = Path(sys.modules["tensorflow_datasets"].__file__).parent / "datasets/imagenet2012/validation_labels.txt"
+    wnids = folder._imagenet_wnids()
+    return [wnids.index(wnid) for wnid in path.read_text().split()[:NUM_EVAL]]
+
+
+def test_bytes_and_labels(settings, imagenet):
+    """Every stored image is the source's, byte by byte, with its label; every index belongs to one image."""
+    spec = data.check(settings)
+    assert spec == data.Spec(num_train=NUM_TRAIN, num_eval=NUM_EVAL, num_classes=1000, image_size=16)
+    source = tfds_source.open_source(settings, "imagenet2012")
+    chunks = list(source.train().train(0, 0, 0, 12, (0, 1)))
+    stored = sorted(pair for chunk in chunks for pair in zip(chunk.labels.tolist(), chunk.images, strict=True))
+    assert stored == sorted((c, image) for c, images in imagenet[1].items() for image in images)
+    assert sorted(np.concatenate([chunk.index for chunk in chunks])) == list(range(NUM_TRAIN))
+    (chunk,) = source.evaluation().evaluation(100, (0, 1), 13)
+    assert sorted(zip(chunk.images, chunk.labels.tolist(), strict=True)) == sorted(
+        zip(imagenet[2], official_labels(), strict=True)
+    )
+    assert chunk.index.tolist() == list(range(13))
+
+
+def test_index_names_the_same_image_in_every_epoch_and_share(settings):
+    split = tfds_source.open_source(settings, "imagenet2012").train()
+    seen = {}
+    for epoch, process in itertools.product(range(2), [(0, 1), (0, 2), (1, 2)]):
+        for chunk in split.train(3, epoch, 0, 4, process):
+            for index, image in zip(chunk.index.tolist(), chunk.images, strict=True):
+                assert seen.setdefault(index, image) == image
+    assert len(set(seen.values())) == len(seen) == NUM_TRAIN
+
+
+def test_several_record_files(settings, imagenet, tmp_path):
+    """Real ImageNet has 1,024 files; index, order of evaluation and shares must not depend on their number."""
+    tfds = sys.modules["tensorflow_datasets"]
+    download = tfds.download.DownloadConfig(manual_dir=str(imagenet[3]), num_shards=2)
+    tfds.builder("imagenet2012", data_dir=str(tmp_path)).download_and_prepare(download_config=download)
+    (whole,) = data.eval_batches(settings, NUM_EVAL)
+    settings.data.data_dir = str(tmp_path)
+    assert len(list(tmp_path.rglob("*train.tfrecord*"))) == 2
+    (sharded,) = data.eval_batches(settings, NUM_EVAL)
+    assert_equal_batches(whole, sharded)
+    settings.data.eval_split = "train"  # 18 and 18 examples; tfds by itself would take turns after 16.
+    (everything,) = data.eval_batches(settings, NUM_TRAIN)
+    assert everything["index"].tolist() == list(range(NUM_TRAIN))
+    settings.data.eval_split = "validation"
+    test_bytes_and_labels(settings, imagenet)
+    test_index_names_the_same_image_in_every_epoch_and_share(settings)
+    test_resume_at_any_step(settings)
+    test_two_processes_are_disjoint(settings)
+
+
+def test_pixels(settings, imagenet):
+    geometry = preprocess.Geometry(16, 18)
+    want = {preprocess.eval_image(image, geometry).tobytes() for image in imagenet[2]}
+    (batch,) = data.eval_batches(settings, 13)
+    assert {image.tobytes() for image in batch["image"]} == want
+    settings.data.augmentation = "none"
+    want = {preprocess.eval_image(i, geometry).tobytes() for images in imagenet[1].values() for i in images}
+    assert {image.tobytes() for image in take(settings, 0, 1)[0]["image"]} <= want
+
+
+def test_resume_at_any_step(settings):
+    whole = take(settings, 0, 10)  # Four steps an epoch.
+    for start in (1, 3, 4, 6, 8, 9):
+        for left, right in zip(whole[start:], take(settings, start, 10 - start), strict=True):
+            assert_equal_batches(left, right)
+
+
+def test_epochs_and_seeds_differ(settings):
+    index = np.concatenate([batch["index"] for batch in take(settings, 0, 8)]).reshape(2, 32)
+    assert [len(set(epoch)) for epoch in index.tolist()] == [32, 32]
+    assert (index[0] != index[1]).mean() > 0.5
+    assert (np.sort(index[0]) != index[0]).any()
+    settings.seed = 1
+    assert (take(settings, 0, 1)[0]["index"] != index[0, :8]).any()
+
+
+def test_worker_count_changes_no_byte(settings):
+    settings.data.workers = 1
+    one = take(settings, 2, 4)
+    settings.data.workers = 5
+    for left, right in zip(one, take(settings, 2, 4), strict=True):
+        assert_equal_batches(left, right)
+
+
+def test_two_processes_are_disjoint(settings):
+    parts = [take(settings, 0, 4, process_index=k, process_count=2) for k in (0, 1)]
+    seen = [{int(i) for batch in part for i in batch["index"]} for part in parts]
+    assert [len(part) for part in seen] == [16, 16] and not seen[0] & seen[1]
+    assert {len(batch["label"]) for part in parts for batch in part} == {4}
+
+
+@pytest.mark.parametrize(("batch_size", "count"), [(4, 1), (4, 2), (12, 2), (8, 4), (64, 2)])
+def test_eval_is_exact(settings, batch_size, count):
+    (whole,) = data.eval_batches(settings, NUM_EVAL)
+    for limit in (0, 5):
+        total = limit or NUM_EVAL
+        parts = [list(data.eval_batches(settings, batch_size, k, count, limit)) for k in range(count)]
+        assert {len(part) for part in parts} == {-(-total // batch_size)}
+        for name in ("image", "label", "index"):
+            joined = np.concatenate([part[j][name] for j in range(len(parts[0])) for part in parts])
+            mask = np.concatenate([part[j]["mask"] for j in range(len(parts[0])) for part in parts])
+            np.testing.assert_array_equal(joined[mask], whole[name][:total])
+            assert (joined[~mask] == (-1 if name == "index" else 0)).all()
+
+
+def test_slices_of_splits(settings):
+    settings.data.train_split, settings.data.eval_split = "train[:24]", "train[24:]"
+    assert data.check(settings).num_train == 24
+    train = {int(i) for batch in take(settings, 0, 3) for i in batch["index"]}
+    held_out = {int(i) for batch in data.eval_batches(settings, 12) for i in batch["index"]}
+    assert train == set(range(24)) and held_out == set(range(24, NUM_TRAIN))
+
+
+def problem(settings) -> str:
+    with pytest.raises(UserError) as info:
+        data.check(settings)
+    message = str(info.value)
+    assert "\n" not in message and message.count(";") >= 2, message
+    return message
+
+
+def test_not_prepared(settings, tmp_path):
+    settings.data.data_dir = str(tmp_path)
+    message = problem(settings)
+    for word in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", str(tmp_path), "not prepared"):
+        assert word in message
+    assert f"python -m nofrost_jax.data.prepare imagenet2012 --manual_dir=TARS --data_dir={tmp_path}" in message
+    assert data.describe_missing(settings) == [message]
+    assert "prepare cifar10" in problem(config("tfds:cifar10", data_dir=str(tmp_path)))
+
+
+def test_wrong_names(settings):
+    assert "no_such_set" in problem(config("tfds:no_such_set"))
+    settings.data.train_split = "training"
+    assert "no split training (only train, validation)" in problem(settings)
+    settings.data.train_split = "train"
+    settings.model.num_classes = 10
+    assert "1000 classes, the model 10" in problem(settings)
+    with pytest.raises(UserError, match="label 700 is outside the 10 classes"):
+        take(settings, 0, 4)
+
+
+def test_damaged_records(settings, imagenet, tmp_path):
+    shutil.copytree(imagenet[0], tmp_path, dirs_exist_ok=True)
+    (records,) = tmp_path.rglob("*validation.tfrecord*")
+    content = bytearray(records.read_bytes())
+    content[len(content) // 2] ^= 1
+    records.write_bytes(content)
+    settings.data.data_dir = str(tmp_path)
+    with pytest.raises(UserError, match="unreadable records") as info:
+        list(data.eval_batches(settings, 4))
+    assert "\n" not in str(info.value) and str(tmp_path) in str(info.value)
+
+
+def test_prepare_names_missing_tars(tmp_path):
+    with pytest.raises(UserError, match=r"ILSVRC2012_img_train\.tar") as info:
+        prepare.prepare("imagenet2012", str(tmp_path), str(tmp_path / "nothing"))
+    assert "\n" not in str(info.value)
+
+
+def test_missing_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    assert "pip install" in problem(config("tfds:cifar10"))
+
+
+def test_silent_from_import_to_exit(imagenet):
+    """No chatter, no hang with live iterators, no accelerator visible to TensorFlow."""
+    program = (
+        "import sys; from nofrost_jax import data; from tests.data.helpers import config\n"
+        f"c = config('tfds:imagenet2012', data_dir={imagenet[0]!r}, num_classes=1000, eval_resize=18)\n"
+        "data.check(c); live = [data.train_batches(c, 2), data.eval_batches(c, 4)]; [next(b) for b in live]\n"
+        "assert not sys.modules['tensorflow'].config.get_visible_devices('GPU')\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

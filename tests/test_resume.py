@@ -1,0 +1,337 @@
+"""A run that was killed, preempted or damaged ends bit for bit as one that was left alone."""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from nofrost_jax import attacks, checkpoint, methods, run, train
+from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.evaluation import engine, results
+from tests.conftest import finish, run_main, start, tiny_args, tiny_config
+
+# Starts main.py, but ends it by the given signal at a chosen place. TINY logs at 3, 6, .., evaluates at 5, 10, saves at 4, 8, ..
+KILLER = """
+import os, runpy, signal, sys
+from nofrost_jax import metrics, parallel
+place, sys.argv = sys.argv[1], ["main.py", *sys.argv[2:]]
+
+def before(owner, name, applies, number):
+    original = getattr(owner, name)
+    def hooked(*args, **kwargs):
+        if applies(*args):
+            os.kill(os.getpid(), number)
+        return original(*args, **kwargs)
+    setattr(owner, name, hooked)
+
+if place == "between saves":
+    before(metrics.Writer, "write", lambda writer, step, *_: step == 6, signal.SIGKILL)
+elif place == "during a save":  # the optimizer's half of checkpoint 8 is being moved into place
+    before(os, "rename", lambda source, *_: "/8.orbax" in str(source) and "/optimizer.orbax" in str(source), signal.SIGKILL)
+elif place == "during a removal":  # of checkpoint 4, when 12 is there
+    before(os, "rmdir", lambda path, *_, **__: str(path) == "optimizer", signal.SIGKILL)
+elif place == "before step 5":  # SIGTERM, seen by the loop at the end of step 5, when an evaluation is due
+    before(parallel, "stop_requested", lambda flag, step: step == 5 and not flag, signal.SIGTERM)
+runpy.run_path("main.py", run_name="__main__")
+"""
+
+
+def saved_steps(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def contents(folder):
+    """All that must be equal: the checkpoints' hashes, metrics, the result without its times and place, the outcomes."""
+    manager = checkpoint.Checkpoints(folder, writable=False)
+    hashes = {step: manager._manager.restore(step).meta["sha256"] for step in manager.steps}
+    manager.close()
+    result = json.loads((folder / "evaluations/final.json").read_text())
+    del result["checkpoint"]["path"]
+    for attack in result["attacks"]:
+        del attack["seconds"]
+    with np.load(folder / "evaluations/final.npz") as arrays:
+        outcomes = {name: arrays[name].tolist() for name in arrays.files}
+    return {"hashes": hashes, "metrics": (folder / "metrics.jsonl").read_bytes(), "result": result, "outcomes": outcomes}
+
+
+# As processes, on one device
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, compilation_cache):
+    """(folder, Outcome) of a run that was left alone. It compiles for all of this file's processes."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    outcome = run_main(*tiny_args(folder), f"--compilation_cache={compilation_cache}")
+    assert outcome.returncode == 0, outcome
+    return folder, outcome
+
+
+@pytest.fixture(scope="module")
+def disturbed(tmp_path_factory, compilation_cache, undisturbed):
+    """{"killed" | "preempted": (folder, Outcomes)}: the same command, ended at the places, then left alone."""
+
+    def disturb(name, places):
+        folder = tmp_path_factory.mktemp(name) / "run"
+        args = [*tiny_args(folder), f"--compilation_cache={compilation_cache}"]
+        outcomes = []
+        for place in places:
+            outcomes.append((finish(start("-c", KILLER, place, *args)), saved_steps(folder)))
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 14, "tra')  # a line cut by the end of its process
+        return folder, [*outcomes, (run_main(*args), saved_steps(folder))]
+
+    stories = {"killed": ["between saves", "during a save", "during a removal"], "preempted": ["before step 5"]}
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        jobs = {name: pool.submit(disturb, name, places) for name, places in stories.items()}
+        return {name: job.result() for name, job in jobs.items()}
+
+
+def test_undisturbed_run_is_complete(undisturbed):
+    folder, _ = undisturbed
+    assert saved_steps(folder) == [12, 15]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [3, 5, 6, 9, 10, 12, 15]
+    assert json.loads((folder / "evaluations/final.json").read_text())["checkpoint"]["step"] == 15
+
+
+def test_killed_run_ends_bitwise_equal(undisturbed, disturbed):
+    folder, outcomes = disturbed["killed"]
+    assert [outcome.returncode for outcome, _ in outcomes] == [-signal.SIGKILL] * 3 + [0], outcomes
+    between, during, removal, last = (steps for _, steps in outcomes)
+    assert (between, during) == ([4], [4])
+    assert 12 in removal and last == [12, 15]
+    texts = [outcome.stdout for outcome, _ in outcomes]
+    assert "resuming" not in texts[0]
+    assert all(f"resuming from the checkpoint of step {step}" in texts[i] for i, step in [(1, 4), (2, 4), (3, 12)])
+    assert not any("damaged" in text for text in texts)  # a save that was cut is no checkpoint yet
+    assert contents(folder) == contents(undisturbed[0])
+    assert not list(folder.glob("checkpoints/*tmp*"))
+
+
+def test_sigterm_saves_and_exits_75(undisturbed, disturbed):
+    folder, [(stopped, steps), (resumed, _)] = disturbed["preempted"]
+    assert stopped.returncode == 75 and stopped.stderr.splitlines() == [
+        "stopped by SIGTERM; step 5 is saved, run the same command again to go on"
+    ]
+    assert steps == [4, 5] and "evaluated step 5" not in stopped.stdout
+    assert resumed.returncode == 0 and "resuming from the checkpoint of step 5" in resumed.stdout
+    assert resumed.stdout.count("evaluated step 5") == 1  # it was due when the signal came
+    assert contents(folder) == contents(undisturbed[0])
+
+
+# In this process, on eight devices
+
+
+def train_here(folder, force=False, **fields):
+    run.train(tiny_config(**fields), str(folder), force=force)
+
+
+class Traces:
+    """Counts how often a training step and a PGD attack are traced."""
+
+    def __init__(self, monkeypatch):
+        self.steps = self.attacks = 0
+        make_step, attack = methods.TABLE["at"].make_step, attacks.PGD.__call__
+
+        def counting_make_step(*args):
+            step = make_step(*args)
+
+            def counted(*inputs):
+                self.steps += 1
+                return step(*inputs)
+
+            return counted
+
+        def counting_attack(*args):
+            self.attacks += 1
+            return attack(*args)
+
+        monkeypatch.setattr(methods.TABLE["at"], "make_step", counting_make_step)
+        monkeypatch.setattr(attacks.PGD, "__call__", counting_attack)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, compilation_cache):
+    """(folder, Traces) of an undisturbed run in this process; `compile_once` shares what it compiles."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        traces = Traces(monkeypatch)
+        train_here(folder)
+    return folder, traces
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    """A copy of the undisturbed run's folder, to be damaged."""
+    return pathlib.Path(shutil.copytree(whole[0], tmp_path / "run"))
+
+
+def test_everything_is_traced_once(whole):
+    _, traces = whole
+    assert traces.steps == 1
+    assert traces.attacks == 2  # in the step; in the evaluator, for two evaluations on the way and the last
+
+
+def data_file(folder):
+    return max((folder / "variables").rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+def truncate(folder):
+    path = data_file(folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def alter(folder):
+    path = data_file(folder)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+def lose_a_file(folder):
+    data_file(folder).unlink()
+
+
+def lose_the_optimizer(folder):
+    shutil.rmtree(folder / "optimizer")
+
+
+def empty_the_meta(folder):
+    (folder / "meta/metadata").write_text("")
+
+
+@pytest.mark.usefixtures("compile_once")
+@pytest.mark.parametrize("damage", [truncate, alter, lose_a_file, lose_the_optimizer, empty_the_meta])
+def test_damaged_newest_checkpoint_falls_back(whole, copy, capsys, damage):
+    damage(copy / "checkpoints/15")
+    train_here(copy)
+    text = capsys.readouterr().out
+    assert text.count("checkpoint 15 is damaged") == 1 and "resuming from the checkpoint of step 12" in text
+    assert contents(copy) == contents(whole[0])
+    assert [path.name for path in (copy / "checkpoints_damaged").iterdir()] == ["15"]
+
+
+def test_hash_is_what_finds_changed_numbers(copy):
+    """A checkpoint whose files are in order, but whose numbers are not those that were saved."""
+    checkpoints = checkpoint.Checkpoints(copy)
+    whole = checkpoints._manager.restore(15)
+    items = {name: dict(whole[name]) for name in ("variables", "optimizer")}
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), items)
+    checkpoints._manager.delete(15)
+    items["variables"]["params"]["head"]["bias"] += 1e-6
+    import orbax.checkpoint as ocp
+
+    saves = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+    checkpoints._manager.save(15, args=ocp.args.Composite(**saves, meta=ocp.args.JsonSave(whole.meta)), force=True)
+    assert checkpoints.restore(abstract)[0] == 12
+    checkpoints.close()
+
+
+def test_all_damaged_is_an_error(cli, copy):
+    for step in (12, 15):
+        alter(copy / "checkpoints" / str(step))
+    before = sorted(copy.rglob("*"))
+    for outcome in (cli(*tiny_args(copy)), cli("--mode=evaluate", f"--workdir={copy}")):
+        assert outcome.returncode == 2 and outcome.stdout.count("is damaged") == 2
+        assert len(outcome.stderr.splitlines()) == 1
+        assert "no checkpoint in" in outcome.stderr and "15, 12 are damaged" in outcome.stderr
+    assert sorted(copy.rglob("*")) == before
+
+
+def test_changed_config_is_refused_and_force_goes_on(cli, copy):
+    metrics, config = ((copy / name).read_bytes() for name in ("metrics.jsonl", "config.json"))
+    changed = tiny_args(copy, optimizer__learning_rate=0.05, epochs=4)
+    refused = cli(*changed)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    for word in ("epochs: 3 -> 4", "optimizer.learning_rate: 0.3 -> 0.05", "--force"):
+        assert word in refused.stderr
+    assert ((copy / "metrics.jsonl").read_bytes(), (copy / "config.json").read_bytes()) == (metrics, config)
+
+    forced = cli(*changed, "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert "resuming from the checkpoint of step 15" in forced.stdout and "step 20/20" not in forced.stdout
+    assert saved_steps(copy) == [16, 20] or saved_steps(copy) == [15, 20] or saved_steps(copy)[-1] == 20
+    assert (copy / "metrics.jsonl").read_bytes().startswith(metrics)
+    assert json.loads((copy / "config.json").read_text())["epochs"] == 4
+    assert json.loads((copy / "evaluations/final.json").read_text())["checkpoint"]["step"] == 20
+
+
+def test_force_does_not_call_another_net_damaged(cli, copy):
+    outcome = cli(*tiny_args(copy, model__width=0.125), "--force")
+    assert outcome.returncode == 2 and "damaged" not in outcome.stdout + outcome.stderr
+    assert "does not fit" in outcome.stderr and len(outcome.stderr.splitlines()) == 1
+
+
+def test_finished_run_shows_its_table_again(whole, copy, capsys, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("a finished run neither trains nor evaluates again")
+
+    monkeypatch.setattr(train.Run, "_compile", never)
+    monkeypatch.setattr(engine.Evaluator, "run", never)
+    capsys.readouterr()
+    train_here(copy)
+    text = capsys.readouterr().out
+    table = results.table(json.loads((copy / "evaluations/final.json").read_text()))
+    assert table in text and "written by an earlier run" in text
+    assert contents(copy) == contents(whole[0])
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_sigterm_in_the_last_evaluation_loses_nothing(whole, copy, capsys, monkeypatch):
+    shutil.rmtree(copy / "evaluations")
+    handler = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "save", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Preempted, match="run the same command again"):
+            train_here(copy)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert not (copy / "evaluations").exists()
+    train_here(copy)
+    assert "compiling" not in capsys.readouterr().out
+    assert contents(copy) == contents(whole[0])
+
+
+# Numbers that are no numbers
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(cli, tmp_path):
+    outcome = cli(*tiny_args(tmp_path / "run", optimizer__learning_rate=1e30, checkpoint__every_steps=1))
+    assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1, outcome
+    words = outcome.stderr.replace(";", " ").split()
+    broken = int(words[words.index("step") + 1])
+    steps = saved_steps(tmp_path / "run")
+    assert "loss" in outcome.stderr and "is not finite" in outcome.stderr
+    assert f"the checkpoint of step {steps[-1]} is kept" in outcome.stderr and steps[-1] < broken
+    saved = checkpoint.Checkpoints(tmp_path / "run", writable=False)
+    for leaf in jax.tree.leaves(saved._manager.restore(steps[-1])["variables"]):
+        assert np.isfinite(leaf).all()
+    saved.close()
+    again = cli(*tiny_args(tmp_path / "run", optimizer__learning_rate=1e30, checkpoint__every_steps=1))
+    assert again.returncode == 2 and f"not finite at step {broken}" in again.stderr  # no way round it
+
+
+def test_parameters_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
+    """The loss of a step is that of the parameters before it: it cannot tell that the update overflowed."""
+    make_step = methods.TABLE["at"].make_step
+
+    def overflowing(*args):
+        step = make_step(*args)
+
+        def overflow(state, batch, key):
+            state, metrics = step(state, batch, key)
+            scale = jax.numpy.where(state.step == 4, jax.numpy.inf, 1.0)
+            return state.replace(params=jax.tree.map(lambda leaf: leaf * scale, state.params)), metrics
+
+        return overflow
+
+    monkeypatch.setattr(methods.TABLE["at"], "make_step", overflowing)
+    with pytest.raises(UserError, match="parameters .*not finite at step 4; the checkpoint of step 2 is kept"):
+        train_here(tmp_path / "run", checkpoint__every_steps=2)
+    assert saved_steps(tmp_path / "run") == [2]
