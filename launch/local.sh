@@ -4,11 +4,11 @@
 #   launch/local.sh N --config=configs/nofrost_r50.py --workdir=DIR
 #
 # One process drives all devices of a host, so N = 1 is the normal case. N = 2 tries the multi-host code on a CPU: each
-# process has the devices that JAX_NUM_CPU_DEVICES gives it. For several processes on the GPUs of one host name each
-# one's GPUs, a word a process: GPUS="0,1 2,3" launch/local.sh 2 ...
+# process has the devices that JAX_NUM_CPU_DEVICES gives it. For several processes on one host's GPUs give each its own,
+# a word a process: GPUS="0,1 2,3" launch/local.sh 2 ...
 #
-# Process 0 writes to the screen, the others to files. SIGTERM and Ctrl-C reach all as SIGTERM: the state is saved, exit
-# code 75, run the same command again. When one process fails the others are ended, and its exit code is returned.
+# Process 0 writes to the screen, the others to files. SIGTERM and Ctrl-C reach all as SIGTERM: the state is saved, the
+# exit code is 75, and the same command goes on. When one process fails the others are ended and its exit code is returned.
 set -u
 
 count=${1-}
@@ -43,9 +43,9 @@ for ((id = 0; id < count; id++)); do
 done
 if ((count > 1)); then echo "processes 1 to $((count - 1)) write to $logs/" >&2; fi
 
-first_failed="" # the process that failed first, and its exit code
+first_failed=0 # the process that failed first, and its exit code
 status=0
-deadline=0
+deadline=0 # when the others are ended, in SECONDS; 0 = never
 running=$count
 ended=()
 while ((running)); do
@@ -55,9 +55,9 @@ while ((running)); do
         code=$?
         ended[id]=1
         running=$((running - 1))
-        if ((code && !status)); then
+        if ((code != 0 && (status == 0 || (status == 75 && code != 75)))); then
             status=$code first_failed=$id
-            # After 75 all are saving; after a failure the others cannot go on, and may wait for it for minutes.
+            # After 75 all are saving; after a failure the others cannot go on, and would wait for it for minutes.
             if ((code != 75)); then deadline=$((SECONDS + 10)); fi
         fi
     done

@@ -56,21 +56,27 @@ class Checkpoints:
 
     def save(self, step, items, meta):
         """Saves {name: pytree} and a JSON-able dict. All processes take part."""
-        meta = {**meta, "sha256": {name: tree_sha256(tree) for name, tree in items.items()}}
+        hashes = {name: tree_sha256(tree) for name, tree in items.items()}
+        meta = {**meta, "sha256": hashes, "shapes": {name: _shapes(tree) for name, tree in items.items()}}
         saves = {name: self._args.StandardSave(parallel.to_global(tree)) for name, tree in items.items()}
         self._manager.save(step, args=self._args.Composite(**saves, meta=self._args.JsonSave(meta)), force=True)
         self._manager.wait_until_finished()
+        if jax.process_index() == 0:
+            _write_digests(os.path.join(self.directory, str(step)))
 
     def restore(self, abstract):
         """(step, {name: pytree}, meta) of the newest whole checkpoint, or None. Says so when it passes over a damaged one.
 
         abstract: {name: pytree of ShapeDtypeStructs with shardings} of the wanted items, so that any number and kind of
-        devices can restore. A writer moves damaged checkpoints to `checkpoints_damaged/`: their steps come again.
+        devices can restore. A writer moves damaged checkpoints to `checkpoints_damaged/`: their steps come again. Raises
+        UserError where all are damaged, or one is of another net or optimizer.
         """
         damaged = []
         for step in reversed(self.steps):
             try:
                 items, meta = self._restore_step(step, abstract)
+            except UserError:
+                raise
             except Exception as error:  # orbax raises many types for a file that is cut, missing or altered
                 print(f"checkpoint {step} is damaged ({_first_line(error)}); trying the one before", flush=True)
                 damaged.append(step)
@@ -86,13 +92,16 @@ class Checkpoints:
         return None
 
     def _restore_step(self, step, abstract):
+        _check_digests(os.path.join(self.directory, str(step)), {*abstract, "meta"})
+        meta = self._manager.restore(step, args=self._args.Composite(meta=self._args.JsonRestore())).meta
+        for name, tree in abstract.items():
+            require_fit(f"{name} of checkpoint {step} in {self.directory}", meta["shapes"][name], _shapes(tree))
         restores = {name: self._args.StandardRestore(tree) for name, tree in abstract.items()}
-        args = self._args.Composite(**restores, meta=self._args.JsonRestore())
-        restored = self._manager.restore(step, args=args)
+        restored = self._manager.restore(step, args=self._args.Composite(**restores))
         for name in abstract:
-            if tree_sha256(restored[name]) != restored.meta["sha256"][name]:
+            if tree_sha256(restored[name]) != meta["sha256"][name]:
                 raise ValueError(f"{name} is not what was saved: its hash differs")
-        return {name: restored[name] for name in abstract}, restored.meta
+        return {name: restored[name] for name in abstract}, meta
 
     def _move_away(self, steps):
         for step in steps:
@@ -105,6 +114,45 @@ class Checkpoints:
 
     def close(self):
         self._manager.close()
+
+
+DIGESTS = "files_sha256.json"  # beside the items of a checkpoint
+
+
+def _write_digests(folder):
+    """Writes the hash of every file: orbax, when it reads damaged ones, fills the screen with its threads' tracebacks."""
+    digests = {}
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(root, name)
+            digests[os.path.relpath(path, folder)] = _file_sha256(path)
+    with open(os.path.join(folder, f"{DIGESTS}.tmp"), "w") as file:
+        json.dump(digests, file)
+    os.replace(f"{folder}/{DIGESTS}.tmp", f"{folder}/{DIGESTS}")
+
+
+def _check_digests(folder, items):
+    """Raises ValueError for the first file of the items that is missing or altered.
+
+    A run that was killed right after a save has no hashes for it; the arrays' own are checked in any case.
+    """
+    if not os.path.exists(f"{folder}/{DIGESTS}"):
+        return
+    with open(f"{folder}/{DIGESTS}") as file:
+        digests = json.load(file)
+    for name, digest in sorted(digests.items()):
+        path = os.path.join(folder, name)
+        if name.split(os.sep)[0] not in items:
+            continue
+        if not os.path.exists(path):
+            raise ValueError(f"{name} is missing")
+        if _file_sha256(path) != digest:
+            raise ValueError(f"{name} is not what was saved: its hash differs")
+
+
+def _file_sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error):
@@ -133,10 +181,7 @@ def load_variables(path, abstract):
     """
     if os.path.exists(os.path.join(path, "params.npz")):
         variables = load_export(path)
-        expected, found = (_shapes(tree) for tree in (abstract, variables))
-        if expected != found:
-            names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-            raise UserError(f"{path}/params.npz does not fit its config.json, first at {names[0]}; export the run again")
+        require_fit(f"{path}/params.npz", _shapes(variables), _shapes(abstract))
         return -1, jax.device_put(variables), {}
     if not os.path.isdir(os.path.join(path, "checkpoints")):
         raise UserError(f"no checkpoint in {path}; give the folder of a training run, or one with params.npz")
@@ -155,7 +200,18 @@ def load_variables(path, abstract):
 
 def _shapes(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(key, simple=True, separator="/"): tuple(leaf.shape) for key, leaf in leaves}
+    return {jax.tree_util.keystr(key, simple=True, separator="/"): list(leaf.shape) for key, leaf in leaves}
+
+
+def require_fit(what, found, expected):
+    """Raises UserError unless two {path: shape} are the same."""
+    names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if names:
+        first, second = (f"{tree[names[0]]}" if names[0] in tree else "absent" for tree in (found, expected))
+        raise UserError(
+            f"{what} does not fit the config: {names[0]} is {first}, the config's {second}; give the config that it was "
+            "made with, or a new --workdir"
+        )
 
 
 def read_config(workdir):

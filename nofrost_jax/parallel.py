@@ -118,19 +118,26 @@ def is_main_process():
 def initialize(coordinator_address="", num_processes=0, process_id=-1):
     """Joins the processes of one run. Touches no device: a config that is refused shall not take one.
 
-    With a coordinator address the three arguments are used as they are; on SLURM with more than one task, on Cloud TPU
+    With a coordinator address the three arguments are used as they are; under srun with more than one task, on Cloud TPU
     pods and under Open MPI jax detects them. One process on one host needs nothing.
     """
     if coordinator_address:
-        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+        jax.distributed.initialize(coordinator_address, num_processes, process_id, local_device_ids=[])
     elif _cluster_detected():
-        jax.distributed.initialize()
+        # Under SLURM and Open MPI jax would take one GPU a process, also where a process is alone on its host; [] = all.
+        jax.distributed.initialize(local_device_ids=[] if _alone_on_host() else None)
 
 
 def _cluster_detected():
-    several_tasks = any(int(os.environ.get(name, 1)) > 1 for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
+    several_tasks = any(int(os.environ.get(name, 1)) > 1 for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
     several_workers = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
     return several_tasks or several_workers
+
+
+def _alone_on_host():
+    if "OMPI_COMM_WORLD_LOCAL_SIZE" in os.environ:
+        return os.environ["OMPI_COMM_WORLD_LOCAL_SIZE"] == "1"
+    return os.environ.get("SLURM_STEP_NUM_TASKS") == os.environ.get("SLURM_STEP_NUM_NODES")
 
 
 def stop_requested(flag, step):

@@ -156,11 +156,14 @@ class Run:
         """Adds a step's metrics to the window; the run stops at the first that is not finite."""
         broken = self.sums.add(step_metrics)
         if broken:
-            kept = f"the checkpoint of step {self.saved_step} is kept" if self.saved_step else "no checkpoint was saved yet"
-            raise UserError(
-                f"{', '.join(broken)} is not finite at step {step}; {kept}; lower config.optimizer.learning_rate or set "
-                "config.optimizer.agc, in a new --workdir"
-            )
+            self._fail(broken, step)
+
+    def _fail(self, broken, step):
+        kept = f"the checkpoint of step {self.saved_step} is kept" if self.saved_step else "no checkpoint was saved yet"
+        raise UserError(
+            f"not finite at step {step}: {', '.join(broken)}; {kept}; lower config.optimizer.learning_rate or set "
+            "config.optimizer.agc, in a new --workdir"
+        )
 
     def _log(self, step):
         means = self.sums.means()
@@ -187,6 +190,8 @@ class Run:
     def _save(self, step, evaluation_due):
         """Saves the state. `evaluation_due`: this step's evaluation was left to the resumed run, to stop in time."""
         start = time.perf_counter()
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(self.state.variables))):
+            self._fail(["a parameter or a batch statistic"], step)  # metrics see parameters only
         meta = {"step": step, "sums": self.sums.state, "evaluation_due": evaluation_due}
         self.checkpoints.save(step, self._items(self.state), meta)
         self.saved_step = step

@@ -1,6 +1,7 @@
 """Eight virtual CPU devices for the whole suite, and ways to start the program: in this process or as its own."""
 
 import collections
+import contextlib
 import os
 import pathlib
 import re
@@ -39,10 +40,10 @@ def overrides(fields):
     return [f"--config.{field}={value}" for field, value in fields.items()]
 
 
-def tiny_args(workdir, **fields):
-    """Arguments of a tiny run of the row `digits.py:sat`; fields: with "__" for the dot, e.g. `attack__steps=1`."""
+def tiny_args(workdir, row="sat", **fields):
+    """Arguments of a tiny run of a row of `digits.py`; fields: with "__" for the dot, e.g. `attack__steps=1`."""
     changed = TINY | {name.replace("__", "."): value for name, value in fields.items()}
-    return ["--config=configs/digits.py:sat", f"--workdir={workdir}", *overrides(changed)]
+    return [f"--config=configs/digits.py:{row}", f"--workdir={workdir}", *overrides(changed)]
 
 
 def tiny_config(row="sat", **fields):
@@ -116,14 +117,23 @@ def compilation_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("compiled")
 
 
-@pytest.fixture
-def compile_once(compilation_cache):
-    """Lets runs in this process share their compiled programs."""
+@contextlib.contextmanager
+def sharing_compiled(folder):
+    """Lets runs in this process share their compiled programs through a folder."""
     from jax.experimental.compilation_cache import compilation_cache as cache
 
     old = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(compilation_cache))
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", old)
-    cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", old)
+        cache.reset_cache()
+
+
+@pytest.fixture
+def compile_once(compilation_cache):
+    """A test's runs find compiled what an earlier one left in the session's folder."""
+    with sharing_compiled(compilation_cache):
+        yield

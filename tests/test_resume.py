@@ -4,17 +4,19 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from nofrost_jax import attacks, checkpoint, methods, run, train
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import engine, results
-from tests.conftest import finish, run_main, start, tiny_args, tiny_config
+from tests.conftest import finish, run_main, sharing_compiled, start, tiny_args, tiny_config
 
 # Starts main.py, but ends it by the given signal at a chosen place. TINY logs at 3, 6, .., evaluates at 5, 10, saves at 4, 8, ..
 KILLER = """
@@ -37,7 +39,7 @@ elif place == "during a save":  # the optimizer's half of checkpoint 8 is being 
 elif place == "during a removal":  # of checkpoint 4, when 12 is there
     before(os, "rmdir", lambda path, *_, **__: str(path) == "optimizer", signal.SIGKILL)
 elif place == "before step 5":  # SIGTERM, seen by the loop at the end of step 5, when an evaluation is due
-    before(parallel, "stop_requested", lambda flag, step: step == 5 and not flag, signal.SIGTERM)
+    before(parallel, "stop_requested", lambda flag, step: step == 4, signal.SIGTERM)
 runpy.run_path("main.py", run_name="__main__")
 """
 
@@ -46,17 +48,25 @@ def saved_steps(folder):
     return sorted(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
 
 
+def arrays(folder, step):
+    """(variables, optimizer) of a checkpoint as orbax reads them, without our own code."""
+    place = ocp.ArrayRestoreArgs(sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    with ocp.PyTreeCheckpointer() as reader:
+        for name in ("variables", "optimizer"):
+            path = folder / "checkpoints" / str(step) / name
+            tree = reader.metadata(path).item_metadata.tree
+            yield reader.restore(path, ocp.args.PyTreeRestore(restore_args=jax.tree.map(lambda _: place, tree)))
+
+
 def contents(folder):
-    """All that must be equal: the checkpoints' hashes, metrics, the result without its times and place, the outcomes."""
-    manager = checkpoint.Checkpoints(folder, writable=False)
-    hashes = {step: manager._manager.restore(step).meta["sha256"] for step in manager.steps}
-    manager.close()
+    """All that must be equal: restored arrays, metrics, the result without its times and place, the outcomes."""
+    hashes = {step: [checkpoint.tree_sha256(tree) for tree in arrays(folder, step)] for step in saved_steps(folder)}
     result = json.loads((folder / "evaluations/final.json").read_text())
     del result["checkpoint"]["path"]
     for attack in result["attacks"]:
         del attack["seconds"]
-    with np.load(folder / "evaluations/final.npz") as arrays:
-        outcomes = {name: arrays[name].tolist() for name in arrays.files}
+    with np.load(folder / "evaluations/final.npz") as columns:
+        outcomes = {name: columns[name].tolist() for name in columns.files}
     return {"hashes": hashes, "metrics": (folder / "metrics.jsonl").read_bytes(), "result": result, "outcomes": outcomes}
 
 
@@ -158,9 +168,9 @@ class Traces:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, compilation_cache):
-    """(folder, Traces) of an undisturbed run in this process; `compile_once` shares what it compiles."""
+    """(folder, Traces) of an undisturbed run in this process, which compiles for those below."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    with pytest.MonkeyPatch.context() as monkeypatch:
+    with pytest.MonkeyPatch.context() as monkeypatch, sharing_compiled(compilation_cache):
         traces = Traces(monkeypatch)
         train_here(folder)
     return folder, traces
@@ -217,20 +227,18 @@ def test_damaged_newest_checkpoint_falls_back(whole, copy, capsys, damage):
     assert [path.name for path in (copy / "checkpoints_damaged").iterdir()] == ["15"]
 
 
-def test_hash_is_what_finds_changed_numbers(copy):
+def test_hash_is_what_finds_changed_numbers(copy, capsys):
     """A checkpoint whose files are in order, but whose numbers are not those that were saved."""
-    checkpoints = checkpoint.Checkpoints(copy)
-    whole = checkpoints._manager.restore(15)
-    items = {name: dict(whole[name]) for name in ("variables", "optimizer")}
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), items)
-    checkpoints._manager.delete(15)
-    items["variables"]["params"]["head"]["bias"] += 1e-6
-    import orbax.checkpoint as ocp
-
-    saves = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-    checkpoints._manager.save(15, args=ocp.args.Composite(**saves, meta=ocp.args.JsonSave(whole.meta)), force=True)
-    assert checkpoints.restore(abstract)[0] == 12
+    variables, _ = arrays(copy, 15)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), variables)
+    variables["params"]["head"]["bias"] += 1e-6
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(copy / "checkpoints/15/variables", variables, force=True)
+    (copy / "checkpoints/15" / checkpoint.DIGESTS).unlink()  # as after a kill between the save and its files' hashes
+    checkpoints = checkpoint.Checkpoints(copy, writable=False)
+    assert checkpoints.restore({"variables": abstract})[0] == 12
     checkpoints.close()
+    assert "variables is not what was saved: its hash differs" in capsys.readouterr().out
 
 
 def test_all_damaged_is_an_error(cli, copy):
@@ -244,22 +252,25 @@ def test_all_damaged_is_an_error(cli, copy):
     assert sorted(copy.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("compile_once")
 def test_changed_config_is_refused_and_force_goes_on(cli, copy):
+    shutil.rmtree(copy / "checkpoints/15")
     metrics, config = ((copy / name).read_bytes() for name in ("metrics.jsonl", "config.json"))
-    changed = tiny_args(copy, optimizer__learning_rate=0.05, epochs=4)
+    changed = tiny_args(copy, log__every_steps=2, evaluation__limit=100)
     refused = cli(*changed)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    for word in ("epochs: 3 -> 4", "optimizer.learning_rate: 0.3 -> 0.05", "--force"):
+    for word in ("log.every_steps: 3 -> 2", "evaluation.limit: 0 -> 100", "--force"):
         assert word in refused.stderr
     assert ((copy / "metrics.jsonl").read_bytes(), (copy / "config.json").read_bytes()) == (metrics, config)
 
     forced = cli(*changed, "--force")
     assert forced.returncode == 0, forced.stderr
-    assert "resuming from the checkpoint of step 15" in forced.stdout and "step 20/20" not in forced.stdout
-    assert saved_steps(copy) == [16, 20] or saved_steps(copy) == [15, 20] or saved_steps(copy)[-1] == 20
-    assert (copy / "metrics.jsonl").read_bytes().startswith(metrics)
-    assert json.loads((copy / "config.json").read_text())["epochs"] == 4
-    assert json.loads((copy / "evaluations/final.json").read_text())["checkpoint"]["step"] == 20
+    assert "resuming from the checkpoint of step 12" in forced.stdout and "step 14/15" in forced.stdout
+    assert json.loads((copy / "config.json").read_text())["log"]["every_steps"] == 2
+    assert json.loads((copy / "evaluations/final.json").read_text())["dataset"]["n"] == 100
+    steps = [json.loads(line)["step"] for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [3, 5, 6, 9, 10, 12, 14]
+    assert saved_steps(copy) == [12, 15]
 
 
 def test_force_does_not_call_another_net_damaged(cli, copy):
@@ -300,38 +311,42 @@ def test_sigterm_in_the_last_evaluation_loses_nothing(whole, copy, capsys, monke
 # Numbers that are no numbers
 
 
+def assert_checkpoints_finite(folder):
+    for step in saved_steps(folder):
+        for leaf in jax.tree.leaves(list(arrays(folder, step))):
+            assert np.isfinite(leaf).all()
+
+
 @pytest.mark.usefixtures("compile_once")
-def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(cli, tmp_path):
-    outcome = cli(*tiny_args(tmp_path / "run", optimizer__learning_rate=1e30, checkpoint__every_steps=1))
-    assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1, outcome
-    words = outcome.stderr.replace(";", " ").split()
-    broken = int(words[words.index("step") + 1])
-    steps = saved_steps(tmp_path / "run")
-    assert "loss" in outcome.stderr and "is not finite" in outcome.stderr
-    assert f"the checkpoint of step {steps[-1]} is kept" in outcome.stderr and steps[-1] < broken
-    saved = checkpoint.Checkpoints(tmp_path / "run", writable=False)
-    for leaf in jax.tree.leaves(saved._manager.restore(steps[-1])["variables"]):
-        assert np.isfinite(leaf).all()
-    saved.close()
-    again = cli(*tiny_args(tmp_path / "run", optimizer__learning_rate=1e30, checkpoint__every_steps=1))
-    assert again.returncode == 2 and f"not finite at step {broken}" in again.stderr  # no way round it
+def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(cli, copy):
+    shutil.rmtree(copy / "checkpoints/15")
+    args = [*tiny_args(copy, optimizer__learning_rate=1e30), "--force"]
+    for _ in range(2):  # the same command again finds no way round it
+        outcome = cli(*args)
+        assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1, outcome
+        broken = int(re.search(r"not finite at step (\d+): ", outcome.stderr).group(1))
+        assert 12 < broken <= 15 and "the checkpoint of step 12 is kept" in outcome.stderr
+        assert saved_steps(copy) == [8, 12] or saved_steps(copy) == [12]
+    assert_checkpoints_finite(copy)
 
 
-def test_parameters_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
-    """The loss of a step is that of the parameters before it: it cannot tell that the update overflowed."""
-    make_step = methods.TABLE["at"].make_step
+@pytest.mark.usefixtures("compile_once")
+@pytest.mark.parametrize("part", ["params", "batch_stats"])
+def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, part):
+    compiled = train.Run._compile
 
     def overflowing(*args):
-        step = make_step(*args)
+        step = compiled(*args)
 
         def overflow(state, batch, key):
             state, metrics = step(state, batch, key)
             scale = jax.numpy.where(state.step == 4, jax.numpy.inf, 1.0)
-            return state.replace(params=jax.tree.map(lambda leaf: leaf * scale, state.params)), metrics
+            return state.replace(**{part: jax.tree.map(lambda leaf: leaf * scale, getattr(state, part))}), metrics
 
         return overflow
 
-    monkeypatch.setattr(methods.TABLE["at"], "make_step", overflowing)
-    with pytest.raises(UserError, match="parameters .*not finite at step 4; the checkpoint of step 2 is kept"):
+    monkeypatch.setattr(train.Run, "_compile", overflowing)
+    with pytest.raises(UserError, match="not finite at step 4: .*; the checkpoint of step 2 is kept"):
         train_here(tmp_path / "run", checkpoint__every_steps=2)
     assert saved_steps(tmp_path / "run") == [2]
+    assert_checkpoints_finite(tmp_path / "run")

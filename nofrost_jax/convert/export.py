@@ -1,40 +1,40 @@
-"""Params-only exports: a run's newest checkpoint as two small files that `nofrost_jax.load` reads without orbax.
+"""Params-only exports: a run's newest checkpoint as two files that `nofrost_jax.load` reads without orbax.
 
     python -m nofrost_jax.convert.export runs/digits exports/digits
+
+Exit codes: 0 done; 2 there is no run, or the folder for the export holds something else.
 """
 
 import argparse
 import os
-import sys
 
 import jax
 from ml_collections import ConfigDict
 
-from nofrost_jax import checkpoint, models
+from nofrost_jax import checkpoint, errors, models
 from nofrost_jax.classifier import create_model
-from nofrost_jax.errors import UserError
 
 
 def export(run, out):
-    """Writes `OUT/params.npz` (float32 arrays by path) and `OUT/config.json` (the run's own); returns the step exported.
+    """Writes `OUT/params.npz` (arrays by path, float32) and `OUT/config.json` (the run's, unchanged); returns the step.
 
-    run: a training run's --workdir. out: a new folder, or one that holds an export of the same config, which is
-    replaced. Raises UserError where there is no run, or where `out` holds something else.
+    run: a training run's --workdir. out: a new folder, or an older export of the same config, which is replaced. Raises
+    UserError where there is no run, or where `out` cannot be written or holds something else.
     """
     config = checkpoint.read_config(run)
     if os.path.isdir(os.path.join(out, "checkpoints")):
-        raise UserError(f"{out} is a training run itself; choose another folder for the export")
+        raise errors.UserError(f"{out} is a training run; choose another folder for the export")
     if os.path.exists(os.path.join(out, "config.json")) and checkpoint.read_config(out) != config:
-        raise UserError(f"{out} holds an export of another config; choose another folder, or remove that one")
-    model = create_model(ConfigDict(config).model)
-    abstract = jax.eval_shape(lambda key: models.init(model, key, config["data"]["image_size"]), jax.random.key(0))
+        raise errors.UserError(f"{out} holds an export of another config; choose another folder, or remove that one")
+    model, size = create_model(ConfigDict(config).model), config["data"]["image_size"]
+    abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
     step, variables, _ = checkpoint.load_variables(run, abstract)
     with open(os.path.join(run, "config.json")) as file:
         text = file.read()
     try:
         checkpoint.export(out, variables, text)
     except OSError as error:
-        raise UserError(f"cannot write to {out} ({error.strerror}); choose another folder") from error
+        raise errors.UserError(f"{out} cannot be written ({error.strerror}); choose another folder") from error
     return step
 
 
@@ -43,15 +43,11 @@ def main(arguments=None):
     parser.add_argument("run", help="folder of a training run")
     parser.add_argument("out", help="folder for params.npz and config.json")
     options = parser.parse_args(arguments)
-    try:
+    with errors.exit_codes():
         step = export(options.run, options.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    size = os.path.getsize(os.path.join(options.out, "params.npz"))
-    print(f"step {step} of {options.run} is in {options.out}: params.npz ({size / 1e6:.2f} MB) and config.json")
-    return 0
+    megabytes = os.path.getsize(os.path.join(options.out, "params.npz")) / 1e6
+    print(f"step {step} of {options.run}: written {options.out}/params.npz ({megabytes:.2f} MB) and config.json")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -41,10 +41,14 @@ class Evaluator:
             image_keys = keys.per_image(keys.named(key, name), batch["index"])
             with jax.default_matmul_precision("highest"):
                 result = attack(classifier, images, batch["label"], image_keys)
-            outcome = self._clean(variables, {"image": result.images, "label": batch["label"]}, key)
+            checked = self._clean(variables, {"image": result.images, "label": batch["label"]}, key)
+            # A NaN pixel need not reach the logits: XLA's relu and maximum may drop it on a CPU.
+            finite = jnp.all(jnp.isfinite(result.images), axis=(1, 2, 3))
+            linf = jnp.max(jnp.abs(result.images - images), axis=(1, 2, 3)) * 255
             return {
-                **outcome,
-                "linf_255": jnp.max(jnp.abs(result.images - images), axis=(1, 2, 3)) * 255,
+                "correct": checked["correct"],
+                "nan": checked["nan"] | ~finite,
+                "linf_255": jnp.where(finite, linf, 0),
                 "in_range": jnp.all((result.images >= 0) & (result.images <= 1), axis=(1, 2, 3)),
                 "forwards": result.forwards,
                 "backwards": result.backwards,

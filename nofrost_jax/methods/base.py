@@ -50,10 +50,13 @@ def gradient_step(loss_fn, optimizer):
         grads = parallel.mean(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics = parallel.total(metrics | {"loss": jnp.stack([loss, jnp.ones_like(loss)])})
+        params = optax.apply_updates(state.params, updates)
+        # The norms also reveal a NaN that never reaches the loss: XLA's relu may drop it on a CPU.
         metrics["gradient_norm"] = jnp.stack([optax.tree.norm(grads), 1.0])
+        metrics["parameter_norm"] = jnp.stack([optax.tree.norm(params), 1.0])
         state = state.replace(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=stats,
             opt_state=opt_state,
         )

@@ -66,16 +66,16 @@ def create(
             raise UserError(f"{field}={value} must be in [0, 1)")
     if not isinstance(bn_group_size, int) or bn_group_size < 0:
         raise UserError(f"bn_group_size={bn_group_size!r} must be a number of images, or 0 for the global batch")
-    common = dict(
-        stage_sizes=stage_sizes,
-        num_classes=num_classes,
-        stem=stem,
-        width=width,
-        dropout=dropout,
-        drop_path=drop_path,
-        remat=remat,
-        dtype=jnp.dtype(dtype),
-    )
+    common = {
+        "stage_sizes": stage_sizes,
+        "num_classes": num_classes,
+        "stem": stem,
+        "width": width,
+        "dropout": dropout,
+        "drop_path": drop_path,
+        "remat": remat,
+        "dtype": jnp.dtype(dtype),
+    }
     if name.startswith("nf_"):
         return NFResNet(**common)
     return ResNet(norm=norm, bn_group_size=bn_group_size, bn_running=bn_running, axis_name=axis_name, **common)

@@ -5,9 +5,7 @@ computation runs in the layer's `dtype`, statistics and standardization never in
 pinned: convolutions follow `jax_default_matmul_precision`.
 """
 
-import dataclasses
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,46 +18,9 @@ from nofrost_jax.errors import UserError
 from nofrost_jax.models import initializers
 
 CONV_IMPLEMENTATIONS = ("slices", "xla")
-RELU_GAMMA = 1.7139588594436646  # sqrt(2 / (1 - 1 / pi)): relu(gamma * z) has variance 1 for z ~ N(0, 1)
-STAGE_FEATURES = (256, 512, 1024, 2048)
+# The constant of Brock et al. (2021); in theory sqrt(2 / (1 - 1 / pi)) = 1.7129, relu(gamma * z) having variance 1.
+RELU_GAMMA = 1.7139588594436646
 BRANCHES = ("clean", "adversarial")
-
-
-@dataclasses.dataclass(frozen=True)
-class BlockPlan:
-    """Where one residual block stands: its name, output channels, stride, drop-path rate and index from 0."""
-
-    name: str
-    features: int
-    stride: int
-    drop_path: float
-    index: int
-    opens_stage: bool
-
-
-def make_divisible(channels: float, divisor: int = 8) -> int:
-    """The multiple of `divisor` nearest to `channels`, but never less than 90 % of it (Sandler et al., 2018)."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
-
-
-def plan_blocks(stage_sizes: Sequence[int], width: float, drop_path: float) -> list[BlockPlan]:
-    """All blocks in order. Drop-path rates grow linearly from 0 at the first block to `drop_path` at the last."""
-    total = sum(stage_sizes)
-    plans = []
-    for stage, size in enumerate(stage_sizes):
-        for block in range(size):
-            plans.append(
-                BlockPlan(
-                    name=f"stage{stage + 1}_block{block + 1}",
-                    features=make_divisible(STAGE_FEATURES[stage] * width),
-                    stride=2 if stage > 0 and block == 0 else 1,
-                    drop_path=drop_path * len(plans) / max(total - 1, 1),
-                    index=len(plans),
-                    opens_stage=block == 0,
-                )
-            )
-    return plans
 
 
 def accumulation_dtype(dtype: Any) -> jnp.dtype:
@@ -266,9 +227,11 @@ class MixtureBatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, branch: str = "clean") -> jax.Array:
+        norms = {name: self.norm(name=name, scale_init=self.scale_init) for name in BRANCHES}
         if self.is_initializing():
-            return [self.norm(name=name, scale_init=self.scale_init)(x, train) for name in BRANCHES][0]
-        return self.norm(name=branch, scale_init=self.scale_init)(x, train)
+            for norm in norms.values():  # a network begins with the variables of both
+                norm(x, train)
+        return norms[branch](x, train)
 
 
 class InstanceNorm(nn.Module):

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nofrost_jax.models import initializers, layers
+from nofrost_jax.models.plan import BlockPlan, make_divisible, plan_blocks
 
 ALPHA = 0.2
 
 
-def activation_scales(plans: list[layers.BlockPlan], alpha: float = ALPHA) -> list[float]:
+def activation_scales(plans: list[BlockPlan], alpha: float = ALPHA) -> list[float]:
     """beta of every block: one over the standard deviation that its input is expected to have at initialization.
 
     The shortcut convolution of a stage's first block resets the variance to 1; every block adds alpha^2.
@@ -41,7 +42,7 @@ class NFBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, image_keys: jax.Array | None) -> jax.Array:
-        middle = layers.make_divisible(self.features * 0.25)
+        middle = make_divisible(self.features * 0.25)
         out = nn.relu(x) * self.beta
         shortcut = x
         if self.stride > 1 or x.shape[-1] != self.features:
@@ -82,15 +83,15 @@ class NFResNet(nn.Module):
         """
         layers.check_call(x, branch, train and max(self.dropout, self.drop_path) > 0, image_keys)
         small = self.stem == "small"
-        stem_features = layers.make_divisible(64 * self.width)
+        stem_features = make_divisible(64 * self.width)
         x = layers.WSConv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)
         x = x if small else layers.max_pool(x)
         block = nn.remat(NFBlock, static_argnums=(2,)) if self.remat else NFBlock
-        plans = layers.plan_blocks(self.stage_sizes, self.width, self.drop_path)
+        plans = plan_blocks(self.stage_sizes, self.width, self.drop_path)
         for plan, beta in zip(plans, activation_scales(plans), strict=True):
-            x = block(
-                plan.features, plan.stride, beta, plan.drop_path, plan.index, dtype=self.dtype, name=plan.name
-            )(x, train, image_keys)
+            x = block(plan.features, plan.stride, beta, plan.drop_path, plan.index, dtype=self.dtype, name=plan.name)(
+                x, train, image_keys
+            )
         dtype = layers.accumulation_dtype(self.dtype)
         x = nn.relu(x).astype(dtype).mean((1, 2))
         if train and self.dropout > 0:

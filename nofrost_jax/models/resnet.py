@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nofrost_jax.models import initializers, layers
+from nofrost_jax.models.plan import make_divisible, plan_blocks
 
 
 def make_norm(norm: str, group_size: int, running: str, axis_name: str | None, dtype: Any):
@@ -35,7 +36,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, branch: str, image_keys: jax.Array | None) -> jax.Array:
-        middle = layers.make_divisible(self.features * 0.25)
+        middle = make_divisible(self.features * 0.25)
         out = layers.Conv(middle, 1, dtype=self.dtype, name="conv1")(x)
         out = nn.relu(self.norm(name="norm1")(out, train, branch))
         out = layers.Conv(middle, 3, self.stride, dtype=self.dtype, name="conv2")(out)
@@ -87,13 +88,13 @@ class ResNet(nn.Module):
         """
         layers.check_call(x, branch, train and max(self.dropout, self.drop_path) > 0, image_keys)
         small = self.stem == "small"
-        stem_features = layers.make_divisible(64 * self.width)
+        stem_features = make_divisible(64 * self.width)
         x = layers.Conv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)
         norm = make_norm(self.norm, self.bn_group_size, self.bn_running, self.axis_name, self.dtype)
         x = nn.relu(norm(name="stem_norm")(x, train, branch))
         x = x if small else layers.max_pool(x)
         block = nn.remat(Bottleneck, static_argnums=(2, 3)) if self.remat else Bottleneck
-        for plan in layers.plan_blocks(self.stage_sizes, self.width, self.drop_path):
+        for plan in plan_blocks(self.stage_sizes, self.width, self.drop_path):
             x = block(plan.features, plan.stride, norm, plan.drop_path, plan.index, dtype=self.dtype, name=plan.name)(
                 x, train, branch, image_keys
             )

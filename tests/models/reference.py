@@ -72,13 +72,9 @@ def inputs(size: int, classes: int, batch: int = 1) -> tuple[np.ndarray, np.ndar
     return images.astype(np.float32), weights.astype(np.float32)
 
 
-# Less optimization halves the compilation, which is nearly all of the tests' time.
-FAST_COMPILE = {"xla_backend_optimization_level": "0"}
-
-
 def float32_logits(model, variables, images) -> np.ndarray:
     """Logits in eval mode."""
-    return np.asarray(jax.jit(model.apply, compiler_options=FAST_COMPILE)(variables, images))
+    return np.asarray(jax.jit(model.apply)(variables, images))
 
 
 def float64_logits_and_input_gradient(model, variables, images, weights) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +89,7 @@ def float64_logits_and_input_gradient(model, variables, images, weights) -> tupl
         return (weights * logits).sum(), logits
 
     with jax.enable_x64(True):
-        compiled = jax.jit(jax.grad(weighted, has_aux=True), compiler_options=FAST_COMPILE)
+        compiled = jax.jit(jax.grad(weighted, has_aux=True))
         gradient, logits = compiled(images.astype(np.float64), variables, weights.astype(np.float64))
         return np.asarray(logits), np.asarray(gradient)
 

@@ -116,7 +116,9 @@ def test_one_value_per_channel_is_refused():
 
 
 def network(norm, **overrides):
-    return models.create("resnet26", norm=norm, num_classes=5, width=0.125, stage_sizes=(1, 1), stem="small", **overrides)
+    return models.create(
+        "resnet26", norm=norm, num_classes=5, width=0.125, stage_sizes=(1, 1), stem="small", **overrides
+    )
 
 
 def noisy(variables, seed=1):
@@ -192,7 +194,9 @@ def test_mixture_branches_are_apart():
 def _take_branch(tree, branch):
     if not isinstance(tree, dict):
         return tree
-    return {name: _take_branch(sub[branch] if "clean" in sub else sub, branch) for name, sub in tree.items()}
+    return {
+        name: _take_branch(sub.get(branch, sub) if isinstance(sub, dict) else sub, branch) for name, sub in tree.items()
+    }
 
 
 def test_instance_norm_is_its_definition_in_training_and_evaluation():

@@ -68,7 +68,7 @@ def test_the_environment_chooses_the_implementation(monkeypatch):
     monkeypatch.setenv("NOFROST_CONV", "xla")
     assert layers.conv_implementation() == "xla"
     monkeypatch.setenv("NOFROST_CONV", "cudnn")
-    with pytest.raises(UserError, match="cudnn.*slices"):
+    with pytest.raises(UserError, match=r"cudnn.*slices"):
         layers.conv_implementation()
 
 

@@ -4,17 +4,18 @@ import jax
 import numpy as np
 
 from nofrost_jax import models
-from nofrost_jax.models import layers, nf_resnet
+from nofrost_jax.models import nf_resnet
+from nofrost_jax.models.plan import plan_blocks
 
 
 def test_activation_scales_are_the_published_ones():
     def scales(sizes):
-        return nf_resnet.activation_scales(layers.plan_blocks(sizes, 1.0, 0.0))
+        return nf_resnet.activation_scales(plan_blocks(sizes, 1.0, 0.0))
 
     later = [0.9622504486493764, 0.9805806756909202]
     np.testing.assert_allclose(scales((2, 2, 2, 2)), [1, 0.9805806756909202] + 3 * later, rtol=1e-7)
-    expected = [1, 0.980581, 0.96225] + [0.944911, 0.980581, 0.96225, 0.944911]
-    expected += [0.928477, 0.980581, 0.96225, 0.944911, 0.928477, 0.912871] + [0.898027, 0.980581, 0.96225]
+    expected = [1, 0.980581, 0.96225, 0.944911, 0.980581, 0.96225, 0.944911]
+    expected += [0.928477, 0.980581, 0.96225, 0.944911, 0.928477, 0.912871, 0.898027, 0.980581, 0.96225]
     np.testing.assert_allclose(scales((3, 4, 6, 3)), expected, atol=5e-7)
 
 
@@ -26,11 +27,11 @@ def test_variance_of_every_block_follows_its_prediction():
     zero; their gains are set to 1 here. The mean over seeds and images is within 7 % (a missing beta is off by 9 %
     after the first transition and by 36 % at the end, a missing gamma by more than 60 % everywhere).
     """
-    model = models.create("nf_resnet26", stem="small", num_classes=2)
+    model = models.create("nf_resnet26", stem="small", stage_sizes=(2, 2, 2), num_classes=2)
 
     @jax.jit
     def variances(params, colors):
-        images = np.ones((1, 96, 96, 1), np.float32) * colors[:, None, None, :]
+        images = np.ones((1, 48, 48, 1), np.float32) * colors[:, None, None, :]
         _, captured = model.apply({"params": params}, images, capture_intermediates=is_seen, mutable=["intermediates"])
         maps = {name: value["__call__"][0] for name, value in captured["intermediates"].items()}
         return {name: x[:, x.shape[1] // 2, x.shape[2] // 2].var(-1) for name, x in maps.items()}
@@ -39,14 +40,15 @@ def test_variance_of_every_block_follows_its_prediction():
         return method == "__call__" and (isinstance(module, nf_resnet.NFBlock) or module.name == "stem")
 
     ratios = []
-    for seed in range(4):
-        params = models.init(model, jax.random.key(seed), 96)["params"]
+    for seed in range(12):
+        params = models.init(model, jax.random.key(seed), 48)["params"]
         for name, block in params.items():
             if name.startswith("stage"):
                 block["conv3"]["gain"] = np.ones_like(block["conv3"]["gain"])
-        found = variances(params, np.random.default_rng(seed).normal(size=(4, 3)).astype(np.float32))
+        found = variances(params, np.random.default_rng(seed).normal(size=(2, 3)).astype(np.float32))
         ratios.append({name: np.asarray(value / found["stem"]) for name, value in found.items()})
-    for plan in layers.plan_blocks((2, 2, 2, 2), 1.0, 0.0):
+    for plan in plan_blocks((2, 2, 2), 1.0, 0.0):
         predicted = 1 + int(plan.name[-1]) * nf_resnet.ALPHA**2
         measured = np.mean([ratio[plan.name] for ratio in ratios])
+        print(plan.name, round(float(measured / predicted), 4))
         assert abs(measured / predicted - 1) < 0.07, (plan.name, measured, predicted)

@@ -1,0 +1,149 @@
+"""Times the PGD-10 adversarial training step in paired rounds: against its own parts, and against XLA's convolutions.
+
+    python benchmarks/train_step.py                      NF-ResNet26, 64 pixels, batch 16: a CPU's size
+    python benchmarks/train_step.py --model=nf_resnet50 --image_size=224 --batch_size=32 --dtype=bfloat16      a GPU's
+
+Prints a table of ratios and writes them to benchmarks/results/, with the device's name. Every round times each program once,
+one after the other, so that a noisy machine disturbs all alike; figures are medians over the rounds.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from configs import nofrost_r26
+from nofrost_jax import keys, methods, models, optim, parallel, validate
+from nofrost_jax.attacks.losses import cross_entropy
+from nofrost_jax.classifier import Classifier, create_model
+from nofrost_jax.methods.base import smoothed_cross_entropy, train_forward
+from nofrost_jax.state import TrainState
+
+
+def make_config(options):
+    config = nofrost_r26.get_config()
+    config.model.update({"name": options.model, "dtype": options.dtype})
+    config.batch_size, config.data.image_size = options.batch_size, options.image_size
+    return validate.resolve(config)
+
+
+def compiled_step(config, batch, devices):
+    """A zero-argument function that runs one training step and waits for it. State is carried over, as in training."""
+    model = create_model(config.model, axis_name=parallel.AXIS)
+    optimizer = optim.create(config, 5004)
+    state = devices.replicate(TrainState.create(models.init(model, jax.random.key(0), config.data.image_size), optimizer))
+    batch, key = devices.shard(batch), devices.replicate(jax.random.key(1))
+    step = devices.map_step(methods.TABLE[config.method.name].make_step(model, optimizer, config))
+    compiled = step.lower(state, batch, key).compile()
+    carried = [state]
+
+    def run():
+        carried[0], metrics = compiled(carried[0], batch, key)
+        jax.block_until_ready((carried[0], metrics))
+
+    return run
+
+
+def compiled_parts(config, batch):
+    """(input gradient of B images, parameter gradient of 2B images), as zero-argument functions on one device."""
+    model = create_model(config.model)
+    variables = jax.device_put(models.init(model, jax.random.key(0), config.data.image_size))
+    mean, std = tuple(config.data.mean), tuple(config.data.std)
+    images, labels = jnp.asarray(batch["image"], jnp.float32) / 255, jnp.asarray(batch["label"])
+    twice, twice_labels = jnp.concatenate([images, images]), jnp.concatenate([labels, labels])
+    image_keys = keys.per_image(jax.random.key(2), jnp.arange(len(twice)))
+
+    def to_images(variables, images):
+        return jax.grad(lambda x: cross_entropy(Classifier(variables, model, mean, std)(x), labels).sum())(images)
+
+    def to_parameters(params, images):
+        def loss(params):
+            logits, _ = train_forward(model, config, params, {}, images, image_keys)
+            return smoothed_cross_entropy(logits, twice_labels, config.label_smoothing)
+
+        return jax.grad(loss)(params)
+
+    input_gradient = jax.jit(to_images).lower(variables, images).compile()
+    parameter_gradient = jax.jit(to_parameters).lower(variables["params"], twice).compile()
+    return (
+        lambda: jax.block_until_ready(input_gradient(variables, images)),
+        lambda: jax.block_until_ready(parameter_gradient(variables["params"], twice)),
+    )
+
+
+def paired_rounds(programs, rounds):
+    """{name: seconds [rounds]}; each program has one untimed call first."""
+    for run in programs.values():
+        run()
+    seconds = {name: [] for name in programs}
+    for _ in range(rounds):
+        for name, run in programs.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def measure(options):
+    config = make_config(options)
+    rng = np.random.default_rng(0)
+    shape = (options.batch_size, options.image_size, options.image_size, 3)
+    batch = {"image": rng.integers(0, 256, shape, dtype=np.uint8), "label": rng.integers(0, 1000, shape[0]).astype(np.int32)}
+    devices = parallel.Devices((jax.devices()[0],))
+    programs = {"step": compiled_step(config, batch, devices)}
+    programs["input gradient"], programs["parameter gradient"] = compiled_parts(config, batch)
+    if jax.default_backend() == "cpu":
+        os.environ["NOFROST_CONV"] = "xla"
+        programs["step with XLA's convolutions"] = compiled_step(config, batch, devices)
+        del os.environ["NOFROST_CONV"]
+    seconds = paired_rounds(programs, options.rounds)
+    parts = config.attack.steps * seconds["input gradient"] + seconds["parameter gradient"]
+    ratios = {"step / its parts": seconds["step"] / parts}
+    if "step with XLA's convolutions" in seconds:
+        ratios["XLA's convolutions / ours"] = seconds["step with XLA's convolutions"] / seconds["step"]
+    return {
+        "command": "python benchmarks/train_step.py " + " ".join(f"--{k}={v}" for k, v in vars(options).items()),
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "images_per_second": options.batch_size / float(np.median(seconds["step"])),
+        "seconds": {name: summary(values) for name, values in seconds.items()},
+        "ratios": {name: summary(values) for name, values in ratios.items()},
+    }
+
+
+def summary(values):
+    return {"median": float(np.median(values)), "min": float(values.min()), "max": float(values.max()), "n": len(values)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="nf_resnet26", choices=models.NAMES)
+    parser.add_argument("--image_size", type=int, default=64)
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    result = measure(options)
+    print(f"{options.model}, {options.image_size} px, batch {options.batch_size}, {options.dtype}, {result['device']}")
+    for name, row in {**result["seconds"], **result["ratios"]}.items():
+        unit = " s" if name in result["seconds"] else " x"
+        print(f"  {name:30} {row['median']:8.4f}{unit}   [{row['min']:.4f}, {row['max']:.4f}]  n = {row['n']}")
+    folder = pathlib.Path(__file__).parent / "results"
+    folder.mkdir(exist_ok=True)
+    device = result["device"].lower().replace(" ", "_")
+    path = folder / f"train_step_{options.model}_{options.image_size}_{options.dtype}_{device}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"written: {path.relative_to(pathlib.Path.cwd()) if path.is_relative_to(pathlib.Path.cwd()) else path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The skeleton that all the networks share: which residual blocks there are, and how wide."""
+
+import dataclasses
+from collections.abc import Sequence
+
+STAGE_FEATURES = (256, 512, 1024, 2048)
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockPlan:
+    """Where one residual block stands: its name, output channels, stride, drop-path rate and index from 0."""
+
+    name: str
+    features: int
+    stride: int
+    drop_path: float
+    index: int
+    opens_stage: bool
+
+
+def make_divisible(channels: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` nearest to `channels`, but never less than 90 % of it (Sandler et al., 2018)."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def plan_blocks(stage_sizes: Sequence[int], width: float, drop_path: float) -> list[BlockPlan]:
+    """All blocks in order. Drop-path rates grow linearly from 0 at the first block to `drop_path` at the last."""
+    total = sum(stage_sizes)
+    plans = []
+    for stage, size in enumerate(stage_sizes):
+        for block in range(size):
+            plans.append(
+                BlockPlan(
+                    name=f"stage{stage + 1}_block{block + 1}",
+                    features=make_divisible(STAGE_FEATURES[stage] * width),
+                    stride=2 if stage > 0 and block == 0 else 1,
+                    drop_path=drop_path * len(plans) / max(total - 1, 1),
+                    index=len(plans),
+                    opens_stage=block == 0,
+                )
+            )
+    return plans

@@ -1,0 +1,177 @@
+"""Every config file: what it says about itself, what it holds, and that it trains."""
+
+import importlib
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from nofrost_jax import data, parallel, run, train, validate
+from tests.conftest import ROOT, tiny_config
+
+IMAGENET = sorted(path.stem for path in (ROOT / "configs").glob("*_r[25][06].py"))
+FILES = [*IMAGENET, "digits"]
+ROWS = ["nofrost", "st", "st_nf", "sat", "pgdat", "mbnat", "sat_in"]
+NETS = {  # row: model, norm, method, adversarial weight
+    "nofrost": ("nf_resnet{}", None, "at", 0.5),
+    "st": ("resnet{}", "bn", "standard", None),
+    "st_nf": ("nf_resnet{}", None, "standard", None),
+    "sat": ("resnet{}", "bn", "at", 0.5),
+    "pgdat": ("resnet{}", "bn", "at", 1.0),
+    "mbnat": ("resnet{}", "mbn", "at", 0.5),
+    "sat_in": ("resnet{}", "in", "at", 0.5),
+}
+
+
+def module(name):
+    return importlib.import_module(f"configs.{name}")
+
+
+def test_files_are_complete():
+    """Six rows at two depths; nothing in the folder that these tests pass over."""
+    assert sorted(IMAGENET) == sorted(f"{row}_r{depth}" for row in ROWS[:-1] for depth in (26, 50))
+    others = {"__init__", "common", "methods"}
+    assert {path.stem for path in pathlib.Path(ROOT, "configs").glob("*.py")} - set(FILES) == others
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_docstring_tells_the_command(name):
+    text = module(name).__doc__
+    assert f"python main.py --config=configs/{name}.py --workdir=runs/{name}" in text
+    if name != "digits":
+        assert "Table" in text or "Figure" in text
+        assert "Cost: 450,360 steps of 256 images" in text and f"configs/{name}.py:runlocal" in text
+
+
+def every(config, field=""):
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from every(value, f"{field}{name}.")
+        else:
+            yield f"{field}{name}", value
+
+
+@pytest.mark.parametrize(("name", "arg"), [(name, arg) for name in IMAGENET for arg in ("", "runlocal")] + [("digits", r) for r in ROWS])
+def test_values_are_plain_and_survive_json(name, arg):
+    config = module(name).get_config(arg)
+    for field, value in every(config):
+        items = value if isinstance(value, tuple) else (value,)
+        assert all(type(item) in (int, float, str, bool, type(None)) for item in items), field
+    plain = json.loads(config.to_json())
+    assert validate.to_plain(ConfigDict(plain)) == plain
+    resolved = run.prepare(config)  # also: a shipped config is valid
+    again = run.prepare(ConfigDict(json.loads(resolved.to_json())))
+    assert validate.to_plain(again) == validate.to_plain(resolved)
+    assert None not in dict(every(resolved)).values()
+
+
+@pytest.mark.parametrize("name", [*IMAGENET, *(f"digits:{row}" for row in ROWS)])
+def test_row_has_its_net_and_method(name):
+    file, _, arg = name.partition(":")
+    row, _, depth = (arg, "", "26") if arg else file.rpartition("_r")
+    config = module(file).get_config(arg)
+    model, norm, method, weight = NETS[row if arg else file.rpartition("_r")[0]]
+    assert config.model.name == model.format(depth) and config.method.name == method
+    assert norm is None or config.model.norm == norm
+    assert weight is None or config.method.adversarial_weight == weight
+
+
+def test_the_papers_values():
+    """Section 4.1; what follows from the recipe is below."""
+    config = run.prepare(module("nofrost_r50").get_config())
+    expected = {
+        "model.name": "nf_resnet50",
+        "model.num_classes": 1000,
+        "model.stem": "imagenet",
+        "model.width": 1.0,
+        "model.dtype": "float32",
+        "epochs": 90,
+        "batch_size": 256,
+        "optimizer.learning_rate": 0.1,
+        "optimizer.learning_rate_batch": 256,
+        "optimizer.momentum": 0.9,
+        "optimizer.weight_decay": 5e-5,
+        "optimizer.schedule": "cosine_epochs",
+        "optimizer.warmup_epochs": 0.0,
+        "optimizer.agc": 0.0,
+        "attack.name": "pgd",
+        "attack.epsilon_255": 8.0,
+        "attack.steps": 10,
+        "method.name": "at",
+        "method.adversarial_weight": 0.5,
+        "data.source": "tfds:imagenet2012",
+        "data.image_size": 224,
+        "data.eval_resize": 256,
+        "data.augmentation": "random_resized_crop",
+        "evaluation.attacks.pgd_20.steps": 20,
+        "evaluation.attacks.pgd_20.epsilon_255": 8.0,
+        "evaluation.limit": 0,
+    }
+    assert {field: validate.get(config, field) for field in expected} == expected
+
+
+EXTRAS = {"label_smoothing": (0.0, 0.1), "model.dropout": (0.0, 0.25), "model.drop_path": (0.0, 0.1)}
+EXTRAS["optimizer.nesterov"] = (False, True)
+
+
+@pytest.mark.parametrize(("recipe", "column"), [("paper", 0), ("authors", 1)])
+def test_recipe_fills_what_is_open(recipe, column):
+    config = module("nofrost_r50").get_config()
+    config.recipe = recipe
+    resolved = run.prepare(config)
+    assert {field: validate.get(resolved, field) for field in EXTRAS} == {f: v[column] for f, v in EXTRAS.items()}
+    changed = validate.differences(validate.to_plain(config), validate.to_plain(resolved))
+    assert sorted(line.split(":")[0] for line in changed) == sorted([*EXTRAS, "evaluation.attacks.pgd_20.epsilon_255"])
+
+
+def test_explicit_values_win_over_the_recipe():
+    config = module("nofrost_r50").get_config()
+    config.recipe, config.label_smoothing, config.model.dropout = "authors", 0.0, 0.5
+    config.optimizer.nesterov, config.evaluation.attacks.pgd_20.epsilon_255 = False, 4.0
+    resolved = run.prepare(config)
+    assert (resolved.label_smoothing, resolved.model.dropout, resolved.optimizer.nesterov) == (0.0, 0.5, False)
+    assert resolved.model.drop_path == 0.1 and resolved.evaluation.attacks.pgd_20.epsilon_255 == 4.0
+
+
+def one_step(config, folder):
+    """Trains one step; asserts that it moved the parameters, and to finite ones."""
+    config.epochs, config.batch_size, config.data.fake_train, config.log.every_steps = 1, 16, 16, 1
+    config.log.tensorboard = False
+    config = run.prepare(config)
+    train.prepare_workdir(config, folder)
+    devices = parallel.Devices()
+    state = train.fit(config, folder, data.check(config), devices, evaluator=None)
+    before = jax.tree.leaves(train.models.init(train.create_model(config.model), INIT(config), config.data.image_size))
+    after = jax.tree.leaves(jax.device_get(state.variables))
+    assert int(state.step) == 1 and all(np.isfinite(leaf).all() for leaf in after)
+    moved = [not np.array_equal(old, new) for old, new in zip(before, after, strict=True)]
+    line = json.loads(pathlib.Path(folder, "metrics.jsonl").read_text())
+    assert line["step"] == 1 and sum(moved) > len(moved) / 2
+    return line
+
+
+def INIT(config):
+    return train.keys.named(jax.random.key(config.seed), "init")
+
+
+@pytest.mark.usefixtures("compile_once")
+@pytest.mark.parametrize("name", IMAGENET)
+def test_runlocal_trains(name, tmp_path):
+    """`:runlocal`, and smaller still, so that it compiles in seconds: two blocks in place of 8 or 16."""
+    config = module(name).get_config("runlocal")
+    config.model.stage_sizes, config.attack.steps, config.recipe = (1, 1), 2, "authors"
+    line = one_step(config, str(tmp_path / "run"))
+    adversarial = not name.startswith("st_")
+    assert adversarial == ("train/adversarial_accuracy" in line) and "train/loss" in line
+    assert not adversarial or 7.9 < line["train/perturbation_linf_255"] <= 8.0001
+    assert ("train/clean_accuracy" in line) == (not name.startswith("pgdat"))
+
+
+@pytest.mark.usefixtures("compile_once")
+@pytest.mark.parametrize("row", ROWS)
+def test_row_of_digits_trains(row, tmp_path):
+    line = one_step(tiny_config(row, data__source="fake"), str(tmp_path / "run"))
+    assert line["train/loss"] > 0

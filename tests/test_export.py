@@ -1,0 +1,110 @@
+"""A params-only export is the run's classifier, bit for bit; what cannot be exported or loaded is one clear line."""
+
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nofrost_jax
+from nofrost_jax import checkpoint, models, run, train
+from nofrost_jax.classifier import create_model
+from nofrost_jax.convert import export
+from nofrost_jax.errors import UserError
+from tests.conftest import ROOT, environment, tiny_config
+
+
+def make_run(folder, row, **fields):
+    """A run's folder with one checkpoint, of step 7, of random variables; nothing is trained."""
+    config = run.prepare(tiny_config(row, **fields))
+    train.prepare_workdir(config, str(folder))
+    shapes = jax.eval_shape(lambda key: models.init(create_model(config.model), key, 8), jax.random.key(0))
+    random = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(random.uniform(0.1, 0.5, leaf.shape), leaf.dtype), shapes)
+    checkpoints = checkpoint.Checkpoints(str(folder))
+    checkpoints.save(7, {"variables": variables}, {"step": 7})
+    checkpoints.close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nofrost(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("nofrost") / "run", "nofrost")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).uniform(size=(4, 8, 8, 3)).astype(np.float32)
+
+
+def logits(path, images):
+    return np.asarray(jax.jit(lambda classifier, batch: classifier(batch))(nofrost_jax.load(path), images))
+
+
+def test_run_and_export_give_bitwise_the_same_logits(nofrost, images, tmp_path, capsys):
+    export.main([str(nofrost), str(tmp_path / "out")])
+    assert "step 7 of" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "params.npz"]
+    assert (tmp_path / "out/config.json").read_bytes() == (nofrost / "config.json").read_bytes()
+    expected = logits(nofrost, images)
+    assert expected.dtype == np.float32 and np.ptp(expected) > 0.1
+    np.testing.assert_array_equal(logits(tmp_path / "out", images), expected)
+
+
+def test_batch_statistics_of_both_branches_are_exported(images, tmp_path):
+    folder = make_run(tmp_path / "run", "mbnat")
+    assert export.export(str(folder), str(tmp_path / "out")) == 7
+    np.testing.assert_array_equal(logits(tmp_path / "out", images), logits(folder, images))
+    names = {path.split("/")[0] for path in np.load(tmp_path / "out/params.npz").files}
+    assert names == {"params", "batch_stats"}
+
+
+def test_exporting_again_replaces_the_export(nofrost, images, tmp_path):
+    export.export(str(nofrost), str(tmp_path))
+    (tmp_path / "params.npz").write_bytes(b"")
+    export.export(str(nofrost), str(tmp_path))
+    np.testing.assert_array_equal(logits(tmp_path, images), logits(nofrost, images))
+
+
+def test_params_of_another_net_are_refused(nofrost, tmp_path):
+    export.export(str(nofrost), str(tmp_path / "out"))
+    other = make_run(tmp_path / "other", "nofrost", model__width=0.125)
+    export.export(str(other), str(tmp_path / "other_out"))
+    (tmp_path / "other_out/params.npz").replace(tmp_path / "out/params.npz")
+    with pytest.raises(UserError, match=r"params\.npz does not fit") as caught:
+        nofrost_jax.load(tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", ["no run", "no checkpoint", "export of another config", "into a run", "no folder"])
+def test_refusals_are_one_line_and_write_nothing(nofrost, tmp_path, capsys, case):
+    source, out = nofrost, tmp_path / "out"
+    if case == "no run":
+        source, words = tmp_path / "nowhere", "nowhere/config.json"
+    elif case == "no checkpoint":
+        source, words = tmp_path / "run", "no checkpoint in"
+        train.prepare_workdir(run.prepare(tiny_config("nofrost")), str(source))
+    elif case == "export of another config":
+        words = "another config"
+        train.prepare_workdir(run.prepare(tiny_config("sat")), str(out))
+    elif case == "into a run":
+        out, words = nofrost, "is a training run"
+    else:
+        out.write_text("a file")
+        words = "cannot be written"
+    before = {path: path.stat().st_mtime_ns for path in [*tmp_path.rglob("*"), *nofrost.rglob("*")]}
+    with pytest.raises(SystemExit, match="2"):
+        export.main([str(source), str(out)])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
+    assert {path: path.stat().st_mtime_ns for path in [*tmp_path.rglob("*"), *nofrost.rglob("*")]} == before
+
+
+def test_the_command_exits_with_2(tmp_path):
+    command = [sys.executable, "-m", "nofrost_jax.convert.export", str(tmp_path), str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
+    assert not pathlib.Path(tmp_path / "out").exists()
