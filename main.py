@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from nofrost_jax import errors
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes it.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes it.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "dry_run"], "What to do.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, metrics, evaluations.")
 _FORCE = flags.DEFINE_bool("force", False, "Resume although the config has changed.")
@@ -31,7 +31,7 @@ def parse(argv):
             _, *surplus = flags.FLAGS(argv)
             if _CONFIG.value is not None:
                 _CONFIG.value.lock()  # a file that could not be read fails only now, at the first look inside
-        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:
+        except errors.COMMAND_LINE_ERRORS as error:
             raise errors.command_line_error(error) from error
         if surplus:
             raise errors.UserError(f"{surplus[0]!r} is no flag; write --config.FIELD=VALUE, with no space around =")
@@ -46,7 +46,7 @@ def main(_):
 
     if _CACHE.value:
         jax.config.update("jax_compilation_cache_dir", _CACHE.value)
-    with errors.exit_codes():
+    with errors.exit_codes(parallel.leave):
         parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         if _MODE.value == "train":
             run.train(_CONFIG.value, _WORKDIR.value, force=_FORCE.value)

@@ -3,8 +3,8 @@
     python benchmarks/train_step.py                      NF-ResNet26, 64 pixels, batch 16: a CPU's size
     python benchmarks/train_step.py --model=nf_resnet50 --image_size=224 --batch_size=32 --dtype=bfloat16      a GPU's
 
-Prints a table of ratios and writes them to benchmarks/results/, with the device's name. Every round times each program once,
-one after the other, so that a noisy machine disturbs all alike; figures are medians over the rounds.
+Prints a table of ratios and writes them to benchmarks/results/, with the device's name. Every round times each program
+once, one after the other, so that a noisy machine disturbs all alike; figures are medians over the rounds.
 """
 
 import argparse
@@ -39,7 +39,9 @@ def compiled_step(config, batch, devices):
     """A zero-argument function that runs one training step and waits for it. State is carried over, as in training."""
     model = create_model(config.model, axis_name=parallel.AXIS)
     optimizer = optim.create(config, 5004)
-    state = devices.replicate(TrainState.create(models.init(model, jax.random.key(0), config.data.image_size), optimizer))
+    state = devices.replicate(
+        TrainState.create(models.init(model, jax.random.key(0), config.data.image_size), optimizer)
+    )
     batch, key = devices.shard(batch), devices.replicate(jax.random.key(1))
     step = devices.map_step(methods.TABLE[config.method.name].make_step(model, optimizer, config))
     compiled = step.lower(state, batch, key).compile()
@@ -96,7 +98,10 @@ def measure(options):
     config = make_config(options)
     rng = np.random.default_rng(0)
     shape = (options.batch_size, options.image_size, options.image_size, 3)
-    batch = {"image": rng.integers(0, 256, shape, dtype=np.uint8), "label": rng.integers(0, 1000, shape[0]).astype(np.int32)}
+    batch = {
+        "image": rng.integers(0, 256, shape, dtype=np.uint8),
+        "label": rng.integers(0, 1000, shape[0]).astype(np.int32),
+    }
     devices = parallel.Devices((jax.devices()[0],))
     programs = {"step": compiled_step(config, batch, devices)}
     programs["input gradient"], programs["parameter gradient"] = compiled_parts(config, batch)
@@ -121,7 +126,12 @@ def measure(options):
 
 
 def summary(values):
-    return {"median": float(np.median(values)), "min": float(values.min()), "max": float(values.max()), "n": len(values)}
+    return {
+        "median": float(np.median(values)),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "n": len(values),
+    }
 
 
 def main():

@@ -42,13 +42,17 @@ def get_config(arg=""):
     config.method = ConfigDict()
     config.method.name = "at"  # standard | at
     config.method.adversarial_weight = 0.5  # Equation 1's lambda: 0 = ST, 1 = PGDAT, 0.5 = SAT, NoFrost, MBNAT
-    config.method.pgdat_clean_forward = False  # authors: True (with weight 1 their clean forward only moves BN statistics)
+    config.method.pgdat_clean_forward = (
+        False  # authors: True (with weight 1 their clean forward only moves BN statistics)
+    )
 
     config.attack = ConfigDict()
     config.attack.name = "pgd"
     config.attack.epsilon_255 = 8.0  # l-infinity radius in pixel values, 0 to 255
     config.attack.steps = 10  # authors: 10 in the README, 7 in the code's default
-    config.attack.step_rule = "nofrost"  # paper silent; authors: min(1.25 epsilon, epsilon + 4) / steps, here 1 pixel value
+    config.attack.step_rule = (
+        "nofrost"  # paper silent; authors: min(1.25 epsilon, epsilon + 4) / steps, here 1 pixel value
+    )
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.1
@@ -59,7 +63,9 @@ def get_config(arg=""):
     config.optimizer.decay_gains_and_biases = True  # authors: every parameter decays; False leaves vectors out
     config.optimizer.schedule = "cosine_epochs"  # per epoch as the authors | cosine (per step) | constant
     config.optimizer.warmup_epochs = 0.0
-    config.optimizer.agc = 0.0  # adaptive gradient clipping threshold (Brock et al., 2021b); 0 = off, as paper and authors
+    config.optimizer.agc = (
+        0.0  # adaptive gradient clipping threshold (Brock et al., 2021b); 0 = off, as paper and authors
+    )
 
     config.data = ConfigDict()
     config.data.source = "tfds:imagenet2012"  # digits | fake | tfds:NAME | folder:PATH
@@ -68,7 +74,9 @@ def get_config(arg=""):
     config.data.eval_split = "validation"
     config.data.image_size = 224
     config.data.eval_resize = 256  # short side before the central crop; 0 = no resize
-    config.data.augmentation = "random_resized_crop"  # with flip | pad_crop_flip | none; paper silent, this is the authors'
+    config.data.augmentation = (
+        "random_resized_crop"  # with flip | pad_crop_flip | none; paper silent, this is the authors'
+    )
     config.data.crop_scale = (0.08, 1.0)
     config.data.mean = IMAGENET_MEAN  # of [0, 1] images, applied inside the classifier
     config.data.std = IMAGENET_STD
@@ -107,7 +115,7 @@ def with_arg(config, arg):
 
 
 def runlocal(config):
-    """The same code in miniature, for any CPU: fake images of 32 pixels, an eighth of the width, two epochs of 8 steps."""
+    """The same code in miniature, for any CPU: fake 32-pixel images, an eighth of the width, two epochs of 8 steps."""
     config.data.source = "fake"
     config.data.fake_train, config.data.fake_eval = 128, 64
     config.data.image_size, config.data.eval_resize = 32, 36

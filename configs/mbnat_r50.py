@@ -6,7 +6,7 @@ Figure 2; the paper gives no number for one gamma.
 
 Cost: 450,360 steps of 256 images (90 epochs), 5.44e+13 floating-point operations a step, 2.5e+19 in all
 (`--mode=dry_run`). `configs/mbnat_r50.py:runlocal` is the same code in miniature, on any CPU.
-Those numbers come from code with the authors' extras: add --config.recipe=authors to aim at them.
+The authors' code has extras that the paper does not mention: --config.recipe=authors switches them on.
 """
 
 from configs import methods

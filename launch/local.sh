@@ -68,7 +68,7 @@ done
 if ((status && status != 75 && first_failed)); then
     echo "process $first_failed failed with exit code $status; the end of $logs/process_$first_failed.log:" >&2
     tail -n 20 "$logs/process_$first_failed.log" >&2
-elif ((!status)); then
+elif ((status == 0 || status == 75)); then
     rm -r "$logs"
 fi
 exit "$status"

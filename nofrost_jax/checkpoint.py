@@ -1,9 +1,10 @@
-"""Checkpoints (orbax) and params-only exports. A checkpoint counts only if its content still has the hash it was saved with."""
+"""Checkpoints (orbax) and params-only exports. A checkpoint counts only if it still has the hash it was saved with."""
 
 import hashlib
 import json
 import os
 import shutil
+import zipfile
 
 import flax
 import jax
@@ -65,11 +66,11 @@ class Checkpoints:
             _write_digests(os.path.join(self.directory, str(step)))
 
     def restore(self, abstract):
-        """(step, {name: pytree}, meta) of the newest whole checkpoint, or None. Says so when it passes over a damaged one.
+        """(step, {name: pytree}, meta) of the newest whole checkpoint, or None. Says when it passes over a damaged one.
 
         abstract: {name: pytree of ShapeDtypeStructs with shardings} of the wanted items, so that any number and kind of
-        devices can restore. A writer moves damaged checkpoints to `checkpoints_damaged/`: their steps come again. Raises
-        UserError where all are damaged, or one is of another net or optimizer.
+        devices can restore. A writer moves damaged checkpoints to `checkpoints_damaged/`: their steps come again.
+        Raises UserError where all are damaged, or one is of another net or optimizer.
         """
         damaged = []
         for step in reversed(self.steps):
@@ -110,6 +111,7 @@ class Checkpoints:
                 shutil.rmtree(target, ignore_errors=True)
                 shutil.move(os.path.join(self.directory, str(step)), target)
         if steps:
+            parallel.wait_for_all("damaged checkpoints are out of the way")
             self._manager.reload()
 
     def close(self):
@@ -120,7 +122,7 @@ DIGESTS = "files_sha256.json"  # beside the items of a checkpoint
 
 
 def _write_digests(folder):
-    """Writes the hash of every file: orbax, when it reads damaged ones, fills the screen with its threads' tracebacks."""
+    """Writes the hash of every file: orbax fills the screen with its threads' tracebacks when it reads damaged ones."""
     digests = {}
     for root, _, names in os.walk(folder):
         for name in names:
@@ -169,9 +171,13 @@ def export(path, variables, config_json):
 
 
 def load_export(path):
-    """The variables of an export, as nested dicts of NumPy arrays."""
-    with np.load(os.path.join(path, "params.npz")) as arrays:
-        return flax.traverse_util.unflatten_dict({name: arrays[name] for name in arrays.files}, sep="/")
+    """The variables of an export, as nested dicts of NumPy arrays. Raises UserError for a file that cannot be read."""
+    file = os.path.join(path, "params.npz")
+    try:
+        with open(file, "rb") as stream, np.load(stream) as arrays:
+            return flax.traverse_util.unflatten_dict({name: arrays[name] for name in arrays.files}, sep="/")
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"cannot read {file} ({error}); export the run again") from error
 
 
 def load_variables(path, abstract):
@@ -209,8 +215,8 @@ def require_fit(what, found, expected):
     if names:
         first, second = (f"{tree[names[0]]}" if names[0] in tree else "absent" for tree in (found, expected))
         raise UserError(
-            f"{what} does not fit the config: {names[0]} is {first}, the config's {second}; give the config that it was "
-            "made with, or a new --workdir"
+            f"{what} does not fit the config: {names[0]} is {first}, the config's {second}; give the config that made "
+            "it, or a new --workdir"
         )
 
 

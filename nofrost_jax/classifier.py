@@ -31,8 +31,8 @@ def create_model(model_config, axis_name=None, **overrides):
 class Classifier:
     """A function of images in [0, 1], in evaluation mode: `logits = classifier(images)`.
 
-    A pytree (variables are leaves), so that it travels through jit as an argument. mbn_gamma weighs the two branches of a
-    mixture-BN net at the logits, (1 - gamma) clean + gamma adversarial (paper, Appendix A; Merchant et al., 2020).
+    A pytree (variables are leaves), so that it travels through jit as an argument. mbn_gamma weighs the two branches of
+    a mixture-BN net at the logits, (1 - gamma) clean + gamma adversarial (paper, Appendix A; Merchant et al., 2020).
     """
 
     variables: Any

@@ -16,9 +16,7 @@ def describe(config):
     print(ConfigDict(validate.to_plain(config)))  # as in config.json
     missing = data.describe_missing(config)
     model = create_model(config.model)
-    variables = jax.eval_shape(
-        lambda key: models.init(model, key, config.data.image_size), jax.random.key(0)
-    )
+    variables = jax.eval_shape(lambda key: models.init(model, key, config.data.image_size), jax.random.key(0))
     print(metrics.parameter_overview(variables))
     devices = parallel.Devices().count
     try:
@@ -78,8 +76,8 @@ def forward_flops(model, variables, size):
 
 
 def residual_bytes(model, variables, size):
-    """Bytes that each image's forward pass keeps for its backward pass, before XLA's fusion; a difference of two batches,
-    so that what is kept once for all images (standardized weights) does not count."""
+    """Bytes that each image's forward pass keeps for its backward pass, before XLA's fusion; a difference of two
+    batches, so that what is kept once for all images (standardized weights) does not count."""
 
     def kept(count):
         images = jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32)

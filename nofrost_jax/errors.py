@@ -3,9 +3,16 @@
 import contextlib
 import sys
 
+from absl import flags
+
+COMMAND_LINE_ERRORS = (  # what absl and ml_collections raise on a command line or a config file that is wrong
+    *(flags.Error, AttributeError, KeyError, TypeError, ValueError),
+    *(OSError, ImportError, SyntaxError),
+)
+
 
 class UserError(Exception):
-    """The configuration or the data is wrong: one line that says what, where and how to mend. `main.py` exits with 2."""
+    """The config or the data is wrong: one line that says what, where and how to mend. `main.py` exits with 2."""
 
 
 class Preempted(Exception):
@@ -13,20 +20,23 @@ class Preempted(Exception):
 
 
 @contextlib.contextmanager
-def exit_codes():
-    """Ends the program with one line on stderr where its body raises one of the two; anything else is a bug and passes."""
+def exit_codes(leave=sys.exit):
+    """Ends the program with one line on stderr where one of the two is raised; anything else is a bug and passes.
+
+    leave: called with the exit code.
+    """
     try:
         yield
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        leave(2)
     except Preempted as notice:
         print(notice, file=sys.stderr)
-        sys.exit(75)
+        leave(75)
 
 
 def command_line_error(error):
-    """The UserError for what absl and ml_collections raise on a command line: their reason, without their tracebacks."""
+    """The UserError for one of COMMAND_LINE_ERRORS: the library's reason, without its tracebacks."""
     while error.args and isinstance(error.args[0], Exception):  # ml_collections wraps a KeyError in an AttributeError
         error = error.args[0]
     if isinstance(error, (AttributeError, KeyError)):

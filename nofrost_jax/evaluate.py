@@ -7,7 +7,7 @@ import os
 
 import jax
 
-from nofrost_jax import data, metrics, models, parallel, validate
+from nofrost_jax import metrics, models, parallel, validate
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import create_model
 from nofrost_jax.evaluation import results
@@ -25,9 +25,11 @@ def evaluate(config, workdir, spec, devices, evaluator, reuse=False):
     abstract = jax.eval_shape(lambda key: models.init(model, key, spec.image_size), jax.random.key(0))
     step, variables, _ = load_variables(workdir, abstract)
     done = results.load(workdir, config.evaluation.name) if reuse else None
-    if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == (config_sha256(config), tree_sha256(variables)):
+    same = (config_sha256(config), tree_sha256(variables))
+    if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == same:
         if parallel.is_main_process():
-            print(f"{results.table(done)}\nwritten by an earlier run: {workdir}/evaluations/{done['name']}.json", flush=True)
+            print(results.table(done))
+            print(f"written by an earlier run: {workdir}/evaluations/{done['name']}.json", flush=True)
         return done
     names = ", ".join(["clean", *config.evaluation.attacks])
     if parallel.is_main_process():

@@ -143,7 +143,7 @@ class Progress:
 
 
 def format_seconds(seconds):
-    """"2 d 3 h", "1 h 05 min", "3 min 20 s" or "12 s"."""
+    """ "2 d 3 h", "1 h 05 min", "3 min 20 s" or "12 s"."""
     seconds = math.ceil(seconds)
     if seconds >= 86400:
         return f"{seconds // 86400} d {seconds % 86400 // 3600} h"

@@ -11,8 +11,8 @@ def learning_rate(config, steps_per_epoch):
     """Schedule: int step -> learning rate.
 
     The peak is `optimizer.learning_rate` times batch_size / `optimizer.learning_rate_batch` (0: no scaling).
-    `cosine_epochs` is the authors' staircase 0.5 lr (1 + cos(pi e / E)) in whole epochs e, `cosine` the same per step. A
-    linear warm-up of `optimizer.warmup_epochs` comes first (0 in the paper).
+    `cosine_epochs` is the authors' staircase 0.5 lr (1 + cos(pi e / E)) in whole epochs e, `cosine` the same per step.
+    A linear warm-up of `optimizer.warmup_epochs` comes first (0 in the paper).
     """
     options = config.optimizer
     peak = options.learning_rate
@@ -38,12 +38,16 @@ def create(config, steps_per_epoch):
     chain = []
     if options.agc:
         chain.append(optax.masked(optax.adaptive_grad_clip(options.agc), not_head))
-    decay_mask = None if options.decay_gains_and_biases else lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    decay_mask = (
+        None if options.decay_gains_and_biases else lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    )
     chain.append(optax.add_decayed_weights(options.weight_decay, decay_mask))
-    chain.append(optax.sgd(learning_rate(config, steps_per_epoch), momentum=options.momentum, nesterov=options.nesterov))
+    chain.append(
+        optax.sgd(learning_rate(config, steps_per_epoch), momentum=options.momentum, nesterov=options.nesterov)
+    )
     return optax.chain(*chain)
 
 
 def not_head(params):
     """True for every parameter outside the classifier head."""
-    return {name: jax.tree.map(lambda _: name != "head", subtree) for name, subtree in params.items()}
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key != "head", params)

@@ -1,8 +1,9 @@
-"""All that knows about several devices: the mapped axis, placement, prefetch, processes. The only file that says pmap."""
+"""All that knows about several devices: the mapped axis, placement, processes. The only file that says pmap."""
 
 import collections
 import dataclasses
 import os
+import sys
 
 import jax
 import numpy as np
@@ -46,7 +47,9 @@ class Devices:
     def shard(self, batch):
         """Host arrays [local batch, ...] -> device arrays [local devices, local batch / local devices, ...]."""
         sharding, count = NamedSharding(self._mesh, PartitionSpec(AXIS)), len(self.local)
-        return jax.device_put({name: value.reshape(count, -1, *value.shape[1:]) for name, value in batch.items()}, sharding)
+        return jax.device_put(
+            {name: value.reshape(count, -1, *value.shape[1:]) for name, value in batch.items()}, sharding
+        )
 
     def map_step(self, step):
         """`step(state, batch, key) -> (state, metrics)` over the shards of a batch; the state is donated.
@@ -61,7 +64,7 @@ class Devices:
         """`map_step(step)`, traced and compiled for `arguments`; a call with their like compiles nothing."""
         mapped = self.map_step(step)
         compiled = mapped.lower(*arguments).compile()
-        # Only pmap itself turns the arrays of one process into global ones and back; it finds the compiled program again.
+        # Only pmap itself turns a process's arrays into global ones and back; it finds the compiled program again.
         return compiled if jax.process_count() == 1 else mapped
 
     def map_shards(self, fn):
@@ -96,8 +99,11 @@ def total(tree):
 
 
 def gather_to_hosts(mapped):
-    """Mapped per-image outputs {name: [local devices, n, ...]} of all processes as NumPy {name: [global batch, ...]}."""
-    arrays = {name: np.concatenate([np.asarray(s.data)[0] for s in value.addressable_shards]) for name, value in mapped.items()}
+    """Mapped per-image outputs {name: [local devices, n, ...]} of all processes -> NumPy {name: [batch, ...]}."""
+    arrays = {
+        name: np.concatenate([np.asarray(s.data)[0] for s in value.addressable_shards])
+        for name, value in mapped.items()
+    }
     if jax.process_count() == 1:
         return arrays
     return multihost_utils.process_allgather(arrays, tiled=True)
@@ -118,14 +124,30 @@ def is_main_process():
 def initialize(coordinator_address="", num_processes=0, process_id=-1):
     """Joins the processes of one run. Touches no device: a config that is refused shall not take one.
 
-    With a coordinator address the three arguments are used as they are; under srun with more than one task, on Cloud TPU
-    pods and under Open MPI jax detects them. One process on one host needs nothing.
+    With a coordinator address the three arguments are used as they are; under srun with more than one task, on Cloud
+    TPU pods and under Open MPI jax detects them. One process on one host needs nothing.
     """
     if coordinator_address:
         jax.distributed.initialize(coordinator_address, num_processes, process_id, local_device_ids=[])
     elif _cluster_detected():
-        # Under SLURM and Open MPI jax would take one GPU a process, also where a process is alone on its host; [] = all.
+        # Under SLURM and Open MPI jax takes one GPU a process, even if it is alone on its host; [] = all.
         jax.distributed.initialize(local_device_ids=[] if _alone_on_host() else None)
+
+
+def leave(code):
+    """Ends this process. A refusal (2) may be this process's alone, while the others wait for it in a collective: then
+    it must not wait for them at jax's shutdown barrier."""
+    if code == 2 and jax.process_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def wait_for_all(name):
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def _cluster_detected():

@@ -1,4 +1,4 @@
-"""What `main.py` can do: train, evaluate, dry_run. Each validates everything first, and writes nothing if it refuses."""
+"""What `main.py` can do: train, evaluate, dry_run. Each validates everything first; what it refuses writes nothing."""
 
 import contextlib
 import signal
@@ -7,7 +7,8 @@ import threading
 import jax
 from ml_collections import ConfigDict
 
-from nofrost_jax import attacks, data, dry_run as dry, methods, models, optim, parallel, validate
+from nofrost_jax import attacks, data, methods, models, optim, parallel, validate
+from nofrost_jax import dry_run as dry
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Preempted, UserError
@@ -74,7 +75,7 @@ def dry_run(config, workdir):
 
 @contextlib.contextmanager
 def _preemptible():
-    """Makes SIGTERM raise Preempted, where the training loop does not hear it itself: it has written nothing by halves."""
+    """Makes SIGTERM raise Preempted, where the training loop does not hear it itself: nothing is written by halves."""
     if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -75,7 +75,8 @@ class Run:
             unread = (step, step_metrics)
             stop = parallel.stop_requested(self._terminated.is_set(), step)
             last = step == self.total_steps
-            log, evaluate = step % self.config.log.every_steps == 0, self._is_evaluation(step)
+            log = step % self.config.log.every_steps == 0 or last
+            evaluate = self._is_evaluation(step)
             save = step % self.config.checkpoint.every_steps == 0 or last or stop
             if log or evaluate or save:
                 self._read(*unread)
@@ -211,8 +212,8 @@ def prepare_workdir(config, workdir, force=False):
             changed = validate.differences(json.load(file), plain)
         if changed:
             raise UserError(
-                f"--workdir={workdir} belongs to a run of another config ({'; '.join(changed)}); choose a new folder, or "
-                "give --force to go on from its checkpoint under the new config"
+                f"--workdir={workdir} belongs to a run of another config ({'; '.join(changed)}); choose a new folder, "
+                "or give --force to go on from its checkpoint under the new config"
             )
     try:
         os.makedirs(workdir, exist_ok=True)

@@ -98,7 +98,9 @@ def check_config(config, *, choices, is_source, create_attack):
     _require_finite(to_plain(config), "config")
     _check_attack("attack", config.attack, create_attack)
     for name, options in config.evaluation.attacks.items():
-        _check_attack(f"evaluation.attacks.{name}", {k: v for k, v in options.items() if k != "protocol"}, create_attack)
+        _check_attack(
+            f"evaluation.attacks.{name}", {k: v for k, v in options.items() if k != "protocol"}, create_attack
+        )
     _check_batch_norm(config)
     for field in ("data.mean", "data.std"):
         if len(get(config, field)) != 3:
@@ -112,7 +114,9 @@ def check_config(config, *, choices, is_source, create_attack):
         raise UserError(f"config.model.stage_sizes={config.model.stage_sizes} needs at least one block in each stage")
     name = config.evaluation.name
     if not name or os.path.basename(name) != name:
-        raise UserError(f"config.evaluation.name={name!r} must be a plain file name; the result is evaluations/NAME.json")
+        raise UserError(
+            f"config.evaluation.name={name!r} must be a plain file name; the result is evaluations/NAME.json"
+        )
 
 
 def _require_range(field, value, low, high):
@@ -155,7 +159,8 @@ def _check_batch_norm(config):
     if config.model.norm == "mbn" and not (config.method.name == "at" and 0 < config.method.adversarial_weight < 1):
         raise UserError(
             "config.model.norm=mbn needs clean and adversarial images: set config.method.name=at and "
-            f"config.method.adversarial_weight between 0 and 1, now {config.method.name}, {config.method.adversarial_weight}"
+            "config.method.adversarial_weight between 0 and 1, "
+            f"now {config.method.name}, {config.method.adversarial_weight}"
         )
 
 

@@ -11,6 +11,7 @@ import warnings
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # where a test shares compiled programs, all of them
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # the nets are tiny: compiling is what the tests wait for
 
 import jax
@@ -90,7 +91,7 @@ def run_main(*args, devices=1, timeout=300, **variables):
 
 @pytest.fixture
 def cli(capfd, monkeypatch):
-    """`main.py` in this process: `cli(*args)` parses and runs a command line and returns its Outcome. Takes no seconds."""
+    """`main.py` in this process: `cli(*args)` parses and runs a command line and returns its Outcome, soon."""
     import main
 
     def call(*args):

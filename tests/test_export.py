@@ -108,3 +108,11 @@ def test_the_command_exits_with_2(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
     assert not pathlib.Path(tmp_path / "out").exists()
+
+
+def test_a_truncated_export_is_named(nofrost, tmp_path):
+    export.main([str(nofrost), str(tmp_path / "out")])
+    path = tmp_path / "out/params.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"params\.npz.*export the run again"):
+        nofrost_jax.load(tmp_path / "out")

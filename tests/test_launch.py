@@ -1,4 +1,4 @@
-"""The launch scripts: each starts the same command; `local.sh` really runs two processes as one, preempted and resumed."""
+"""The launch scripts: all start the same command; `local.sh` runs two processes as one run, stopped and resumed."""
 
 import json
 import os
@@ -131,8 +131,9 @@ def test_tpu_pod_gives_every_worker_the_same_arguments(tmp_path):
     outcome = finish(launch("tpu_pod.sh", "my-tpu", *ARGUMENTS, bin=[str(programs)], ZONE="us-central2-b"))
     assert outcome.returncode == 0, outcome
     *options, command = (tmp_path / "gcloud").read_text().splitlines()
-    assert options == "compute tpus tpu-vm ssh my-tpu --zone=us-central2-b --worker=all".split()
-    assert shlex.split(command.removeprefix("--command=")) == "cd nofrost_jax && python main.py".split() + ARGUMENTS
+    assert options == ["compute", "tpus", "tpu-vm", "ssh", "my-tpu", "--zone=us-central2-b", "--worker=all"]
+    words = shlex.split(command.removeprefix("--command="))
+    assert words == ["cd", "nofrost_jax", "&&", "python", "main.py", *ARGUMENTS]
     assert finish(launch("tpu_pod.sh", "my-tpu", *ARGUMENTS, bin=[str(programs)], ZONE="")).returncode == 2
 
 
@@ -190,6 +191,7 @@ def test_local_hands_signals_on_and_waits_for_all(tmp_path, stub, number):
     process.send_signal(number)
     assert finish(process, timeout=60).returncode == 75
     assert [path.read_text() for path in sorted(tmp_path.glob("stopped.?"))] == [str(int(signal.SIGTERM))] * 2
+    assert not list((tmp_path / "logs").iterdir())
     assert [is_running(record["pid"]) for record in started(tmp_path)] == [False] * 2
 
 
@@ -223,7 +225,7 @@ def test_two_processes_are_one_run_also_when_preempted(tmp_path):
     two, one = tmp_path / "two", tmp_path / "one"
     cache = f"--compilation_cache={tmp_path / 'compiled'}"
     args = ["--config=configs/nofrost_r26.py:runlocal", *overrides(RUN), cache]
-    process = launch("local.sh", 2, *args, f"--workdir={two}")
+    process = launch("local.sh", 2, *args, f"--workdir={two}", TMPDIR=str(tmp_path))
     lines = lambda: metrics(two) if (two / "metrics.jsonl").exists() else []  # noqa: E731
     wait_for(lambda: len(lines()) >= 2, process)
     process.send_signal(signal.SIGTERM)
@@ -232,7 +234,7 @@ def test_two_processes_are_one_run_also_when_preempted(tmp_path):
     (saved,) = (int(path.name) for path in (two / "checkpoints").iterdir())
     assert 2 <= saved < 12 and f"step {saved} is saved" in stopped.stderr
 
-    resumed = finish(launch("local.sh", 2, *args, f"--workdir={two}"))
+    resumed = finish(launch("local.sh", 2, *args, f"--workdir={two}", TMPDIR=str(tmp_path)))
     assert resumed.returncode == 0, resumed
     assert f"resuming from the checkpoint of step {saved}" in resumed.stdout
     alone = run_main(*args, f"--workdir={one}", devices=2)

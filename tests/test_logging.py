@@ -1,5 +1,6 @@
 """What a run says, and writes: screen, metrics.jsonl, TensorBoard, parameters.txt."""
 
+import contextlib
 import json
 import math
 import re
@@ -15,11 +16,9 @@ from tests.conftest import finish, sharing_compiled, start, tiny_args, tiny_conf
 def logged(tmp_path_factory, compilation_cache):
     """The folder of a tiny run with TensorBoard."""
     folder = tmp_path_factory.mktemp("logged") / "run"
-    with sharing_compiled(compilation_cache), (folder.parent / "screen.txt").open("w") as file:
-        from contextlib import redirect_stdout
-
-        with redirect_stdout(file):
-            run.train(tiny_config(log__tensorboard=True), str(folder))
+    screen = (folder.parent / "screen.txt").open("w")
+    with sharing_compiled(compilation_cache), screen, contextlib.redirect_stdout(screen):
+        run.train(tiny_config(log__tensorboard=True), str(folder))
     return folder
 
 
@@ -68,9 +67,12 @@ def test_screen(screen):
     head, *rest = shown
     assert head == "resnet26: 1,394 parameters; 15 steps of 256 images (5 an epoch) on 8 device(s)"
     assert rest[0] == "compiling the training step ..." and re.fullmatch(r"compiled in \d+ s", rest[1])
+    assert screen.count("compil") == 2  # never again, whatever happens on the way
     progress = [line for line in shown if line.startswith("step ")]
     assert [line.split()[1] for line in progress] == ["3/15", "6/15", "9/15", "12/15", "15/15"]
-    pattern = r"step \d+/15  epoch \d\.\d  loss \d\.\d{3}  clean 0\.\d{3}  adversarial 0\.\d{3}  \d+ images/s  \d+ s left"
+    pattern = (
+        r"step \d+/15  epoch \d\.\d  loss \d\.\d{3}  clean 0\.\d{3}  adversarial 0\.\d{3}  \d+ images/s  \d+ s left"
+    )
     assert all(re.fullmatch(pattern, line) for line in progress), progress
     assert progress[-1].endswith(" 0 s left")
     assert re.search(r"evaluated step 5: clean \d+\.\d+%  pgd_20 \d+\.\d+%  \(\d+ s\)", screen)

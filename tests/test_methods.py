@@ -1,7 +1,6 @@
-"""Training steps: the same on one device as on four, the limits of Equation 1, frozen statistics, and costs as promised."""
+"""Training steps: the same on one device as on four, the limits of Equation 1, frozen statistics, promised costs."""
 
 import importlib
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +71,7 @@ def largest_difference(left, right):
 
 @pytest.mark.parametrize("net", NETS)
 def test_one_device_equals_four(net):
-    """Computed in float64, so that no attack's sign step tips over: what is left is float32's rounding of the parameters.
+    """Computed in float64, so that no attack's sign step tips over: what is left is float32's rounding of parameters.
 
     Updates are of the order of 0.1; parameters, momenta, statistics and metrics agree to 1e-6.
     """
@@ -122,8 +121,8 @@ def test_weight_one_trains_on_adversarial_images_only():
 
 
 def test_statistics_thread_clean_then_adversarial_and_the_attack_moves_none():
-    """With epsilon 0 both forwards see one batch, so the running mean goes 0 -> 0.1 m -> 0.19 m; an attack in train mode
-    would go further. A mixture BN moves each branch once, and each sees its own images."""
+    """With epsilon 0 both forwards see one batch, so the running mean goes 0 -> 0.1 m -> 0.19 m; an attack in
+    train mode would go further. A mixture BN moves each branch once, and each sees its own images."""
     config = tiny_config("bn", recipe="paper", attack__epsilon_255=0.0)
     both, _ = run_steps(config, one_device(), steps=1)
     config.method.name = "standard"
@@ -171,7 +170,9 @@ def test_passes_match_the_traced_program(net, method, weight, expected, monkeypa
     model = create_model(config.model, axis_name=parallel.AXIS)
     original = type(model).apply
     monkeypatch.setattr(
-        type(model), "apply", lambda self, v, x, **kw: images.append((x.shape[0], kw["train"])) or original(self, v, x, **kw)
+        type(model),
+        "apply",
+        lambda self, v, x, **kw: images.append((x.shape[0], kw["train"])) or original(self, v, x, **kw),
     )
     optimizer = optim.create(config, 10)
     step = methods.TABLE[method].make_step(model, optimizer, config)

@@ -18,7 +18,7 @@ from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import engine, results
 from tests.conftest import finish, run_main, sharing_compiled, start, tiny_args, tiny_config
 
-# Starts main.py, but ends it by the given signal at a chosen place. TINY logs at 3, 6, .., evaluates at 5, 10, saves at 4, 8, ..
+# Starts main.py, but ends it by a signal at a chosen place. TINY logs at 3, 6, .., evaluates at 5, 10, saves at 4, 8.
 KILLER = """
 import os, runpy, signal, sys
 from nofrost_jax import metrics, parallel
@@ -35,7 +35,8 @@ def before(owner, name, applies, number):
 if place == "between saves":
     before(metrics.Writer, "write", lambda writer, step, *_: step == 6, signal.SIGKILL)
 elif place == "during a save":  # the optimizer's half of checkpoint 8 is being moved into place
-    before(os, "rename", lambda source, *_: "/8.orbax" in str(source) and "/optimizer.orbax" in str(source), signal.SIGKILL)
+    moved = lambda source, *_: "/8.orbax" in str(source) and "/optimizer.orbax" in str(source)
+    before(os, "rename", moved, signal.SIGKILL)
 elif place == "during a removal":  # of checkpoint 4, when 12 is there
     before(os, "rmdir", lambda path, *_, **__: str(path) == "optimizer", signal.SIGKILL)
 elif place == "before step 5":  # SIGTERM, seen by the loop at the end of step 5, when an evaluation is due
@@ -67,7 +68,12 @@ def contents(folder):
         del attack["seconds"]
     with np.load(folder / "evaluations/final.npz") as columns:
         outcomes = {name: columns[name].tolist() for name in columns.files}
-    return {"hashes": hashes, "metrics": (folder / "metrics.jsonl").read_bytes(), "result": result, "outcomes": outcomes}
+    return {
+        "hashes": hashes,
+        "metrics": (folder / "metrics.jsonl").read_bytes(),
+        "result": result,
+        "outcomes": outcomes,
+    }
 
 
 # As processes, on one device
@@ -308,6 +314,22 @@ def test_sigterm_in_the_last_evaluation_loses_nothing(whole, copy, capsys, monke
     assert contents(copy) == contents(whole[0])
 
 
+@pytest.mark.usefixtures("compile_once")
+def test_evaluating_a_run_repeats_its_own_result(whole, cli, copy):
+    metrics = (copy / "metrics.jsonl").read_bytes()
+    (copy / "evaluations/final.json").unlink()
+    assert cli("--mode=evaluate", f"--workdir={copy}").returncode == 0
+    assert contents(copy) == contents(whole[0])
+
+    other = [*tiny_args(copy, evaluation__name="other", evaluation__limit=100), "--mode=evaluate"]
+    outcome = cli(*other)
+    assert outcome.returncode == 0 and "digits, 100 validation images, step 15" in outcome.stdout, outcome
+    with np.load(copy / "evaluations/other.npz") as part, np.load(copy / "evaluations/final.npz") as full:
+        for name in full.files:
+            np.testing.assert_array_equal(part[name], full[name][:100])
+    assert contents(copy)["metrics"] == metrics
+
+
 # Numbers that are no numbers
 
 
@@ -346,7 +368,7 @@ def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, part):
         return overflow
 
     monkeypatch.setattr(train.Run, "_compile", overflowing)
-    with pytest.raises(UserError, match="not finite at step 4: .*; the checkpoint of step 2 is kept"):
+    with pytest.raises(UserError, match=r"not finite at step 4: .*; the checkpoint of step 2 is kept"):
         train_here(tmp_path / "run", checkpoint__every_steps=2)
     assert saved_steps(tmp_path / "run") == [2]
     assert_checkpoints_finite(tmp_path / "run")

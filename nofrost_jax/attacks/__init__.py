@@ -1,6 +1,6 @@
 """Attacks on any function from images in [0, 1] to logits. They know no model, no data and no config: `jax` only.
 
-    result = PGD(epsilon=8 / 255, steps=20)(logits_fn, images, labels, keys)
+result = PGD(epsilon=8 / 255, steps=20)(logits_fn, images, labels, keys)
 """
 
 from nofrost_jax.attacks.pgd import PGD, AttackResult

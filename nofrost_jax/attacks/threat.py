@@ -1,4 +1,4 @@
-"""The l-infinity threat model: the ball around an image, cut by the pixel range [0, 1]. All images are float, all radii on [0, 1]."""
+"""The l-infinity threat model: the ball around an image, cut by the pixel range. Images are float, radii on [0, 1]."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,9 @@ STEP_RULES = ("nofrost", "madry", "eps_over_4", "fixed:A")
 def check_budget(epsilon, steps):
     """Raises ValueError unless `0 <= epsilon <= 1` and `steps >= 1`."""
     if not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon is on the [0, 1] scale and must lie there, got {epsilon:g} (= {epsilon * 255:g} pixel values)")
+        raise ValueError(
+            f"epsilon is on the [0, 1] scale and must lie there, got {epsilon:g} (= {epsilon * 255:g} pixel values)"
+        )
     if steps < 1:
         raise ValueError(f"an attack needs at least 1 step, got steps={steps}")
 
@@ -33,7 +35,9 @@ def step_size(rule, epsilon, steps):
     except ValueError:
         pixels = -1.0
     if not 0 < pixels <= 255:
-        raise ValueError(f"unknown step_rule {rule!r}; choose nofrost, madry, eps_over_4, or fixed:A with A in pixel values")
+        raise ValueError(
+            f"unknown step_rule {rule!r}; choose nofrost, madry, eps_over_4, or fixed:A with A in pixel values"
+        )
     return pixels / 255
 
 

@@ -1,4 +1,4 @@
-"""Runs a classifier over an evaluation set, clean and attacked, on all devices, and believes no attack's own verdict."""
+"""Runs a classifier over an evaluation set, clean and attacked, on all devices; believes no attack's own verdict."""
 
 import time
 

@@ -58,7 +58,9 @@ def attack_entry(name, options, outcome, epsilon_255, seconds):
 
 def worst_case(outcomes):
     """Images that are right when clean and under every attack that was run."""
-    robust = np.logical_and.reduce([outcomes["clean_correct"], *(rows["robust"] for rows in outcomes["attacks"].values())])
+    robust = np.logical_and.reduce(
+        [outcomes["clean_correct"], *(rows["robust"] for rows in outcomes["attacks"].values())]
+    )
     n = len(robust)
     return {
         "attacks": list(outcomes["attacks"]),

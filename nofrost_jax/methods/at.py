@@ -21,9 +21,9 @@ from nofrost_jax.methods.base import (
 def make_step(model, optimizer, config):
     """`attack.steps` input gradients, and one or two train-mode forwards and backwards per image.
 
-    Where the net has batch statistics the forwards are separate and thread them clean -> (attack, frozen) -> adversarial,
-    as the authors' code does; a mixture-BN net routes each through its own branch. Elsewhere the order cannot matter, and
-    both batches pass in one concatenated forward.
+    Where the net has batch statistics the forwards are separate and thread them clean -> (attack, frozen) ->
+    adversarial, as the authors' code does; a mixture-BN net routes each through its own branch. Elsewhere the order
+    cannot matter, and both batches pass in one concatenated forward.
     """
     weight = config.method.adversarial_weight
     if weight == 0:
@@ -33,7 +33,9 @@ def make_step(model, optimizer, config):
 
     def loss_fn(params, stats, batch, image_keys):
         images, labels = to_float(batch["image"]), batch["label"]
-        clean, adversarial, perturbed, stats = forwards(model, config, attack, params, stats, images, labels, image_keys)
+        clean, adversarial, perturbed, stats = forwards(
+            model, config, attack, params, stats, images, labels, image_keys
+        )
         loss = weight * smoothed_cross_entropy(adversarial, labels, config.label_smoothing)
         linf = jnp.max(jnp.abs(perturbed - images), axis=(1, 2, 3)) * 255
         metrics = {
@@ -49,12 +51,12 @@ def make_step(model, optimizer, config):
 
 
 def sees_clean(config):
-    """Whether clean images pass in train mode. With weight 1 the authors' code still passes them, for BN's statistics."""
+    """Whether clean images pass in train mode. At weight 1 the authors' code does so still, for BN's statistics."""
     return config.method.adversarial_weight < 1 or config.method.pgdat_clean_forward
 
 
 def separate_forwards(model, config, attack, params, stats, images, labels, image_keys):
-    """Clean forward, attack on the statistics that it left, adversarial forward (training conventions of the authors)."""
+    """Clean forward, attack on the statistics that it left, adversarial forward: the order of the authors' code."""
     clean = None
     if sees_clean(config):
         clean, stats = train_forward(model, config, params, stats, images, keys.named(image_keys, "clean"), "clean")

@@ -1,4 +1,4 @@
-"""What every training method is made of: forwards in train mode, the frozen classifier to attack, the loss, the update."""
+"""What every training method is made of: train-mode forwards, the frozen classifier to attack, the loss, the update."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def train_forward(model, config, params, stats, images, image_keys, branch="clea
 
 
 def frozen_classifier(model, config, params, stats):
-    """The classifier that an attack sees: evaluation mode, no gradient to parameters, the adversarial branch of an MBN."""
+    """The classifier that an attack sees: evaluation mode, parameters not differentiated, an MBN's adversarial branch."""
     variables = jax.lax.stop_gradient(join(params, stats))
     return Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std), mbn_gamma=1.0)
 
@@ -36,12 +36,13 @@ def accuracy(logits, labels):
 
 
 def gradient_step(loss_fn, optimizer):
-    """`step(state, batch, key) -> (state, metrics)` of one device's shard, from `loss_fn(params, stats, batch, image_keys)`.
+    """`step(state, batch, key) -> (state, metrics)` of one shard, from `loss_fn(params, stats, batch, image_keys)`.
 
     `loss_fn` returns the shard's mean loss and (statistics, {name: (sum, count)}). Gradients are averaged over the
     devices, metrics are summed, so that both mean the same on any number of devices. The key of an image is a
     function of (key, step, its position in the global batch).
     """
+
     def step(state, batch, key):
         positions = parallel.global_positions(batch["label"].shape[0])
         image_keys = keys.per_image(jax.random.fold_in(key, state.step), positions)

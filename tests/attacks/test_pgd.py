@@ -1,4 +1,4 @@
-"""PGD: the known optimum on a linear model, a NumPy transcription, the ball, and one image's independence of the others."""
+"""PGD: the known optimum on a linear model, a NumPy transcription, the ball, each image by itself."""
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,9 @@ def test_stays_in_the_ball_and_the_pixel_range_from_a_spread_out_start():
 def test_an_image_depends_on_its_own_key_only():
     attack = PGD(EPSILON, 3)
     together = attack(network, IMAGES, LABELS, IMAGE_KEYS).images
-    alone = jnp.concatenate([attack(network, IMAGES[i : i + 1], LABELS[i : i + 1], IMAGE_KEYS[i : i + 1]).images for i in range(6)])
+    alone = jnp.concatenate(
+        [attack(network, IMAGES[i : i + 1], LABELS[i : i + 1], IMAGE_KEYS[i : i + 1]).images for i in range(6)]
+    )
     np.testing.assert_allclose(together, alone, atol=1e-6)
     other_keys = keys.per_image(jax.random.key(9), jnp.arange(6))
     assert np.abs(attack(network, IMAGES, LABELS, other_keys).images - together).max() > EPSILON / 10
@@ -79,7 +81,9 @@ def test_an_image_depends_on_its_own_key_only():
 
 def test_compiles_one_iteration_whatever_the_steps():
     sizes = {
-        steps: len(str(jax.make_jaxpr(PGD(EPSILON, steps).__call__, static_argnums=0)(network, IMAGES, LABELS, IMAGE_KEYS)))
+        steps: len(
+            str(jax.make_jaxpr(PGD(EPSILON, steps).__call__, static_argnums=0)(network, IMAGES, LABELS, IMAGE_KEYS))
+        )
         for steps in (2, 50)
     }
     assert abs(sizes[2] - sizes[50]) < 50

@@ -24,8 +24,8 @@ def test_variance_of_every_block_follows_its_prediction():
 
     Images are of one random color each, seen in the middle of the maps, because average pooling of a signal that
     changes from pixel to pixel lowers its variance, which the prediction leaves out. The residual branches start at
-    zero; their gains are set to 1 here. The mean over seeds and images is within 7 % (a missing beta is off by 9 %
-    after the first transition and by 36 % at the end, a missing gamma by more than 60 % everywhere).
+    zero; their gains are set to 1 here. The mean over seeds and colors is within 5 %: measured within 3 %, where a
+    missing beta is off by 7 % in the second stage and 16 % in the third, a missing gamma by 65 % from the first on.
     """
     model = models.create("nf_resnet26", stem="small", stage_sizes=(2, 2, 2), num_classes=2)
 
@@ -39,16 +39,17 @@ def test_variance_of_every_block_follows_its_prediction():
     def is_seen(module, method):
         return method == "__call__" and (isinstance(module, nf_resnet.NFBlock) or module.name == "stem")
 
-    ratios = []
-    for seed in range(12):
+    found = []
+    for seed in range(8):
         params = models.init(model, jax.random.key(seed), 48)["params"]
         for name, block in params.items():
             if name.startswith("stage"):
                 block["conv3"]["gain"] = np.ones_like(block["conv3"]["gain"])
-        found = variances(params, np.random.default_rng(seed).normal(size=(2, 3)).astype(np.float32))
-        ratios.append({name: np.asarray(value / found["stem"]) for name, value in found.items()})
+        colors = np.random.default_rng(seed).normal(size=(4, 3)).astype(np.float32)
+        colors /= colors.std(1, keepdims=True)
+        found.append(variances(params, colors))
+    mean = {name: np.mean([variance[name] for variance in found]) for name in found[0]}
     for plan in plan_blocks((2, 2, 2), 1.0, 0.0):
         predicted = 1 + int(plan.name[-1]) * nf_resnet.ALPHA**2
-        measured = np.mean([ratio[plan.name] for ratio in ratios])
-        print(plan.name, round(float(measured / predicted), 4))
-        assert abs(measured / predicted - 1) < 0.07, (plan.name, measured, predicted)
+        measured = mean[plan.name] / mean["stem"]
+        assert abs(measured / predicted - 1) < 0.05, (plan.name, measured, predicted)

@@ -1,4 +1,4 @@
-"""A whole training step against PyTorch: two forwards, the attack between them, the loss, the optimizer, the statistics."""
+"""A whole training step against PyTorch: two forwards, the attack between them, loss, optimizer, statistics."""
 
 import importlib
 
@@ -24,7 +24,9 @@ def make_config(name):
     """The authors' recipe but for the random masks, which no two libraries share."""
     config = importlib.import_module("configs.common").get_config()
     config.recipe = "authors"
-    config.model.update({"name": name, "num_classes": CLASSES, "bn_group_size": "global", "dropout": 0.0, "drop_path": 0.0})
+    config.model.update(
+        {"name": name, "num_classes": CLASSES, "bn_group_size": "global", "dropout": 0.0, "drop_path": 0.0}
+    )
     config.batch_size, config.attack.steps = BATCH, STEPS
     return validate.resolve(config)
 
@@ -62,13 +64,16 @@ def torch_step(timm, config, weights):
     net.eval()
     for _ in range(STEPS):
         points.requires_grad_()
-        (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(forward(points), labels, reduction="sum"), points)
+        (gradient,) = torch.autograd.grad(
+            torch.nn.functional.cross_entropy(forward(points), labels, reduction="sum"), points
+        )
         moved = points.detach() + threat.step_size("nofrost", 8 / 255, STEPS) * gradient.sign()
         points = (clean + (moved - clean).clamp(-8 / 255, 8 / 255)).clamp(0, 1)
     net.train()
     clean_logits = forward(clean) if clean_logits is None else clean_logits
     loss = 0.5 * sum(
-        torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1) for logits in (clean_logits, forward(points))
+        torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+        for logits in (clean_logits, forward(points))
     )
     loss.backward()
     optimizer.step()
