@@ -19,7 +19,7 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "dry_run"], "Wh
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, metrics, evaluations.")
 _FORCE = flags.DEFINE_bool("force", False, "Resume although the config has changed.")
 _CACHE = flags.DEFINE_string("compilation_cache", "", "Folder that keeps compiled programs between runs.")
-_COORDINATOR = flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0, for launch/local.sh.")
+_COORDINATOR = flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0, or auto on a TPU pod.")
 _PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator_address: how many processes.")
 _PROCESS = flags.DEFINE_integer("process_id", 0, "With --coordinator_address: which one this is.")
 

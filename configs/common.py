@@ -34,6 +34,7 @@ def get_config(arg=""):
     config.model.width = 1.0  # multiplies every channel count
     config.model.stage_sizes = ()  # blocks of each stage; () = the net's own
     config.model.dtype = "float32"  # compute type: float32 | bfloat16; parameters are float32 always
+    config.model.remat = False  # recompute blocks in the backward pass: less memory, about a third more work
     config.model.dropout = config_dict.placeholder(float)  # before the classifier
     config.model.drop_path = config_dict.placeholder(float)  # of the last block, growing linearly with depth
     config.model.bn_group_size = "32"  # images normalized together: the authors' 8 GPUs x 32; or "global"

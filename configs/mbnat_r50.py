@@ -4,7 +4,7 @@ Figure 2; the paper gives no number for one gamma.
 
     python main.py --config=configs/mbnat_r50.py --workdir=runs/mbnat_r50
 
-Cost: 450,360 steps of 256 images (90 epochs), 5.44e+13 floating-point operations a step, 2.5e+19 in all
+Cost: 450,360 steps of 256 images (90 epochs), 5.29e+13 floating-point operations a step, 2.4e+19 in all
 (`--mode=dry_run`). `configs/mbnat_r50.py:runlocal` is the same code in miniature, on any CPU.
 The authors' code has extras that the paper does not mention: --config.recipe=authors switches them on.
 """

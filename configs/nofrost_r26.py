@@ -5,7 +5,7 @@ Table 1. Targets in % at eps 8/255: clean 70.13, PGD 12.24, APGD-CE 6.34, APGD-D
 
     python main.py --config=configs/nofrost_r26.py --workdir=runs/nofrost_r26
 
-Cost: 450,360 steps of 256 images (90 epochs), 3.12e+13 floating-point operations a step, 1.4e+19 in all
+Cost: 450,360 steps of 256 images (90 epochs), 3.1e+13 floating-point operations a step, 1.4e+19 in all
 (`--mode=dry_run`). `configs/nofrost_r26.py:runlocal` is the same code in miniature, on any CPU.
 Those numbers come from code with the authors' extras: add --config.recipe=authors to aim at them.
 """

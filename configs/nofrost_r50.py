@@ -6,7 +6,7 @@ released checkpoint falls to 1.28 under it (APGD-CE with 100 steps: 5.29).
 
     python main.py --config=configs/nofrost_r50.py --workdir=runs/nofrost_r50
 
-Cost: 450,360 steps of 256 images (90 epochs), 5.44e+13 floating-point operations a step, 2.5e+19 in all
+Cost: 450,360 steps of 256 images (90 epochs), 5.36e+13 floating-point operations a step, 2.4e+19 in all
 (`--mode=dry_run`). `configs/nofrost_r50.py:runlocal` is the same code in miniature, on any CPU.
 Those numbers come from code with the authors' extras: add --config.recipe=authors to aim at them.
 """

@@ -4,7 +4,7 @@ No row of the paper; the limit lambda = 1 of Equation 1.
 
     python main.py --config=configs/pgdat_r50.py --workdir=runs/pgdat_r50
 
-Cost: 450,360 steps of 256 images (90 epochs), 4.82e+13 floating-point operations a step, 2.2e+19 in all
+Cost: 450,360 steps of 256 images (90 epochs), 4.68e+13 floating-point operations a step, 2.1e+19 in all
 (`--mode=dry_run`). `configs/pgdat_r50.py:runlocal` is the same code in miniature, on any CPU.
 The authors' code has extras that the paper does not mention: --config.recipe=authors switches them on.
 """

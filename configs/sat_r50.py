@@ -5,7 +5,7 @@ Table 2. Targets in % at eps 8/255: clean 59.28, PGD 13.57, APGD-CE 7.80, APGD-D
 
     python main.py --config=configs/sat_r50.py --workdir=runs/sat_r50
 
-Cost: 450,360 steps of 256 images (90 epochs), 5.44e+13 floating-point operations a step, 2.5e+19 in all
+Cost: 450,360 steps of 256 images (90 epochs), 5.29e+13 floating-point operations a step, 2.4e+19 in all
 (`--mode=dry_run`). `configs/sat_r50.py:runlocal` is the same code in miniature, on any CPU.
 Those numbers come from code with the authors' extras: add --config.recipe=authors to aim at them.
 """

@@ -4,7 +4,7 @@ No row of the paper; the ResNet26 counterpart of Table 6.
 
     python main.py --config=configs/st_nf_r26.py --workdir=runs/st_nf_r26
 
-Cost: 450,360 steps of 256 images (90 epochs), 3.6e+12 floating-point operations a step, 1.6e+18 in all
+Cost: 450,360 steps of 256 images (90 epochs), 3.57e+12 floating-point operations a step, 1.6e+18 in all
 (`--mode=dry_run`). `configs/st_nf_r26.py:runlocal` is the same code in miniature, on any CPU.
 The authors' code has extras that the paper does not mention: --config.recipe=authors switches them on.
 """

@@ -5,7 +5,7 @@ RayS 22.5, Square 31.4, fast AutoAttack (aa_fast_20) 0.00; standard AutoAttack: 
 
     python main.py --config=configs/st_r50.py --workdir=runs/st_r50
 
-Cost: 450,360 steps of 256 images (90 epochs), 6.28e+12 floating-point operations a step, 2.8e+18 in all
+Cost: 450,360 steps of 256 images (90 epochs), 6.1e+12 floating-point operations a step, 2.7e+18 in all
 (`--mode=dry_run`). `configs/st_r50.py:runlocal` is the same code in miniature, on any CPU.
 Those numbers come from code with the authors' extras: add --config.recipe=authors to aim at them.
 """

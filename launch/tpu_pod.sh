@@ -16,4 +16,4 @@ name=$1
 shift
 printf -v arguments ' %q' "$@"
 exec gcloud compute tpus tpu-vm ssh "$name" --zone="$ZONE" --worker=all \
-    --command="cd ${FOLDER:-nofrost_jax} && python main.py$arguments"
+    --command="cd ${FOLDER:-nofrost_jax} && python main.py$arguments --coordinator_address=auto"

@@ -19,8 +19,8 @@ def load(path, mbn_gamma=None):
     """The `Classifier` of a run's newest checkpoint, or of a folder with params.npz and config.json.
 
     path: a training run's --workdir, or an export. mbn_gamma: weight of the adversarial branch of a mixture-BN net;
-    None takes the config's. Returns a function: uint8 or [0, 1] float images [N, H, W, 3] -> logits, float32 [N, K]. Raises
-    UserError where there is no run or it does not fit.
+    None takes the config's. Returns a function: uint8 or [0, 1] float images [N, H, W, 3] -> logits, float32 [N, K].
+    Raises UserError where there is no run or it does not fit.
     """
     import jax
     from ml_collections import ConfigDict

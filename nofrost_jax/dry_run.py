@@ -1,6 +1,8 @@
 """`--mode=dry_run`: what a run is, costs and lacks, before any device works. Nothing is compiled or allocated."""
 
+import contextlib
 import math
+import os
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +33,13 @@ def describe(config):
 def report(config, model, variables, devices):
     """Lines of the cost report; numbers follow from shapes alone."""
     forwards, image_backwards, parameter_backwards = methods.TABLE[config.method.name].passes(config)
-    flops = forward_flops(model, variables, config.data.image_size)
+    side = config.data.image_size
+    with convolutions("xla"):
+        flops = forward_flops(model, variables, side)
     # A backward pass to the parameters goes through the image's as well: twice the work of a forward pass.
     step_flops = flops * config.batch_size * (forwards + image_backwards + 2 * parameter_backwards)
     size, shard = parameter_bytes(variables), math.ceil(config.batch_size / devices)
     trained = max(parameter_backwards, 1) * shard
-    activations = residual_bytes(model, variables, config.data.image_size) * trained
     yield f"parameters         {sum(leaf.size for leaf in jax.tree.leaves(variables['params'])):,}"
     yield f"devices            {devices} ({shard} clean images each)"
     yield from schedule_lines(config)
@@ -44,11 +47,29 @@ def report(config, model, variables, devices):
         f"passes per image   {forwards} forward, {image_backwards} backward to the image, "
         f"{parameter_backwards} backward to the parameters"
     )
-    yield f"FLOPs per step     {step_flops:.3g} (one forward at {config.data.image_size} pixels: {flops:.4g})"
-    yield (
-        f"memory per device  about {gigabytes(4 * size + activations)}: parameters, momentum, gradients and update "
-        f"{gigabytes(4 * size)}, activations of {trained} images {gigabytes(activations)} (estimate from shapes)"
-    )
+    yield f"FLOPs per step     {step_flops:.3g} (one forward at {side} pixels: {flops:.4g})"
+    for implementation, where in (("xla", "a GPU or TPU"), ("slices", "a CPU")):
+        if implementation == "slices" and jax.default_backend() != "cpu":
+            continue
+        with convolutions(implementation):
+            activations = residual_bytes(model, variables, side) * trained
+        yield (
+            f"memory on {where:12} about {gigabytes(4 * size + activations)} each: parameters, momentum, gradients and "
+            f"update {gigabytes(4 * size)}, activations of {trained} images {gigabytes(activations)}"
+        )
+
+
+@contextlib.contextmanager
+def convolutions(implementation):
+    """Traces as on an accelerator ("xla") or on a CPU ("slices", whose convolutions keep nine times the map)."""
+    forced = os.environ.get("NOFROST_CONV")
+    os.environ["NOFROST_CONV"] = implementation
+    try:
+        yield
+    finally:
+        del os.environ["NOFROST_CONV"]
+        if forced is not None:
+            os.environ["NOFROST_CONV"] = forced
 
 
 def schedule_lines(config):
@@ -61,7 +82,7 @@ def schedule_lines(config):
             yield "steps              unknown until the data is there"
             return
         train, evaluation = data.PUBLISHED_SIZES[config.data.source]
-        spec = data.Spec(train, evaluation, config.model.num_classes, config.data.image_size)
+        spec = data.Spec(train, evaluation, config.model.num_classes, config.data.image_size, "", "")
         note = " (published size; not found here)"
     per_epoch = data.steps_per_epoch(config, spec)
     yield f"data               {spec.num_train:,} training and {spec.num_eval:,} evaluation images{note}"

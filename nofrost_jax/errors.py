@@ -44,5 +44,7 @@ def command_line_error(error):
     if isinstance(error, OSError):  # ml_collections lists the places that it searched; the reason comes last
         reason = str(error).strip().splitlines()[-1].strip()
         return UserError(f"--config: {reason}; give the path of a Python file, e.g. --config=configs/digits.py")
+    if "'config." in str(error) and isinstance(error, flags.UnrecognizedFlagError):
+        return UserError(f"{error}; give --config=FILE as well, whose field this is")
     flag, in_file, traceback = str(error).partition(": Error whilst parsing config file:")
     return UserError(f"{flag}: {traceback.strip().splitlines()[-1].removeprefix('ValueError: ')}" if in_file else flag)

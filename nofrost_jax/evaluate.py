@@ -15,27 +15,28 @@ from nofrost_jax.evaluation import results
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
-def evaluate(config, workdir, spec, devices, evaluator, reuse=False):
+def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False):
     """Writes `evaluations/NAME.json` and `.npz` of `config.evaluation` into the run's folder; returns the result.
 
-    config: the run's resolved config, whose `evaluation` may have been replaced; `evaluator` is made of it. reuse: show
-    the result that is already there, if it is of the same config and parameters.
+    config: the run's resolved config, whose `evaluation` may have been replaced; `evaluator` is made of it. stop: the
+    StopSignal. reuse: show the result that is already there, if it is of the same config and parameters.
     """
     model = create_model(config.model)
     abstract = jax.eval_shape(lambda key: models.init(model, key, spec.image_size), jax.random.key(0))
     step, variables, _ = load_variables(workdir, abstract)
     done = results.load(workdir, config.evaluation.name) if reuse else None
-    same = (config_sha256(config), tree_sha256(variables))
-    if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == same:
+    digest = tree_sha256(variables)
+    if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == (config_sha256(config), digest):
         if parallel.is_main_process():
             print(results.table(done))
             print(f"written by an earlier run: {workdir}/evaluations/{done['name']}.json", flush=True)
         return done
     names = ", ".join(["clean", *config.evaluation.attacks])
     if parallel.is_main_process():
-        print(f"evaluating {names} on the {config.data.eval_split} split of {config.data.source} ...", flush=True)
-    outcomes = evaluator.run(devices.replicate(variables), limit=config.evaluation.limit)
-    result = describe(config, workdir, step, variables, evaluator, outcomes)
+        print(f"evaluating {names} on the {spec.eval_split} split of {config.data.source} ...", flush=True)
+    outcomes = evaluator.run(devices.replicate(variables), stop, progress=parallel.is_main_process())
+    checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": digest}
+    result = describe(config, spec, checkpoint, evaluator, outcomes)
     if parallel.is_main_process():
         path = results.save(workdir, result, outcomes)
         print(results.table(result))
@@ -48,28 +49,27 @@ def config_sha256(config):
     return hashlib.sha256(json.dumps(validate.to_plain(config), sort_keys=True).encode()).hexdigest()
 
 
-def describe(config, workdir, step, variables, evaluator, outcomes):
+def describe(config, spec, checkpoint, evaluator, outcomes):
     """The result as DESIGN's schema 1."""
-    resize, size = config.data.eval_resize, config.data.image_size
-    entries = evaluator.entries(outcomes)
+    entries, clean = evaluator.entries(outcomes), results.clean_entry(outcomes)
     return {
         "schema": 1,
         "name": config.evaluation.name,
-        "checkpoint": {"path": os.path.relpath(workdir), "step": step, "params_sha256": tree_sha256(variables)},
+        "checkpoint": checkpoint,
         "config_sha256": config_sha256(config),
         "recipe": config.recipe,
         "dataset": {
             "source": config.data.source,
-            "split": config.data.eval_split,
+            "split": spec.eval_split,
             "n": len(outcomes["index"]),
-            "crop": f"resize {resize}, centre {size}" if resize else f"centre {size}",
+            "crop": spec.eval_crop,
             "label_set": f"{config.model.num_classes} classes",
         },
         "precision": "float32, highest",
         "seed": config.seed,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "clean": results.clean_entry(outcomes),
+        "clean": clean,
         "attacks": entries,
         "worst_case": results.worst_case(outcomes),
-        "flags": sorted({flag for entry in entries for flag in entry["flags"]}),
+        "flags": sorted({flag for entry in entries for flag in entry["flags"]} | ({"nan"} if clean["nan"] else set())),
     }

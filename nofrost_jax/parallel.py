@@ -3,12 +3,16 @@
 import collections
 import dataclasses
 import os
+import signal
 import sys
+import threading
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from nofrost_jax.errors import UserError
 
 AXIS = "batch"
 
@@ -101,12 +105,15 @@ def total(tree):
 def gather_to_hosts(mapped):
     """Mapped per-image outputs {name: [local devices, n, ...]} of all processes -> NumPy {name: [batch, ...]}."""
     arrays = {
-        name: np.concatenate([np.asarray(s.data)[0] for s in value.addressable_shards])
+        name: np.concatenate([np.asarray(shard.data)[0] for shard in value.addressable_shards])
         for name, value in mapped.items()
     }
-    if jax.process_count() == 1:
-        return arrays
-    return multihost_utils.process_allgather(arrays, tiled=True)
+    return gather_host_arrays(arrays)
+
+
+def gather_host_arrays(arrays):
+    """NumPy {name: [local batch, ...]} of each process -> {name: [batch, ...]} on all."""
+    return arrays if jax.process_count() == 1 else multihost_utils.process_allgather(arrays, tiled=True)
 
 
 def to_global(tree):
@@ -124,20 +131,31 @@ def is_main_process():
 def initialize(coordinator_address="", num_processes=0, process_id=-1):
     """Joins the processes of one run. Touches no device: a config that is refused shall not take one.
 
-    With a coordinator address the three arguments are used as they are; under srun with more than one task, on Cloud
-    TPU pods and under Open MPI jax detects them. One process on one host needs nothing.
+    With a coordinator address the three arguments are used as they are; with "auto", as on a TPU pod, and under srun or
+    Open MPI with more than one task jax finds them out. One process on one host needs nothing.
     """
-    if coordinator_address:
+    if coordinator_address == "auto":
+        jax.distributed.initialize()
+    elif coordinator_address:
         jax.distributed.initialize(coordinator_address, num_processes, process_id, local_device_ids=[])
     elif _cluster_detected():
         # Under SLURM and Open MPI jax takes one GPU a process, even if it is alone on its host; [] = all.
         jax.distributed.initialize(local_device_ids=[] if _alone_on_host() else None)
 
 
+def require_joined():
+    """Raises UserError where there are several hosts, but this process has not joined the others."""
+    if jax.process_count() > 1 and not jax.distributed.is_initialized():
+        raise UserError(
+            f"this is one of {jax.process_count()} hosts, but they have not joined; add "
+            "--coordinator_address=auto to the command on each"
+        )
+
+
 def leave(code):
     """Ends this process. A refusal (2) may be this process's alone, while the others wait for it in a collective: then
     it must not wait for them at jax's shutdown barrier."""
-    if code == 2 and jax.process_count() > 1:
+    if code == 2 and jax.distributed.is_initialized():  # process_count would touch the devices
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -162,12 +180,28 @@ def _alone_on_host():
     return os.environ.get("SLURM_STEP_NUM_TASKS") == os.environ.get("SLURM_STEP_NUM_NODES")
 
 
-def stop_requested(flag, step):
-    """Whether to stop at this step boundary, agreed by all processes.
+class StopSignal:
+    """Hears SIGTERM while it is open: `with StopSignal() as stop: ... if stop.requested(): ...`.
 
-    `flag` is this process's own signal. Several processes must all stop at one step: there jax's preemption service,
-    which hears SIGTERM itself, decides.
+    One process hears it itself. Several must all stop at one point: there jax's preemption service hears it, and
+    `requested`, which every process calls equally often, is true at the same call on all.
     """
-    if jax.process_count() == 1:
-        return flag
-    return multihost_utils.reached_preemption_sync_point(step)
+
+    def __init__(self):
+        self._heard, self._calls, self._old_handler = threading.Event(), 0, None
+
+    def __enter__(self):
+        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+            self._old_handler = signal.signal(signal.SIGTERM, lambda *_: self._heard.set())
+        return self
+
+    def __exit__(self, *_):
+        if self._old_handler is not None:
+            signal.signal(signal.SIGTERM, self._old_handler)
+
+    def requested(self):
+        """Whether to save what there is and stop here."""
+        if jax.process_count() == 1:
+            return self._heard.is_set()
+        self._calls += 1
+        return multihost_utils.reached_preemption_sync_point(self._calls)

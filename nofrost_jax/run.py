@@ -1,9 +1,5 @@
 """What `main.py` can do: train, evaluate, dry_run. Each validates everything first; what it refuses writes nothing."""
 
-import contextlib
-import signal
-import threading
-
 import jax
 from ml_collections import ConfigDict
 
@@ -11,7 +7,7 @@ from nofrost_jax import attacks, data, methods, models, optim, parallel, validat
 from nofrost_jax import dry_run as dry
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import create_model
-from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.train import fit, prepare_workdir
@@ -27,7 +23,7 @@ def prepare(config):
         "model.norm": models.NORMS,
         "model.stem": models.STEMS,
         "model.dtype": models.DTYPES,
-        "model.bn_running": ("mean", "first"),
+        "model.bn_running": models.BN_RUNNING,
         "method.name": methods.NAMES,
         "attack.name": attacks.NAMES,
         "optimizer.schedule": optim.SCHEDULES,
@@ -42,27 +38,35 @@ def train(config, workdir, force=False):
     config = prepare(config)
     validate.check_workdir(workdir)
     spec = data.check(config)
-    devices = _checked_devices(config)
+    _check_net(config, spec)
+    devices = parallel.Devices()
+    parallel.require_joined()
+    uses_groups = create_model(config.model).has_batch_stats
+    validate.check_devices(config, devices.count, jax.process_count(), uses_groups)
     prepare_workdir(config, workdir, force)
-    with _preemptible():
-        evaluator = Evaluator(config, devices)  # one for both, so that each attack compiles once
-        fit(config, workdir, spec, devices, evaluator)
-        evaluate_run(config, workdir, spec, devices, evaluator, reuse=True)
+    with parallel.StopSignal() as stop:
+        evaluator = Evaluator(config, devices, spec)  # one for both, so that each attack compiles once
+        fit(config, workdir, spec, devices, evaluator, stop)
+        evaluate_run(config, workdir, spec, devices, evaluator, stop, reuse=True)
 
 
 def evaluate(config, workdir):
-    """Evaluates the run in `workdir` with its own config; `config` (or None) replaces its `evaluation` section."""
+    """Evaluates the run in `workdir`; `config` (or None) says how and where the data is, never what the net is.
+
+    Taken from `config`: the sections and fields of `validate.EVALUATION_FIELDS`. Raises UserError where it differs from
+    the run in anything else that it has.
+    """
     if not workdir:
         raise UserError("--workdir is missing; give the folder of the run to evaluate")
-    own = ConfigDict(read_config(workdir))
-    if config is not None:
-        own.evaluation = config.evaluation
-    own = prepare(own)
+    own = prepare(validate.for_evaluation(ConfigDict(read_config(workdir)), config))
     validate.check_workdir(workdir)
-    spec = data.check(own)
-    devices = _checked_devices(own)
-    with _preemptible():
-        evaluate_run(own, workdir, spec, devices, Evaluator(own, devices))
+    spec = data.check(own, splits=("evaluation",))
+    _check_net(own, spec)
+    devices = parallel.Devices()
+    parallel.require_joined()
+    validate.check_evaluation_devices(own, devices.count, jax.process_count())
+    with parallel.StopSignal() as stop:
+        evaluate_run(own, workdir, spec, devices, Evaluator(own, devices, spec), stop)
 
 
 def dry_run(config, workdir):
@@ -73,25 +77,9 @@ def dry_run(config, workdir):
     dry.describe(config)
 
 
-@contextlib.contextmanager
-def _preemptible():
-    """Makes SIGTERM raise Preempted, where the training loop does not hear it itself: nothing is written by halves."""
-    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_):
-        raise Preempted("stopped by SIGTERM; run the same command again to go on")
-
-    old_handler = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old_handler)
-
-
-def _checked_devices(config):
-    devices = parallel.Devices()
-    uses_groups = create_model(config.model).has_batch_stats
-    validate.check_devices(config, devices.count, jax.process_count(), uses_groups)
-    return devices
+def _check_net(config, spec):
+    """Raises UserError where the net cannot take images of this size; shapes only, nothing is computed."""
+    model = create_model(config.model)
+    images = jax.ShapeDtypeStruct((1, spec.image_size, spec.image_size, 3), "float32")
+    variables = jax.eval_shape(lambda key: models.init(model, key, spec.image_size), jax.random.key(0))
+    jax.eval_shape(lambda variables, images: model.apply(variables, images, train=False), variables, images)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import threading
 import time
 
 import jax
@@ -16,13 +14,14 @@ from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.state import TrainState
 
 
-def fit(config, workdir, spec, devices, evaluator):
+def fit(config, workdir, spec, devices, evaluator, stop):
     """Trains to the end, from the newest checkpoint if there is one. Returns the final TrainState, on all devices.
 
-    config: resolved and validated. evaluator: measures the net every `config.evaluation.every_epochs`. Raises Preempted
+    config: resolved and validated. evaluator: measures the net every `config.evaluation.every_epochs`. stop: the
+    StopSignal, asked after every step and within evaluations. Raises Preempted
     after SIGTERM, and UserError when the loss or a gradient is no longer finite.
     """
-    run = Run(config, workdir, spec, devices, evaluator)
+    run = Run(config, workdir, spec, devices, evaluator, stop)
     try:
         return run.loop()
     finally:
@@ -32,8 +31,9 @@ def fit(config, workdir, spec, devices, evaluator):
 class Run:
     """One run's moving parts: state, step function, input, writers, checkpoints."""
 
-    def __init__(self, config, workdir, spec, devices, evaluator):
-        self.config, self.workdir, self.devices, self.evaluator = config, workdir, devices, evaluator
+    def __init__(self, config, workdir, spec, devices, evaluator, stop):
+        self.config, self.workdir, self.devices = config, workdir, devices
+        self.evaluator, self.stop = evaluator, stop
         self.per_epoch = data.steps_per_epoch(config, spec)
         self.total_steps = config.epochs * self.per_epoch
         self.main = parallel.is_main_process()
@@ -49,14 +49,16 @@ class Run:
         self.state = devices.replicate(TrainState.create(variables, optimizer))
         self.sums = metrics.Sums()
         self.start_step, self.evaluation_due = self._restore()
+        if self.main:
+            write_config(
+                config, workdir
+            )  # not before: a forced config that does not fit the checkpoint is refused there
         self.writer = metrics.Writer(workdir, active=self.main, tensorboard=config.log.tensorboard)
         self.writer.rewind(self.start_step, drop_evaluation=self.evaluation_due)
         self.progress = metrics.Progress(
             self.total_steps, self.per_epoch, config.batch_size, self.start_step, active=self.main
         )
         self.saved_step = self.start_step if self.start_step else None
-        self._terminated = threading.Event()
-        self._old_handler = self._listen()
 
     def loop(self):
         """All remaining steps, with metrics read one step late so that the host never stalls the devices."""
@@ -73,35 +75,27 @@ class Run:
             if unread:
                 self._read(*unread)
             unread = (step, step_metrics)
-            stop = parallel.stop_requested(self._terminated.is_set(), step)
+            stop = self.stop.requested()
             last = step == self.total_steps
             log = step % self.config.log.every_steps == 0 or last
             evaluate = self._is_evaluation(step)
-            save = step % self.config.checkpoint.every_steps == 0 or last or stop
-            if log or evaluate or save:
+            save = step % self.config.checkpoint.every_steps == 0 or last or stop or evaluate
+            if log or save:
                 self._read(*unread)
                 unread = None
             if log:
                 self._log(step)
-            if evaluate and not stop:
-                self._evaluate(step)
             if save:
-                self._save(step, evaluation_due=evaluate and stop)
-            if stop and not last:
+                self._save(step, evaluation_due=evaluate)
+            if stop:
                 raise Preempted(f"stopped by SIGTERM; step {step} is saved, run the same command again to go on")
+            if evaluate:
+                self._evaluate(step)
         return self.state
 
     def close(self):
         self.writer.close()
         self.checkpoints.close()
-        if self._old_handler is not None:
-            signal.signal(signal.SIGTERM, self._old_handler)
-
-    def _listen(self):
-        """Hears SIGTERM; in a run of several processes jax's preemption service does, and they agree on the step."""
-        if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
-            return None
-        return signal.signal(signal.SIGTERM, lambda *_: self._terminated.set())
 
     def _describe(self, variables):
         count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
@@ -179,7 +173,7 @@ class Run:
 
     def _evaluate(self, step):
         start = time.perf_counter()
-        outcomes = self.evaluator.run(self.state.variables, limit=self.config.evaluation.limit)
+        outcomes = self.evaluator.run(self.state.variables, self.stop)
         scalars = {"eval/clean": float(np.mean(outcomes["clean_correct"]))}
         scalars |= {f"eval/{name}": float(np.mean(rows["robust"])) for name, rows in outcomes["attacks"].items()}
         self.writer.write(step, scalars)
@@ -189,7 +183,7 @@ class Run:
         self._say(f"evaluated step {step}: {shown}  ({metrics.format_seconds(seconds)})")
 
     def _save(self, step, evaluation_due):
-        """Saves the state. `evaluation_due`: this step's evaluation was left to the resumed run, to stop in time."""
+        """Saves the state. `evaluation_due`: the evaluation comes next; a run that resumes here repeats it."""
         start = time.perf_counter()
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(self.state.variables))):
             self._fail(["a parameter or a batch statistic"], step)  # metrics see parameters only
@@ -204,12 +198,11 @@ class Run:
 
 
 def prepare_workdir(config, workdir, force=False):
-    """Makes the work directory and its config.json; refuses one that belongs to another config, unless forced."""
+    """Makes the work directory; refuses one that belongs to another config, unless forced."""
     path = os.path.join(workdir, "config.json")
-    plain = validate.to_plain(config)
     if os.path.exists(path) and not force:
         with open(path) as file:
-            changed = validate.differences(json.load(file), plain)
+            changed = validate.differences(json.load(file), validate.to_plain(config))
         if changed:
             raise UserError(
                 f"--workdir={workdir} belongs to a run of another config ({'; '.join(changed)}); choose a new folder, "
@@ -217,10 +210,14 @@ def prepare_workdir(config, workdir, force=False):
             )
     try:
         os.makedirs(workdir, exist_ok=True)
-        if parallel.is_main_process():
-            with open(f"{path}.tmp", "w") as file:
-                json.dump(plain, file, indent=2)
-                file.write("\n")
-            os.replace(f"{path}.tmp", path)
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written ({error.strerror}); choose another folder") from error
+
+
+def write_config(config, workdir):
+    """Writes the resolved config as `config.json`, whole or not at all."""
+    path = os.path.join(workdir, "config.json")
+    with open(f"{path}.tmp", "w") as file:
+        json.dump(validate.to_plain(config), file, indent=2)
+        file.write("\n")
+    os.replace(f"{path}.tmp", path)

@@ -43,6 +43,10 @@ RANGES = {  # field: (lowest, highest), both allowed; None = no bound
 }
 
 
+EVALUATION_FIELDS = ("evaluation", "data.source", "data.data_dir", "data.eval_split", "data.workers")
+RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # columns of a result beside the attacks'
+
+
 def get(config, field):
     """`get(config, "model.name")`. Raises UserError where there is no such field."""
     for name in field.split("."):
@@ -67,10 +71,48 @@ def resolve(config):
             target = config[section] if section else config
             if target[name] is None:
                 target[name] = value
-        for attack in config.evaluation.attacks.values():
-            if attack.epsilon_255 is None:
+        for name, attack in config.evaluation.attacks.items():
+            if not hasattr(attack, "items"):
+                raise UserError(
+                    f"config.evaluation.attacks.{name}={attack!r} must have fields: name, steps and the like"
+                )
+            attack.protocol = attack.get("protocol") or "custom"
+            if attack.get("epsilon_255") is None:
                 attack.epsilon_255 = config.attack.epsilon_255
     return config
+
+
+def for_evaluation(own, config):
+    """A run's own config, with `EVALUATION_FIELDS` taken from `config` (or None) as far as it has them.
+
+    Raises UserError where `config` differs in anything else: what the net is, and how it was trained, is the run's.
+    """
+    if config is None:
+        return own
+    own = own.copy_and_resolve_references()
+    given = resolve(config) if "recipe" in config else config
+    with own.unlocked():
+        for field in EVALUATION_FIELDS:
+            section, name = field.rpartition(".")[::2]
+            source, target = (given.get(section, {}), own[section]) if section else (given, own)
+            if name in source:
+                target[name] = source[name]
+    plain = to_plain(own)
+    changed = differences(plain, merged(plain, to_plain(given)))
+    if changed:
+        raise UserError(
+            f"an evaluation takes {', '.join(f'config.{field}' for field in EVALUATION_FIELDS)} from --config, "
+            f"the rest from the run, but it differs: {'; '.join(changed)}; leave --config out or give the run's own"
+        )
+    return own
+
+
+def merged(base, other):
+    """`base` with the fields of `other` over it, both plain dicts."""
+    both = {
+        name: merged(base[name], other[name]) for name in base.keys() & other.keys() if isinstance(base[name], dict)
+    }
+    return {**base, **other, **both}
 
 
 def require_choice(field, value, choices):
@@ -98,6 +140,11 @@ def check_config(config, *, choices, is_source, create_attack):
     _require_finite(to_plain(config), "config")
     _check_attack("attack", config.attack, create_attack)
     for name, options in config.evaluation.attacks.items():
+        if name in RESERVED_NAMES or not name.isidentifier():
+            raise UserError(
+                f"config.evaluation.attacks.{name} cannot be called so; use a plain word other than "
+                f"{', '.join(RESERVED_NAMES)}"
+            )
         _check_attack(
             f"evaluation.attacks.{name}", {k: v for k, v in options.items() if k != "protocol"}, create_attack
         )
@@ -135,6 +182,8 @@ def _require_finite(value, field):
 
 
 def _check_attack(field, options, create_attack):
+    if "name" not in options:
+        raise UserError(f"config.{field} has no name; set it to an attack's, e.g. pgd")
     radius = options["epsilon_255"]
     unit = "the unit is the pixel value, 0 to 255, so 8/255 is written 8"
     if not 0 <= radius <= 255:
@@ -164,14 +213,8 @@ def _check_batch_norm(config):
         )
 
 
-def check_devices(config, devices, processes, uses_groups):
-    """Raises UserError unless the batch, and each group of batch norm, divides evenly over the devices."""
-    size = config.batch_size
-    if size % devices:
-        raise UserError(
-            f"config.batch_size={size} does not divide over {devices} devices; the nearest that do are "
-            f"{max(size // devices, 1) * devices} and {(size // devices + 1) * devices}"
-        )
+def check_evaluation_devices(config, devices, processes):
+    """Raises UserError unless the evaluation's batch divides evenly over the devices."""
     if config.evaluation.batch_size % devices:
         raise UserError(
             f"config.evaluation.batch_size={config.evaluation.batch_size} does not divide over {devices} devices; "
@@ -179,6 +222,17 @@ def check_devices(config, devices, processes, uses_groups):
         )
     if devices % processes:
         raise UserError(f"{devices} devices on {processes} processes are not the same number on each; start one a host")
+
+
+def check_devices(config, devices, processes, uses_groups):
+    """Raises UserError unless both batches, and each group of batch norm, divide evenly over the devices."""
+    check_evaluation_devices(config, devices, processes)
+    size = config.batch_size
+    if size % devices:
+        raise UserError(
+            f"config.batch_size={size} does not divide over {devices} devices; the nearest that do are "
+            f"{max(size // devices, 1) * devices} and {(size // devices + 1) * devices}"
+        )
     if not uses_groups or config.model.bn_group_size == "global":
         return
     group, shard = int(config.model.bn_group_size), size // devices
@@ -193,6 +247,8 @@ def check_workdir(workdir):
     """Raises UserError unless `workdir` is, or can become, a folder that this process may write to."""
     if not workdir:
         raise UserError("--workdir is missing; give the folder for checkpoints and results, e.g. --workdir=runs/digits")
+    if "://" in workdir:
+        raise UserError(f"--workdir={workdir} is a URL; mount the bucket and give the folder that all hosts share")
     path = os.path.abspath(workdir)
     while not os.path.lexists(path):
         path = os.path.dirname(path)

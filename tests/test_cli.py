@@ -219,7 +219,9 @@ def make_run(cli, tmp_path):
     from nofrost_jax import run, train
     from tests.conftest import tiny_config
 
-    train.prepare_workdir(run.prepare(tiny_config()), str(tmp_path / "run"))
+    config = run.prepare(tiny_config())
+    train.prepare_workdir(config, str(tmp_path / "run"))
+    train.write_config(config, str(tmp_path / "run"))
     return tmp_path / "run"
 
 
@@ -299,7 +301,7 @@ def test_real_processes(tmp_path):
     assert "parameters 25,557,032" in text
     assert "passes per image 12 forward, 10 backward to the image, 2 backward to the parameters" in text
     assert "steps 450,360 (90 epochs of 5,004)" in text and "devices 4 (64 clean images each)" in text
-    assert "memory per device about" in text and re.search(r"FLOPs per step 5\.[3-6]\de\+13", text)
+    assert "memory on a GPU or TPU about" in text and re.search(r"FLOPs per step 5\.[3-6]\de\+13", text)
     assert "missing: imagenet2012 is not prepared" in text
     assert not any(tmp_path.iterdir())
 

@@ -160,7 +160,8 @@ def one_step(config, folder):
     config = run.prepare(config)
     train.prepare_workdir(config, folder)
     devices = parallel.Devices()
-    state = train.fit(config, folder, data.check(config), devices, evaluator=None)
+    with parallel.StopSignal() as stop:
+        state = train.fit(config, folder, data.check(config), devices, None, stop)
     model = classifier.create_model(config.model)
     key = keys.named(jax.random.key(config.seed), "init")
     before = jax.tree.leaves(jax.device_get(models.init(model, key, config.data.image_size)))

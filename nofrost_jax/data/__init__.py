@@ -2,7 +2,7 @@
 
 One preprocessing code serves all sources: Pillow and NumPy, equal to torchvision on PIL images. Batches are NumPy
 arrays on the host; a training batch is a pure function of (`config.seed`, step), so that resuming needs nothing but
-the step.
+the step. (With `tfds:`, whose record files are read in sequence, of the number of processes too.)
 
 Fields of the config that count here:
 
@@ -48,17 +48,16 @@ __all__ = [
 ]
 
 
-def check(config) -> Spec:
-    """Validates the data of a config without touching a device.
+def check(config, splits=checks.SPLITS) -> Spec:
+    """Validates the data of a config without touching a device; of `splits` only, e.g. ("evaluation",).
 
-    Decodes every image of a folder with at most 2,000 of them, otherwise an evenly spaced sample of 256, and looks
-    for empty files in all.
+    Decodes every image of a folder with at most 2,000 of them, otherwise an evenly spaced sample of 256.
 
     Raises:
       UserError: data missing, empty or unreadable, labels outside the classes, fewer images than one batch. One line
         that says what, where and how to mend.
     """
-    return checks.check(config)
+    return checks.check(config, splits)
 
 
 def describe_missing(config) -> list[str]:

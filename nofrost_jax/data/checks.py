@@ -18,17 +18,23 @@ SAMPLE = 256
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Shape of a data set: examples in either split, classes in its label space, pixels of a side in the batches."""
+    """Shape of a data set: examples in either split (0 where it was not asked for), classes in its label space, pixels
+    of a side in the batches, the evaluation split's name, and how its images come to that size."""
 
     num_train: int
     num_eval: int
     num_classes: int
     image_size: int
+    eval_split: str
+    eval_crop: str
 
 
-def check(config) -> Spec:
+SPLITS = ("train", "evaluation")
+
+
+def check(config, splits=SPLITS) -> Spec:
     """See `nofrost_jax.data.check`."""
-    problems, spec = _examine(config)
+    problems, spec = _examine(config, splits)
     if problems:
         raise UserError(problems[0])
     return spec
@@ -36,10 +42,10 @@ def check(config) -> Spec:
 
 def describe_missing(config) -> list[str]:
     """See `nofrost_jax.data.describe_missing`."""
-    return _examine(config)[0]
+    return _examine(config, SPLITS)[0]
 
 
-def _examine(config) -> tuple[list[str], Spec | None]:
+def _examine(config, splits) -> tuple[list[str], Spec | None]:
     problems: list[str] = []
 
     def attempt(function: Callable, *args):
@@ -54,10 +60,20 @@ def _examine(config) -> tuple[list[str], Spec | None]:
         return problems, None
     attempt(_check_geometry, config, source)
     attempt(_check_classes, config, source)
-    counts = [attempt(_check_split, config, name, getattr(source, name)) for name in ("train", "evaluation")]
-    if counts[0] is not None:
+    counts = [attempt(_check_split, config, name, getattr(source, name)) if name in splits else 0 for name in SPLITS]
+    if "train" in splits and counts[0] is not None:
         attempt(pipeline.epoch_length, config, counts[0])
-    return problems, None if problems else Spec(*counts, source.num_classes, config.data.image_size)
+    if problems:
+        return problems, None
+    name = source.eval_name or config.data.eval_split
+    return problems, Spec(*counts, source.num_classes, config.data.image_size, name, _crop(config, source))
+
+
+def _crop(config, source: Source) -> str:
+    geometry = pipeline.geometry_of(config, source)
+    if source.fitted:
+        return f"none, {geometry.image_size}"
+    return f"resize {geometry.eval_resize}, " * bool(geometry.eval_resize) + f"centre {geometry.image_size}"
 
 
 def _check_geometry(config, source: Source) -> None:
@@ -88,12 +104,9 @@ def _check_split(config, name: str, open_split: Callable) -> int:
 
 
 def _check_files(split: Folder, workers: int) -> None:
-    """Finds empty files, and decodes all or a sample. Raises UserError that names the first bad one."""
+    """Decodes all files or a sample of them. Raises UserError that names the first bad one."""
     n = size(split)
     sample = range(n) if n <= DECODE_ALL else np.unique(np.linspace(0, n - 1, SAMPLE).astype(int)).tolist()
-
-    def empty(index: int) -> str | None:
-        return None if os.path.getsize(split.where(index)) else f"empty file; {split.where(index)}"
 
     def damaged(index: int) -> str | None:
         try:
@@ -103,8 +116,7 @@ def _check_files(split: Folder, workers: int) -> None:
         return None
 
     with ThreadPoolExecutor(workers) as pool:
-        bad = [message for message in pool.map(empty, range(n)) if message]
-        bad = bad or [message for message in pool.map(damaged, sample) if message]
+        bad = [message for message in pool.map(damaged, sample) if message]
     if bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{more}; replace it or remove it from the data")

@@ -129,4 +129,5 @@ def open_source(config, path: str) -> Source:
         _IMAGENET_CLASSES if imagenet else max(labels.values()) + 1,
         functools.partial(split, train, [config.data.train_split]),
         functools.partial(split, evaluation, [config.data.eval_split, *EVAL_ALIASES]),
+        eval_name=evaluation or "",
     )

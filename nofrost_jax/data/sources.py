@@ -57,12 +57,14 @@ class Source:
     Attributes:
       num_classes: of the data's label space.
       fitted: the images are made for `image_size`, so that evaluation neither resizes nor crops.
+      eval_name: what the evaluation split is called at the source; "" if it has no name of its own.
     """
 
     num_classes: int
     train: Callable[[], RandomAccess | Sequential]
     evaluation: Callable[[], RandomAccess | Sequential]
     fitted: bool = False
+    eval_name: str = ""
 
 
 def size(split: RandomAccess | Sequential) -> int:

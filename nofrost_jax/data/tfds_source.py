@@ -99,6 +99,7 @@ def open_source(config, name: str) -> Source:
         features["label"].num_classes,
         functools.partial(split, train, train),
         functools.partial(split, evaluation, " or ".join(dict.fromkeys((wanted, *EVAL_ALIASES)))),
+        eval_name=evaluation,
     )
 
 

@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nofrost_jax import attacks, data, keys, parallel
+from nofrost_jax import attacks, data, keys, metrics, parallel
 from nofrost_jax.classifier import Classifier, create_model, to_float
+from nofrost_jax.errors import Preempted
 from nofrost_jax.evaluation import results
+
+CLEAN = "clean"  # the program without an attack; no attack may be called so
 
 
 class Evaluator:
@@ -18,14 +21,15 @@ class Evaluator:
     once per run. An image's outcome depends on its own index and the seed, not on the batch or the device count.
     """
 
-    def __init__(self, config, devices):
-        self._config, self._devices = config, devices
+    def __init__(self, config, devices, spec):
+        self._config, self._devices, self._count = config, devices, spec.num_eval
+        self._called = set()
         model = create_model(config.model, dtype="float32")
         settings = (model, tuple(config.data.mean), tuple(config.data.std), config.evaluation.mbn_gamma)
         self._classifier = lambda variables: Classifier(variables, *settings)
         self._attacks = {name: dict(options) for name, options in config.evaluation.attacks.items()}
-        self._mapped = {name: devices.map_shards(self._attacked(name)) for name in self._attacks}
-        self._mapped_clean = devices.map_shards(self._clean)
+        programs = {CLEAN: self._clean} | {name: self._attacked(name) for name in self._attacks}
+        self._mapped = {name: devices.map_shards(program) for name, program in programs.items()}
 
     def _clean(self, variables, batch, key):
         del key
@@ -60,45 +64,53 @@ class Evaluator:
         """The attack object behind a name of `config.evaluation.attacks`."""
         return attacks.create(**{k: v for k, v in self._attacks[name].items() if k != "protocol"})
 
-    def run(self, variables, limit=0):
+    def run(self, variables, stop, progress=False):
         """Per-image outcomes of replicated `variables`, as NumPy, padding removed.
+
+        stop: asked between batches; raises Preempted when it says so. progress: print how far it is.
 
         {"index", "label", "clean_correct", "nan", "attacks": {name: {"robust", ...}}, "seconds": {name: float}}
         """
         config = self._config
         key = self._devices.replicate(keys.named(jax.random.key(config.seed), "evaluation"))
-        names = {"clean": self._mapped_clean, **self._mapped}
-        collected, seconds = {name: [] for name in names}, dict.fromkeys(names, 0.0)
-        host_batches = []
-        batches = data.eval_batches(
-            config, config.evaluation.batch_size, jax.process_index(), jax.process_count(), limit=limit
-        )
-        for batch in batches:
+        collected, seconds = {name: [] for name in self._mapped}, dict.fromkeys(self._mapped, 0.0)
+        heads, reporter = [], Reporter(config.evaluation.limit or self._count, active=progress)
+        for batch in data.eval_batches(
+            config,
+            config.evaluation.batch_size,
+            jax.process_index(),
+            jax.process_count(),
+            limit=config.evaluation.limit,
+        ):
+            if stop.requested():
+                raise Preempted("stopped by SIGTERM during an evaluation; run the same command again to go on")
             mask = batch.pop("mask")
             placed = self._devices.shard(batch)
-            host_batches.append(self._gathered({"index": batch["index"], "label": batch["label"], "mask": mask}))
-            for name, mapped in names.items():
+            head = {"index": batch["index"], "label": batch["label"], "mask": mask}
+            heads.append(parallel.gather_host_arrays(head))
+            for name, mapped in self._mapped.items():
                 start = time.perf_counter()
+                reporter.first_call(name, self._called)
                 collected[name].append(parallel.gather_to_hosts(mapped(variables, placed, key)))
                 seconds[name] += time.perf_counter() - start
-        head = _concatenate(host_batches)
-        keep, order = head["mask"], np.argsort(head["index"][head["mask"]], kind="stable")
-        pick = lambda rows: {name: value[keep][order] for name, value in _concatenate(rows).items()}  # noqa: E731
-        clean = pick(collected["clean"])
-        right = clean["correct"] & ~clean["nan"]
-        outcomes = {"clean_correct": right, "nan": clean["nan"], "seconds": seconds, "attacks": {}}
-        outcomes |= {name: head[name][keep][order] for name in ("index", "label")}
-        for name in self._attacks:
-            rows = pick(collected[name])
-            rows["robust"] = right & rows.pop("correct") & ~rows["nan"]
-            outcomes["attacks"][name] = rows
-        return outcomes
+            reporter.done(int(heads[-1]["mask"].sum()))
+        return self._outcomes(
+            _concatenate(heads), {name: _concatenate(rows) for name, rows in collected.items()}, seconds
+        )
 
-    def _gathered(self, arrays):
-        """Host arrays of this process's share -> of the global batch."""
-        if jax.process_count() == 1:
-            return arrays
-        return jax.experimental.multihost_utils.process_allgather(arrays, tiled=True)
+    def _outcomes(self, head, collected, seconds):
+        """Drops the padding and puts the images in the order of their index."""
+        keep, order = head["mask"], np.argsort(head["index"][head["mask"]], kind="stable")
+        collected = {
+            name: {column: values[keep][order] for column, values in rows.items()} for name, rows in collected.items()
+        }
+        clean = collected.pop(CLEAN)
+        right = clean["correct"] & ~clean["nan"]
+        for rows in collected.values():
+            rows["robust"] = right & rows.pop("correct") & ~rows["nan"]
+        index, label = (head[name][keep][order] for name in ("index", "label"))
+        outcomes = {"index": index, "label": label, "clean_correct": right, "nan": clean["nan"]}
+        return outcomes | {"seconds": seconds, "attacks": collected}
 
     def entries(self, outcomes):
         """The `attacks` rows of the result schema."""
@@ -108,6 +120,32 @@ class Evaluator:
             )
             for name, outcome in outcomes["attacks"].items()
         ]
+
+
+class Reporter:
+    """Says what compiles, and every ten seconds how far an evaluation is."""
+
+    def __init__(self, total, active):
+        self._total, self._active, self._done = total, active, 0
+        self._start = self._said = time.perf_counter()
+
+    def first_call(self, name, called):
+        """Called before each program's call; `called` remembers the programs that have been compiled."""
+        if name not in called and self._active:
+            print(f"compiling {name} ...", flush=True)
+        called.add(name)
+
+    def done(self, count):
+        """`count` more images are done. The first batch, which compiles, is left out of the rate."""
+        now = time.perf_counter()
+        if not self._done:
+            self._start, self._first = now, count
+        self._done += count
+        if self._active and self._done > self._first and now - self._said > 10:
+            rate = (self._done - self._first) / (now - self._start)
+            left = metrics.format_seconds((self._total - self._done) / rate)
+            print(f"evaluated {self._done}/{self._total}  {rate:.1f} images/s  {left} left", flush=True)
+            self._said = now
 
 
 def _concatenate(rows):

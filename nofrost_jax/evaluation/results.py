@@ -22,7 +22,8 @@ def wilson(successes, n, z=1.959963984540054):
 def clean_entry(outcomes):
     correct = outcomes["clean_correct"]
     n = len(correct)
-    return {"accuracy": float(np.mean(correct)), "n": n, "ci95": wilson(int(correct.sum()), n)}
+    nan = int(outcomes["nan"].sum())
+    return {"accuracy": float(np.mean(correct)), "n": n, "ci95": wilson(int(correct.sum()), n), "nan": nan}
 
 
 def attack_entry(name, options, outcome, epsilon_255, seconds):
@@ -40,8 +41,8 @@ def attack_entry(name, options, outcome, epsilon_255, seconds):
         "name": name,
         "protocol": options["protocol"],
         "epsilon_255": float(epsilon_255),
-        "steps": int(options["steps"]),
-        "step_rule": options["step_rule"],
+        "steps": options.get("steps"),
+        "step_rule": options.get("step_rule"),
         "restarts": 1,
         "queries": None,
         "robust_accuracy": float(np.mean(robust)),
@@ -98,7 +99,8 @@ def load(workdir, name):
 def table(result):
     """The result as text: clean, each attack, and both AutoAttack protocols, run or not."""
     data = result["dataset"]
-    rows = [("clean", "", result["clean"]["accuracy"], result["clean"]["ci95"])]
+    nan = f"[nan: {result['clean']['nan']}]" if result["clean"]["nan"] else ""
+    rows = [("clean", nan, result["clean"]["accuracy"], result["clean"]["ci95"])]
     for attack in result["attacks"]:
         detail = f"eps {attack['epsilon_255']:g}/255, {attack['steps']} steps, {attack['step_rule']}"
         if attack["flags"]:

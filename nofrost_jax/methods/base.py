@@ -19,7 +19,7 @@ def train_forward(model, config, params, stats, images, image_keys, branch="clea
 
 
 def frozen_classifier(model, config, params, stats):
-    """The classifier that an attack sees: evaluation mode, parameters not differentiated, an MBN's adversarial branch."""
+    """What an attack sees: the classifier in evaluation mode, parameters fixed, an MBN's adversarial branch."""
     variables = jax.lax.stop_gradient(join(params, stats))
     return Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std), mbn_gamma=1.0)
 

@@ -10,7 +10,7 @@ SETTINGS = config("digits", image_size=8, batch_size=1437)
 
 
 def test_split():
-    assert data.check(SETTINGS) == data.Spec(num_train=1437, num_eval=360, num_classes=10, image_size=8)
+    assert data.check(SETTINGS) == data.Spec(1437, 360, 10, 8, eval_split=SETTINGS.data.eval_split, eval_crop="none, 8")
     train = next(data.train_batches(SETTINGS, 0))
     (held_out,) = data.eval_batches(SETTINGS, 360)
     assert np.bincount(held_out["label"]).tolist() == [36] * 10

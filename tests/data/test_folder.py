@@ -1,5 +1,7 @@
 """Image folders with the odd files that real ones have."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,9 @@ def problem(settings) -> str:
 
 def test_odd_files(tree):
     settings = settings_for(tree, batch_size=9)
-    assert data.check(settings) == data.Spec(num_train=9, num_eval=3, num_classes=3, image_size=16)
+    assert data.check(settings) == data.Spec(
+        9, 3, num_classes=3, image_size=16, eval_split="val", eval_crop="centre 16"
+    )
     assert data.describe_missing(settings) == []
     batch = next(data.train_batches(settings, 0))
     rows = zip(batch["index"].tolist(), batch["label"].tolist(), batch["image"], strict=True)
@@ -120,15 +124,20 @@ def test_damaged_file(tree, content, split):
 
 
 def test_large_folder_is_sampled(tree, monkeypatch):
-    """Above the limit a sample is decoded, but an empty file is found wherever it is."""
+    """Above the limit a sample is decoded: a million files must not be touched at every start."""
     monkeypatch.setattr(checks, "DECODE_ALL", 5)
     monkeypatch.setattr(checks, "SAMPLE", 2)
     write(tree / "train" / "bee" / "0.JPEG", b"not sampled")
     data.check(settings_for(tree))
     write(tree / "train" / "cat" / "really_png.JPEG", b"last, hence sampled")
     assert "really_png.JPEG" in problem(settings_for(tree))
-    write(tree / "train" / "bee" / "0.JPEG", b"")
-    assert "empty file" in problem(settings_for(tree))
+
+
+def test_evaluation_needs_no_training_folder(tree):
+    shutil.rmtree(tree / "train")
+    assert "train/" in problem(settings_for(tree))
+    spec = data.check(settings_for(tree), splits=("evaluation",))
+    assert (spec.num_train, spec.num_eval, spec.eval_split) == (0, 3, "val")
 
 
 def test_numeric_labels(tmp_path):

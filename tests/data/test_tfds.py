@@ -72,7 +72,7 @@ def official_labels():
 def test_bytes_and_labels(settings, imagenet):
     """Every stored image is the source's, byte by byte, with its label; every index belongs to one image."""
     spec = data.check(settings)
-    assert spec == data.Spec(num_train=NUM_TRAIN, num_eval=NUM_EVAL, num_classes=1000, image_size=16)
+    assert spec == data.Spec(NUM_TRAIN, NUM_EVAL, 1000, 16, "validation", spec.eval_crop)
     source = tfds_source.open_source(settings, "imagenet2012")
     chunks = list(source.train().train(0, 0, 0, 12, (0, 1)))
     stored = sorted(pair for chunk in chunks for pair in zip(chunk.labels.tolist(), chunk.images, strict=True))

@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import types
 import typing
 
 import jax
@@ -13,8 +14,8 @@ import pytest
 from nofrost_jax import attacks, data, models, parallel, validate
 from nofrost_jax.attacks import AttackResult
 from nofrost_jax.classifier import create_model
-from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation import results
+from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.evaluation import engine, results
 from nofrost_jax.evaluation.engine import Evaluator
 
 
@@ -34,10 +35,14 @@ def variables():
     return fresh
 
 
+def one_device():
+    return parallel.Devices((jax.devices()[0],))
+
+
 def run(config, variables, count=1):
     devices = parallel.Devices(tuple(jax.devices()[:count]))
-    evaluator = Evaluator(config, devices)
-    return evaluator, evaluator.run(devices.replicate(variables), limit=config.evaluation.limit)
+    evaluator = Evaluator(config, devices, data.check(config))
+    return evaluator, evaluator.run(devices.replicate(variables), parallel.StopSignal())
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +105,7 @@ def test_a_model_of_nan_is_wrong_everywhere(variables):
     broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), variables)
     _, outcomes = run(tiny_config(50), broken)
     assert not outcomes["clean_correct"].any() and not outcomes["attacks"]["pgd_20"]["robust"].any()
+    assert results.clean_entry(outcomes)["nan"] == 50
 
 
 @pytest.mark.parametrize(
@@ -121,6 +127,21 @@ def test_the_table_names_both_protocols_that_were_not_run(reference):
     text = results.table(result)
     assert "digits, 50 validation images, step 7" in text
     assert "aa_fast_20   not run" in text and "aa_standard  not run" in text
+
+
+def test_stops_between_batches_and_says_how_far_it_is(variables, capsys, monkeypatch):
+    """SIGTERM is heard within an evaluation, not only after it: on ImageNet one lasts for hours."""
+    config, devices = tiny_config(10), one_device()
+    evaluator = Evaluator(config, devices, data.check(config))
+    asked = iter([False, False, True])
+    stop = types.SimpleNamespace(requested=lambda: next(asked))
+    clock = iter(range(0, 10**6, 6))
+    monkeypatch.setattr(engine.time, "perf_counter", lambda: next(clock))
+    with pytest.raises(Preempted):
+        evaluator.run(devices.replicate(variables), stop, progress=True)
+    printed = capsys.readouterr().out
+    assert "compiling clean ..." in printed and "compiling pgd_20 ..." in printed
+    assert "evaluated 20/50" in printed and "left" in printed
 
 
 def test_an_interrupted_save_leaves_the_old_result(tmp_path, reference, monkeypatch):
