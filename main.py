@@ -48,12 +48,11 @@ def main(_):
         jax.config.update("jax_compilation_cache_dir", _CACHE.value)
     with errors.exit_codes(parallel.leave):
         parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        workdir = os.path.expanduser(_WORKDIR.value)
         if _MODE.value == "train":
-            run.train(_CONFIG.value, _WORKDIR.value, force=_FORCE.value)
-        elif _MODE.value == "evaluate":
-            run.evaluate(_CONFIG.value, _WORKDIR.value)
+            run.train(_CONFIG.value, workdir, force=_FORCE.value)
         else:
-            run.dry_run(_CONFIG.value, _WORKDIR.value)
+            (run.evaluate if _MODE.value == "evaluate" else run.dry_run)(_CONFIG.value, workdir)
 
 
 if __name__ == "__main__":

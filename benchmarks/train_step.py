@@ -107,13 +107,13 @@ def measure(options):
     programs["input gradient"], programs["parameter gradient"] = compiled_parts(config, batch)
     if jax.default_backend() == "cpu":
         os.environ["NOFROST_CONV"] = "xla"
-        programs["step with XLA's convolutions"] = compiled_step(config, batch, devices)
+        programs["step with XLA convolutions"] = compiled_step(config, batch, devices)
         del os.environ["NOFROST_CONV"]
     seconds = paired_rounds(programs, options.rounds)
     parts = config.attack.steps * seconds["input gradient"] + seconds["parameter gradient"]
     ratios = {"step / its parts": seconds["step"] / parts}
-    if "step with XLA's convolutions" in seconds:
-        ratios["XLA's convolutions / ours"] = seconds["step with XLA's convolutions"] / seconds["step"]
+    if "step with XLA convolutions" in seconds:
+        ratios["XLA convolutions / ours"] = seconds["step with XLA convolutions"] / seconds["step"]
     return {
         "command": "python benchmarks/train_step.py " + " ".join(f"--{k}={v}" for k, v in vars(options).items()),
         "device": jax.devices()[0].device_kind,

@@ -173,7 +173,7 @@ class Run:
 
     def _evaluate(self, step):
         start = time.perf_counter()
-        outcomes = self.evaluator.run(self.state.variables, self.stop)
+        outcomes = self.evaluator.run(self.state.variables, self.stop, progress=self.main)
         scalars = {"eval/clean": float(np.mean(outcomes["clean_correct"]))}
         scalars |= {f"eval/{name}": float(np.mean(rows["robust"])) for name, rows in outcomes["attacks"].items()}
         self.writer.write(step, scalars)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import TINY, overrides, run_main
+from nofrost_jax import run
+from nofrost_jax.errors import UserError
+from tests.conftest import TINY, overrides, run_main, tiny_config
 
 DIGITS = "--config=configs/digits.py"
 
@@ -94,6 +96,37 @@ def test_mbn_needs_both_kinds_of_images(cli, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_net_that_cannot_take_the_images_is_refused_before_anything_is_written(cli, tmp_path):
+    """Instance norm on the 1x1 maps of a fourth stage would erase every image."""
+    args = [f"{DIGITS}:sat_in", f"--workdir={tmp_path}/run", "--config.model.stage_sizes=(1, 1, 1, 1)"]
+    assert_refused(cli(*args), "1x1")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("clean", {"name": "pgd"}, "evaluation.attacks.clean cannot be called so"),
+        ("pgd-20", {"name": "pgd"}, "cannot be called so"),
+        ("mine", {"steps": 3}, "evaluation.attacks.mine has no name"),
+        ("mine", {"name": "pgd", "stepz": 3}, "stepz"),
+        ("mine", 20, "must have fields"),
+    ],
+)
+def test_wrong_evaluation_attacks_are_named(name, options, words):
+    config = tiny_config()
+    config.evaluation.attacks[name] = options
+    with pytest.raises(UserError, match=words):
+        run.prepare(config)
+
+
+def test_an_evaluation_attack_needs_only_its_name():
+    config = tiny_config()
+    config.evaluation.attacks.mine = {"name": "pgd"}
+    resolved = run.prepare(config).evaluation.attacks.mine
+    assert resolved.epsilon_255 == config.attack.epsilon_255 and resolved.protocol == "custom"
+
+
 @pytest.mark.parametrize("group", ["48", "7"])
 def test_batch_norm_groups_must_fit(cli, tmp_path, group):
     args = [f"--workdir={tmp_path}/run", f"--config.model.bn_group_size={group}"]
@@ -116,6 +149,8 @@ COMMAND_LINES = [
     (["--config.epochs=3", DIGITS, "--workdir=RUN"], ["config.epochs", "before"]),
     ([DIGITS, "--workdir=RUN/file/run"], ["RUN/file is a file"]),
     ([DIGITS, "--workdir=RUN/file"], ["RUN/file is a file"]),
+    ([DIGITS, "--workdir=gs://bucket/run"], ["gs://bucket/run is a URL", "mount"]),
+    (["--mode=evaluate", "--workdir=RUN", "--config.evaluation.limit=3"], ["evaluation.limit", "give --config=FILE"]),
     (["--mode=evaluate"], ["--workdir is missing"]),
     (["--mode=evaluate", "--workdir=RUN/none"], ["RUN/none/config.json", "folder of a training run"]),
 ]

@@ -17,10 +17,15 @@ from nofrost_jax.errors import UserError
 from tests.conftest import ROOT, environment, tiny_config
 
 
+def write_config(config, folder):
+    folder.mkdir()
+    train.write_config(config, str(folder))
+
+
 def make_run(folder, row, **fields):
     """A run's folder with one checkpoint, of step 7, of random variables; nothing is trained."""
     config = run.prepare(tiny_config(row, **fields))
-    train.prepare_workdir(config, str(folder))
+    write_config(config, folder)
     shapes = jax.eval_shape(lambda key: models.init(create_model(config.model), key, 8), jax.random.key(0))
     random = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: jnp.asarray(random.uniform(0.1, 0.5, leaf.shape), leaf.dtype), shapes)
@@ -86,10 +91,10 @@ def test_refusals_are_one_line_and_write_nothing(nofrost, tmp_path, capsys, case
         source, words = tmp_path / "nowhere", "nowhere/config.json"
     elif case == "no checkpoint":
         source, words = tmp_path / "run", "no checkpoint in"
-        train.prepare_workdir(run.prepare(tiny_config("nofrost")), str(source))
+        write_config(run.prepare(tiny_config("nofrost")), source)
     elif case == "export of another config":
         words = "another config"
-        train.prepare_workdir(run.prepare(tiny_config("sat")), str(out))
+        write_config(run.prepare(tiny_config("sat")), out)
     elif case == "into a run":
         out, words = nofrost, "is a training run"
     else:

@@ -133,7 +133,7 @@ def test_tpu_pod_gives_every_worker_the_same_arguments(tmp_path):
     *options, command = (tmp_path / "gcloud").read_text().splitlines()
     assert options == ["compute", "tpus", "tpu-vm", "ssh", "my-tpu", "--zone=us-central2-b", "--worker=all"]
     words = shlex.split(command.removeprefix("--command="))
-    assert words == ["cd", "nofrost_jax", "&&", "python", "main.py", *ARGUMENTS]
+    assert words == ["cd", "nofrost_jax", "&&", "python", "main.py", *ARGUMENTS, "--coordinator_address=auto"]
     assert finish(launch("tpu_pod.sh", "my-tpu", *ARGUMENTS, bin=[str(programs)], ZONE="")).returncode == 2
 
 

@@ -287,10 +287,12 @@ def test_changed_config_is_refused_and_force_goes_on(cli, copy):
     assert saved_steps(copy) == [12, 15]
 
 
-def test_force_does_not_call_another_net_damaged(cli, copy):
+def test_force_neither_calls_another_net_damaged_nor_takes_its_config(cli, copy):
+    config = (copy / "config.json").read_bytes()
     outcome = cli(*tiny_args(copy, model__width=0.125), "--force")
     assert outcome.returncode == 2 and "damaged" not in outcome.stdout + outcome.stderr
     assert "does not fit" in outcome.stderr and len(outcome.stderr.splitlines()) == 1
+    assert (copy / "config.json").read_bytes() == config
 
 
 def test_finished_run_shows_its_table_again(whole, copy, capsys, monkeypatch):
@@ -346,6 +348,12 @@ def test_evaluating_a_run_repeats_its_own_result(whole, cli, copy):
         for name in full.files:
             np.testing.assert_array_equal(part[name], full[name][:100])
     assert contents(copy)["metrics"] == metrics
+
+
+def test_an_evaluation_refuses_what_it_would_ignore(cli, copy):
+    outcome = cli(*tiny_args(copy, seed=5, data__workers=1), "--mode=evaluate")
+    assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1
+    assert "seed: 0 -> 5" in outcome.stderr and "workers:" not in outcome.stderr
 
 
 # Numbers that are no numbers

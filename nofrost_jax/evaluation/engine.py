@@ -74,7 +74,7 @@ class Evaluator:
         config = self._config
         key = self._devices.replicate(keys.named(jax.random.key(config.seed), "evaluation"))
         collected, seconds = {name: [] for name in self._mapped}, dict.fromkeys(self._mapped, 0.0)
-        heads, reporter = [], Reporter(config.evaluation.limit or self._count, active=progress)
+        heads, reporter = [], Reporter(min(config.evaluation.limit or self._count, self._count), active=progress)
         for batch in data.eval_batches(
             config,
             config.evaluation.batch_size,

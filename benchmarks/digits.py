@@ -1,0 +1,63 @@
+"""The figures that the README gives for the digits: the default run on three seeds, and standard training beside it.
+
+    python benchmarks/digits.py
+
+Runs `main.py` as a user would, cold, in a temporary folder, and writes benchmarks/results/digits.json.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[1]
+RUNS = (("nofrost", 0), ("nofrost", 1), ("nofrost", 2), ("st", 0))
+
+
+def run(row, seed, folder):
+    """One run's seconds, from the command to its end, and its evaluation result."""
+    workdir = f"{folder}/{row}_{seed}"
+    command = [sys.executable, "main.py", f"--config=configs/digits.py:{row}", f"--config.seed={seed}"]
+    start = time.perf_counter()
+    subprocess.run([*command, f"--workdir={workdir}"], cwd=ROOT, check=True)
+    seconds = time.perf_counter() - start
+    result = json.loads(pathlib.Path(f"{workdir}/evaluations/final.json").read_text())
+    (attack,) = result["attacks"]
+    return {
+        "command": " ".join(["python", *command[1:]]),
+        "row": row,
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "clean": result["clean"]["accuracy"],
+        "pgd_20": attack["robust_accuracy"],
+        "epsilon_255": attack["epsilon_255"],
+        "n": result["clean"]["n"],
+        "params_sha256": result["checkpoint"]["params_sha256"],
+        "versions": result["versions"],
+    }
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [run(row, seed, folder) for row, seed in RUNS]
+    rows = {}
+    for row in dict(RUNS):
+        chosen = [one for one in runs if one["row"] == row]
+        rows[row] = {name: float(np.mean([one[name] for one in chosen])) for name in ("clean", "pgd_20", "seconds")}
+        rows[row]["seeds"] = len(chosen)
+        print(
+            f"{row:8} clean {rows[row]['clean']:.4f}  PGD-20 {rows[row]['pgd_20']:.4f}  {rows[row]['seconds']:.0f} s  "
+            f"(mean of {len(chosen)})"
+        )
+    path = pathlib.Path(__file__).parent / "results" / "digits.json"
+    path.write_text(json.dumps({"cores": os.cpu_count(), "means": rows, "runs": runs}, indent=2) + "\n")
+    print(f"written: benchmarks/results/{path.name}")
+
+
+if __name__ == "__main__":
+    main()

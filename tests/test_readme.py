@@ -1,0 +1,63 @@
+"""The README: its commands name files that exist, its links lead somewhere, its figures are those of committed results."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from configs import digits, methods
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = ("README.md", "CONTRIBUTING.md")
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def text(page):
+    return (ROOT / page).read_text()
+
+
+def test_two_lines_install_and_run():
+    lines = [line for line in text("README.md").splitlines() if line.startswith("pip install -r requirements")]
+    assert lines == [
+        "pip install -r requirements.txt && python main.py --config=configs/digits.py --workdir=runs/digits",
+        "pip install -r requirements-test.txt && python -m pytest",
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_links_exist(page):
+    assert "@@" not in text(page)
+    named = re.findall(r"(?:configs|launch|notebooks|benchmarks|tests)/[\w/]+\.\w+", text(page))
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text(page)) if "://" not in link]
+    for name in {*named, *links} - {"configs/NAME.py"}:
+        assert (ROOT / name).exists(), name
+
+
+def test_table_of_configs_is_complete():
+    table = text("README.md")
+    for path in (ROOT / "configs").glob("*_r??.py"):
+        assert f"`{path.name}`" in table
+    for row in methods.ROWS.keys() - {"nofrost"}:
+        assert digits.get_config(row) and f"`digits.py:{row}`" in table
+
+
+def test_figures_are_those_of_committed_results():
+    means = json.loads((RESULTS / "digits.json").read_text())["means"]
+    step = json.loads((RESULTS / "train_step_nf_resnet26_64_float32_cpu.json").read_text())["ratios"]
+    readme = text("README.md")
+    for figure in (
+        f"clean {means['nofrost']['clean']:.1%}, PGD-20 {means['nofrost']['pgd_20']:.1%}",
+        f"{means['st']['pgd_20']:.1%} under the same PGD",
+        f"{step['XLA convolutions / ours']['median']:.2f}",
+        f"{step['step / its parts']['median']:.2f}",
+    ):
+        assert figure in readme, figure
+
+
+def test_figures_hold_what_was_promised():
+    """Digits: the default's accuracies. The step: it costs no more than its parts, and half of XLA's on a CPU."""
+    means = json.loads((RESULTS / "digits.json").read_text())["means"]
+    assert means["nofrost"]["clean"] >= 0.985 and means["nofrost"]["pgd_20"] >= 0.65 and means["nofrost"]["seeds"] >= 3
+    ratios = json.loads((RESULTS / "train_step_nf_resnet26_64_float32_cpu.json").read_text())["ratios"]
+    assert ratios["step / its parts"]["median"] <= 1.05 and ratios["XLA convolutions / ours"]["median"] >= 2
