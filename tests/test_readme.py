@@ -1,4 +1,4 @@
-"""The README: its commands name files that exist, its links lead somewhere, its figures are those of committed results."""
+"""The README: its commands name files that exist, its links lead somewhere, its figures are committed results."""
 
 import json
 import pathlib
