@@ -53,18 +53,21 @@ def train(config, workdir, force=False):
 def evaluate(config, workdir):
     """Evaluates the run in `workdir`; `config` (or None) says how and where the data is, never what the net is.
 
-    Taken from `config`: the sections and fields of `validate.EVALUATION_FIELDS`. Raises UserError where it differs from
-    the run in anything else that it has.
+    Taken from `config`: the sections and fields of `validate.EVALUATION_FIELDS`; a note names other differences.
     """
     if not workdir:
         raise UserError("--workdir is missing; give the folder of the run to evaluate")
-    own = prepare(validate.for_evaluation(ConfigDict(read_config(workdir)), config))
+    own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), config)
+    own = prepare(own)
     validate.check_workdir(workdir)
     spec = data.check(own, splits=("evaluation",))
     _check_net(own, spec)
     devices = parallel.Devices()
     parallel.require_joined()
     validate.check_evaluation_devices(own, devices.count, jax.process_count())
+    if left_out and parallel.is_main_process():
+        taken = ", ".join(f"config.{field}" for field in validate.EVALUATION_FIELDS)
+        print(f"note: only {taken} are taken from --config; the run keeps its own: {'; '.join(left_out)}", flush=True)
     with parallel.StopSignal() as stop:
         evaluate_run(own, workdir, spec, devices, Evaluator(own, devices, spec), stop)
 

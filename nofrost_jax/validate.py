@@ -83,12 +83,12 @@ def resolve(config):
 
 
 def for_evaluation(own, config):
-    """A run's own config, with `EVALUATION_FIELDS` taken from `config` (or None) as far as it has them.
+    """(config, left out): a run's own config, with `EVALUATION_FIELDS` taken from `config` as far as it has them.
 
-    Raises UserError where `config` differs in anything else: what the net is, and how it was trained, is the run's.
+    left out: the differences in anything else, as text; what the net is, and how it was trained, is the run's.
     """
     if config is None:
-        return own
+        return own, []
     own = own.copy_and_resolve_references()
     given = resolve(config) if "recipe" in config else config
     with own.unlocked():
@@ -98,13 +98,7 @@ def for_evaluation(own, config):
             if name in source:
                 target[name] = source[name]
     plain = to_plain(own)
-    changed = differences(plain, merged(plain, to_plain(given)))
-    if changed:
-        raise UserError(
-            f"an evaluation takes {', '.join(f'config.{field}' for field in EVALUATION_FIELDS)} from --config, "
-            f"the rest from the run, but it differs: {'; '.join(changed)}; leave --config out or give the run's own"
-        )
-    return own
+    return own, differences(plain, merged(plain, to_plain(given)))
 
 
 def merged(base, other):
