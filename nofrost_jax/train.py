@@ -49,10 +49,8 @@ class Run:
         self.state = devices.replicate(TrainState.create(variables, optimizer))
         self.sums = metrics.Sums()
         self.start_step, self.evaluation_due = self._restore()
-        if self.main:
-            write_config(
-                config, workdir
-            )  # not before: a forced config that does not fit the checkpoint is refused there
+        if self.main:  # not before: a forced config that does not fit the checkpoint has been refused by now
+            write_config(config, workdir)
         self.writer = metrics.Writer(workdir, active=self.main, tensorboard=config.log.tensorboard)
         self.writer.rewind(self.start_step, drop_evaluation=self.evaluation_due)
         self.progress = metrics.Progress(

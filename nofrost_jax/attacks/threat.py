@@ -3,8 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-STEP_RULES = ("nofrost", "madry", "eps_over_4", "fixed:A")
-
 
 def check_budget(epsilon, steps):
     """Raises ValueError unless `0 <= epsilon <= 1` and `steps >= 1`."""
