@@ -22,6 +22,7 @@ def get_config(arg=""):
     config = ConfigDict()
     config.seed = 0  # paper and authors: no seed stated or set
     config.recipe = "paper"  # "paper" | "authors", see the table above
+    config.attacks = ""  # labels of evaluation.attacks to run at the end, with commas between them; "" = all
     config.batch_size = 256  # clean images a step, over all devices; adversarial images come on top
     config.epochs = 90
     config.label_smoothing = config_dict.placeholder(float)  # training loss only, never inside an attack
@@ -89,8 +90,12 @@ def get_config(arg=""):
     config.evaluation = ConfigDict()
     config.evaluation.name = "final"  # of the result file, evaluations/NAME.json
     config.evaluation.every_epochs = 10  # while training; 0 = only at the end
-    config.evaluation.batch_size = 256
+    config.evaluation.while_training = ("pgd_20",)  # of the attacks below; the others only at the end
+    config.evaluation.batch_size = 256  # images that are attacked together, over all devices
+    config.evaluation.chunk_size = 2048  # images in memory at once; survivors are gathered into full batches within it
     config.evaluation.limit = 0  # first images of the split; 0 = all
+    config.evaluation.attack_dtype = "float32"  # of the net inside attacks: float32 | bfloat16; verdicts are float32
+    config.evaluation.save_images = 0  # keep the adversarial images of so many first images, and draw a grid of them
     config.evaluation.mbn_gamma = 1.0  # weight of the adversarial branch of an MBN net, at the logits
     config.evaluation.attacks = ConfigDict({"pgd_20": pgd_20()})
 
@@ -101,9 +106,19 @@ def get_config(arg=""):
 
 def pgd_20(step_rule="nofrost", protocol="paper"):
     """The paper's PGD column: 20 steps. `epsilon_255` None: the training attack's."""
-    attack = ConfigDict({"name": "pgd", "steps": 20, "step_rule": step_rule, "protocol": protocol})
-    attack.epsilon_255 = config_dict.placeholder(float)
-    return attack
+    return attack("pgd", protocol, steps=20, step_rule=step_rule)
+
+
+def attack(name, protocol, epsilon_255=None, **options):
+    """An entry of `evaluation.attacks`. name: an attack's, aa_fast_20, aa_standard, or cascade (with `members`).
+
+    protocol: whose numbers it belongs beside. epsilon_255: radius in pixel values; None: the training attack's. limit:
+    attack that many images only, evenly spread; the other options are the attack's fields (nofrost_jax/attacks).
+    """
+    entry = ConfigDict({"name": name, "protocol": protocol, **options})
+    entry.epsilon_255 = config_dict.placeholder(float)
+    entry.epsilon_255 = epsilon_255
+    return entry
 
 
 def with_arg(config, arg):

@@ -33,9 +33,13 @@ def get_config(arg="nofrost"):
     config.optimizer.nesterov = True
     config.optimizer.agc = 0.08  # NF nets collapse at this rate without it
 
-    config.evaluation.attacks = {"pgd_20": common.pgd_20(step_rule="madry", protocol="demonstration")}
+    config.evaluation.attacks = {
+        "pgd_20": common.pgd_20(step_rule="madry", protocol="demonstration"),
+        "aa_fast_20": common.attack("aa_fast_20", "aa_fast_20"),
+        "aa_standard": common.attack("aa_standard", "aa_standard"),
+    }
     config.evaluation.every_epochs = 10
-    config.evaluation.batch_size = 360
+    config.evaluation.batch_size = 120
     config.checkpoint.every_steps = 110
     config.log.every_steps = 22
     return config

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from nofrost_jax import data, methods, metrics, models, parallel, validate
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import UserError
+from nofrost_jax.evaluation import cascades
 
 
 def describe(config):
@@ -47,6 +48,7 @@ def report(config, model, variables, devices):
         f"passes per image   {forwards} forward, {image_backwards} backward to the image, "
         f"{parameter_backwards} backward to the parameters"
     )
+    yield from evaluation_lines(config)
     yield f"FLOPs per step     {step_flops:.3g} (one forward at {side} pixels: {flops:.4g})"
     for implementation, where in (("xla", "a GPU or TPU"), ("slices", "a CPU")):
         if implementation == "slices" and jax.default_backend() != "cpu":
@@ -56,6 +58,16 @@ def report(config, model, variables, devices):
         yield (
             f"memory on {where:12} about {gigabytes(4 * size + activations)} each: parameters, momentum, gradients and "
             f"update {gigabytes(4 * size)}, activations of {trained} images {gigabytes(activations)}"
+        )
+
+
+def evaluation_lines(config):
+    """What the final evaluation costs: passes of an image that survives each attack."""
+    for plan in cascades.make_plans(config):
+        passes = [member.attack.passes(config.model.num_classes) for member in plan.members]
+        forwards, backwards = (sum(counts) for counts in zip(*passes, strict=True))
+        yield (
+            f"evaluation         {plan.label}: at most {forwards:,} forward and {backwards:,} backward passes per image"
         )
 
 

@@ -4,13 +4,14 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import time
 
 import jax
 
 from nofrost_jax import metrics, models, parallel, validate
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import create_model
-from nofrost_jax.evaluation import results
+from nofrost_jax.evaluation import pictures, results, table
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
@@ -25,22 +26,27 @@ def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False):
     abstract = jax.eval_shape(lambda key: models.init(model, key, spec.image_size), jax.random.key(0))
     step, variables, _ = load_variables(workdir, abstract)
     done = results.load(workdir, config.evaluation.name) if reuse else None
-    digest = tree_sha256(variables)
+    digest, main = tree_sha256(variables), parallel.is_main_process()
     if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == (config_sha256(config), digest):
-        if parallel.is_main_process():
-            print(results.table(done))
+        if main:
+            print(table.render(done))
             print(f"written by an earlier run: {workdir}/evaluations/{done['name']}.json", flush=True)
         return done
-    names = ", ".join(["clean", *config.evaluation.attacks])
-    if parallel.is_main_process():
-        print(f"evaluating {names} on the {spec.eval_split} split of {config.data.source} ...", flush=True)
-    outcomes = evaluator.run(devices.replicate(variables), stop, progress=parallel.is_main_process())
+    if main:
+        names = ", ".join(["clean", *config.evaluation.attacks])
+        print(
+            f"evaluating {names} on {evaluator.count} {spec.eval_split} images of {config.data.source} ...", flush=True
+        )
+    start, folder = time.perf_counter(), os.path.join(workdir, "evaluations", "outcomes")
+    outcomes = evaluator.run(devices.replicate(variables), stop, folder, progress=main)
     checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": digest}
     result = describe(config, spec, checkpoint, evaluator, outcomes)
-    if parallel.is_main_process():
+    if main:
         path = results.save(workdir, result, outcomes)
-        print(results.table(result))
-        print(f"written: {path}  ({metrics.format_seconds(sum(outcomes['seconds'].values()))})", flush=True)
+        print(table.render(result))
+        print(f"written: {path}  ({metrics.format_seconds(time.perf_counter() - start)})", flush=True)
+        for picture in pictures.save(workdir, config.evaluation.name, evaluator.plans, outcomes):
+            print(f"written: {picture}", flush=True)
     return result
 
 
@@ -51,7 +57,7 @@ def config_sha256(config):
 
 def describe(config, spec, checkpoint, evaluator, outcomes):
     """The result as DESIGN's schema 1."""
-    entries, clean = evaluator.entries(outcomes), results.clean_entry(outcomes)
+    summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, evaluator.programs.compile_seconds)
     return {
         "schema": 1,
         "name": config.evaluation.name,
@@ -62,14 +68,12 @@ def describe(config, spec, checkpoint, evaluator, outcomes):
             "source": config.data.source,
             "split": spec.eval_split,
             "n": len(outcomes["index"]),
+            "index_sha256": hashlib.sha256(outcomes["index"].astype("<i8").tobytes()).hexdigest(),
             "crop": spec.eval_crop,
             "label_set": f"{config.model.num_classes} classes",
         },
-        "precision": "float32, highest",
+        "precision": f"verdict float32 highest, attacks {config.evaluation.attack_dtype}",
         "seed": config.seed,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "clean": clean,
-        "attacks": entries,
-        "worst_case": results.worst_case(outcomes),
-        "flags": sorted({flag for entry in entries for flag in entry["flags"]} | ({"nan"} if clean["nan"] else set())),
+        **summary,
     }

@@ -55,6 +55,10 @@ class Devices:
             {name: value.reshape(count, -1, *value.shape[1:]) for name, value in batch.items()}, sharding
         )
 
+    def place(self, rows):
+        """Host arrays [N, ...] -> device arrays of the same shape, split over the local devices, for `map_images`."""
+        return jax.device_put(rows, NamedSharding(self._mesh, PartitionSpec(AXIS)))
+
     def map_step(self, step):
         """`step(state, batch, key) -> (state, metrics)` over the shards of a batch; the state is donated.
 
@@ -71,9 +75,15 @@ class Devices:
         # Only pmap itself turns a process's arrays into global ones and back; it finds the compiled program again.
         return compiled if jax.process_count() == 1 else mapped
 
-    def map_shards(self, fn):
-        """`fn(variables, batch, key) -> per-image arrays`, over the shards of a batch; outputs keep the device axis."""
-        return jax.pmap(fn, axis_name=AXIS, in_axes=(None, 0, None), out_axes=0, devices=self._explicit)
+    def map_images(self, fn):
+        """`fn(shared, rows) -> rows`, jitted over this process's devices: shared is replicated, rows are split.
+
+        No device talks to another, so that processes need not call it equally often.
+        """
+        specs = (PartitionSpec(), PartitionSpec(AXIS))
+        return jax.jit(
+            jax.shard_map(fn, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)
+        )
 
     @property
     def _explicit(self):
@@ -100,20 +110,6 @@ def mean(tree):
 
 def total(tree):
     return jax.lax.psum(tree, AXIS)
-
-
-def gather_to_hosts(mapped):
-    """Mapped per-image outputs {name: [local devices, n, ...]} of all processes -> NumPy {name: [batch, ...]}."""
-    arrays = {
-        name: np.concatenate([np.asarray(shard.data)[0] for shard in value.addressable_shards])
-        for name, value in mapped.items()
-    }
-    return gather_host_arrays(arrays)
-
-
-def gather_host_arrays(arrays):
-    """NumPy {name: [local batch, ...]} of each process -> {name: [batch, ...]} on all."""
-    return arrays if jax.process_count() == 1 else multihost_utils.process_allgather(arrays, tiled=True)
 
 
 def to_global(tree):

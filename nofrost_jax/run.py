@@ -9,6 +9,7 @@ from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
+from nofrost_jax.evaluation import cascades
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.train import fit, prepare_workdir
 
@@ -28,8 +29,15 @@ def prepare(config):
         "attack.name": attacks.NAMES,
         "optimizer.schedule": optim.SCHEDULES,
         "data.augmentation": data.AUGMENTATIONS,
+        "evaluation.attack_dtype": models.DTYPES,
     }
-    validate.check_config(config, choices=choices, is_source=data.is_known, create_attack=attacks.create)
+    validate.check_config(
+        config,
+        choices=choices,
+        is_source=data.is_known,
+        create_attack=attacks.create,
+        check_plan=cascades.check,
+    )
     return config
 
 
@@ -53,7 +61,7 @@ def train(config, workdir, force=False):
 def evaluate(config, workdir):
     """Evaluates the run in `workdir`; `config` (or None) says how and where the data is, never what the net is.
 
-    Taken from `config`: the sections and fields of `validate.EVALUATION_FIELDS`; a note names other differences.
+    Taken from `config`: `validate.EVALUATION_FIELDS`, and `attacks`, which picks some; a note names other differences.
     """
     if not workdir:
         raise UserError("--workdir is missing; give the folder of the run to evaluate")
@@ -66,8 +74,8 @@ def evaluate(config, workdir):
     parallel.require_joined()
     validate.check_evaluation_devices(own, devices.count, jax.process_count())
     if left_out and parallel.is_main_process():
-        taken = ", ".join(f"config.{field}" for field in validate.EVALUATION_FIELDS)
-        print(f"note: only {taken} are taken from --config; the run keeps its own: {'; '.join(left_out)}", flush=True)
+        kept = "; ".join(left_out)
+        print(f"note: from --config come only how to evaluate and where the data is; the run keeps its own: {kept}")
     with parallel.StopSignal() as stop:
         evaluate_run(own, workdir, spec, devices, Evaluator(own, devices, spec), stop)
 

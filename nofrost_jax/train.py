@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 
 import jax
@@ -11,6 +12,7 @@ from nofrost_jax import data, keys, methods, metrics, models, optim, parallel, v
 from nofrost_jax.checkpoint import Checkpoints
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.evaluation import results
 from nofrost_jax.state import TrainState
 
 
@@ -171,9 +173,14 @@ class Run:
 
     def _evaluate(self, step):
         start = time.perf_counter()
-        outcomes = self.evaluator.run(self.state.variables, self.stop, progress=self.main)
-        scalars = {"eval/clean": float(np.mean(outcomes["clean_correct"]))}
-        scalars |= {f"eval/{name}": float(np.mean(rows["robust"])) for name, rows in outcomes["attacks"].items()}
+        labels = self.config.evaluation.while_training
+        folder = os.path.join(self.workdir, "evaluations", f"step_{step}")
+        outcomes = self.evaluator.run(self.state.variables, self.stop, folder, labels, progress=self.main)
+        parallel.wait_for_all(f"evaluation of step {step}")
+        if self.main:
+            shutil.rmtree(folder)
+        scalars = {"eval/clean": float(np.mean(outcomes["correct"]))}
+        scalars |= {f"eval/{label}": results.robust_accuracy(plan) for label, plan in outcomes["plans"].items()}
         self.writer.write(step, scalars)
         seconds = time.perf_counter() - start
         self.progress.pause(seconds)

@@ -36,6 +36,8 @@ RANGES = {  # field: (lowest, highest), both allowed; None = no bound
     "evaluation.every_epochs": (0, None),
     "evaluation.batch_size": (1, None),
     "evaluation.limit": (0, None),
+    "evaluation.chunk_size": (1, None),
+    "evaluation.save_images": (0, None),
     "evaluation.mbn_gamma": (0, 1),
     "checkpoint.every_steps": (1, None),
     "checkpoint.keep": (1, None),
@@ -43,7 +45,15 @@ RANGES = {  # field: (lowest, highest), both allowed; None = no bound
 }
 
 
-EVALUATION_FIELDS = ("evaluation", "data.source", "data.data_dir", "data.eval_split", "data.workers")
+EVALUATION_FIELDS = (
+    *(
+        f"evaluation.{name}"
+        for name in ("name", "attacks", "batch_size", "chunk_size", "limit", "mbn_gamma", "attack_dtype", "save_images")
+    ),
+    *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "workers")),
+)
+# What runs of earlier versions lack in their config.json; such a run can still be evaluated.
+SINCE_ADDED = {"chunk_size": 2048, "attack_dtype": "float32", "save_images": 0, "while_training": ()}
 RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # columns of a result beside the attacks'
 
 
@@ -62,7 +72,7 @@ def resolve(config):
     Raises UserError for an unknown recipe, or where a field is missing.
     """
     config = config.copy_and_resolve_references()
-    for field in ("recipe", "attack.epsilon_255", "evaluation.attacks", *RANGES):
+    for field in ("recipe", "attacks", "attack.epsilon_255", "evaluation.attacks", *RANGES):
         get(config, field)
     require_choice("recipe", config.recipe, RECIPES)
     with config.unlocked():
@@ -71,6 +81,9 @@ def resolve(config):
             target = config[section] if section else config
             if target[name] is None:
                 target[name] = value
+        if config.attacks:
+            config.evaluation.attacks = _pick(config.evaluation.attacks, config.attacks)
+            config.attacks = ""
         for name, attack in config.evaluation.attacks.items():
             if not hasattr(attack, "items"):
                 raise UserError(
@@ -85,20 +98,43 @@ def resolve(config):
 def for_evaluation(own, config):
     """(config, left out): a run's own config, with `EVALUATION_FIELDS` taken from `config` as far as it has them.
 
-    left out: the differences in anything else, as text; what the net is, and how it was trained, is the run's.
+    `config` may have nothing else (configs/eval); what is None there stays the run's, and `config.attacks`, labels
+    with commas between them, picks some of its attacks. left out: the differences in anything else, as text; what the
+    net is, and how it was trained, is the run's. Raises UserError for a label that is not there.
     """
-    if config is None:
-        return own, []
     own = own.copy_and_resolve_references()
-    given = resolve(config) if "recipe" in config else config
+    given = {} if config is None else to_plain(resolve(config) if "recipe" in config else config)
+    labels, section = given.pop("attacks", ""), given.get("evaluation", {})
+    section.pop("while_training", None)
+    if labels:
+        section["attacks"] = _pick(section["attacks"], labels)
+    get(own, "evaluation")
     with own.unlocked():
+        own.attacks = ""
+        for name in SINCE_ADDED.keys() - own.evaluation.keys():
+            own.evaluation[name] = SINCE_ADDED[name]
         for field in EVALUATION_FIELDS:
-            section, name = field.rpartition(".")[::2]
-            source, target = (given.get(section, {}), own[section]) if section else (given, own)
-            if name in source:
-                target[name] = source[name]
+            room, name = field.split(".")
+            value = given.get(room, {}).get(name)
+            if value is not None:
+                own[room][name] = value
+        kept = [label for label in own.evaluation.while_training if label in own.evaluation.attacks]
+        own.evaluation.while_training = type(own.evaluation.while_training)(kept)
     plain = to_plain(own)
-    return own, differences(plain, merged(plain, to_plain(given)))
+    return own, differences(plain, merged(plain, _without_nones(given)))
+
+
+def _pick(attacks, labels):
+    """The attacks of some labels, with commas between them."""
+    chosen = [label.strip() for label in labels.split(",")]
+    for label in chosen:
+        require_choice("attacks", label, list(attacks))
+    return {label: attacks[label] for label in chosen}
+
+
+def _without_nones(plain):
+    items = ((name, _without_nones(value) if isinstance(value, dict) else value) for name, value in plain.items())
+    return {name: value for name, value in items if value is not None}
 
 
 def merged(base, other):
@@ -117,11 +153,12 @@ def require_choice(field, value, choices):
         raise UserError(f"config.{field}={value!r} is unknown; choose one of {', '.join(map(str, choices))}{hint}")
 
 
-def check_config(config, *, choices, is_source, create_attack):
+def check_config(config, *, choices, is_source, create_attack, check_plan):
     """Raises UserError for the first rule that a resolved config breaks; touches no device and no file.
 
     choices: {field: allowed values} from the rooms' own tables. is_source: tells whether a data source exists.
-    create_attack: builds an attack from its options, raising ValueError.
+    create_attack: builds the training attack from its options; check_plan: told the options of an entry of
+    evaluation.attacks and the number of classes; both raise ValueError.
     """
     for field, allowed in choices.items():
         require_choice(field, get(config, field), allowed)
@@ -133,15 +170,16 @@ def check_config(config, *, choices, is_source, create_attack):
         _require_range(field, get(config, field), low, high)
     _require_finite(to_plain(config), "config")
     _check_attack("attack", config.attack, create_attack)
+    classes = config.model.num_classes
     for name, options in config.evaluation.attacks.items():
         if name in RESERVED_NAMES or not name.isidentifier():
             raise UserError(
                 f"config.evaluation.attacks.{name} cannot be called so; use a plain word other than "
                 f"{', '.join(RESERVED_NAMES)}"
             )
-        _check_attack(
-            f"evaluation.attacks.{name}", {k: v for k, v in options.items() if k != "protocol"}, create_attack
-        )
+        _check_attack(f"evaluation.attacks.{name}", options.to_dict(), lambda **plan: check_plan(plan, classes))
+    for name in config.evaluation.while_training:
+        require_choice("evaluation.while_training", name, config.evaluation.attacks)
     _check_batch_norm(config)
     for field in ("data.mean", "data.std"):
         if len(get(config, field)) != 3:

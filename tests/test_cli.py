@@ -114,14 +114,14 @@ def test_a_net_that_cannot_take_the_images_is_refused_before_anything_is_written
     ],
 )
 def test_wrong_evaluation_attacks_are_named(name, options, words):
-    config = tiny_config()
+    config = tiny_config(attacks="")
     config.evaluation.attacks[name] = options
     with pytest.raises(UserError, match=words):
         run.prepare(config)
 
 
 def test_an_evaluation_attack_needs_only_its_name():
-    config = tiny_config()
+    config = tiny_config(attacks="")
     config.evaluation.attacks.mine = {"name": "pgd"}
     resolved = run.prepare(config).evaluation.attacks.mine
     assert resolved.epsilon_255 == config.attack.epsilon_255 and resolved.protocol == "custom"
@@ -201,7 +201,7 @@ def tree(root, splits=("train", "val"), classes=("cat", "dog"), count=8):
 
 
 def refuse_folder(cli, tmp_path, root, *words, classes=2):
-    fields = {"data.source": f"folder:{root}", "model.num_classes": classes, "batch_size": 8}
+    fields = {"data.source": f"folder:{root}", "model.num_classes": classes, "batch_size": 8, "attacks": "pgd_20"}
     assert_refused(cli(DIGITS, f"--workdir={tmp_path}/run", *overrides(fields)), *words)
     assert not (tmp_path / "run").exists()
 

@@ -69,7 +69,7 @@ def test_screen(screen):
     assert rest[0] == "compiling the training step ..." and re.fullmatch(r"compiled in \d+ s", rest[1])
     compiled = [line for line in screen.splitlines() if line.startswith("compiling")]
     # Each program once, whatever happens on the way: the evaluations during the run and after it share theirs.
-    assert compiled == ["compiling the training step ...", "compiling clean ...", "compiling pgd_20 ..."]
+    assert compiled == ["compiling the training step ...", "compiling the verdict ...", "compiling pgd 2 ..."]
     progress = [line for line in shown if line.startswith("step ")]
     assert [line.split()[1] for line in progress] == ["3/15", "6/15", "9/15", "12/15", "15/15"]
     pattern = (
@@ -78,7 +78,7 @@ def test_screen(screen):
     assert all(re.fullmatch(pattern, line) for line in progress), progress
     assert progress[-1].endswith(" 0 s left")
     assert re.search(r"evaluated step 5: clean \d+\.\d+%  pgd_20 \d+\.\d+%  \(\d+ s\)", screen)
-    assert "evaluating clean, pgd_20 on the validation split of digits ..." in shown
+    assert "evaluating clean, pgd_20 on 360 validation images of digits ..." in shown
     assert "digits, 360 validation images, step 15" in shown
     assert sum("not run" in line for line in shown) == 2  # both AutoAttack protocols have their line
     assert shown[-1].startswith("written: ") and "evaluations/final.json" in shown[-1]

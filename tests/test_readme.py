@@ -9,7 +9,7 @@ import pytest
 from configs import digits, methods
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/attacks.md")
 RESULTS = ROOT / "benchmarks" / "results"
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from nofrost_jax import attacks, checkpoint, data, methods, parallel, run, train
 from nofrost_jax.errors import Preempted, UserError
-from nofrost_jax.evaluation import engine, results
+from nofrost_jax.evaluation import engine, table
 from tests.conftest import finish, run_main, sharing_compiled, start, tiny_args, tiny_config
 
 # Starts main.py, but ends it by a signal at a chosen place. TINY logs at 3, 6, .., evaluates at 5, 10, saves at 4, 8.
@@ -64,8 +64,9 @@ def contents(folder):
     hashes = {step: [checkpoint.tree_sha256(tree) for tree in arrays(folder, step)] for step in saved_steps(folder)}
     result = json.loads((folder / "evaluations/final.json").read_text())
     del result["checkpoint"]["path"]
-    for attack in result["attacks"]:
-        del attack["seconds"]
+    for entry in (result["clean"], *result["attacks"]):
+        for time in ("seconds", "compile_seconds"):
+            entry.pop(time, None)
     with np.load(folder / "evaluations/final.npz") as columns:
         outcomes = {name: columns[name].tolist() for name in columns.files}
     return {
@@ -153,7 +154,7 @@ class Traces:
 
     def __init__(self, monkeypatch):
         self.steps = self.attacks = 0
-        make_step, attack = methods.TABLE["at"].make_step, attacks.PGD.__call__
+        make_step, attack = methods.TABLE["at"].make_step, attacks.PGD.ascend
 
         def counting_make_step(*args):
             step = make_step(*args)
@@ -169,7 +170,7 @@ class Traces:
             return attack(*args)
 
         monkeypatch.setattr(methods.TABLE["at"], "make_step", counting_make_step)
-        monkeypatch.setattr(attacks.PGD, "__call__", counting_attack)
+        monkeypatch.setattr(attacks.PGD, "ascend", counting_attack)
 
 
 def map_after_compiling(devices, step, *arguments):
@@ -304,8 +305,8 @@ def test_finished_run_shows_its_table_again(whole, copy, capsys, monkeypatch):
     capsys.readouterr()
     train_here(copy)
     text = capsys.readouterr().out
-    table = results.table(json.loads((copy / "evaluations/final.json").read_text()))
-    assert table in text and "written by an earlier run" in text
+    shown = table.render(json.loads((copy / "evaluations/final.json").read_text()))
+    assert shown in text and "written by an earlier run" in text
     assert contents(copy) == contents(whole[0])
 
 
@@ -327,7 +328,7 @@ def test_sigterm_in_an_evaluation_loses_nothing(whole, tmp_path, capsys, monkeyp
             train_here(folder)
         assert signal.getsignal(signal.SIGTERM) is handler
     assert begun == [[4, 5], [4, 5], [8, 10], [12, 15]]
-    assert not (folder / "evaluations").exists()
+    assert not (folder / "evaluations/final.json").exists()
     capsys.readouterr()
     train_here(folder)
     assert "compiling the training step" not in capsys.readouterr().out

@@ -1,14 +1,50 @@
 """Attacks on any function from images in [0, 1] to logits. They know no model, no data and no config: `jax` only.
 
-result = PGD(epsilon=8 / 255, steps=20)(logits_fn, images, labels, keys)
+result = APGD(epsilon=8 / 255, steps=100)(logits_fn, images, labels, keys)
 """
 
-from nofrost_jax.attacks.pgd import PGD, AttackResult
+from nofrost_jax.attacks.apgd import APGD, TargetedAPGD
+from nofrost_jax.attacks.base import Attack, AttackResult
+from nofrost_jax.attacks.cw import CW
+from nofrost_jax.attacks.fab import FAB
+from nofrost_jax.attacks.fgsm import FGSM
+from nofrost_jax.attacks.mi_fgsm import MIFGSM
+from nofrost_jax.attacks.pgd import PGD, TargetedPGD
+from nofrost_jax.attacks.rays import RayS
+from nofrost_jax.attacks.square import Square
 
-TABLE = {"pgd": PGD}
+TABLE = {  # name in a config: (class, its fixed fields)
+    "fgsm": (FGSM, {}),
+    "pgd": (PGD, {}),
+    "pgd_targeted": (TargetedPGD, {}),
+    "mi_fgsm": (MIFGSM, {}),
+    "cw": (CW, {}),
+    "apgd_ce": (APGD, {"loss": "ce"}),
+    "apgd_dlr": (APGD, {"loss": "dlr"}),
+    "apgd_t": (TargetedAPGD, {}),
+    "fab_t": (FAB, {}),
+    "square": (Square, {}),
+    "rays": (RayS, {}),
+}
 NAMES = tuple(TABLE)
 
-__all__ = ["NAMES", "PGD", "TABLE", "AttackResult", "create"]
+__all__ = [
+    "APGD",
+    "CW",
+    "FAB",
+    "FGSM",
+    "MIFGSM",
+    "NAMES",
+    "PGD",
+    "TABLE",
+    "Attack",
+    "AttackResult",
+    "RayS",
+    "Square",
+    "TargetedAPGD",
+    "TargetedPGD",
+    "create",
+]
 
 
 def create(name, *, epsilon_255=None, **overrides):
@@ -18,9 +54,10 @@ def create(name, *, epsilon_255=None, **overrides):
     """
     if name not in TABLE:
         raise ValueError(f"unknown attack {name!r}; choose one of {', '.join(NAMES)}")
+    attack, fixed = TABLE[name]
     if epsilon_255 is not None:
         overrides["epsilon"] = epsilon_255 / 255
     try:
-        return TABLE[name](**overrides)
+        return attack(**fixed, **overrides)
     except TypeError as error:
         raise ValueError(f"attack {name!r} does not take these options: {error}") from error

@@ -1,10 +1,45 @@
-"""Attack losses: one number per image, never averaged, so that no image's gradient depends on its neighbours."""
+"""Attack losses: one number per image, never averaged, so that no image's gradient depends on its neighbours.
+
+logits [N, K] of any float type, labels int [N]; losses are at least float32 [N], and greater is more adversarial.
+Maxima over classes are gathered at their index: where logits are equal, the gradient goes to one class, not to all.
+"""
 
 import jax
 import jax.numpy as jnp
 
 
 def cross_entropy(logits, labels):
-    """-log p(label), float32 [N], of logits [N, K] and int labels [N]; no label smoothing."""
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+    """-log p(label), without label smoothing."""
+    return -pick(jax.nn.log_softmax(_wide(logits)), labels)
+
+
+def margin(logits, labels):
+    """Greatest other logit minus the label's: positive where the image is misclassified (Carlini & Wagner, 2017)."""
+    logits = _wide(logits)
+    others = jnp.where(jax.nn.one_hot(labels, logits.shape[-1], dtype=bool), -jnp.inf, logits)
+    return pick(logits, jnp.argmax(others, axis=-1)) - pick(logits, labels)
+
+
+def dlr(logits, labels):
+    """Difference of logits ratio (Croce & Hein, 2020b): -(z_y - z_other) / (z_1 - z_3), for at least 3 classes."""
+    logits = _wide(logits)
+    best, order = jax.lax.top_k(logits, 3)
+    other = jnp.where(order[:, 0] == labels, best[:, 1], best[:, 0])
+    return -(pick(logits, labels) - other) / (best[:, 0] - best[:, 2] + 1e-12)
+
+
+def dlr_targeted(logits, labels, targets):
+    """Its targeted form: -(z_y - z_t) / (z_1 - (z_3 + z_4) / 2), for at least 4 classes."""
+    logits = _wide(logits)
+    best, _ = jax.lax.top_k(logits, 4)
+    scale = best[:, 0] - 0.5 * (best[:, 2] + best[:, 3]) + 1e-12
+    return -(pick(logits, labels) - pick(logits, targets)) / scale
+
+
+def pick(logits, classes):
+    """logits[i, classes[i]], [N]."""
+    return jnp.take_along_axis(logits, classes[:, None], axis=1)[:, 0]
+
+
+def _wide(logits):
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

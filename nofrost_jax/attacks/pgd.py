@@ -1,50 +1,87 @@
-"""Projected gradient descent (Madry et al., 2018), as the authors of the paper train and evaluate with it."""
+"""Projected gradient descent (Madry et al., 2018), untargeted and targeted, as the paper trains and evaluates."""
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from nofrost_jax.attacks import losses, threat
+from nofrost_jax.attacks import base, losses, threat
+from nofrost_jax.keys import named
 
-
-class AttackResult(NamedTuple):
-    """Adversarial images [N, H, W, C], and how many forward and backward passes each image took (int32 [N])."""
-
-    images: jax.Array
-    forwards: jax.Array
-    backwards: jax.Array
+STARTS = ("uniform", "zero")
 
 
 @dataclasses.dataclass(frozen=True)
-class PGD:
-    """Untargeted l-infinity PGD on the cross-entropy: uniform start, sign steps, the last iterate is returned.
+class PGD(base.Attack):
+    """Untargeted PGD on the cross-entropy: a random start, sign steps, the last iterate is returned, fooled or not.
 
     epsilon: radius on the [0, 1] scale. steps: gradient steps. step_rule: see `threat.step_size`; the paper's numbers
-    belong to `nofrost`, whose whole path is only 1.25 epsilon long, `madry` is the stronger common default.
+    belong to `nofrost`, whose whole path is only 1.25 epsilon long, `madry` is the stronger common default. start:
+    uniform | zero. norm: linf | l2, where a step is along the normalized gradient. restarts: starts to try; an image is
+    left alone once fooled, which is found out by one more forward pass a restart if there are several.
     """
 
     epsilon: float = 8 / 255
     steps: int = 20
     step_rule: str = "madry"
+    start: str = "uniform"
+    norm: str = "linf"
+    restarts: int = 1
+
+    attacks_misclassified = True
 
     def __post_init__(self):
-        threat.check_budget(self.epsilon, self.steps)
+        threat.check_budget(self.epsilon, self.steps, self.restarts, self.norm)
         threat.step_size(self.step_rule, self.epsilon, self.steps)
+        if self.start not in STARTS:
+            raise ValueError(f"unknown start {self.start!r}; choose one of {', '.join(STARTS)}")
+        if self.start == "zero" and self.restarts > 1:
+            raise ValueError(f"restarts={self.restarts} from the image itself would all be the same; use start=uniform")
 
-    def __call__(self, logits_fn, images, labels, keys):
-        """Attacks `images` (float [N, H, W, C] in [0, 1]) of `labels` (int [N]) with one PRNG key per image.
+    def stages(self, num_classes):
+        return self.restarts
 
-        `logits_fn` maps images in [0, 1] to logits [N, K]; it must be in evaluation mode. Jit-able; the loop is a
-        `lax.fori_loop`, so that one iteration is compiled whatever `steps` is.
-        """
+    def passes(self, num_classes):
+        return self.restarts * (self.steps + (self.restarts > 1)), self.restarts * self.steps
+
+    def loss(self, logits, labels, keys):
+        """The loss that is maximised, [N]. keys: one for each image, the same in all restarts."""
+        del keys
+        return losses.cross_entropy(logits, labels)
+
+    def stage(self, logits_fn, images, labels, keys, state, index):
+        points = images
+        if self.start == "uniform":
+            points = threat.uniform_start(images, self.epsilon, named(base.fold(keys, index), "start"), self.norm)
+        points, blind = self.ascend(logits_fn, images, labels, keys, points)
+        found, forwards = jnp.ones_like(state.done), self.steps
+        done = found
+        if self.restarts > 1:
+            done, forwards = ~base.right(logits_fn, points, labels), forwards + 1
+        return base.update(
+            state, points, found=found, done=done, forwards=forwards, backwards=self.steps, zero_gradient=blind
+        )
+
+    def ascend(self, logits_fn, images, labels, keys, points):
+        """(the last of `steps` iterates from `points`, whether the first gradient was all zeros)."""
         size = threat.step_size(self.step_rule, self.epsilon, self.steps)
-        gradient = jax.grad(lambda points: jnp.sum(losses.cross_entropy(logits_fn(points), labels)))
 
-        def ascend(_, points):
-            return threat.project(points + size * jnp.sign(gradient(points)), images, self.epsilon)
+        def step(number, loop):
+            points, blind = loop
+            _, _, gradients = base.evaluate(logits_fn, lambda logits: self.loss(logits, labels, keys), points)
+            moved = points + size * threat.direction(gradients, self.norm)
+            return threat.project(moved, images, self.epsilon, self.norm), blind | (
+                (number == 0) & base.all_zero(gradients)
+            )
 
-        points = jax.lax.fori_loop(0, self.steps, ascend, threat.uniform_start(images, self.epsilon, keys))
-        count = jnp.full(images.shape[0], self.steps, jnp.int32)
-        return AttackResult(jax.lax.stop_gradient(points), forwards=count, backwards=count)
+        return jax.lax.fori_loop(0, self.steps, step, (points, jnp.zeros(len(images), bool)))
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetedPGD(PGD):
+    """PGD towards a wrong class that each image draws once, uniformly; any wrong prediction counts (Figure 7)."""
+
+    def loss(self, logits, labels, keys):
+        count = logits.shape[-1]
+        shift = jax.vmap(lambda key: jax.random.randint(key, (), 1, count))(named(keys, "target"))
+        return -losses.cross_entropy(logits, (labels + shift) % count)

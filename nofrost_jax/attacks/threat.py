@@ -1,17 +1,23 @@
-"""The l-infinity threat model: the ball around an image, cut by the pixel range. Images are float, radii on [0, 1]."""
+"""Threat models: the l-infinity or l2 ball around an image, cut by the pixel range; images float, radii on [0, 1]."""
 
 import jax
 import jax.numpy as jnp
 
+NORMS = ("linf", "l2")
 
-def check_budget(epsilon, steps):
-    """Raises ValueError unless `0 <= epsilon <= 1` and `steps >= 1`."""
-    if not 0 <= epsilon <= 1:
+
+def check_budget(epsilon, steps=1, restarts=1, norm="linf"):
+    """Raises ValueError unless `epsilon` is a radius of `norm`, and `steps` and `restarts` are at least 1."""
+    if norm not in NORMS:
+        raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
+    if not 0 <= epsilon <= (1 if norm == "linf" else float("inf")):
         raise ValueError(
             f"epsilon is on the [0, 1] scale and must lie there, got {epsilon:g} (= {epsilon * 255:g} pixel values)"
         )
     if steps < 1:
         raise ValueError(f"an attack needs at least 1 step, got steps={steps}")
+    if restarts < 1:
+        raise ValueError(f"an attack needs at least 1 start, got restarts={restarts}")
 
 
 def step_size(rule, epsilon, steps):
@@ -39,12 +45,50 @@ def step_size(rule, epsilon, steps):
     return pixels / 255
 
 
-def uniform_start(images, epsilon, keys):
-    """A uniform point of the ball, cut to [0, 1]; each image [H, W, C] draws from its own key."""
-    noise = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:], images.dtype, -epsilon, epsilon))(keys)
-    return jnp.clip(images + noise, 0, 1)
+def uniform(images, keys, low, high):
+    """Uniform numbers in [low, high) of the images' shape and dtype; each image draws from its own key."""
+    return jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:], images.dtype, low, high))(keys)
 
 
-def project(points, images, epsilon):
-    """Nearest point of the ball and of [0, 1], in the delta form: clip the perturbation, add it, clip the pixels."""
-    return jnp.clip(images + jnp.clip(points - images, -epsilon, epsilon), 0, 1)
+def uniform_start(images, epsilon, keys, norm="linf"):
+    """A random point of the ball, cut to [0, 1]. l2: a uniform direction, and a uniform share of the radius."""
+    if norm == "linf":
+        return jnp.clip(images + uniform(images, keys, -epsilon, epsilon), 0, 1)
+
+    def direction(key):
+        normal, share = jax.random.split(key)
+        noise = jax.random.normal(normal, images.shape[1:], images.dtype)
+        return noise / jnp.linalg.norm(noise) * jax.random.uniform(share, (), images.dtype)
+
+    return jnp.clip(images + epsilon * jax.vmap(direction)(keys), 0, 1)
+
+
+def largest_start(images, share, keys):
+    """A random point whose greatest pixel change is `share` exactly, before it is cut to [0, 1] (APGD's, FAB's)."""
+    noise = 2 * uniform(images, keys, 0, 1) - 1
+    greatest = jnp.max(jnp.abs(noise), axis=(1, 2, 3), keepdims=True)
+    return jnp.clip(images + share * (noise / (greatest + 1e-12)), 0, 1)
+
+
+def project(points, images, epsilon, norm="linf"):
+    """Nearest point of the ball, then of [0, 1], in the delta form: clip the perturbation, add it, clip the pixels."""
+    delta = points - images
+    if norm == "linf":
+        return jnp.clip(images + jnp.clip(delta, -epsilon, epsilon), 0, 1)
+    length = lengths(delta)
+    return jnp.clip(images + delta * jnp.minimum(1, epsilon / jnp.maximum(length, 1e-12)), 0, 1)
+
+
+def project_box(points, images, epsilon):
+    """The same point of the l-infinity ball in the box form, one unit in the last place apart: AutoAttack's order."""
+    return jnp.clip(jnp.minimum(jnp.maximum(points, images - epsilon), images + epsilon), 0, 1)
+
+
+def direction(gradients, norm):
+    """Steepest ascent of unit length: the sign for l-infinity, the normalized gradient for l2 (0 where it is 0)."""
+    return jnp.sign(gradients) if norm == "linf" else gradients / (lengths(gradients) + 1e-10)
+
+
+def lengths(deltas):
+    """l2 lengths [N, 1, 1, 1] of [N, H, W, C]."""
+    return jnp.sqrt(jnp.sum(jnp.square(deltas), axis=(1, 2, 3), keepdims=True))

@@ -84,11 +84,12 @@ def train_batches(config, start_step: int, process_index: int = 0, process_count
 
 
 def eval_batches(
-    config, batch_size: int, process_index: int = 0, process_count: int = 1, limit: int = 0
+    config, batch_size: int, process_index: int = 0, process_count: int = 1, limit: int = 0, wanted=None
 ) -> Iterator[dict]:
     """All evaluation examples, or the first `limit` > 0, once and in order.
 
     Global batch j holds positions j * batch_size and following; each process gets its contiguous share.
+    `wanted(j)`, if given, says whether to yield batch j; the others are not even decoded.
 
     Returns:
       Iterator of `image`, `label`, `index` as for training and `mask` bool [b]. The last batch is filled up with zero
@@ -97,4 +98,4 @@ def eval_batches(
     Raises:
       UserError: see `train_batches`.
     """
-    return pipeline.eval_batches(config, batch_size, process_index, process_count, limit)
+    return pipeline.eval_batches(config, batch_size, process_index, process_count, limit, wanted)

@@ -124,7 +124,7 @@ def _sequential_plans(config, geometry, split, start_step, epoch_steps, local, p
 
 
 def eval_batches(
-    config, batch_size: int, process_index: int = 0, process_count: int = 1, limit: int = 0
+    config, batch_size: int, process_index: int = 0, process_count: int = 1, limit: int = 0, wanted=None
 ) -> Iterator[dict]:
     """See `nofrost_jax.data.eval_batches`."""
     source = open_source(config)
@@ -135,7 +135,8 @@ def eval_batches(
     make = _random_access_chunks if hasattr(split, "labels") else _sequential_chunks
     plans = make(geometry_of(config, source), split, local, process, total)
     # Every process yields this many, also one that has run out of examples: collective operations wait for all.
-    return _decoded(config, itertools.islice(plans, -(-total // batch_size)), masked=True)
+    numbered = enumerate(itertools.islice(plans, -(-total // batch_size)))
+    return _decoded(config, (plan for number, plan in numbered if wanted is None or wanted(number)), masked=True)
 
 
 def _random_access_chunks(geometry, split, local, process, total) -> Iterator[_Plan]:

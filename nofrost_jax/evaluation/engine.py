@@ -1,152 +1,224 @@
-"""Runs a classifier over an evaluation set, clean and attacked, on all devices; believes no attack's own verdict."""
+"""Runs a classifier over an evaluation set, clean and attacked, on all devices; believes no attack's own verdict.
+
+Images come in chunks, which bound the memory. Within a chunk each attack runs on the images that it is meant for,
+gathered into full batches of one shape, and what is known of the chunk goes to disk at once: killed at any moment and
+run again, an evaluation goes on where it was. With several processes each has chunks of its own.
+"""
 
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from nofrost_jax import attacks, data, keys, metrics, parallel
-from nofrost_jax.classifier import Classifier, create_model, to_float
+from nofrost_jax import data, keys
+from nofrost_jax.checkpoint import tree_sha256
 from nofrost_jax.errors import Preempted
-from nofrost_jax.evaluation import results
+from nofrost_jax.evaluation import cascades, flags
+from nofrost_jax.evaluation.attacking import STOPPED, Attacker, Chunk
+from nofrost_jax.evaluation.programs import Programs
+from nofrost_jax.evaluation.reporter import Reporter
+from nofrost_jax.evaluation.store import Store, identity
+from nofrost_jax.evaluation.work import COLUMNS, blank_rows
 
-CLEAN = "clean"  # the program without an attack; no attack may be called so
+CLEAN = "clean"  # the file of a chunk without an attack; no attack may be called so
+POLL_SECONDS = 1
 
 
 class Evaluator:
     """Clean accuracy and every attack of `config.evaluation.attacks`, on `config.data`'s evaluation split.
 
     The forward that decides is float32 at highest matmul precision and separate from the attack. Each attack compiles
-    once per run. An image's outcome depends on its own index and the seed, not on the batch or the device count.
+    once in an Evaluator's life. An image's outcome depends on its own index and the seed, not on the batch, the
+    device count, the chunk, or the other attacks of the suite.
     """
 
     def __init__(self, config, devices, spec):
-        self._config, self._devices, self._count = config, devices, spec.num_eval
-        self._called = set()
-        model = create_model(config.model, dtype="float32")
-        settings = (model, tuple(config.data.mean), tuple(config.data.std), config.evaluation.mbn_gamma)
-        self._classifier = lambda variables: Classifier(variables, *settings)
-        self._attacks = {name: dict(options) for name, options in config.evaluation.attacks.items()}
-        programs = {CLEAN: self._clean} | {name: self._attacked(name) for name in self._attacks}
-        self._mapped = {name: devices.map_shards(program) for name, program in programs.items()}
+        section = config.evaluation
+        self.config, self.count = config, min(section.limit or spec.num_eval, spec.num_eval)
+        self.plans = cascades.make_plans(config)
+        self.programs = Programs(config, devices, section.batch_size // jax.process_count())
 
-    def _clean(self, variables, batch, key):
-        del key
-        with jax.default_matmul_precision("highest"):
-            logits = self._classifier(variables)(batch["image"])
-        return {"correct": jnp.argmax(logits, -1) == batch["label"], "nan": ~jnp.all(jnp.isfinite(logits), -1)}
+    def run(self, variables, stop, folder, labels=None, progress=False):
+        """Per-image outcomes of replicated `variables`: a dict of NumPy arrays over all images, in their order,
 
-    def _attacked(self, name):
-        attack = self.attack(name)
+        {"index", "label", "correct", "correct_uint8", "nan": [N], "seconds", "randomised", "probabilities", "pixels":
+        the first images, "plans": {label: {"selected", "robust", "robust_uint8": [N], "members": [{column of
+        `work.COLUMNS`: [N], "pixels", "survivors": [N], "seconds"}]}}}.
 
-        def evaluate(variables, batch, key):
-            classifier, images = self._classifier(variables), to_float(batch["image"])
-            image_keys = keys.per_image(keys.named(key, name), batch["index"])
-            with jax.default_matmul_precision("highest"):
-                result = attack(classifier, images, batch["label"], image_keys)
-            checked = self._clean(variables, {"image": result.images, "label": batch["label"]}, key)
-            # A NaN pixel need not reach the logits: XLA's relu and maximum may drop it on a CPU.
-            finite = jnp.all(jnp.isfinite(result.images), axis=(1, 2, 3))
-            linf = jnp.max(jnp.abs(result.images - images), axis=(1, 2, 3)) * 255
-            return {
-                "correct": checked["correct"],
-                "nan": checked["nan"] | ~finite,
-                "linf_255": jnp.where(finite, linf, 0),
-                "in_range": jnp.all((result.images >= 0) & (result.images <= 1), axis=(1, 2, 3)),
-                "forwards": result.forwards,
-                "backwards": result.backwards,
-            }
-
-        return evaluate
-
-    def attack(self, name):
-        """The attack object behind a name of `config.evaluation.attacks`."""
-        return attacks.create(**{k: v for k, v in self._attacks[name].items() if k != "protocol"})
-
-    def run(self, variables, stop, progress=False):
-        """Per-image outcomes of replicated `variables`, as NumPy, padding removed.
-
-        stop: asked between batches; raises Preempted when it says so. progress: print how far it is.
-
-        {"index", "label", "clean_correct", "nan", "attacks": {name: {"robust", ...}}, "seconds": {name: float}}
+        stop: the StopSignal, asked between batches (with several processes: between chunks); raises Preempted when it
+        says so. folder: where outcomes are kept and found, shared by all processes. labels: only these attacks.
+        progress: print how far it is.
         """
-        config = self._config
-        key = self._devices.replicate(keys.named(jax.random.key(config.seed), "evaluation"))
-        collected, seconds = {name: [] for name in self._mapped}, dict.fromkeys(self._mapped, 0.0)
-        heads, reporter = [], Reporter(min(config.evaluation.limit or self._count, self._count), active=progress)
-        for batch in data.eval_batches(
-            config,
-            config.evaluation.batch_size,
-            jax.process_index(),
-            jax.process_count(),
-            limit=config.evaluation.limit,
-        ):
-            if stop.requested():
-                raise Preempted("stopped by SIGTERM during an evaluation; run the same command again to go on")
-            mask = batch.pop("mask")
-            placed = self._devices.shard(batch)
-            head = {"index": batch["index"], "label": batch["label"], "mask": mask}
-            heads.append(parallel.gather_host_arrays(head))
-            for name, mapped in self._mapped.items():
-                start = time.perf_counter()
-                reporter.first_call(name, self._called)
-                collected[name].append(parallel.gather_to_hosts(mapped(variables, placed, key)))
-                seconds[name] += time.perf_counter() - start
-            reporter.done(int(heads[-1]["mask"].sum()))
-        return self._outcomes(
-            _concatenate(heads), {name: _concatenate(rows) for name, rows in collected.items()}, seconds
+        plans = [plan for plan in self.plans if labels is None or plan.label in labels]
+        share = -(-self.count // jax.process_count())
+        reporter = Reporter(plans, self.programs.num_classes, share, progress)
+        self.programs.say = reporter.say
+        digest = tree_sha256(jax.device_get(variables))
+        store = Store.open(folder, identity(self.config, digest, self.count))
+        return _Run(self, variables, stop, store, plans, reporter).outcomes()
+
+
+class _Run:
+    """One evaluation of one set of variables; `self._known[chunk][name]` has the rows of each finished attack."""
+
+    def __init__(self, evaluator, variables, stop, store, plans, reporter):
+        config = evaluator.config
+        self._config, self._size, self._count = config, config.evaluation.chunk_size, evaluator.count
+        self._stop, self._store, self._plans, self._reporter = stop, store, plans, reporter
+        self._programs, self._variables = evaluator.programs, variables
+        self._may_stop = stop if jax.process_count() == 1 else None  # several processes must ask equally often
+        key = keys.named(jax.random.key(config.seed), "evaluation")
+        self._attacker = Attacker(
+            self._programs, variables, key, store, reporter, self._may_stop, config.evaluation.save_images
         )
+        self._chunks = range(-(-self._count // self._size))
+        self._known = {number: {} for number in self._chunks}
 
-    def _outcomes(self, head, collected, seconds):
-        """Drops the padding and puts the images in the order of their index."""
-        keep, order = head["mask"], np.argsort(head["index"][head["mask"]], kind="stable")
-        collected = {
-            name: {column: values[keep][order] for column, values in rows.items()} for name, rows in collected.items()
+    def outcomes(self):
+        """Does what is not known yet, waits for what other processes do, and puts all together."""
+        process, processes = jax.process_index(), jax.process_count()
+        todo = {number for number in self._chunks if number % processes == process and not self._is_known(number)}
+        batches = data.eval_batches(
+            self._config,
+            self._size * processes,
+            process,
+            processes,
+            limit=self._config.evaluation.limit,
+            wanted=lambda turn: turn * processes + process in todo,
+        )
+        for turn in range(-(-len(self._chunks) // processes)):
+            if processes > 1 and self._stop.requested():
+                raise Preempted(STOPPED)
+            number = turn * processes + process
+            if number in todo:
+                self._fill(_chunk(number, next(batches)))
+        while not all(self._is_known(number) for number in self._chunks):
+            time.sleep(POLL_SECONDS)
+        return self._assemble()
+
+    def _rows(self, number, name):
+        """The rows of an attack (or CLEAN) on a chunk, from memory or disk; None where it has not run."""
+        known = self._known[number]
+        if name not in known and (found := self._store.load(number, name)) is not None:
+            known[name] = found
+        return known.get(name)
+
+    def _member_rows(self, number, member):
+        rows = self._rows(number, member.key)
+        return blank_rows(len(self._rows(number, CLEAN)["index"])) if rows is None else rows
+
+    def _is_known(self, number):
+        return self._is_looked_at(number) and next(self._missing(number), None) is None
+
+    def _is_looked_at(self, number):
+        clean = self._rows(number, CLEAN)
+        return clean is not None and len(clean["pixels"]) >= self._to_save(clean["index"]).sum()
+
+    def _to_save(self, index):
+        """The first images of all, whose adversarial images are kept: a chunk's first rows."""
+        return index < self._config.evaluation.save_images
+
+    def _missing(self, number):
+        """(plan, position of the member, rows to attack) of each piece of work on a chunk; its rows must be known by
+        the time that the next one is asked for."""
+        clean = self._rows(number, CLEAN)
+        to_save = self._to_save(clean["index"])
+        for plan in self._plans:
+            begin = clean["correct"] & self._selected(plan, clean["index"])
+            survivors = begin
+            for position, member in enumerate(plan.members):
+                rows = self._member_rows(number, member)
+                unsaved = to_save & (np.arange(len(to_save)) >= len(rows["pixels"]))
+                lacking = (begin if plan.individual else survivors) & (~rows["attacked"] | unsaved)
+                if lacking.any():
+                    yield plan, position, lacking
+                    rows = self._member_rows(number, member)
+                survivors = survivors & rows["robust"]
+
+    def _selected(self, plan, index):
+        """Which images a plan is for: all, or `limit` of them, evenly spread over the evaluated ones."""
+        if not plan.limit or plan.limit >= self._count:
+            return np.ones(len(index), bool)
+        return np.isin(index, np.arange(plan.limit) * self._count // plan.limit)
+
+    def _fill(self, chunk):
+        """Does all work that a chunk lacks."""
+        number = chunk.number
+        self._reporter.begin_chunk(len(chunk.index))
+        if not self._is_looked_at(number):
+            self._known[number][CLEAN] = self._look(chunk)
+            self._store.save(number, CLEAN, self._known[number][CLEAN])
+        for plan, position, lacking in self._missing(number):
+            member, *later = plan.members[position:]
+            for one in later:
+                self._reporter.expect(one, int(lacking.sum()))
+            rows = self._attacker.attack(chunk, plan, member, lacking, self._member_rows(number, member))
+            self._known[number][member.key] = rows
+            self._reporter.expect(member, 0)
+        members = {member for plan in self._plans for member in plan.members}
+        self._reporter.end_chunk({one: int(self._member_rows(number, one)["attacked"].sum()) for one in members})
+
+    def _look(self, chunk):
+        """The clean verdict on a chunk; of the first batch of all, four times more, for the flags."""
+        start, size, parts, notes = time.perf_counter(), self._programs.batch_size, [], {}
+        for first in range(0, len(chunk.index), size):
+            if self._may_stop is not None and self._may_stop.requested():
+                raise Preempted(STOPPED)
+            taken = np.arange(first, min(first + size, len(chunk.index)))
+            batch = chunk.batch(taken, size)
+            verdicts = [
+                self._programs.verdict(self._variables, batch, None, 0)
+                for _ in range(5 if chunk.number == first == 0 else 1)
+            ]
+            if len(verdicts) > 1:
+                logits = np.stack([one["logits"][: len(taken)] for one in verdicts])
+                notes = {
+                    "randomised": flags.is_randomised(logits, chunk.label[taken]),
+                    "probabilities": flags.are_probabilities(logits[0]),
+                }
+            parts.append({name: verdicts[0][name][: len(taken)] for name in ("correct", "correct_uint8", "nan")})
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        rows["correct"] &= ~rows["nan"]
+        heads = {"index": chunk.index, "label": chunk.label, "pixels": chunk.image[self._to_save(chunk.index)]}
+        return heads | rows | notes | {"seconds": time.perf_counter() - start}
+
+    def _assemble(self):
+        """The chunks' rows, joined."""
+        clean = [self._rows(number, CLEAN) for number in self._chunks]
+        joined = {
+            name: np.concatenate([rows[name] for rows in clean])
+            for name in ("index", "label", "correct", "correct_uint8", "nan", "pixels")
         }
-        clean = collected.pop(CLEAN)
-        right = clean["correct"] & ~clean["nan"]
-        for rows in collected.values():
-            rows["robust"] = right & rows.pop("correct") & ~rows["nan"]
-        index, label = (head[name][keep][order] for name in ("index", "label"))
-        outcomes = {"index": index, "label": label, "clean_correct": right, "nan": clean["nan"]}
-        return outcomes | {"seconds": seconds, "attacks": collected}
+        joined |= {name: bool(clean[0][name]) for name in ("randomised", "probabilities")}
+        joined["seconds"] = float(sum(rows["seconds"] for rows in clean))
+        return joined | {"plans": {plan.label: self._assemble_plan(plan, joined) for plan in self._plans}}
 
-    def entries(self, outcomes):
-        """The `attacks` rows of the result schema."""
-        return [
-            results.attack_entry(
-                name, self._attacks[name], outcome, self._attacks[name]["epsilon_255"], outcomes["seconds"][name]
-            )
-            for name, outcome in outcomes["attacks"].items()
-        ]
+    def _assemble_plan(self, plan, joined):
+        selected = self._selected(plan, joined["index"])
+        survivors, uint8, members = joined["correct"] & selected, joined["correct_uint8"] & selected, []
+        for member in plan.members:
+            parts = [self._member_rows(number, member) for number in self._chunks]
+            rows = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
+            # Other plans may have run this attack on more images.
+            met = selected & joined["correct"] if plan.individual else survivors
+            rows["attacked"] &= met
+            survivors, uint8 = survivors & rows["robust"], uint8 & (rows["robust_uint8"] | ~rows["attacked"])
+            rows["pixels"] = self._join_pixels(parts, joined["pixels"].shape[1:])
+            members.append(rows | {"seconds": float(sum(part["seconds"] for part in parts)), "survivors": survivors})
+        return {"selected": selected, "robust": survivors, "robust_uint8": uint8, "members": members}
 
-
-class Reporter:
-    """Says what compiles, and every ten seconds how far an evaluation is."""
-
-    def __init__(self, total, active):
-        self._total, self._active, self._done = total, active, 0
-        self._start = self._said = time.perf_counter()
-
-    def first_call(self, name, called):
-        """Called before each program's call; `called` remembers the programs that have been compiled."""
-        if name not in called and self._active:
-            print(f"compiling {name} ...", flush=True)
-        called.add(name)
-
-    def done(self, count):
-        """`count` more images are done. The first batch, which compiles, is left out of the rate."""
-        now = time.perf_counter()
-        if not self._done:
-            self._start, self._first = now, count
-        self._done += count
-        if self._active and self._done > self._first and now - self._said > 10:
-            rate = (self._done - self._first) / (now - self._start)
-            left = metrics.format_seconds((self._total - self._done) / rate)
-            print(f"evaluated {self._done}/{self._total}  {rate:.1f} images/s  {left} left", flush=True)
-            self._said = now
+    def _join_pixels(self, parts, shape):
+        """Adversarial images of the first images of all, zeros where this attack did not meet one."""
+        pixels = []
+        for number, part in zip(self._chunks, parts, strict=True):
+            padded = np.zeros((self._to_save(self._rows(number, CLEAN)["index"]).sum(), *shape), np.float32)
+            kept = part["pixels"][: len(padded)]
+            padded[: len(kept)] = kept.reshape(-1, *shape)
+            pixels.append(padded)
+        return np.concatenate(pixels)
 
 
-def _concatenate(rows):
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+def _chunk(number, batch):
+    """The data's batch without its padding."""
+    mask = batch["mask"]
+    return Chunk(number, batch["image"][mask], batch["label"][mask], batch["index"][mask])

@@ -6,7 +6,9 @@ import os
 
 import numpy as np
 
-PROTOCOLS = ("aa_fast_20", "aa_standard")  # always shown, run or not: PGD alone flatters
+from nofrost_jax.evaluation import flags
+
+PROTOCOLS = ("aa_fast_20", "aa_standard")  # always shown, run or not: one flatters, the other is what the field reports
 
 
 def wilson(successes, n, z=1.959963984540054):
@@ -19,56 +21,135 @@ def wilson(successes, n, z=1.959963984540054):
     return [max(0.0, centre - half), min(1.0, centre + half)]
 
 
-def clean_entry(outcomes):
-    correct = outcomes["clean_correct"]
-    n = len(correct)
-    nan = int(outcomes["nan"].sum())
-    return {"accuracy": float(np.mean(correct)), "n": n, "ci95": wilson(int(correct.sum()), n), "nan": nan}
+def share_of(correct, n):
+    """Accuracy with its interval and n; correct: bool [N], of which `n` images count."""
+    successes = int(correct.sum())
+    return {"accuracy": successes / max(n, 1), "n": int(n), "ci95": wilson(successes, int(n))}
 
 
-def attack_entry(name, options, outcome, epsilon_255, seconds):
-    """One row of `attacks`. outcome: per-image `robust`, `linf_255`, `in_range`, `nan`, `forwards`, `backwards`."""
-    robust = outcome["robust"]
-    n, max_linf = len(robust), float(outcome["linf_255"].max())
-    flags = []
-    if max_linf > epsilon_255 * (1 + 1e-6) + 1e-4:  # float32 rounding of the pixels, far below one pixel value
-        flags.append("budget_violated")
-    if not outcome["in_range"].all():
-        flags.append("range_violated")
-    if outcome["nan"].any():
-        flags.append("nan")
+def robust_accuracy(outcome):
+    """Share of the images that a plan was for, right when clean and under its attacks."""
+    return int(outcome["robust"].sum()) / max(int(outcome["selected"].sum()), 1)
+
+
+def summarize(plans, outcomes, num_classes, compile_seconds):
+    """{"clean", "attacks", "worst_case", "convergence", "flags"} of the schema, from an Evaluator's outcomes.
+
+    compile_seconds: {member description: seconds}, for what was compiled in this process.
+    """
+    curves = flags.convergence(plans, outcomes)
+    entries = [attack_entry(plan, outcomes, num_classes, compile_seconds) for plan in plans]
+    weak = flags.weak_attacks(plans, outcomes)
+    for entry in entries:
+        if entry["name"] in weak:
+            entry["flags"] = sorted({*entry["flags"], "weak_attack"})
+            entry["weaker_than"] = weak[entry["name"]]
+        short = entry["steps"] is not None and entry["steps"] < 100
+        if short and any(c["converged"] is False and c["epsilon_255"] == entry["epsilon_255"] for c in curves):
+            entry["flags"] = sorted({*entry["flags"], "not_converged"})
+    found = flags.of_result(plans, outcomes, curves).union(*(entry["flags"] for entry in entries))
+    clean = share_of(outcomes["correct"], len(outcomes["correct"]))
     return {
-        "name": name,
-        "protocol": options["protocol"],
-        "epsilon_255": float(epsilon_255),
-        "steps": options.get("steps"),
-        "step_rule": options.get("step_rule"),
-        "restarts": 1,
-        "queries": None,
-        "robust_accuracy": float(np.mean(robust)),
-        "ci95": wilson(int(robust.sum()), n),
-        "n": n,
-        "max_linf_255": max_linf,
-        "nan": int(outcome["nan"].sum()),
-        "mean_forwards": float(outcome["forwards"].mean()),
-        "mean_backwards": float(outcome["backwards"].mean()),
-        "seconds": round(seconds, 3),
-        "flags": flags,
+        "clean": clean | {"nan": int(outcomes["nan"].sum()), "seconds": round(outcomes["seconds"], 3)},
+        "attacks": entries,
+        "worst_case": worst_case(outcomes),
+        "convergence": curves,
+        "flags": sorted(found),
     }
+
+
+def attack_entry(plan, outcomes, num_classes, compile_seconds):
+    """One row of `attacks`: a single attack, or a cascade with its members."""
+    outcome = outcomes["plans"][plan.label]
+    members = [member_entry(*pair, compile_seconds) for pair in zip(plan.members, outcome["members"], strict=True)]
+    n, rows, lead = int(outcome["selected"].sum()), outcome["members"], plan.members[0].attack
+    attacked = np.logical_or.reduce([one["attacked"] for one in rows])
+    single = {} if plan.is_cascade else {name: getattr(lead, name, None) for name in ("steps", "step_rule", "queries")}
+    robust = share_of(outcome["robust"], n)
+    entry = {
+        "name": plan.label,
+        "protocol": plan.protocol,
+        "epsilon_255": plan.epsilon_255,
+        "steps": single.get("steps") or _shared("steps", plan),
+        "step_rule": single.get("step_rule"),
+        "restarts": getattr(lead, "restarts", 1),
+        "queries": single.get("queries"),
+        "robust_accuracy": robust["accuracy"],
+        "ci95": robust["ci95"],
+        "n": n,
+        "max_linf_255": max(one["max_linf_255"] for one in members),
+        "nan": int(sum((one["nan"] & one["attacked"]).sum() for one in rows)),
+        "mean_forwards": _mean(sum(one["forwards"] * one["attacked"] for one in rows), attacked),
+        "mean_backwards": _mean(sum(one["backwards"] * one["attacked"] for one in rows), attacked),
+        "seconds": round(sum(one["seconds"] for one in members), 3),
+        "flags": flags.of_plan(plan, outcome, num_classes),
+        "attack": plan.name,
+        "options": {} if plan.is_cascade else members[0]["options"],
+        "attacked": int(attacked.sum()),
+        "uint8_accuracy": share_of(outcome["robust_uint8"], n)["accuracy"],
+        "unconfirmed": int(sum((one["unconfirmed"] & one["attacked"]).sum() for one in rows)),
+        "precision": "/".join(sorted({member.dtype for member in plan.members}, reverse=True)),
+        "compile_seconds": round(sum(one["compile_seconds"] for one in members), 3),
+    }
+    if plan.is_cascade:
+        entry |= {"individual": plan.individual, "members": members}
+    return entry
+
+
+def member_entry(member, rows, compile_seconds):
+    """What one attack did: its constants, how many images it met and fooled, and at what cost."""
+    attacked = rows["attacked"]
+    constants = {k: v for k, v in vars(member.attack).items() if k != "epsilon"}
+    return {
+        "name": member.name,
+        "options": constants,
+        "precision": member.dtype,
+        "attacked": int(attacked.sum()),
+        "fooled": int((attacked & ~rows["robust"]).sum()),
+        "survivors": int(rows["survivors"].sum()),
+        "max_linf_255": float(rows["linf_255"][attacked].max()) if attacked.any() else 0.0,
+        "mean_forwards": _mean(rows["forwards"], attacked),
+        "mean_backwards": _mean(rows["backwards"], attacked),
+        "zero_gradients": int((rows["zero_gradient"] & attacked).sum()),
+        "seconds": round(rows["seconds"], 3),
+        "compile_seconds": compile_seconds.get(member.key, 0.0),
+    }
+
+
+def _mean(values, attacked):
+    return float(values[attacked].mean()) if attacked.any() else 0.0
+
+
+def _shared(name, plan):
+    """A number that all members with such a field share, or None."""
+    values = {getattr(member.attack, name, None) for member in plan.members} - {None}
+    return values.pop() if len(values) == 1 else None
 
 
 def worst_case(outcomes):
-    """Images that are right when clean and under every attack that was run."""
-    robust = np.logical_and.reduce(
-        [outcomes["clean_correct"], *(rows["robust"] for rows in outcomes["attacks"].values())]
-    )
-    n = len(robust)
+    """Images that are right when clean and under every attack that met them; those that no attack was for count as the
+    clean ones do."""
+    robust = outcomes["correct"].copy()
+    for outcome in outcomes["plans"].values():
+        robust &= outcome["robust"] | ~outcome["selected"]
+    found = share_of(robust, len(robust))
     return {
-        "attacks": list(outcomes["attacks"]),
-        "robust_accuracy": float(np.mean(robust)),
-        "ci95": wilson(int(robust.sum()), n),
-        "n": n,
+        "attacks": list(outcomes["plans"]),
+        "robust_accuracy": found["accuracy"],
+        "ci95": found["ci95"],
+        "n": found["n"],
     }
+
+
+def columns(outcomes):
+    """The arrays of `NAME.npz`: index, label, clean_correct, a column for each attack, True where the image stayed
+    right; where an attack was for some images only, LABEL.selected says which."""
+    arrays = {"index": outcomes["index"], "label": outcomes["label"], "clean_correct": outcomes["correct"]}
+    for label, outcome in outcomes["plans"].items():
+        arrays[label] = outcome["robust"]
+        if not outcome["selected"].all():
+            arrays[f"{label}.selected"] = outcome["selected"]
+    return arrays
 
 
 def save(workdir, result, outcomes):
@@ -76,9 +157,8 @@ def save(workdir, result, outcomes):
     folder = os.path.join(workdir, "evaluations")
     os.makedirs(folder, exist_ok=True)
     base = os.path.join(folder, result["name"])
-    columns = {name: outcome["robust"] for name, outcome in outcomes["attacks"].items()}
     with open(f"{base}.npz.tmp", "wb") as file:
-        np.savez(file, **{name: outcomes[name] for name in ("index", "label", "clean_correct")}, **columns)
+        np.savez(file, **columns(outcomes))
     os.replace(f"{base}.npz.tmp", f"{base}.npz")
     with open(f"{base}.json.tmp", "w") as file:
         json.dump(result, file, indent=2)
@@ -94,24 +174,3 @@ def load(workdir, name):
         return None
     with open(path) as file:
         return json.load(file)
-
-
-def table(result):
-    """The result as text: clean, each attack, and both AutoAttack protocols, run or not."""
-    data = result["dataset"]
-    nan = f"[nan: {result['clean']['nan']}]" if result["clean"]["nan"] else ""
-    rows = [("clean", nan, result["clean"]["accuracy"], result["clean"]["ci95"])]
-    for attack in result["attacks"]:
-        detail = f"eps {attack['epsilon_255']:g}/255, {attack['steps']} steps, {attack['step_rule']}"
-        if attack["flags"]:
-            detail += f" [{', '.join(attack['flags'])}]"
-        rows.append((attack["name"], detail, attack["robust_accuracy"], attack["ci95"]))
-    width = max(len(row[1]) for row in rows)
-    step = "export" if result["checkpoint"]["step"] < 0 else f"step {result['checkpoint']['step']}"
-    lines = [f"{data['source']}, {data['n']} {data['split']} images, {step}"]
-    lines.append(f"  {'':12} {'':{width}}  accuracy   95 % interval")
-    for name, detail, accuracy, (low, high) in rows:
-        lines.append(f"  {name:12} {detail:{width}}  {accuracy:7.2%}   {low:.1%} to {high:.1%}".rstrip())
-    done = {attack["name"] for attack in result["attacks"]}
-    lines += [f"  {name:12} {'not run':{width}}" for name in PROTOCOLS if name not in done]
-    return "\n".join(line.rstrip() for line in lines)

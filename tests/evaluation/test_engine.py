@@ -1,165 +1,228 @@
-"""The evaluation engine: exact counts, an image's outcome of its own, and no attack's word taken for anything."""
+"""The engine: exact counts, outcomes that depend on nothing but the image, no lost work, and no attack believed."""
 
-import importlib
-import json
-import pathlib
+import dataclasses
+import glob
+import os
 import types
-import typing
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nofrost_jax import attacks, data, models, parallel, validate
-from nofrost_jax.attacks import AttackResult
-from nofrost_jax.classifier import create_model
+from nofrost_jax import attacks, data, parallel
+from nofrost_jax.attacks import base
 from nofrost_jax.errors import Preempted, UserError
-from nofrost_jax.evaluation import engine, results
-from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.evaluation import attacking, reporter, results
+from nofrost_jax.evaluation.store import Store
+from nofrost_jax.evaluation.work import COLUMNS
+from tests.evaluation import suite
+
+NEVER = parallel.StopSignal()
 
 
-def tiny_config(batch_size=32, limit=50):
-    config = importlib.import_module("configs.digits").get_config("nofrost")
-    config.model.update({"width": 0.0625, "stage_sizes": (1,)})
-    config.evaluation.update({"batch_size": batch_size, "limit": limit})
-    config.evaluation.attacks.pgd_20.steps = 3
-    return validate.resolve(config)
+def assert_same(found, expected):
+    for name in ("index", "label", "correct", "correct_uint8", "nan", "pixels"):
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    for label, plan in expected["plans"].items():
+        for position, rows in enumerate(plan["members"]):
+            for name in COLUMNS:
+                new = found["plans"][label]["members"][position][name]
+                np.testing.assert_allclose(new, rows[name], rtol=1e-5, err_msg=f"{label} {position} {name}")
+        for name in ("selected", "robust", "robust_uint8"):
+            np.testing.assert_array_equal(found["plans"][label][name], plan[name], err_msg=f"{label} {name}")
 
 
-@pytest.fixture(scope="module")
-def variables():
-    """Fresh variables with a louder head, so that the untrained net has confident, different answers."""
-    fresh = models.init(create_model(tiny_config().model), jax.random.key(0), 8)
-    fresh["params"]["head"]["kernel"] = 300 * fresh["params"]["head"]["kernel"]
-    return fresh
+def test_counts_every_image_once_and_each_attack_meets_those_it_is_for(reference):
+    outcomes = reference.outcomes
+    assert outcomes["index"].tolist() == list(range(suite.COUNT))
+    (batch,) = data.eval_batches(suite.tiny_config(), suite.COUNT, limit=suite.COUNT)
+    np.testing.assert_array_equal(outcomes["label"], batch["label"])
+    cascade = outcomes["plans"]["cascade"]
+    survivors = outcomes["correct"]
+    assert 30 < survivors.sum() < suite.COUNT  # otherwise the next lines would say little
+    for rows in cascade["members"]:
+        np.testing.assert_array_equal(rows["attacked"], survivors)
+        survivors = survivors & rows["robust"]
+    np.testing.assert_array_equal(cascade["robust"], survivors)
+    assert 0 < survivors.sum() < cascade["members"][1]["attacked"].sum() < outcomes["correct"].sum()
 
 
-def one_device():
-    return parallel.Devices((jax.devices()[0],))
+def test_a_limit_spreads_evenly(reference):
+    rays = reference.outcomes["plans"]["rays"]
+    assert np.flatnonzero(rays["selected"]).tolist() == list(range(0, 50, 5))
+    np.testing.assert_array_equal(rays["members"][0]["attacked"], rays["selected"] & reference.outcomes["correct"])
 
 
-def run(config, variables, count=1):
-    devices = parallel.Devices(tuple(jax.devices()[:count]))
-    evaluator = Evaluator(config, devices, data.check(config))
-    return evaluator, evaluator.run(devices.replicate(variables), parallel.StopSignal())
+def test_counts_are_the_theoretical_ones_for_images_that_survive(reference):
+    for plan in reference.evaluator.plans:
+        for member, rows in zip(plan.members, reference.outcomes["plans"][plan.label]["members"], strict=True):
+            stood = rows["attacked"] & rows["robust"]
+            assert stood.any()
+            forwards, backwards = member.attack.passes(10)
+            assert set(rows["forwards"][stood]) == {forwards} and set(rows["backwards"][stood]) == {backwards}
+            assert rows["forwards"].max() == forwards
 
 
-@pytest.fixture(scope="module")
-def reference(variables):
-    return run(tiny_config(), variables)
+@pytest.mark.parametrize(("batch_size", "count", "chunk_size"), [(1, 1, 64), (14, 2, 13), (56, 8, 50)])
+def test_outcomes_do_not_depend_on_batch_devices_or_chunks(
+    reference, variables, tmp_path, batch_size, count, chunk_size
+):
+    evaluator, devices = suite.make(suite.tiny_config(batch_size, chunk_size=chunk_size), count)
+    assert_same(evaluator.run(devices.replicate(variables), NEVER, tmp_path), reference.outcomes)
 
 
-def test_counts_every_image_once_and_drops_the_padding(reference):
-    _, outcomes = reference
-    assert outcomes["index"].tolist() == list(range(50))
-    labels = np.concatenate([batch["label"] for batch in data.eval_batches(tiny_config(), 50, limit=50)])
-    np.testing.assert_array_equal(outcomes["label"], labels)
-    assert len(outcomes["attacks"]["pgd_20"]["robust"]) == 50
-    assert not (outcomes["attacks"]["pgd_20"]["robust"] & ~outcomes["clean_correct"]).any()
+class Killed(BaseException):
+    pass
 
 
-@pytest.mark.parametrize(("batch_size", "count"), [(50, 1), (20, 4)])
-def test_outcomes_do_not_depend_on_the_batch_or_the_devices(reference, variables, batch_size, count):
-    _, expected = reference
-    _, found = run(tiny_config(batch_size), variables, count)
-    np.testing.assert_array_equal(found["clean_correct"], expected["clean_correct"])
-    for name, column in expected["attacks"]["pgd_20"].items():
-        np.testing.assert_allclose(found["attacks"]["pgd_20"][name], column, rtol=1e-4, err_msg=name)
+def test_goes_on_after_a_kill_at_every_save(reference, tmp_path, monkeypatch):
+    """Killed right after each save, of chunks and of unfinished work; every run must do something and end the same."""
+    monkeypatch.setattr(attacking, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(attacking, "SAVE_COST", 0)
+    write, kills = Store.save, 0
+
+    def save(self, *arguments, **options):
+        write(self, *arguments, **options)
+        raise Killed
+
+    monkeypatch.setattr(Store, "save", save)
+    while kills < 200:
+        try:
+            found = reference.evaluator.run(reference.variables, NEVER, tmp_path)
+            break
+        except Killed:
+            kills += 1
+    assert_same(found, reference.outcomes)
+    # Two chunks: the clean file and six attacks each, and at least one batch before each attack is finished.
+    assert kills >= 2 * (1 + 6 + 6)
+    assert not glob.glob(f"{tmp_path}/*/*.partial.npz") and not glob.glob(f"{tmp_path}/*/*.tmp")
 
 
-def test_entries_follow_the_schema(reference):
-    evaluator, outcomes = reference
-    (entry,) = evaluator.entries(outcomes)
-    expected = "name protocol epsilon_255 steps step_rule restarts queries robust_accuracy ci95 n max_linf_255 nan"
-    assert list(entry) == [*expected.split(), "mean_forwards", "mean_backwards", "seconds", "flags"]
-    assert entry["epsilon_255"] == 38.25 and entry["n"] == 50 and entry["flags"] == []
-    assert 0 < entry["max_linf_255"] <= 38.2501
-    assert entry["mean_forwards"] == entry["mean_backwards"] == 3
-    clean = results.clean_entry(outcomes)
-    assert clean["accuracy"] == outcomes["clean_correct"].mean() and clean["n"] == 50
-    assert results.worst_case(outcomes)["robust_accuracy"] <= min(clean["accuracy"], entry["robust_accuracy"])
-    json.dumps([entry, clean])
+def test_a_finished_evaluation_computes_nothing_again(reference, monkeypatch):
+    monkeypatch.setattr(reference.evaluator.programs, "stage", lambda *_: 1 / 0)
+    monkeypatch.setattr(reference.evaluator.programs, "verdict", lambda *_: 1 / 0)
+    assert_same(
+        reference.evaluator.run(reference.variables, NEVER, reference.folder, labels=("cascade", "pgd_20", "rays")),
+        reference.outcomes,
+    )
 
 
-class Cheat(typing.NamedTuple):
-    """An "attack" that leaves the ball and the pixel range, and returns one NaN image."""
+def test_other_parameters_find_nothing_in_the_folder(reference):
+    other = jax.tree.map(lambda leaf: leaf * 0, reference.variables)
+    before = len(os.listdir(reference.folder))
+    outcomes = reference.evaluator.run(other, NEVER, reference.folder, labels=())
+    assert len(os.listdir(reference.folder)) == before + 1
+    assert outcomes["correct"].mean() < 0.3 and outcomes["plans"] == {}
+
+
+def test_a_damaged_file_is_named(reference, tmp_path):
+    store = Store.open(tmp_path, {"seed": 0})
+    store.save(0, "clean", {"index": np.arange(3)})
+    path = f"{store.folder}/000000.clean.npz"
+    with open(path, "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(UserError, match=r"000000\.clean\.npz cannot be read .* remove this file"):
+        store.load(0, "clean")
+
+
+def test_stops_between_batches_and_says_how_far_it_is(reference, tmp_path, capsys, monkeypatch):
+    """SIGTERM is heard within an evaluation, not only after it: on ImageNet one lasts for hours."""
+    monkeypatch.setattr(reporter, "EVERY_SECONDS", -1)
+    asked = iter([False] * 8 + [True])
+    stop = types.SimpleNamespace(requested=lambda: next(asked))
+    with pytest.raises(Preempted, match="run the same command again"):
+        reference.evaluator.run(reference.variables, stop, tmp_path, progress=True)
+    assert glob.glob(f"{tmp_path}/*/000000.*.partial.npz")
+    printed = capsys.readouterr().out
+    assert "survivors" in printed and "images/s" in printed and "left" in printed
+    assert_same(reference.evaluator.run(reference.variables, NEVER, tmp_path), reference.outcomes)
+
+
+def test_compiles_each_program_once_whatever_the_survivors(reference, tmp_path):
+    reference.evaluator.run(reference.variables, NEVER, tmp_path, labels=("cascade",))
+    assert len(reference.evaluator.programs.compile_seconds) == 1 + 6  # the verdict, and the suite's attacks
+
+
+@dataclasses.dataclass(frozen=True)
+class Cheat(base.Attack):
+    """An "attack" that leaves the ball and the pixel range, returns one NaN image, and claims that all are fooled."""
 
     epsilon: float = 0.1
 
-    def __call__(self, logits_fn, images, labels, keys):
+    def passes(self, num_classes):
+        return 0, 0
+
+    def stage(self, logits_fn, images, labels, keys, state, index):
         moved = (images + 2 * self.epsilon).at[0].set(jnp.nan)
-        count = jnp.zeros(images.shape[0], jnp.int32)
-        return AttackResult(moved, count, count)
+        always = jnp.ones_like(state.done)
+        return base.update(state, moved, found=always, done=always, forwards=0, backwards=0)
 
 
-def test_an_attack_that_cheats_is_flagged_and_nan_is_not_robust(variables, monkeypatch):
-    monkeypatch.setitem(attacks.TABLE, "pgd", lambda **_: Cheat())
-    evaluator, outcomes = run(tiny_config(50), variables)
-    (entry,) = evaluator.entries(outcomes)
-    assert set(entry["flags"]) == {"budget_violated", "range_violated", "nan"}
-    assert entry["nan"] == 1 and not outcomes["attacks"]["pgd_20"]["robust"][0]
+@dataclasses.dataclass(frozen=True)
+class Liar(Cheat):
+    """Claims that every image is fooled, and returns almost the clean ones."""
+
+    def stage(self, logits_fn, images, labels, keys, state, index):
+        always = jnp.ones_like(state.done)
+        nearly = jnp.clip(images + 1e-6, 0, 1)
+        return base.update(state, nearly, found=always, done=always, forwards=0, backwards=0)
 
 
-def test_a_model_of_nan_is_wrong_everywhere(variables):
-    broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), variables)
-    _, outcomes = run(tiny_config(50), broken)
-    assert not outcomes["clean_correct"].any() and not outcomes["attacks"]["pgd_20"]["robust"].any()
-    assert results.clean_entry(outcomes)["nan"] == 50
+def evaluate_with(attack, variables, folder, monkeypatch, **options):
+    monkeypatch.setitem(attacks.TABLE, "pgd", (attack, {}))
+    config = suite.tiny_config(attacks={"pgd_20": {"name": "pgd"}}, **options)
+    evaluator, devices = suite.make(config)
+    outcomes = evaluator.run(devices.replicate(variables), NEVER, folder)
+    return results.summarize(evaluator.plans, outcomes, 10, {}), outcomes
 
 
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [(350, 1000, 0.3211, 0.3801), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)],
-)
-def test_wilson_intervals_are_the_published_ones(successes, n, low, high):
-    assert results.wilson(successes, n) == pytest.approx([low, high], abs=1e-4)
+def test_an_attack_that_cheats_is_flagged_and_nan_is_not_robust(variables, tmp_path, monkeypatch):
+    result, outcomes = evaluate_with(Cheat, variables, tmp_path, monkeypatch, chunk_size=50, batch_size=50)
+    (entry,) = result["attacks"]
+    assert {"budget_violated", "range_violated", "nan"} <= set(entry["flags"])
+    first = np.flatnonzero(outcomes["correct"])[0]
+    assert entry["nan"] == 1 and not outcomes["plans"]["pgd_20"]["robust"][first]
 
 
-def test_the_table_names_both_protocols_that_were_not_run(reference):
-    evaluator, outcomes = reference
-    result = {
-        "dataset": {"source": "digits", "n": 50, "split": "validation"},
-        "checkpoint": {"step": 7},
-        "clean": results.clean_entry(outcomes),
-        "attacks": evaluator.entries(outcomes),
-    }
-    text = results.table(result)
-    assert "digits, 50 validation images, step 7" in text
-    assert "aa_fast_20   not run" in text and "aa_standard  not run" in text
+def test_an_attack_that_lies_is_not_believed(variables, tmp_path, monkeypatch):
+    result, _ = evaluate_with(Liar, variables, tmp_path, monkeypatch)
+    (entry,) = result["attacks"]
+    assert entry["robust_accuracy"] == result["clean"]["accuracy"]
+    assert entry["flags"] == ["unconfirmed"] and entry["unconfirmed"] == entry["attacked"]
 
 
-def test_stops_between_batches_and_says_how_far_it_is(variables, capsys, monkeypatch):
-    """SIGTERM is heard within an evaluation, not only after it: on ImageNet one lasts for hours."""
-    config, devices = tiny_config(10), one_device()
-    evaluator = Evaluator(config, devices, data.check(config))
-    asked = iter([False, False, True])
-    stop = types.SimpleNamespace(requested=lambda: next(asked))
-    clock = iter(range(0, 10**6, 6))
-    monkeypatch.setattr(engine.time, "perf_counter", lambda: next(clock))
-    with pytest.raises(Preempted):
-        evaluator.run(devices.replicate(variables), stop, progress=True)
-    printed = capsys.readouterr().out
-    assert "compiling clean ..." in printed and "compiling pgd_20 ..." in printed
-    assert "evaluated 20/50" in printed and "left" in printed
+def test_a_model_of_nan_is_wrong_everywhere_and_nothing_is_attacked(reference, tmp_path, monkeypatch):
+    monkeypatch.setattr(reference.evaluator.programs, "stage", lambda *_: 1 / 0)
+    broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), reference.variables)
+    outcomes = reference.evaluator.run(broken, NEVER, tmp_path)
+    result = results.summarize(reference.evaluator.plans, outcomes, 10, {})
+    assert result["clean"]["accuracy"] == 0 and result["clean"]["nan"] == suite.COUNT and "nan" in result["flags"]
+    assert [entry["robust_accuracy"] for entry in result["attacks"]] == [0, 0, 0]
 
 
-def test_an_interrupted_save_leaves_the_old_result(tmp_path, reference, monkeypatch):
-    evaluator, outcomes = reference
-    result = {"name": "final", "attacks": evaluator.entries(outcomes)}
-    path = results.save(tmp_path, result, outcomes)
-    before = pathlib.Path(path).read_text()
-    monkeypatch.setattr(results.json, "dump", lambda *args, **kwargs: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        results.save(tmp_path, result | {"name": "final"}, outcomes)
-    assert pathlib.Path(path).read_text() == before
-    with np.load(f"{path.removesuffix('json')}npz") as columns:
-        assert set(columns.files) == {"index", "label", "clean_correct", "pgd_20"}
-        np.testing.assert_array_equal(columns["pgd_20"], outcomes["attacks"]["pgd_20"]["robust"])
+def test_half_precision_is_verified_in_float32_and_the_last_attack_is_float32(variables, tmp_path):
+    members = {"apgd_ce": {"name": "apgd_ce", "steps": 4}, "apgd_dlr": {"name": "apgd_dlr", "steps": 4}}
+    options = {"pgd_20": suite.ATTACKS["pgd_20"], "two": {"name": "cascade", "members": members}}
+    evaluator, devices = suite.make(suite.tiny_config(attacks=options, attack_dtype="bfloat16"))
+    assert [member.dtype for plan in evaluator.plans for member in plan.members] == ["bfloat16", "bfloat16", "float32"]
+    outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
+    entries = results.summarize(evaluator.plans, outcomes, 10, {})["attacks"]
+    assert [entry["precision"] for entry in entries] == ["bfloat16", "float32/bfloat16"]
+    assert entries[1]["robust_accuracy"] < 0.9
+    rows = outcomes["plans"]["two"]["members"][0]
+    claimed = rows["unconfirmed"] & rows["attacked"]
+    assert rows["robust"][claimed].all()
 
 
-def test_load_names_what_is_wrong(tmp_path):
-    import nofrost_jax
-
-    with pytest.raises(UserError, match=r"config\.json"):
-        nofrost_jax.load(tmp_path)
+def test_individual_members_meet_every_image(reference, variables, tmp_path):
+    options = {"cascade": suite.ATTACKS["cascade"] | {"individual": True}}
+    evaluator, devices = suite.make(suite.tiny_config(attacks=options))
+    evaluator.programs = reference.evaluator.programs
+    outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
+    cascade = outcomes["plans"]["cascade"]
+    for rows in cascade["members"]:
+        np.testing.assert_array_equal(rows["attacked"], outcomes["correct"])
+    robust = np.logical_and.reduce([outcomes["correct"], *(rows["robust"] for rows in cascade["members"])])
+    np.testing.assert_array_equal(cascade["robust"], robust)
+    np.testing.assert_array_equal(robust, reference.outcomes["plans"]["cascade"]["robust"])

@@ -1,0 +1,322 @@
+"""AutoAttack here against pyautoattack: the same weights, images and machine, in paired rounds. And what attacks cost.
+
+    python benchmarks/attacks.py                    the committed digits checkpoint, 360 images, 3 rounds
+    python benchmarks/attacks.py --parts=compile    one of: peer, compile, memory, counts
+    python benchmarks/attacks.py --parts=peer --device=cuda     on a GPU, PyTorch there too
+
+peer: seconds of APGD-CE-100 and of aa_standard, ours with and without compilation. The net is NoFrost on digits, once
+in JAX and once in PyTorch (its weight standardization folded into the kernels beforehand). compile: seconds to compile
+each attack for NF-ResNet26 at 64 pixels, cold and from a warm cache. memory: peak memory against the chunk size.
+counts: passes that the engine reports against the theoretical count, and against calls counted within the net.
+Needs requirements-parity.txt and requirements-oracles.txt for peer. Writes benchmarks/results/attacks_DEVICE.json.
+"""
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import nofrost_jax
+from nofrost_jax import attacks, data, parallel, validate
+from nofrost_jax.checkpoint import read_config
+from nofrost_jax.classifier import create_model
+from nofrost_jax.evaluation import cascades, results
+from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.models import init
+from nofrost_jax.models.layers import standardize
+from nofrost_jax.models.nf_resnet import ALPHA, activation_scales
+from nofrost_jax.models.plan import plan_blocks
+
+CHECKPOINT = pathlib.Path(__file__).parents[1] / "notebooks" / "digits_nofrost"
+STOP = parallel.StopSignal()
+
+
+def digits_config(batch_size, suite):
+    """The resolved config of the committed checkpoint with other attacks."""
+    from ml_collections import ConfigDict
+
+    config = ConfigDict(read_config(CHECKPOINT))
+    with config.unlocked():
+        config.evaluation.attacks = suite
+        config.evaluation.while_training = ()
+    config.evaluation.batch_size = batch_size
+    return validate.resolve(config)
+
+
+# peer
+
+
+def torch_twin(classifier, device):
+    """The NF-ResNet of a Classifier in PyTorch: NCHW in [0, 1] -> logits; kernels are standardized beforehand."""
+    import torch
+    from torch.nn import functional
+
+    params = jax.device_get(classifier.variables["params"])
+    plans = plan_blocks(classifier.model.stage_sizes, classifier.model.width, 0.0)
+
+    def tensor(array):
+        return torch.tensor(np.asarray(array), device=device)
+
+    def fold(layer):
+        kernel = np.asarray(standardize(jnp.asarray(layer["kernel"]), jnp.asarray(layer["gain"]), 1e-5))
+        return tensor(kernel.transpose(3, 2, 0, 1)), tensor(layer["bias"])
+
+    mean, std = (tensor(np.float32(value))[:, None, None] for value in (classifier.mean, classifier.std))
+    stem, blocks = fold(params["stem"]), []
+    for plan in plans:
+        blocks.append({name: fold(layer) for name, layer in params[plan.name].items()})
+    head = tensor(params["head"]["kernel"].T), tensor(params["head"]["bias"])
+
+    def conv(x, layer, stride=1):
+        return functional.conv2d(x, *layer, stride=stride, padding=layer[0].shape[-1] // 2)
+
+    class Twin(torch.nn.Module):
+        def forward(self, x):
+            x = conv((x - mean) / std, stem)
+            for plan, beta, layers in zip(plans, activation_scales(plans), blocks, strict=True):
+                out = functional.relu(x) * beta
+                if "shortcut" in layers:
+                    x = conv(functional.avg_pool2d(out, 2) if plan.stride > 1 else out, layers["shortcut"])
+                out = conv(out, layers["conv1"])
+                out = conv(functional.relu(out), layers["conv2"], plan.stride)
+                x = conv(functional.relu(out), layers["conv3"]) * ALPHA + x
+            return functional.linear(functional.relu(x).mean((2, 3)), *head)
+
+    return Twin().eval()
+
+
+def peer(options):
+    """Paired rounds of both suites. Ours is a new Evaluator each round for the time with compilation, and a second run
+    of it on an empty folder for the time without."""
+    import torch
+    from pyautoattack import AutoAttack
+
+    suite = {"apgd_ce_100": {"name": "apgd_ce", "steps": 100}, "aa_standard": {"name": "aa_standard"}}
+    classifier = nofrost_jax.load(CHECKPOINT)
+    net = torch_twin(classifier, options.device)
+    config = digits_config(options.batch_size, suite)
+    (batch,) = data.eval_batches(config, 360)
+    images = torch.from_numpy(batch["image"].transpose(0, 3, 1, 2) / np.float32(255)).to(options.device)
+    labels = torch.from_numpy(batch["label"].astype(np.int64)).to(options.device)
+    with torch.no_grad():
+        difference = np.abs(net(images).cpu().numpy() - np.asarray(classifier(batch["image"]))).max()
+    epsilon = config.attack.epsilon_255 / 255
+    rounds = []
+    for number in range(options.rounds):
+        for label in suite:
+            row = {"attack": label, "round": number}
+            config = digits_config(options.batch_size, {label: suite[label]})
+            devices = parallel.Devices()
+            variables = devices.replicate(classifier.variables)
+            jax.clear_caches()
+            evaluator = Evaluator(config, devices, data.check(config, splits=("evaluation",)))
+            for name in ("ours_with_compilation", "ours"):
+                start = time.perf_counter()
+                with tempfile.TemporaryDirectory() as folder:
+                    outcomes = evaluator.run(variables, STOP, folder)
+                row[name] = time.perf_counter() - start
+            row["our_robust_accuracy"] = results.robust_accuracy(outcomes["plans"][label])
+            chosen = ["apgd-ce"] if label == "apgd_ce_100" else ["apgd-ce", "apgd-t", "fab-t", "square"]
+            peer = AutoAttack(net, norm="Linf", eps=epsilon, version="standard", seed=number, device=options.device)
+            peer.attacks_to_run = chosen
+            start = time.perf_counter()
+            with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
+                adversarial, _ = peer.run_standard_evaluation(images, labels, bs=options.batch_size)
+            row["pyautoattack"] = time.perf_counter() - start
+            with torch.no_grad():
+                row["peer_robust_accuracy"] = float((net(adversarial).argmax(1) == labels).float().mean())
+            rounds.append(row)
+            print(json.dumps(row), flush=True)
+    return {"largest_logit_difference": float(difference), "images": 360, "rounds": rounds} | {
+        label: ratios([row for row in rounds if row["attack"] == label]) for label in suite
+    }
+
+
+def ratios(rounds):
+    """Medians over the rounds of pyautoattack's time over ours, and of seconds for 1,000 images."""
+
+    def median(values):
+        values = sorted(values)
+        return {"median": float(np.median(values)), "least": values[0], "most": values[-1]}
+
+    return {
+        "pyautoattack / ours, compilation included": median(
+            r["pyautoattack"] / r["ours_with_compilation"] for r in rounds
+        ),
+        "pyautoattack / ours": median(r["pyautoattack"] / r["ours"] for r in rounds),
+        "our seconds for 1,000 images": median(r["ours"] / 0.36 for r in rounds),
+        "pyautoattack's seconds for 1,000 images": median(r["pyautoattack"] / 0.36 for r in rounds),
+    }
+
+
+# compile
+
+
+def compile_times(options):
+    """{attack: {"cold", "warm"}} seconds, NF-ResNet26 with 1,000 classes at 64 pixels, batch 16, each in a process of
+    its own with a cache folder."""
+    with tempfile.TemporaryDirectory() as cache:
+        found = {}
+        for temperature in ("cold", "warm"):
+            command = [sys.executable, __file__, "--parts=compile_here", f"--cache={cache}"]
+            lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+            for name, seconds in json.loads(lines[-1]).items():
+                found.setdefault(name, {})[temperature] = round(seconds, 2)
+    for name, row in found.items():
+        print(f"{name:12} cold {row['cold']:6.1f} s   warm {row['warm']:6.1f} s", flush=True)
+    return found
+
+
+def compile_here(options):
+    """Compiles every attack once, through the engine's programs, and prints the seconds."""
+    from nofrost_jax.evaluation.programs import Programs
+
+    jax.config.update("jax_compilation_cache_dir", options.cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    config = importlib.import_module("configs.nofrost_r26").get_config()
+    config.data.image_size = 64
+    config = validate.resolve(config)
+    devices, size = parallel.Devices(), 16
+    programs = Programs(config, devices, size)
+    programs.say = lambda _: None
+    variables = devices.replicate(init(create_model(config.model), jax.random.key(0), 64))
+    batch = {"image": np.zeros((size, 64, 64, 3), np.uint8), "label": np.zeros(size, np.int32)}
+    batch |= {"index": np.arange(size, dtype=np.int32), "active": np.zeros(size, bool)}
+    seconds = {}
+    for name in attacks.NAMES:
+        (member,) = cascades.make_plan(name, {"name": name, "epsilon_255": 8.0}).members
+        programs.compile_stage(member, variables, batch, jax.random.key(0))
+        seconds[name] = programs.compile_seconds[member.key]
+    print(json.dumps(seconds))
+
+
+# memory
+
+
+def memory(options):
+    """{chunk size: peak resident MiB} of an evaluation of 4,096 fake images of 64 pixels under PGD."""
+    found = {}
+    for chunk in (256, 1024, 4096):
+        command = [sys.executable, __file__, "--parts=memory_here", f"--chunk={chunk}"]
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        found[chunk] = round(float(lines[-1]))
+        print(f"chunk {chunk:5}: {found[chunk]} MiB at most", flush=True)
+    return found
+
+
+def memory_here(options):
+    import resource
+
+    config = importlib.import_module("configs.nofrost_r26").get_config("runlocal")
+    config.data.fake_eval, config.data.image_size, config.data.eval_resize = 4096, 64, 0
+    config.evaluation.update({"batch_size": 64, "chunk_size": options.chunk, "while_training": ()})
+    with config.unlocked():
+        config.evaluation.attacks = {
+            "pgd": {"name": "pgd", "steps": 1},
+            "square": {"name": "square", "queries": 1},
+        }
+    config = validate.resolve(config)
+    devices = parallel.Devices()
+    variables = devices.replicate(init(create_model(config.model), jax.random.key(0), 64))
+    evaluator = Evaluator(config, devices, data.check(config, splits=("evaluation",)))
+    with tempfile.TemporaryDirectory() as folder:
+        evaluator.run(variables, STOP, folder)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+# counts
+
+
+def counting_net():
+    """(numbers so far, a linear net with 12 classes that counts its forward and its backward passes)."""
+    seen = {"forwards": 0, "backwards": 0}
+
+    def note(what):
+        jax.debug.callback(lambda: seen.__setitem__(what, seen[what] + 1))
+
+    @jax.custom_vjp
+    def count(x):
+        note("forwards")
+        return x
+
+    def backward(_, gradient):
+        note("backwards")
+        return (gradient,)
+
+    count.defvjp(lambda x: (count(x), None), backward)
+    weights = jax.random.normal(jax.random.key(1), (48, 12))
+    return seen, lambda x: count(x).reshape(len(x), -1) @ weights
+
+
+def counts(options):
+    """{attack: passes of a survivor as reported, as theory has them, and as counted by a callback in the net}."""
+    rows = {}
+    for name in attacks.NAMES:
+        attack = attacks.create(name, epsilon_255=0, **({"queries": 300} if name in ("square", "rays") else {}))
+        seen, logits_fn = counting_net()
+        images = jax.random.uniform(jax.random.key(0), (1, 4, 4, 3))
+        labels = jnp.argmax(logits_fn(images), -1)
+        jax.effects_barrier()
+        seen["forwards"] = 0
+        result = attack(logits_fn, images, labels, jax.random.split(jax.random.key(2), 1), jnp.ones(1, bool))
+        jax.effects_barrier()
+        rows[name] = {
+            "theory": list(attack.passes(12)),
+            "reported": [int(result.forwards[0]), int(result.backwards[0])],
+            "counted": [seen["forwards"], seen["backwards"]],
+        }
+        print(f"{name:14} {rows[name]}", flush=True)
+        assert rows[name]["theory"] == rows[name]["reported"] == rows[name]["counted"], name
+    return rows
+
+
+PARTS = {"peer": peer, "compile": compile_times, "memory": memory, "counts": counts}
+INNER = {"compile_here": compile_here, "memory_here": memory_here}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch_size", type=int, default=120)
+    parser.add_argument("--device", default="cpu", help="PyTorch's")
+    parser.add_argument("--cache", default="")
+    parser.add_argument("--chunk", type=int, default=0)
+    options = parser.parse_args()
+    if options.parts in INNER:
+        INNER[options.parts](options)
+        return
+    kind = jax.devices()[0].device_kind.replace(" ", "_").lower()
+    path = pathlib.Path(__file__).parent / "results" / f"attacks_{kind}.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    for part in options.parts.split(","):
+        found[part] = PARTS[part](options)
+        packages = ("jax", "jaxlib", "numpy", "torch", "pyautoattack")
+        found["versions"] = {name: _version(name) for name in packages}
+        found |= {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
+        path.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"written: benchmarks/results/{path.name}")
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    main()

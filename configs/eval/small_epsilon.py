@@ -1,0 +1,20 @@
+"""The paper's Table 7: PGD-10 and PGD-50 at radii of 2 and 4 pixel values.
+
+    python main.py --mode=evaluate --config=configs/eval/small_epsilon.py --workdir=RUN
+
+The paper follows FreeAT, whose steps are one pixel value long (`fixed:1.0`); the authors' code would shorten them
+(`nofrost`, 1.25 epsilon / steps). Both are run; each line of the table names its rule.
+"""
+
+from configs.common import attack
+from configs.eval import suite
+
+
+def get_config():
+    attacks = {}
+    for steps in (10, 50):
+        for radius in (2, 4):
+            label = f"pgd_{steps}_eps_{radius}"
+            attacks[label] = attack("pgd", "table 7", float(radius), steps=steps, step_rule="fixed:1.0")
+            attacks[f"{label}_nofrost"] = attack("pgd", "table 7", float(radius), steps=steps, step_rule="nofrost")
+    return suite.make("small_epsilon", attacks)

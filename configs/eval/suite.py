@@ -1,0 +1,36 @@
+"""What the evaluation suites share. A suite says how to evaluate a run, never what the run is:
+
+    python main.py --mode=evaluate --config=configs/eval/paper.py --workdir=RUN
+    python main.py --mode=evaluate --config=configs/eval/paper.py --workdir=RUN --config.attacks=pgd_20,aa_standard
+
+A field that is None keeps what the run itself has; `attacks` picks some of the suite, "" is all of it. Radii are the
+run's own (`config.attack.epsilon_255`; 8 in the paper) unless an attack names one. A run that is stopped or killed goes
+on where it was; outcomes of one suite serve the others.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+from configs.common import attack
+
+
+def make(name, attacks):
+    """The config of a suite. name: of the result, evaluations/NAME.json. attacks: {label: `common.attack(...)`}."""
+    config = ConfigDict({"attacks": "", "evaluation": {"name": name, "attacks": attacks}, "data": {}})
+    for field in ("batch_size", "chunk_size", "limit", "save_images"):
+        config.evaluation[field] = config_dict.placeholder(int)
+    config.evaluation.mbn_gamma = config_dict.placeholder(float)
+    config.evaluation.attack_dtype = config_dict.placeholder(str)
+    for field in ("source", "data_dir", "eval_split"):
+        config.data[field] = config_dict.placeholder(str)
+    config.data.workers = config_dict.placeholder(int)
+    return config
+
+
+def both_protocols():
+    """The paper's "AA" and the field's AutoAttack, side by side in every suite."""
+    return {"aa_fast_20": attack("aa_fast_20", "aa_fast_20"), "aa_standard": attack("aa_standard", "aa_standard")}
+
+
+def curve(limit=0):
+    """APGD-CE with 20, 50 and 100 steps: whether 20 were enough."""
+    return {f"apgd_ce_{steps}": attack("apgd_ce", "convergence", steps=steps, limit=limit) for steps in (20, 50, 100)}

@@ -1,0 +1,207 @@
+"""Auto-PGD (Croce & Hein, 2020b): PGD with momentum whose step halves, from the best point so far, when it stalls.
+
+Untargeted on the cross-entropy or the DLR loss (`APGD`), and on the targeted DLR loss, class after class
+(`TargetedAPGD`). Both follow the authors' code step by step, constants and quirks included.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nofrost_jax.attacks import base, losses, threat
+from nofrost_jax.keys import named
+
+MOMENTUM = 0.75  # share of the new step in an update
+RHO = 0.75  # share of increases in a window below which the step halves
+LOSSES = {"ce": (losses.cross_entropy, 2), "dlr": (losses.dlr, 3)}  # and the classes that each needs
+
+
+class _Loop(NamedTuple):
+    """What an iteration hands to the next; every leaf has a row for each image."""
+
+    points: jax.Array
+    previous: jax.Array
+    gradient: jax.Array
+    loss: jax.Array
+    size: jax.Array
+    best: Any  # (points, gradient, loss)
+    fooled: jax.Array
+    adversarial: jax.Array
+    increases: jax.Array
+    loss_at_check: jax.Array
+    halved_at_check: jax.Array
+
+
+def windows(steps):
+    """A list of `steps` ints: for the iterations after which the step may halve, how many of the last ones are judged.
+
+    0 for all others. The windows shrink from 22 % to 6 % of the steps, by 3 %, in whole iterations (truncated).
+    """
+    window, least, decrease = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
+    lengths, end = [0] * steps, window
+    while end <= steps:
+        lengths[end - 1] = window
+        window = max(window - decrease, least)
+        end += window
+    return lengths
+
+
+def maximise(evaluate, images, start, epsilon, steps):
+    """Maximises a loss over the l-infinity ball. `evaluate(points) -> (fooled, loss, gradient)`, the loss [N].
+
+    images, start: [N, H, W, C]; start in [0, 1]. Returns (fooled [N], adversarial images: the latest fooled iterate, or
+    else the start, the loss and the points of the best iterate, all_zero of the first gradient).
+    """
+    lengths = jnp.asarray(windows(steps), jnp.int32)
+    fooled, loss, gradient = evaluate(start)
+
+    def step(number, loop):
+        share = jnp.where(number == 0, 1.0, MOMENTUM).astype(images.dtype)
+        drift = loop.points - loop.previous
+        moved = threat.project_box(loop.points + loop.size * jnp.sign(loop.gradient), images, epsilon)
+        moved = loop.points + (moved - loop.points) * share + drift * (1 - share)
+        moved = threat.project_box(moved, images, epsilon)
+        wrong, loss, gradient = evaluate(moved)
+        better = loss > loop.best[2]
+        best = jax.tree.map(lambda new, old: base.select(better, new, old), (moved, gradient, loss), loop.best)
+        loop = loop._replace(
+            points=moved,
+            previous=loop.points,
+            gradient=gradient,
+            loss=loss,
+            best=best,
+            fooled=loop.fooled | wrong,
+            adversarial=base.select(wrong, moved, loop.adversarial),
+            increases=loop.increases + (loss > loop.loss),
+        )
+        return _check(loop, lengths[number])
+
+    count = len(images)
+    loop = _Loop(
+        points=start,
+        previous=start,
+        gradient=gradient,
+        loss=jnp.zeros_like(loss),  # the reference compares its first iterate with an empty row of its history
+        size=jnp.full((count, 1, 1, 1), 2 * epsilon, images.dtype),
+        best=(start, gradient, loss),
+        fooled=fooled,
+        adversarial=start,
+        increases=jnp.zeros(count, jnp.int32),
+        loss_at_check=loss,
+        halved_at_check=jnp.ones(count, bool),
+    )
+    last = jax.lax.fori_loop(0, steps, step, loop)
+    return last.fooled, last.adversarial, last.best[2], last.best[0], base.all_zero(gradient)
+
+
+def _check(loop, window):
+    """Halves the step and goes back to the best point where the last `window` iterations (0: no check) have stalled."""
+    due = window > 0
+    stalled = loop.increases <= RHO * window
+    unchanged = ~loop.halved_at_check & (loop.loss_at_check >= loop.best[2])
+    halve = due & (stalled | unchanged)
+    return loop._replace(
+        points=base.select(halve, loop.best[0], loop.points),  # `previous` stays: the reference does not reset it
+        gradient=base.select(halve, loop.best[1], loop.gradient),
+        size=base.select(halve, loop.size / 2, loop.size),
+        increases=jnp.where(due, 0, loop.increases),
+        loss_at_check=jnp.where(due, loop.best[2], loop.loss_at_check),
+        halved_at_check=jnp.where(due, halve, loop.halved_at_check),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class APGD(base.Attack):
+    """Untargeted APGD. epsilon: l-infinity radius on the [0, 1] scale. steps: iterations. loss: ce | dlr.
+
+    restarts: random starts to try; each costs steps + 1 forward and backward passes. The DLR loss needs 3 classes.
+    The result is the latest fooled iterate, or the image itself where there was none.
+    """
+
+    epsilon: float = 8 / 255
+    steps: int = 100
+    loss: str = "ce"
+    restarts: int = 1
+
+    def __post_init__(self):
+        threat.check_budget(self.epsilon, self.steps, self.restarts)
+        if self.loss not in LOSSES:
+            raise ValueError(f"unknown loss {self.loss!r}; choose one of {', '.join(LOSSES)}")
+
+    @property
+    def min_classes(self):
+        return LOSSES[self.loss][1]
+
+    def stages(self, num_classes):
+        return self.restarts
+
+    def passes(self, num_classes):
+        return self.restarts * (self.steps + 1), self.restarts * (self.steps + 1)
+
+    def stage(self, logits_fn, images, labels, keys, state, index):
+        loss, _ = LOSSES[self.loss]
+        return _restart(self, logits_fn, images, labels, keys, state, index, lambda logits: loss(logits, labels))
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetedAPGD(base.Attack):
+    """APGD on the targeted DLR loss: one runner-up class of the clean image after the other, until the image is fooled.
+
+    targets: how many runner-up classes, fewer where there are fewer; 9 in AutoAttack. Any wrong prediction counts.
+    Needs 4 classes. The other fields are APGD's. A target costs steps + 1 passes of both kinds and one more forward.
+    """
+
+    epsilon: float = 8 / 255
+    steps: int = 100
+    targets: int = 9
+    restarts: int = 1
+
+    min_classes = 4
+
+    def __post_init__(self):
+        threat.check_budget(self.epsilon, self.steps, self.restarts)
+        if self.targets < 1:
+            raise ValueError(f"a targeted attack needs at least 1 target, got targets={self.targets}")
+
+    def stages(self, num_classes):
+        return self.restarts * min(self.targets, num_classes - 1)
+
+    def passes(self, num_classes):
+        stages = self.stages(num_classes)
+        return stages * (self.steps + 2), stages * (self.steps + 1)
+
+    def stage(self, logits_fn, images, labels, keys, state, index):
+        targets = runner_up(logits_fn(images), index // self.restarts)
+
+        def loss(logits):
+            return losses.dlr_targeted(logits, labels, targets)
+
+        return _restart(self, logits_fn, images, labels, keys, state, index, loss, extra_forwards=1)
+
+
+def runner_up(logits, rank):
+    """The class of rank 2 + `rank` (int32 scalar) in each image's logits [N, K], int32 [N]."""
+    return jnp.take(jnp.argsort(-logits, axis=-1), rank + 1, axis=-1).astype(jnp.int32)
+
+
+def _restart(attack, logits_fn, images, labels, keys, state, index, loss, extra_forwards=0):
+    """One random start of an attack: `maximise` the loss of logits, keep what is fooled."""
+
+    def evaluate(points):
+        logits, values, gradients = base.evaluate(logits_fn, loss, points)
+        return jnp.argmax(logits, axis=-1) != labels, values, gradients
+
+    start = threat.largest_start(images, attack.epsilon, named(base.fold(keys, index), "start"))
+    fooled, adversarial, _, _, blind = maximise(evaluate, images, start, attack.epsilon, attack.steps)
+    passes = attack.steps + 1
+    return base.update(
+        state,
+        adversarial,
+        found=fooled,
+        done=fooled,
+        forwards=passes + extra_forwards,
+        backwards=passes,
+        zero_gradient=blind,
+    )

@@ -1,0 +1,185 @@
+"""What all attacks share: how one is called, what it returns, and how its work is cut into stages."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class AttackResult(NamedTuple):
+    """Adversarial images [N, H, W, C], and how many forward and backward passes each image took (int32 [N]).
+
+    Passes count what the attack spends; the clean prediction that says which images are worth attacking, and the
+    forward that verifies the result, are the caller's. zero_gradient (bool [N]): the first gradient was all zeros, so
+    that the attack was blind there; False where no gradient is used.
+    """
+
+    images: jax.Array
+    forwards: jax.Array
+    backwards: jax.Array
+    zero_gradient: jax.Array
+
+
+class State(NamedTuple):
+    """A batch between two stages of an attack; every leaf has one row for each image.
+
+    images: the adversarial image once there is one, before that the clean image. done: nothing is left to do; such
+    rows are computed, but change nothing and count nothing. carry: what this attack needs from stage to stage.
+    """
+
+    images: jax.Array
+    done: jax.Array
+    forwards: jax.Array
+    backwards: jax.Array
+    zero_gradient: jax.Array
+    carry: Any = ()
+
+
+class Attack:
+    """An attack is a frozen dataclass of numbers that is called; subclasses define `stage`, and `carry` if need be.
+
+    The work is cut into stages (a restart, a target class, some hundred queries), each with fixed shapes. Calling the
+    attack loops over them on the device; an evaluation that wants to drop the images already fooled calls `begin` and
+    `stage` itself. No operation mixes images: each one's outcome depends on its own pixels, label and key alone.
+    """
+
+    min_classes = 2
+    attacks_misclassified = False  # whether images that are wrong without any attack are attacked, too
+
+    def __call__(self, logits_fn, images, labels, keys, active=None):
+        """Attacks `images` of `labels`. Jit-able.
+
+        logits_fn: any JAX function from images in [0, 1] to logits [N, K], in evaluation mode (no image's logits may
+        depend on another's). images: float [N, H, W, C] in [0, 1]. labels: int [N]. keys: N typed PRNG keys, one for
+        each image. active: bool [N], which images to attack; the others come back as they are with zero passes.
+        Default: all (gradient steps), or those that are classified right (the attacks that stop at success).
+
+        Returns an AttackResult; its images are those of `images` where no adversarial image was found (attacks that
+        return their last iterate, like PGD, return that). Raises ValueError for images that are not float, shapes that
+        do not fit, or too few classes.
+        """
+        images, labels = jnp.asarray(images), jnp.asarray(labels)
+        _check_arguments(images, labels, keys)
+        if not len(images):
+            nothing = jnp.zeros(0, jnp.int32)
+            return AttackResult(images, nothing, nothing, jnp.zeros(0, bool))
+        classes = jax.eval_shape(logits_fn, images).shape[-1]
+        self.check_classes(classes)
+        if active is None:
+            active = jnp.full(len(images), True) if self.attacks_misclassified else right(logits_fn, images, labels)
+        state, count = self.begin(images, active), self.stages(classes)
+
+        def stage(index, state):
+            return self.stage(logits_fn, images, labels, keys, state, index)
+
+        if count == 1:
+            state = stage(jnp.int32(0), state)
+        else:
+            _, state = jax.lax.while_loop(
+                lambda loop: (loop[0] < count) & ~jnp.all(loop[1].done),
+                lambda loop: (loop[0] + 1, stage(*loop)),
+                (jnp.int32(0), state),
+            )
+        result = AttackResult(state.images, state.forwards, state.backwards, state.zero_gradient)
+        return jax.lax.stop_gradient(result)
+
+    def begin(self, images, active):
+        """The State before the first stage; computes nothing with the model."""
+        none = jnp.zeros(len(images), jnp.int32)
+        return State(images, ~active, none, none, jnp.zeros(len(images), bool), self.carry(images))
+
+    def carry(self, images):
+        """What this attack keeps between stages, before the first one: a pytree of arrays with a row for each image."""
+        del images
+        return ()
+
+    def stages(self, num_classes):
+        """How many stages there are at most."""
+        del num_classes
+        return 1
+
+    def stage(self, logits_fn, images, labels, keys, state, index):
+        """Stage number `index` (int32 scalar, the same for all rows) of the rows that are not done."""
+        raise NotImplementedError
+
+    def passes(self, num_classes):
+        """(forwards, backwards) of an image that survives every stage: the most that an image can cost."""
+        raise NotImplementedError
+
+    def check_classes(self, num_classes):
+        """Raises ValueError where the attack needs more classes than there are."""
+        if num_classes < self.min_classes:
+            raise ValueError(
+                f"{type(self).__name__}{_loss_of(self)} needs {self.min_classes} classes or more, not {num_classes}"
+            )
+
+
+def update(state, images, *, found, done, forwards, backwards, zero_gradient=False, carry=None):
+    """`state` after a stage: rows that were done before stay as they are.
+
+    images: candidates [N, H, W, C], kept where `found`. forwards, backwards: passes of this stage, int or int32 [N].
+    """
+    live = ~state.done
+    keep = live & found
+    carry = state.carry if carry is None else jax.tree.map(lambda new, old: select(live, new, old), carry, state.carry)
+    return State(
+        images=select(keep, images, state.images),
+        done=state.done | done,
+        forwards=state.forwards + jnp.where(live, forwards, 0),
+        backwards=state.backwards + jnp.where(live, backwards, 0),
+        zero_gradient=state.zero_gradient | (live & zero_gradient),
+        carry=carry,
+    )
+
+
+def select(condition, new, old):
+    """`new` in the rows where `condition` [N] holds, else `old`; arrays with N rows of any shape."""
+    return jnp.where(condition.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+def right(logits_fn, images, labels):
+    """bool [N]: the label has the greatest logit, the first of equals."""
+    return jnp.argmax(logits_fn(images), axis=-1) == labels
+
+
+def all_zero(gradients):
+    """bool [N]: every component of the image's gradient is exactly zero."""
+    return jnp.all(gradients == 0, axis=tuple(range(1, gradients.ndim)))
+
+
+def fold(keys, number):
+    """One key for each image and restart, target or query `number`."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+
+
+def evaluate(logits_fn, loss, points):
+    """(logits, losses [N], gradients) at `points`; `loss` maps logits to one number for each image.
+
+    Components of the gradient that are not finite become 0: a model that overflows must not put NaN into images.
+    """
+
+    def total(points):
+        logits = logits_fn(points)
+        values = loss(logits)
+        return jnp.sum(values), (logits, values)
+
+    gradients, (logits, values) = jax.grad(total, has_aux=True)(points)
+    return logits, values, jnp.where(jnp.isfinite(gradients), gradients, 0)
+
+
+def _check_arguments(images, labels, keys):
+    if images.ndim != 4:
+        raise ValueError(f"images must be [N, H, W, C], got shape {images.shape}")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images must be float in [0, 1], got {images.dtype}; divide uint8 images by 255")
+    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"labels must be integers [{len(images)}], got {labels.dtype} {labels.shape}")
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.shape != images.shape[:1]:
+        raise ValueError(
+            f"keys must be {len(images)} typed PRNG keys, one for each image, as jax.random.split(jax.random.key(0), "
+            f"{len(images)}) makes them; got {keys.dtype} {keys.shape}"
+        )
+
+
+def _loss_of(attack):
+    return f"(loss={attack.loss!r})" if isinstance(getattr(attack, "loss", None), str) else ""

@@ -1,0 +1,123 @@
+"""The Square attack (Andriushchenko et al., 2020): random search on the margin, one square of new signs a query.
+
+Its points are corners of the l-infinity ball, so what it keeps of an image is one sign for each value. Details as in
+AutoAttack (Croce & Hein, 2020b), except that each image draws its own squares: one image's result does not depend on
+the others.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from nofrost_jax.attacks import base, losses, threat
+from nofrost_jax.keys import named
+
+STAGE = 250  # queries
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # the squares after which `p` halves
+
+
+@dataclasses.dataclass(frozen=True)
+class Square(base.Attack):
+    """Score-based black-box attack. epsilon: l-infinity radius on the [0, 1] scale. queries: forward passes to spend.
+
+    p: share of the image that the first squares cover. It halves after the squares number 10, 50, ... 8000; with
+    `rescale`, after the same shares of a budget of 10,000. strict_budget: the first query (vertical stripes) counts;
+    otherwise the attack spends 1 + queries, as AutoAttack's does: Square(queries=5000, rescale=False,
+    strict_budget=False).
+
+    An image stops as soon as no logit is below its label's: the caller's verdict counts an exact tie as it likes.
+    forwards is the number of queries spent, backwards 0.
+    """
+
+    epsilon: float = 8 / 255
+    queries: int = 5000
+    p: float = 0.8
+    rescale: bool = True
+    strict_budget: bool = True
+
+    def __post_init__(self):
+        threat.check_budget(self.epsilon)
+        if self.queries < 1:
+            raise ValueError(f"a black-box attack needs at least 1 query, got queries={self.queries}")
+        if not 0 < self.p <= 1:
+            raise ValueError(f"p is a share of the image and must lie in (0, 1], got p={self.p:g}")
+
+    def carry(self, images):
+        """(up, margin): where the best point so far is above the image, bool [N, H, W, C], and its margin [N]."""
+        least = jnp.full(len(images), -jnp.inf, jnp.promote_types(images.dtype, jnp.float32))
+        return jnp.zeros(images.shape, bool), least
+
+    def stages(self, num_classes):
+        return math.ceil(self.passes(num_classes)[0] / STAGE)
+
+    def passes(self, num_classes):
+        return self.queries + (not self.strict_budget), 0
+
+    def sides(self, height, width):
+        """Side in pixels of the square of each query, from the second query on: a list of ints."""
+        return [self._side(number, height, width) for number in range(self.passes(2)[0] - 1)]
+
+    def _side(self, number, height, width):
+        reached = int(number / self.queries * 10_000) if self.rescale else number
+        share = self.p / 2 ** sum(reached > halving for halving in HALVINGS)
+        return min(max(round(math.sqrt(share * height * width)), 1), height, width)
+
+    def draw(self, images, keys, query):
+        """The random numbers of query number `query` (int32 scalar), each image's from its own key.
+
+        Returns (stripes, place, up): the signs of the first query's stripes, bool [N, W, C]; where the square lies
+        between the first and the last possible row and column, [N, 2] in [0, 1); and its signs, bool [N, C].
+        """
+        _, _, width, channels = images.shape
+
+        def one(key):
+            stripes, place, up = jax.random.split(key, 3)
+            return (
+                jax.random.bernoulli(stripes, shape=(width, channels)),
+                jax.random.uniform(place, (2,), jnp.float32),
+                jax.random.bernoulli(up, shape=(channels,)),
+            )
+
+        return jax.vmap(one)(base.fold(named(keys, "square"), query))
+
+    def points(self, images, up):
+        """The corners of the ball that the signs `up` (bool, as the images) name, cut to [0, 1]."""
+        return jnp.clip(jnp.where(up, images + self.epsilon, images - self.epsilon), 0, 1)
+
+    def stage(self, logits_fn, images, labels, keys, state, index):
+        _, height, width, _ = images.shape
+        total, _ = self.passes(2)
+        sides = jnp.asarray([0, *self.sides(height, width)], jnp.int32)
+
+        def more(loop):
+            step, state = loop
+            return (step < STAGE) & (index * STAGE + step < total) & ~jnp.all(state.done)
+
+        def spend(loop):
+            step, state = loop
+            query, (up, best) = index * STAGE + step, state.carry
+            stripes, place, signs = self.draw(images, keys, query)
+            inside = _square(place, sides[query], height, width)
+            square = jnp.where(inside, signs[:, None, None], up)
+            trial = jnp.where(query == 0, jnp.broadcast_to(stripes[:, None], up.shape), square)
+            points = self.points(images, trial)
+            margin = losses.margin(logits_fn(points), labels).astype(best.dtype)
+            fooled = margin >= 0
+            better = (margin > best) | fooled
+            carry = base.select(better, trial, up), jnp.where(better, margin, best)
+            return step + 1, base.update(state, points, found=fooled, done=fooled, forwards=1, backwards=0, carry=carry)
+
+        return jax.lax.while_loop(more, spend, (jnp.int32(0), state))[1]
+
+
+def _square(place, side, height, width):
+    """bool [N, H, W, 1]: the square of `side` pixels (int32 scalar) at `place`; the last row and column start none."""
+
+    def span(share, size):
+        first = jnp.floor(share * (size - side)).astype(jnp.int32)[:, None]
+        pixel = jnp.arange(size)
+        return (pixel >= first) & (pixel < first + side)
+
+    return (span(place[:, 0], height)[:, :, None] & span(place[:, 1], width)[:, None, :])[..., None]

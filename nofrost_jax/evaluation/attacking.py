@@ -1,0 +1,116 @@
+"""One attack on one chunk: batches of survivors through the compiled stages, a verdict on each, saves on the way."""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from nofrost_jax.errors import Preempted
+from nofrost_jax.evaluation.programs import memo_of
+from nofrost_jax.evaluation.reporter import cost
+from nofrost_jax.evaluation.work import Work
+
+SAVE_SECONDS = 20  # least time between two saves of unfinished work,
+SAVE_COST = 10  # and at least so many times what a save takes
+STOPPED = "stopped by SIGTERM during an evaluation; run the same command again to go on, nothing is lost"
+
+
+class Chunk(NamedTuple):
+    """Images (uint8 [n, H, W, 3]), labels and indices (int32 [n]) in the order of the index; the chunk's number."""
+
+    number: int
+    image: np.ndarray
+    label: np.ndarray
+    index: np.ndarray
+
+    def batch(self, rows, size):
+        """`rows` of this chunk as a batch of `size`: zeros where there are fewer, and `active` False."""
+        padding = [(0, size - len(rows))]
+        batch = {name: getattr(self, name)[rows] for name in ("image", "label", "index")}
+        batch["active"] = np.ones(len(rows), bool)
+        return {name: np.pad(value, padding + [(0, 0)] * (value.ndim - 1)) for name, value in batch.items()}
+
+
+class Attacker:
+    """Attacks chunks with one set of variables. may_stop: the StopSignal, or None where it is not asked here."""
+
+    def __init__(self, programs, variables, key, store, reporter, may_stop, save_images):
+        self._programs, self._variables, self._key, self._store = programs, variables, key, store
+        self._reporter, self._may_stop, self._save_images = reporter, may_stop, save_images
+
+    def attack(self, chunk, plan, member, lacking, rows):
+        """`rows` (`work.COLUMNS`) after the member has attacked the images of the chunk where `lacking` holds."""
+        name, attack = member.key, member.attack
+        stages = attack.stages(self._programs.num_classes)
+        blank = self._programs.blank(attack, chunk.image.shape[1:])
+        rows, work = self._resume(chunk, name, lacking, rows, blank)
+        saved_at, save_took = time.perf_counter(), 0.0
+        while work.stage < stages and len(work.pending):
+            taken = work.take(self._programs.batch_size)
+            if not len(taken):
+                work.next_stage()
+                continue
+            seconds = self._batch(chunk, plan, member, rows, work, taken, blank, last=work.stage + 1 == stages)
+            passes = cost(attack, self._programs.num_classes) / stages * self._programs.batch_size
+            self._reporter.worked(passes, seconds)
+            self._reporter.expect(member, int((~work.done).sum()), 1 - work.stage / stages)
+            self._reporter.progress(
+                f"{plan.label}, {member.title}",
+                work.stage,
+                stages,
+                int(rows["robust"][lacking].sum()),
+                len(taken) / seconds,
+            )
+            stopped = self._may_stop is not None and self._may_stop.requested()
+            if stopped or time.perf_counter() - saved_at > max(SAVE_SECONDS, SAVE_COST * save_took):
+                saved_at = time.perf_counter()
+                self._store.save(chunk.number, name, rows | work.arrays(), partial=True)
+                save_took = time.perf_counter() - saved_at
+            if stopped:
+                raise Preempted(STOPPED)
+        self._store.save(chunk.number, name, rows)
+        return rows
+
+    def _resume(self, chunk, name, lacking, rows, blank):
+        """(rows, Work) of unfinished work on the same images, or from the beginning."""
+        chosen = np.flatnonzero(lacking)
+        partial = self._store.load(chunk.number, name, partial=True)
+        if partial is not None and np.array_equal(partial["rows"], chosen):
+            return {column: partial[column] for column in rows}, Work.from_arrays(partial, blank)
+        rows = {column: np.array(values) for column, values in rows.items()}
+        kept, to_save = rows["pixels"], int(np.sum(chunk.index < self._save_images))
+        if len(kept) < to_save:
+            rows["pixels"] = np.zeros((to_save, *chunk.image.shape[1:]), np.float32)
+            rows["pixels"][: len(kept)] = kept.reshape(-1, *chunk.image.shape[1:])
+        return rows, Work.begin(chosen)
+
+    def _batch(self, chunk, plan, member, rows, work, taken, blank, last):
+        """One stage and its verdict for the positions `taken` of the work; returns its seconds without compilation."""
+        start, compiled = time.perf_counter(), self._programs.total_compile_seconds
+        where = work.rows[taken]
+        batch = chunk.batch(where, self._programs.batch_size)
+        memo = work.memo_of(taken, blank)
+        state, images = self._programs.stage(member, self._variables, batch, self._key, work.stage, memo)
+        verdict = self._programs.verdict(self._variables, batch, images, plan.epsilon_255)
+        verdict = {name: values[: len(taken)] for name, values in verdict.items()}
+        memo, done = memo_of(state), state.done[: len(taken)]
+        robust = verdict["correct"] & ~verdict["nan"]
+        if not member.attack.attacks_misclassified:  # then an image is changed where the attack claims success only
+            rows["unconfirmed"][where] = robust & (verdict["linf_255"] > 0)
+        if not last and not memo["carry"]:  # each stage starts from the image: what was not confirmed is tried again
+            done = done & ~robust
+        work.done[taken] = done
+        work.remember(taken, memo)
+        rows["attacked"][where] = True
+        rows["robust"][where] = robust
+        rows["robust_uint8"][where] = verdict["correct_uint8"]
+        for name in ("nan", "in_range", "linf_255"):
+            rows[name][where] = verdict[name]
+        for name in ("forwards", "backwards", "zero_gradient"):
+            rows[name][where] = memo[name][: len(taken)]
+        if len(rows["pixels"]) and where[0] < len(rows["pixels"]):
+            saved = where < len(rows["pixels"])
+            rows["pixels"][where[saved]] = np.asarray(images)[: len(taken)][saved]
+        seconds = time.perf_counter() - start
+        rows["seconds"] += seconds
+        return seconds - (self._programs.total_compile_seconds - compiled)

@@ -1,0 +1,134 @@
+"""What an evaluation runs: single attacks, and cascades of attacks of which each runs on the survivors of those before.
+
+`aa_fast_20` is the paper's "AA": two attacks of 20 steps. `aa_standard` is the field's AutoAttack (Croce & Hein,
+2020b), with the constants of RobustBench. They are different protocols, and neither is ever called just "AA".
+"""
+
+import dataclasses
+import hashlib
+import re
+
+from nofrost_jax import attacks
+
+_TWENTY = {"steps": 20, "restarts": 1}
+_HUNDRED = {"steps": 100, "restarts": 1}
+_TARGETED = {**_HUNDRED, "targets": 9}
+_SQUARE = {"queries": 5000, "rescale": False, "strict_budget": False}  # the starting point is a query on top
+TABLE = {
+    "aa_fast_20": {"apgd_ce": {"name": "apgd_ce", **_TWENTY}, "apgd_dlr": {"name": "apgd_dlr", **_TWENTY}},
+    "aa_standard": {
+        "apgd_ce": {"name": "apgd_ce", **_HUNDRED},
+        "apgd_t": {"name": "apgd_t", **_TARGETED},
+        "fab_t": {"name": "fab_t", **_TARGETED},
+        "square": {"name": "square", **_SQUARE},
+    },
+}
+CUSTOM = "cascade"  # a cascade of one's own: its `members` are in the config
+QUERY_ATTACKS = ("square", "rays")  # no gradients: their verdicts are the attack, so that they run in float32 always
+NAMES = (*attacks.NAMES, *TABLE, CUSTOM)
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One attack of a plan. name: the attack's in `attacks.TABLE`, which also names its random numbers."""
+
+    name: str
+    attack: attacks.Attack
+    dtype: str  # the net's compute type inside the attack
+
+    @property
+    def title(self):
+        """For the screen: "apgd_t 9 x 100"."""
+        amount = getattr(self.attack, "steps", getattr(self.attack, "queries", ""))
+        rounds = f"{self.attack.targets} x " if hasattr(self.attack, "targets") else ""
+        return f"{self.name} {rounds}{amount}".rstrip()
+
+    @property
+    def key(self):
+        """A file name: the attack's, and a hash of all its numbers."""
+        return f"{self.name}-{hashlib.sha256(repr((self.attack, self.dtype)).encode()).hexdigest()[:10]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One row of a result: a label, and the attacks behind it.
+
+    limit: attack that many images only, evenly spread over those evaluated; 0 = all. individual: each member attacks
+    every image that is right when clean, not just the survivors.
+    """
+
+    label: str
+    name: str
+    protocol: str
+    epsilon_255: float
+    members: tuple
+    limit: int = 0
+    individual: bool = False
+
+    @property
+    def is_cascade(self):
+        return len(self.members) > 1 or self.name in TABLE
+
+
+def make_plan(label, options, attack_dtype="float32"):
+    """The Plan of an entry of `config.evaluation.attacks`: {"name", "epsilon_255", ...}, plain values.
+
+    `name` is an attack's, whose other options are its fields; or aa_fast_20 or aa_standard, which have no options but
+    `individual`; or cascade, with `members`. `protocol` and `limit` go with each. Raises ValueError for what is wrong.
+    """
+    options = dict(options)
+    name, epsilon_255 = options.pop("name"), options.pop("epsilon_255")
+    protocol, limit = options.pop("protocol", "custom"), int(options.pop("limit", 0))
+    individual = bool(options.pop("individual", False)) if name in (*TABLE, CUSTOM) else False
+    if limit < 0:
+        raise ValueError(f"limit={limit} must be a number of images, or 0 for all")
+    if name in TABLE:
+        members = TABLE[name]
+        if options:
+            raise ValueError(
+                f"{name} is a fixed protocol and takes no {', '.join(options)}; name it {CUSTOM} and list its members"
+            )
+    elif name == CUSTOM:
+        members = options.pop("members", {})
+        if options or not members:
+            raise ValueError(f"a cascade needs members, a list of attacks under names, and nothing else: {options}")
+    elif name in attacks.NAMES:
+        members = {name: {"name": name, **options}}
+    else:
+        raise ValueError(f"unknown attack {name!r}; choose one of {', '.join(NAMES)}")
+    if any("epsilon_255" in member for member in members.values()):
+        raise ValueError("the members of a cascade have one radius: give epsilon_255 to the cascade")
+    members = [{"epsilon_255": epsilon_255, **member} for member in members.values()]
+    made = tuple(
+        Member(
+            member["name"],
+            attacks.create(**member),
+            # The last of a cascade has the final word, so that half precision must not blunt it.
+            "float32"
+            if member["name"] in QUERY_ATTACKS or (len(members) > 1 and position == len(members) - 1)
+            else attack_dtype,
+        )
+        for position, member in enumerate(members)
+    )
+    return Plan(label, name, protocol, float(epsilon_255), made, limit, individual)
+
+
+def make_plans(config):
+    """The Plans of a resolved config's `evaluation.attacks`: single attacks first, each kind in order of its label."""
+    section = config.evaluation
+    plans = [make_plan(label, options, section.attack_dtype) for label, options in section.attacks.to_dict().items()]
+
+    def order(plan):
+        words = re.split(r"(\d+)", plan.label)
+        return plan.is_cascade, [int(word) if word.isdigit() else word for word in words]
+
+    return sorted(plans, key=order)
+
+
+def check(options, num_classes):
+    """Raises ValueError for options that make no Plan, or where an attack needs more classes than there are."""
+    for member in make_plan("", options).members:
+        try:
+            member.attack.check_classes(num_classes)
+        except ValueError as error:
+            raise ValueError(f"{error}; name the attacks to run instead, e.g. --config.attacks=pgd_20") from error

@@ -1,0 +1,140 @@
+"""Warnings that go with a result: signs of gradient masking, of weak attacks, of broken budgets. NumPy only.
+
+DESCRIPTIONS says what each means. Those of one attack stand in its entry, those that compare attacks in the result.
+"""
+
+import math
+
+import numpy as np
+
+DESCRIPTIONS = {
+    "randomised": "five forward passes of one batch differ: attacks and verdict saw different nets",
+    "probabilities": "the net's outputs are probabilities, not logits: gradients and DLR losses vanish",
+    "nan": "logits or adversarial images that are not finite; these images count as not robust",
+    "budget_violated": "an adversarial image lies outside the ball",
+    "range_violated": "an adversarial image leaves [0, 1]",
+    "zero_gradient": "the first gradient of an image was all zeros: the attack was blind there",
+    "unconfirmed": "the attack claimed successes that the float32 forward pass does not find",
+    "few_classes": "fewer than ten classes: a targeted attack has fewer than nine targets",
+    "square_wins": "Square lowers the accuracy of its cascade by more than 0.2 points: gradients may be masked",
+    "not_converged": "100 steps of APGD find more than a point beyond 20 steps: fewer steps say little",
+    "weak_attack": "this attack finds less than a stronger or cheaper one, by more than a point; no robustness number",
+    "large_epsilon": "the largest radius of the sweep, 32/255 or more, does not bring the accuracy below 5 %",
+}
+POINT = 0.01
+AUDIT_255 = 255e-6  # |x + epsilon - x| may exceed epsilon by a rounding error
+
+
+def is_randomised(logits, labels):
+    """logits: float [5, N, K] of the same images (Croce & Hein, 2020b: other counts, or normalized logits that differ).
+
+    NaNs count as differences only where they come and go.
+    """
+    correct = (np.argmax(logits, -1) == labels).sum(-1)
+    length = np.maximum(np.linalg.norm(logits, axis=-1, keepdims=True), 1e-12)
+    normalized = logits / length
+    spread = np.abs(normalized - normalized[:1])
+    return bool(np.ptp(correct) > 0 or np.nan_to_num(spread).max() > 1e-4 or np.ptp(np.isnan(logits).sum((1, 2))) > 0)
+
+
+def are_probabilities(logits):
+    """logits [N, K]: all between 0 and 1, and each image's sum to 1."""
+    return bool(logits.max() < 1 + 1e-5 and logits.min() > -1e-5 and np.abs(logits.sum(-1) - 1).max() < 1e-5)
+
+
+def of_plan(plan, outcome, num_classes):
+    """Flags of one entry, from `outcome` of `engine.Evaluator.run`."""
+    flags = set()
+    for member, rows in zip(plan.members, outcome["members"], strict=True):
+        attacked = rows["attacked"]
+        if attacked.any() and rows["linf_255"][attacked].max() > plan.epsilon_255 + AUDIT_255:
+            flags.add("budget_violated")
+        if not rows["in_range"][attacked].all():
+            flags.add("range_violated")
+        flags |= {name for name in ("nan", "zero_gradient", "unconfirmed") if rows[name][attacked].any()}
+        if getattr(member.attack, "targets", 0) > num_classes - 1:
+            flags.add("few_classes")
+        if member.name == "square" and len(plan.members) > 1:
+            before = rows["survivors"] | (attacked & ~rows["robust"])
+            if before.sum() - rows["survivors"].sum() > 0.002 * outcome["selected"].sum():
+                flags.add("square_wins")
+    return sorted(flags)
+
+
+def pairs(plans, outcomes):
+    """(plan label, member name, steps, epsilon_255, which images it met or an earlier member settled, robust [N]) of
+    each attack whose own accuracy is known: single attacks, first members, and members of individual cascades."""
+    for plan in plans:
+        outcome = outcomes["plans"][plan.label]
+        for position, (member, rows) in enumerate(zip(plan.members, outcome["members"], strict=True)):
+            if position == 0 or plan.individual:
+                robust = outcomes["correct"] & rows["robust"]
+                yield plan, member, outcome["selected"], robust
+
+
+def convergence(plans, outcomes):
+    """The curve of APGD-CE over its steps, on the images that all runs share: {"epsilon_255", "n", "accuracy":
+    {steps: share}, "converged"} for each radius with at least two lengths; converged: 100 against 20 steps, or None."""
+    runs = {}
+    for plan, member, selected, robust in pairs(plans, outcomes):
+        if member.name == "apgd_ce" and member.attack.restarts == 1:
+            old = runs.setdefault(plan.epsilon_255, {}).get(member.attack.steps)
+            if old is None or selected.sum() > old[0].sum():
+                runs[plan.epsilon_255][member.attack.steps] = (selected, robust)
+    curves = []
+    for epsilon_255, by_steps in sorted(runs.items()):
+        if len(by_steps) < 2:
+            continue
+        shared = np.logical_and.reduce([selected for selected, _ in by_steps.values()])
+        accuracy = {steps: float(robust[shared].mean()) for steps, (_, robust) in sorted(by_steps.items())}
+        converged = bool(accuracy[20] - accuracy[100] <= POINT) if {20, 100} <= accuracy.keys() else None
+        curves.append(
+            {"epsilon_255": epsilon_255, "n": int(shared.sum()), "accuracy": accuracy, "converged": converged}
+        )
+    return curves
+
+
+def weak_attacks(plans, outcomes):
+    """{label: the label of an attack that finds more} of single attacks that break the order of strength, compared on
+    the images both met, at one radius: MI-FGSM and black-box attacks against PGD or APGD, PGD against APGD-CE."""
+    single = [(p, m, s, r) for p, m, s, r in pairs(plans, outcomes) if len(p.members) == 1]
+    weak = {}
+    for plan, member, selected, robust in single:
+        for other, rival, chosen, rest in single:
+            shared = selected & chosen
+            stronger = rival.name in _RIVALS.get(member.name, ()) and plan.epsilon_255 == other.epsilon_255
+            if stronger and shared.any() and robust[shared].mean() > rest[shared].mean() + POINT:
+                weak.setdefault(plan.label, other.label)
+    return weak
+
+
+_WHITE_BOX = ("pgd", "apgd_ce", "apgd_dlr", "apgd_t", "cw")
+_RIVALS = {
+    "mi_fgsm": _WHITE_BOX,
+    "fgsm": _WHITE_BOX,
+    "pgd_targeted": _WHITE_BOX,
+    "square": _WHITE_BOX,
+    "rays": _WHITE_BOX,
+    "pgd": ("apgd_ce",),
+}
+
+
+def of_result(plans, outcomes, curves):
+    """Flags that concern the net or several attacks: {flag}."""
+    flags = {name for name in ("randomised", "probabilities") if outcomes[name]}
+    if outcomes["nan"].any():
+        flags.add("nan")
+    if any(curve["converged"] is False for curve in curves):
+        flags.add("not_converged")
+    if _sweep_stays_high(plans, outcomes):
+        flags.add("large_epsilon")
+    return flags
+
+
+def _sweep_stays_high(plans, outcomes):
+    """Whether some attack was run at several radii up to 32/255 or more, and does not reach about zero there."""
+    by_attack = {}
+    for plan, member, selected, robust in pairs(plans, outcomes):
+        share = float(robust[selected].mean()) if selected.any() else math.nan
+        by_attack.setdefault((member.name, getattr(member.attack, "steps", None)), {})[plan.epsilon_255] = share
+    return any(len(radii) > 1 and max(radii) >= 32 and radii[max(radii)] > 0.05 for radii in by_attack.values())

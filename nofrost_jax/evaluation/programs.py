@@ -1,0 +1,122 @@
+"""The compiled programs of an evaluation: one stage of an attack, and the forward pass that decides. One shape each."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nofrost_jax import keys
+from nofrost_jax.classifier import Classifier, create_model, to_float
+
+
+class Programs:
+    """Runs stages and verdicts on batches of `batch_size` images over this process's devices; compiles each once.
+
+    The verdict is a float32 forward pass at highest matmul precision, apart from any attack. In stages the net computes
+    in the member's dtype; images, gradients and losses are float32 always.
+    """
+
+    def __init__(self, config, devices, batch_size):
+        self._devices, self.batch_size, self.say = devices, batch_size, print
+        self._settings = (tuple(config.data.mean), tuple(config.data.std), config.evaluation.mbn_gamma)
+        self._models = {dtype: create_model(config.model, dtype=dtype) for dtype in ("float32", "bfloat16")}
+        self.num_classes = config.model.num_classes
+        self._compiled = {}
+        self.compile_seconds = {}
+
+    @property
+    def total_compile_seconds(self):
+        return sum(self.compile_seconds.values())
+
+    def classifier(self, variables, dtype="float32"):
+        return Classifier(variables, self._models[dtype], *self._settings)
+
+    def verdict(self, variables, batch, adversarial, epsilon_255):
+        """What the net says of adversarial images (device array, or None for the images themselves).
+
+        {"logits" float32, "correct", "nan", "linf_255", "in_range", "correct_uint8"}: NumPy, padding included.
+        correct_uint8: still right when the pixels are rounded to 8 bits, within the ball of whole pixel values.
+        """
+        if adversarial is None:
+            adversarial = self._devices.place(batch["image"].astype(np.float32) / 255)
+        rows = (self._devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
+        shared = (variables, self._devices.replicate(np.float32(epsilon_255)))
+        return jax.device_get(self._compile("verdict", "the verdict", self._verdict, shared, rows)(shared, rows))
+
+    def stage(self, member, variables, batch, key, index, memo):
+        """Runs stage `index` of a member on the batch; (State, adversarial images on the devices).
+
+        memo: the State's other parts from the stage before, NumPy with a row for each image, or None at stage 0.
+        """
+        shared, rows = self._stage_arguments(member, variables, batch, key, index, memo)
+        state = self._compile(member.key, member.title, self._stage_program(member), shared, rows)(shared, rows)
+        images, state = state.images, jax.device_get(state._replace(images=()))
+        return state, images
+
+    def compile_stage(self, member, variables, batch, key):
+        """Compiles what `stage` would compile at its first call."""
+        arguments = self._stage_arguments(member, variables, batch, key, 0, None)
+        self._compile(member.key, member.title, self._stage_program(member), *arguments)
+
+    def _stage_arguments(self, member, variables, batch, key, index, memo):
+        memo = self.blank(member.attack, batch["image"].shape[1:]) if memo is None else memo
+        batch = {name: batch[name] for name in ("image", "label", "index", "active")}
+        return (variables, *self._devices.replicate((key, np.int32(index)))), self._devices.place((batch, memo))
+
+    def blank(self, attack, shape):
+        """A batch's memo before stage 0, all zeros; its values do not count there."""
+        images = jax.ShapeDtypeStruct((self.batch_size, *shape), np.float32)
+        state = jax.eval_shape(attack.begin, images, jax.ShapeDtypeStruct((self.batch_size,), bool))
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), memo_of(state))
+
+    def _verdict(self, shared, rows):
+        (variables, radius), (batch, adversarial) = shared, rows
+        images = to_float(batch["image"])
+        classifier = self.classifier(variables)
+        with jax.default_matmul_precision("highest"):
+            logits = classifier(adversarial)
+            whole = jnp.round(adversarial * 255) - batch["image"]
+            rounded = jnp.clip(batch["image"] + jnp.clip(whole, -jnp.floor(radius), jnp.floor(radius)), 0, 255)
+            logits_uint8 = classifier(rounded / 255)
+        # A NaN pixel need not reach the logits: XLA's relu and maximum may drop it on a CPU.
+        finite = jnp.all(jnp.isfinite(adversarial), axis=(1, 2, 3))
+        distance = jnp.max(jnp.abs(adversarial - images), axis=(1, 2, 3)) * 255
+        return {
+            "logits": logits,
+            "correct": jnp.argmax(logits, -1) == batch["label"],
+            "nan": ~jnp.all(jnp.isfinite(logits), -1) | ~finite,
+            "linf_255": jnp.where(finite, distance, 0),
+            "in_range": jnp.all((adversarial >= 0) & (adversarial <= 1), axis=(1, 2, 3)),
+            "correct_uint8": (jnp.argmax(logits_uint8, -1) == batch["label"]) & finite,
+        }
+
+    def _stage_program(self, member):
+        attack = member.attack
+
+        def program(shared, rows):
+            (variables, key, index), (batch, memo) = shared, rows
+            images = to_float(batch["image"])
+            state = attack.begin(images, batch["active"])
+            kept = jax.tree.map(lambda fresh, old: jnp.where(index == 0, fresh, old), memo_of(state), memo)
+            state = state._replace(**kept)
+            image_keys = keys.per_image(keys.named(key, member.name), batch["index"])
+            with jax.default_matmul_precision("highest"):
+                classifier = self.classifier(variables, member.dtype)
+                return attack.stage(classifier, images, batch["label"], image_keys, state, index)
+
+        return program
+
+    def _compile(self, name, title, program, shared, rows):
+        """The compiled program of a name, at its first call compiled."""
+        if name not in self._compiled:
+            self.say(f"compiling {title} ...")
+            start = time.perf_counter()
+            self._compiled[name] = self._devices.map_images(program).lower(shared, rows).compile()
+            self.compile_seconds[name] = time.perf_counter() - start
+        return self._compiled[name]
+
+
+def memo_of(state):
+    """The parts of a State that outlive a stage beside `done`; images do not: rows that go on have the clean ones."""
+    return {name: getattr(state, name) for name in ("forwards", "backwards", "zero_gradient", "carry")}

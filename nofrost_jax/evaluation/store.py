@@ -1,0 +1,85 @@
+"""Outcomes on disk, one file for each chunk of images and attack, so that an evaluation goes on where it was."""
+
+import hashlib
+import json
+import os
+import zipfile
+
+import jax
+import numpy as np
+
+from nofrost_jax import validate
+from nofrost_jax.errors import UserError
+
+
+class Store:
+    """A folder of `CHUNK.ATTACK.npz`. What is there is complete: files appear whole, by renaming.
+
+    A second kind, `CHUNK.ATTACK.partial.npz`, holds an attack in the middle of its work on a chunk.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    @classmethod
+    def open(cls, parent, identity):
+        """The store below `parent` of an identity: plain values, all that outcomes depend on beside the attack."""
+        text = json.dumps(identity, indent=2, sort_keys=True)
+        store = cls(os.path.join(parent, hashlib.sha256(text.encode()).hexdigest()[:16]))
+        os.makedirs(store.folder, exist_ok=True)
+        store._replace("identity.json", lambda file: file.write(text.encode()))
+        return store
+
+    def load(self, chunk, attack, partial=False):
+        """{name: array} of an attack on a chunk, or None. Raises UserError for a file that cannot be read."""
+        path = os.path.join(self.folder, _name(chunk, attack, partial))
+        try:
+            with open(path, "rb") as file, np.load(file) as arrays:
+                return dict(arrays)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f"the saved outcomes {path} cannot be read ({error}); remove this file and run again"
+            ) from error
+
+    def save(self, chunk, attack, arrays, partial=False):
+        """Writes the arrays, whole or not at all; a complete file takes the place of a partial one."""
+        self._replace(_name(chunk, attack, partial), lambda file: np.savez(file, **arrays))
+        if not partial:
+            self.drop_partial(chunk, attack)
+
+    def drop_partial(self, chunk, attack):
+        path = os.path.join(self.folder, _name(chunk, attack, partial=True))
+        if os.path.exists(path):
+            os.remove(path)
+
+    def _replace(self, name, write):
+        path = os.path.join(self.folder, name)
+        temporary = f"{path}.{os.getpid()}.tmp"
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+def _name(chunk, attack, partial):
+    return f"{chunk:06d}.{attack}{'.partial' if partial else ''}.npz"
+
+
+def identity(config, params_sha256, count):
+    """All that an image's outcome under an attack depends on beside the attack, and how the images are cut in chunks;
+    plain values. Where the data lies and how it is read is left out."""
+    plain, section = validate.to_plain(config), config.evaluation
+    geometry = ("source", "eval_split", "image_size", "eval_resize", "mean", "std")
+    return {
+        "params_sha256": params_sha256,
+        "model": plain["model"],
+        "data": {name: plain["data"][name] for name in geometry},
+        "images": count,
+        "chunk_size": section.chunk_size,
+        "mbn_gamma": section.mbn_gamma,
+        "seed": config.seed,
+        "jax": jax.__version__,
+    }

@@ -1,0 +1,68 @@
+"""A result as text for the screen: clean, each attack, both AutoAttack protocols run or not, the curve, the flags."""
+
+from nofrost_jax.evaluation import flags
+from nofrost_jax.evaluation.results import PROTOCOLS
+
+_NAMES = {"apgd_ce": "APGD-CE", "apgd_dlr": "APGD-DLR", "apgd_t": "APGD-T", "fab_t": "FAB-T", "square": "Square"}
+
+
+def render(result):
+    """The table of a result, a plain dict of schema 1."""
+    data, clean = result["dataset"], result["clean"]
+    rows = [("clean", "", f"{clean['accuracy']:7.2%}", _interval(clean["ci95"]), "nan" if clean["nan"] else "")]
+    for entry in result["attacks"]:
+        interval = _interval(entry["ci95"]) + (f", n = {entry['n']}" if entry["n"] < data["n"] else "")
+        rows.append(
+            (entry["name"], _details(entry), f"{entry['robust_accuracy']:7.2%}", interval, ", ".join(entry["flags"]))
+        )
+    done = {entry["attack"] for entry in result["attacks"]}
+    rows += [(name, "not run", "", "", "") for name in PROTOCOLS if name not in done]
+    if len(result["attacks"]) > 1:
+        worst = result["worst_case"]
+        rows.append(("worst case", "", f"{worst['robust_accuracy']:7.2%}", _interval(worst["ci95"]), ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    step = "export" if result["checkpoint"]["step"] < 0 else f"step {result['checkpoint']['step']}"
+    lines = [f"{data['source']}, {data['n']} {data['split']} images, {step}"]
+    rows.insert(0, ("", "", "accuracy", "95 % interval", "flags" if any(row[4] for row in rows) else ""))
+    for label, detail, accuracy, interval, marks in rows:
+        cells = f"{label:{widths[0]}}  {detail:{widths[1]}}  {accuracy:>8}  {interval:{max(widths[3], 13)}}  {marks}"
+        lines.append(f"  {cells}".rstrip())
+    lines += [_curve(curve) for curve in result["convergence"]]
+    lines += [f"  {name}: {flags.DESCRIPTIONS[name]}" for name in result["flags"]]
+    return "\n".join(lines)
+
+
+def _details(entry):
+    parts = [f"eps {entry['epsilon_255']:g}/255"]
+    if "members" in entry:
+        parts.append(" > ".join(_member(member) for member in entry["members"]))
+        return ": ".join(parts)
+    for value, text in ((entry["steps"], "{} steps"), (entry["queries"], "{} queries"), (entry["step_rule"], "{}")):
+        if value is not None:
+            parts.append(text.format(value))
+    if entry["options"].get("start") == "zero":
+        parts.append("zero start")
+    if entry["restarts"] > 1:
+        parts.append(f"{entry['restarts']} restarts")
+    if "rescale" in entry["options"]:
+        parts.append("rescaled" if entry["options"]["rescale"] else "raw schedule")
+    return ", ".join(parts)
+
+
+def _member(member):
+    """ "APGD-T 9 x 100" """
+    options, name = member["options"], _NAMES.get(member["name"], member["name"])
+    if "queries" in options:
+        return f"{name} {options['queries']}"
+    rounds = f"{options['targets']} x " if "targets" in options else ""
+    return f"{name} {rounds}{options.get('steps', '')}".rstrip()
+
+
+def _curve(curve):
+    points = ", ".join(f"{steps} steps {share:.2%}" for steps, share in curve["accuracy"].items())
+    verdict = {True: ": converged", False: ": NOT converged", None: ""}[curve["converged"]]
+    return f"  APGD-CE at eps {curve['epsilon_255']:g}/255 on {curve['n']} images: {points}{verdict}"
+
+
+def _interval(ci95):
+    return f"{ci95[0]:.1%} to {ci95[1]:.1%}"

@@ -1,0 +1,204 @@
+"""Every flag fires on an example made for it, and stays silent beside it."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from nofrost_jax import attacks, validate
+from nofrost_jax.evaluation import cascades, flags, results
+from nofrost_jax.evaluation.work import blank_rows
+
+N = 1000
+CORRECT = np.arange(N) < 900
+
+
+def plan(label, name, epsilon_255=8.0, **options):
+    return cascades.make_plan(label, {"name": name, "epsilon_255": epsilon_255, **options})
+
+
+def outcomes(plans, robust, **columns):
+    """Outcomes in which the first `robust[label]` images survive each plan; a cascade's numbers are a list."""
+    found = {}
+    for one in plans:
+        survivors, members = CORRECT, []
+        counts = robust[one.label] if isinstance(robust[one.label], list) else [robust[one.label]]
+        for count in counts:
+            rows = blank_rows(N) | {name: np.full(N, value) for name, value in columns.items()}
+            rows["attacked"], rows["robust"] = survivors, ~survivors | (np.arange(N) < count)
+            survivors = survivors & rows["robust"]
+            members.append(rows | {"survivors": survivors})
+        selected = np.ones(N, bool)
+        found[one.label] = {"selected": selected, "robust": survivors, "robust_uint8": survivors, "members": members}
+    heads = {"correct": CORRECT, "nan": np.zeros(N, bool), "seconds": 0.0, "randomised": False, "probabilities": False}
+    return heads | {"plans": found}
+
+
+def flags_of(plans, robust, num_classes=1000, **columns):
+    result = results.summarize(plans, outcomes(plans, robust, **columns), num_classes, {})
+    return {entry["name"]: set(entry["flags"]) for entry in result["attacks"]}, set(result["flags"])
+
+
+def test_the_authors_checkpoint_is_not_converged():
+    """Their issue 2: 12.03 % under APGD-CE-20, 5.29 % under APGD-CE-100."""
+    plans = [plan("apgd_ce_20", "apgd_ce", steps=20), plan("apgd_ce_100", "apgd_ce", steps=100)]
+    entries, result = flags_of(plans, {"apgd_ce_20": 120, "apgd_ce_100": 53})
+    assert entries["apgd_ce_20"] == {"not_converged"} and entries["apgd_ce_100"] == set()
+    assert result == {"not_converged"}
+    assert flags_of(plans, {"apgd_ce_20": 120, "apgd_ce_100": 110})[1] == set()
+
+
+def test_convergence_is_seen_across_the_two_protocols():
+    plans = [plan("aa_fast_20", "aa_fast_20"), plan("aa_standard", "aa_standard")]
+    robust = {"aa_fast_20": [120, 94], "aa_standard": [53, 20, 20, 13]}
+    entries, result = flags_of(plans, robust)
+    assert "not_converged" in entries["aa_fast_20"] and "not_converged" in result
+    (curve,) = flags.convergence(plans, outcomes(plans, robust))
+    assert curve["accuracy"] == {20: 0.12, 100: 0.053} and curve["converged"] is False and curve["n"] == N
+
+
+def test_a_weak_attack_is_called_so():
+    plans = [plan("pgd_20", "pgd"), plan("mia_20", "mi_fgsm"), plan("rays", "rays")]
+    entries, _ = flags_of(plans, {"pgd_20": 224, "mia_20": 361, "rays": 100})
+    assert entries == {"pgd_20": set(), "mia_20": {"weak_attack"}, "rays": set()}
+    entries, _ = flags_of(plans, {"pgd_20": 224, "mia_20": 230, "rays": 300})
+    assert entries == {"pgd_20": set(), "mia_20": set(), "rays": {"weak_attack"}}
+
+
+def test_pgd_beside_apgd_is_weak_where_apgd_finds_more():
+    plans = [plan("pgd_20", "pgd"), plan("apgd_ce_20", "apgd_ce", steps=20)]
+    assert flags_of(plans, {"pgd_20": 224, "apgd_ce_20": 120})[0]["pgd_20"] == {"weak_attack"}
+
+
+def test_different_radii_are_not_compared():
+    plans = [plan("pgd_20", "pgd", 8.0), plan("mia_20", "mi_fgsm", 4.0)]
+    assert flags_of(plans, {"pgd_20": 200, "mia_20": 500})[0]["mia_20"] == set()
+
+
+@pytest.mark.parametrize(("after", "expected"), [(97, {"square_wins"}), (98, set())])
+def test_square_gains_over_white_box(after, expected):
+    plans = [plan("aa_standard", "aa_standard")]
+    entries, _ = flags_of(plans, {"aa_standard": [100, 100, 100, after]})
+    assert entries["aa_standard"] == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"linf_255": 8.0002}, set()),
+        ({"linf_255": 8.001}, {"budget_violated"}),
+        ({"in_range": False}, {"range_violated"}),
+        ({"nan": True}, {"nan"}),
+        ({"zero_gradient": True}, {"zero_gradient"}),
+        ({"unconfirmed": True}, {"unconfirmed"}),
+    ],
+)
+def test_what_is_wrong_with_an_attack_is_said(columns, expected):
+    entries, result = flags_of([plan("pgd_20", "pgd")], {"pgd_20": 200}, **columns)
+    assert entries["pgd_20"] == expected == result
+
+
+def test_few_classes():
+    plans = [plan("apgd_t", "apgd_t")]
+    assert flags_of(plans, {"apgd_t": 200}, num_classes=9)[0]["apgd_t"] == {"few_classes"}
+    assert flags_of(plans, {"apgd_t": 200}, num_classes=10)[0]["apgd_t"] == set()
+
+
+def test_a_sweep_that_stays_high():
+    plans = [plan(f"pgdt_{radius}", "pgd_targeted", float(radius)) for radius in (8, 64)]
+    assert flags_of(plans, {"pgdt_8": 500, "pgdt_64": 60})[1] == {"large_epsilon"}
+    assert flags_of(plans, {"pgdt_8": 500, "pgdt_64": 3})[1] == set()
+
+
+def test_randomised_nets_and_probabilities():
+    logits = np.random.default_rng(0).normal(size=(20, 10))
+    labels = logits.argmax(-1)
+    assert not flags.is_randomised(np.stack([logits] * 5), labels)
+    assert flags.is_randomised(np.stack([logits] * 4 + [logits + 0.01]), labels)
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    assert flags.are_probabilities(probabilities) and not flags.are_probabilities(logits)
+
+
+def test_every_flag_is_described_in_the_documentation():
+    import pathlib
+
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "attacks.md").read_text()
+    for name in flags.DESCRIPTIONS:
+        assert f"`{name}`" in page
+
+
+# Plans and suites.
+
+
+def test_standard_autoattack_has_the_fields_constants():
+    fast, standard = plan("a", "aa_fast_20"), plan("b", "aa_standard")
+    eight = 8 / 255
+    assert [member.attack for member in fast.members] == [
+        attacks.APGD(eight, steps=20, loss="ce"),
+        attacks.APGD(eight, steps=20, loss="dlr"),
+    ]
+    assert [member.attack for member in standard.members] == [
+        attacks.APGD(eight, steps=100, loss="ce", restarts=1),
+        attacks.TargetedAPGD(eight, steps=100, targets=9, restarts=1),
+        attacks.FAB(eight, steps=100, targets=9, restarts=1),
+        attacks.Square(eight, queries=5000, rescale=False, strict_budget=False),
+    ]
+    assert [member.attack.passes(1000) for member in standard.members] == [
+        (101, 101),
+        (9 * 102, 9 * 101),
+        (9 * 201, 9 * 100),
+        (5001, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "aa"}, "aa_standard"),
+        ({"name": "aa_standard", "steps": 20}, "fixed protocol"),
+        ({"name": "cascade"}, "needs members"),
+        ({"name": "cascade", "members": {"pgd": {"name": "pgd", "epsilon_255": 3.0}}}, "one radius"),
+        ({"name": "pgd", "limit": -1}, "limit"),
+        ({"name": "pgd", "queries": 3}, "queries"),
+        ({"name": "square", "queries": 0}, "queries=0"),
+    ],
+)
+def test_wrong_plans_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        cascades.make_plan("x", {"epsilon_255": 8.0, **options})
+
+
+def test_dlr_needs_its_classes():
+    with pytest.raises(ValueError, match="needs 3 classes"):
+        cascades.check({"name": "aa_fast_20", "epsilon_255": 8.0}, 2)
+    with pytest.raises(ValueError, match="needs 4 classes"):
+        cascades.check({"name": "aa_standard", "epsilon_255": 8.0}, 3)
+
+
+SUITES = ("paper", "aa_standard", "aa_fast_20", "epsilon_sweep", "small_epsilon", "convergence")
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_suites_fit_any_run(name):
+    own = validate.resolve(importlib.import_module("configs.digits").get_config())
+    config, left_out = validate.for_evaluation(own, importlib.import_module(f"configs.eval.{name}").get_config())
+    assert left_out == [] and config.evaluation.name == name
+    assert config.evaluation.batch_size == own.evaluation.batch_size
+    plans = cascades.make_plans(validate.resolve(config))
+    assert plans and all(one.epsilon_255 > 0 for one in plans)
+    assert name in ("epsilon_sweep", "small_epsilon", "aa_fast_20") or {"aa_fast_20", "aa_standard"} <= {
+        one.label for one in plans
+    }
+
+
+def test_the_papers_suite_has_its_columns():
+    plans = {one.label: one for one in cascades.make_plans(validate.resolve(_paper()))}
+    assert plans["pgd_20"].members[0].attack == attacks.PGD(38.25 / 255, 20, "nofrost")
+    assert plans["mia_20"].members[0].attack.start == "zero"
+    assert plans["rays_400"].limit == 1000 and plans["square_400"].members[0].attack == attacks.Square(38.25 / 255, 400)
+    assert not plans["apgd_ce_20"].limit and plans["apgd_ce_100"].limit == 1000
+
+
+def _paper():
+    own = validate.resolve(importlib.import_module("configs.digits").get_config())
+    return validate.for_evaluation(own, importlib.import_module("configs.eval.paper").get_config())[0]
