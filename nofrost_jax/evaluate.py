@@ -70,10 +70,23 @@ def describe(config, spec, checkpoint, evaluator, outcomes):
             "n": len(outcomes["index"]),
             "index_sha256": hashlib.sha256(outcomes["index"].astype("<i8").tobytes()).hexdigest(),
             "crop": spec.eval_crop,
+            "mean": list(config.data.mean),
+            "std": list(config.data.std),
             "label_set": f"{config.model.num_classes} classes",
         },
         "precision": f"verdict float32 highest, attacks {config.evaluation.attack_dtype}",
         "seed": config.seed,
+        "rng": {
+            "implementation": str(jax.config.jax_default_prng_impl),
+            "partitionable": bool(jax.config.jax_threefry_partitionable),
+        },
+        "execution": {
+            "device": jax.devices()[0].device_kind,
+            "devices": jax.device_count(),
+            "processes": jax.process_count(),
+            "batch_size": config.evaluation.batch_size,
+            "chunk_size": evaluator.chunk_size,
+        },
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         **summary,
     }

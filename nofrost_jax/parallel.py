@@ -179,15 +179,17 @@ def _alone_on_host():
 class StopSignal:
     """Hears SIGTERM while it is open: `with StopSignal() as stop: ... if stop.requested(): ...`.
 
-    One process hears it itself. Several must all stop at one point: there jax's preemption service hears it, and
-    `requested`, which every process calls equally often, is true at the same call on all.
+    One process hears it itself. Several that compute together must all stop at one point: there jax's preemption
+    service hears it, and `requested`, which every process calls equally often, is true at the same call on all. With
+    `each_alone` each of several hears it itself, and asks when it likes (`local`).
     """
 
-    def __init__(self):
+    def __init__(self, each_alone=False):
         self._heard, self._calls, self._old_handler = threading.Event(), 0, None
+        self.local = each_alone or jax.process_count() == 1
 
     def __enter__(self):
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+        if self.local and threading.current_thread() is threading.main_thread():
             self._old_handler = signal.signal(signal.SIGTERM, lambda *_: self._heard.set())
         return self
 
@@ -197,7 +199,7 @@ class StopSignal:
 
     def requested(self):
         """Whether to save what there is and stop here."""
-        if jax.process_count() == 1:
+        if self.local:
             return self._heard.is_set()
         self._calls += 1
         return multihost_utils.reached_preemption_sync_point(self._calls)

@@ -11,6 +11,7 @@ from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
 from nofrost_jax.evaluation import cascades
 from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.evaluation.programs import ATTACK_DTYPES
 from nofrost_jax.train import fit, prepare_workdir
 
 
@@ -29,7 +30,7 @@ def prepare(config):
         "attack.name": attacks.NAMES,
         "optimizer.schedule": optim.SCHEDULES,
         "data.augmentation": data.AUGMENTATIONS,
-        "evaluation.attack_dtype": models.DTYPES,
+        "evaluation.attack_dtype": ATTACK_DTYPES,
     }
     validate.check_config(
         config,
@@ -76,7 +77,7 @@ def evaluate(config, workdir):
     if left_out and parallel.is_main_process():
         kept = "; ".join(left_out)
         print(f"note: from --config come only how to evaluate and where the data is; the run keeps its own: {kept}")
-    with parallel.StopSignal() as stop:
+    with parallel.StopSignal(each_alone=True) as stop:
         evaluate_run(own, workdir, spec, devices, Evaluator(own, devices, spec), stop)
 
 

@@ -84,6 +84,7 @@ def resolve(config):
         if config.attacks:
             config.evaluation.attacks = _pick(config.evaluation.attacks, config.attacks)
             config.attacks = ""
+            _drop_absent(config.evaluation)
         for name, attack in config.evaluation.attacks.items():
             if not hasattr(attack, "items"):
                 raise UserError(
@@ -107,7 +108,7 @@ def for_evaluation(own, config):
     labels, section = given.pop("attacks", ""), given.get("evaluation", {})
     section.pop("while_training", None)
     if labels:
-        section["attacks"] = _pick(section["attacks"], labels)
+        section["attacks"] = _pick(section.get("attacks", {}), labels)
     get(own, "evaluation")
     with own.unlocked():
         own.attacks = ""
@@ -118,15 +119,20 @@ def for_evaluation(own, config):
             value = given.get(room, {}).get(name)
             if value is not None:
                 own[room][name] = value
-        kept = [label for label in own.evaluation.while_training if label in own.evaluation.attacks]
-        own.evaluation.while_training = type(own.evaluation.while_training)(kept)
+        _drop_absent(own.evaluation)
     plain = to_plain(own)
     return own, differences(plain, merged(plain, _without_nones(given)))
 
 
+def _drop_absent(section):
+    """Leaves out of `while_training` what is not among the attacks any more."""
+    kept = [label for label in section.while_training if label in section.attacks]
+    section.while_training = type(section.while_training)(kept)
+
+
 def _pick(attacks, labels):
     """The attacks of some labels, with commas between them."""
-    chosen = [label.strip() for label in labels.split(",")]
+    chosen = [label.strip() for label in labels.split(",") if label.strip()]
     for label in chosen:
         require_choice("attacks", label, list(attacks))
     return {label: attacks[label] for label in chosen}

@@ -2,11 +2,12 @@
 
     python main.py --mode=evaluate --config=configs/eval/aa_fast_20.py --workdir=RUN
 
-Standard AutoAttack, forty times dearer, is shown as "not run".
+Standard AutoAttack, far dearer, is shown as "not run"; the curve of APGD-CE with 20, 50 and 100 steps, on 1,000
+images, says how much 20 steps leave.
 """
 
 from configs.eval import suite
 
 
 def get_config():
-    return suite.make("aa_fast_20", {"aa_fast_20": suite.both_protocols()["aa_fast_20"]})
+    return suite.make("aa_fast_20", suite.curve(limit=1000) | {"aa_fast_20": suite.both_protocols()["aa_fast_20"]})

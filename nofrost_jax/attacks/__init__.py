@@ -55,6 +55,8 @@ def create(name, *, epsilon_255=None, **overrides):
     if name not in TABLE:
         raise ValueError(f"unknown attack {name!r}; choose one of {', '.join(NAMES)}")
     attack, fixed = TABLE[name]
+    if epsilon_255 is not None and "epsilon" in overrides:
+        raise ValueError(f"attack {name!r} has one radius: give epsilon_255={epsilon_255} or epsilon, not both")
     if epsilon_255 is not None:
         overrides["epsilon"] = epsilon_255 / 255
     try:

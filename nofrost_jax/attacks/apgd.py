@@ -162,8 +162,7 @@ class TargetedAPGD(base.Attack):
 
     def __post_init__(self):
         threat.check_budget(self.epsilon, self.steps, self.restarts)
-        if self.targets < 1:
-            raise ValueError(f"a targeted attack needs at least 1 target, got targets={self.targets}")
+        threat.require_count("target", targets=self.targets)
 
     def stages(self, num_classes):
         return self.restarts * min(self.targets, num_classes - 1)

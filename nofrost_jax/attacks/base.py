@@ -59,7 +59,7 @@ class Attack:
         do not fit, or too few classes.
         """
         images, labels = jnp.asarray(images), jnp.asarray(labels)
-        _check_arguments(images, labels, keys)
+        _check_arguments(images, labels, keys, active)
         if not len(images):
             nothing = jnp.zeros(0, jnp.int32)
             return AttackResult(images, nothing, nothing, jnp.zeros(0, bool))
@@ -167,18 +167,24 @@ def evaluate(logits_fn, loss, points):
     return logits, values, jnp.where(jnp.isfinite(gradients), gradients, 0)
 
 
-def _check_arguments(images, labels, keys):
+def _check_arguments(images, labels, keys, active):
     if images.ndim != 4:
         raise ValueError(f"images must be [N, H, W, C], got shape {images.shape}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"images must be float in [0, 1], got {images.dtype}; divide uint8 images by 255")
+    if jnp.finfo(images.dtype).bits < 32:
+        raise ValueError(f"images must be float32 or float64, got {images.dtype}, which cannot hold the ball's border")
     if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"labels must be integers [{len(images)}], got {labels.dtype} {labels.shape}")
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.shape != images.shape[:1]:
+    count, dtype = len(images), getattr(keys, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or keys.shape != (count,):
+        got = type(keys).__name__ if dtype is None else f"{dtype} {keys.shape}"
         raise ValueError(
-            f"keys must be {len(images)} typed PRNG keys, one for each image, as jax.random.split(jax.random.key(0), "
-            f"{len(images)}) makes them; got {keys.dtype} {keys.shape}"
+            f"keys must be {count} typed PRNG keys, one for each image, as "
+            f"jax.random.split(jax.random.key(0), {count}) makes them; got {got}"
         )
+    if active is not None and jnp.shape(active) != (count,):
+        raise ValueError(f"active must be bool [{count}], got shape {jnp.shape(active)}")
 
 
 def _loss_of(attack):

@@ -107,8 +107,7 @@ class FAB(base.Attack):
 
     def __post_init__(self):
         threat.check_budget(self.epsilon, self.steps, self.restarts)
-        if self.targets < 1:
-            raise ValueError(f"a targeted attack needs at least 1 target, got targets={self.targets}")
+        threat.require_count("target", targets=self.targets)
         if not (0 <= self.alpha_max <= 1 and self.eta >= 1 and 0 < self.beta <= 1):
             raise ValueError(
                 "FAB needs alpha_max in [0, 1], eta of at least 1 and beta in (0, 1], got "

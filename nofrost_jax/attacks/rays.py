@@ -62,8 +62,7 @@ class RayS(base.Attack):
 
     def __post_init__(self):
         threat.check_budget(self.epsilon)
-        if self.queries < 1:
-            raise ValueError(f"a black-box attack needs at least 1 query, got queries={self.queries}")
+        threat.require_count("query", queries=self.queries)
 
     @property
     def attacks_misclassified(self):

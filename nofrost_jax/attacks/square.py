@@ -39,8 +39,7 @@ class Square(base.Attack):
 
     def __post_init__(self):
         threat.check_budget(self.epsilon)
-        if self.queries < 1:
-            raise ValueError(f"a black-box attack needs at least 1 query, got queries={self.queries}")
+        threat.require_count("query", queries=self.queries)
         if not 0 < self.p <= 1:
             raise ValueError(f"p is a share of the image and must lie in (0, 1], got p={self.p:g}")
 

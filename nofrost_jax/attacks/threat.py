@@ -8,16 +8,23 @@ NORMS = ("linf", "l2")
 
 def check_budget(epsilon, steps=1, restarts=1, norm="linf"):
     """Raises ValueError unless `epsilon` is a radius of `norm`, and `steps` and `restarts` are at least 1."""
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float):
+        raise ValueError(f"epsilon must be a number, got {epsilon!r}")
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
     if not 0 <= epsilon <= (1 if norm == "linf" else float("inf")):
         raise ValueError(
             f"epsilon is on the [0, 1] scale and must lie there, got {epsilon:g} (= {epsilon * 255:g} pixel values)"
         )
-    if steps < 1:
-        raise ValueError(f"an attack needs at least 1 step, got steps={steps}")
-    if restarts < 1:
-        raise ValueError(f"an attack needs at least 1 start, got restarts={restarts}")
+    require_count("step", steps=steps)
+    require_count("start", restarts=restarts)
+
+
+def require_count(what, **field):
+    """Raises ValueError unless the one field is a whole number of 1 or more; `what` says of what, in the singular."""
+    ((name, value),) = field.items()
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"an attack needs at least 1 {what}, and a whole number of them, got {name}={value!r}")
 
 
 def step_size(rule, epsilon, steps):
@@ -33,7 +40,7 @@ def step_size(rule, epsilon, steps):
         return 2.5 * epsilon / steps
     if rule == "eps_over_4":
         return epsilon / 4
-    name, _, value = rule.partition(":")
+    name, _, value = str(rule).partition(":")
     try:
         pixels = float(value) if name == "fixed" else -1.0
     except ValueError:

@@ -8,7 +8,7 @@ import numpy as np
 from nofrost_jax.errors import Preempted
 from nofrost_jax.evaluation.programs import memo_of
 from nofrost_jax.evaluation.reporter import cost
-from nofrost_jax.evaluation.work import Work
+from nofrost_jax.evaluation.work import COLUMNS, Work, blank_rows
 
 SAVE_SECONDS = 20  # least time between two saves of unfinished work,
 SAVE_COST = 10  # and at least so many times what a save takes
@@ -74,10 +74,13 @@ class Attacker:
     def _resume(self, chunk, name, lacking, rows, blank):
         """(rows, Work) of unfinished work on the same images, or from the beginning."""
         chosen = np.flatnonzero(lacking)
-        partial = self._store.load(chunk.number, name, partial=True)
+        partial = self._store.load(chunk.number, name, required=("rows", "pending", "done", *COLUMNS), partial=True)
         if partial is not None and np.array_equal(partial["rows"], chosen):
             return {column: partial[column] for column in rows}, Work.from_arrays(partial, blank)
         rows = {column: np.array(values) for column, values in rows.items()}
+        for column, values in blank_rows(len(lacking)).items():
+            if column in COLUMNS:
+                rows[column][chosen] = values[chosen]
         kept, to_save = rows["pixels"], int(np.sum(chunk.index < self._save_images))
         if len(kept) < to_save:
             rows["pixels"] = np.zeros((to_save, *chunk.image.shape[1:]), np.float32)
@@ -95,22 +98,31 @@ class Attacker:
         verdict = {name: values[: len(taken)] for name, values in verdict.items()}
         memo, done = memo_of(state), state.done[: len(taken)]
         robust = verdict["correct"] & ~verdict["nan"]
-        if not member.attack.attacks_misclassified:  # then an image is changed where the attack claims success only
-            rows["unconfirmed"][where] = robust & (verdict["linf_255"] > 0)
         if not last and not memo["carry"]:  # each stage starts from the image: what was not confirmed is tried again
             done = done & ~robust
         work.done[taken] = done
         work.remember(taken, memo)
-        rows["attacked"][where] = True
-        rows["robust"][where] = robust
-        rows["robust_uint8"][where] = verdict["correct_uint8"]
-        for name in ("nan", "in_range", "linf_255"):
-            rows[name][where] = verdict[name]
+        _record(rows, where, verdict, robust, member.attack.attacks_misclassified, images)
         for name in ("forwards", "backwards", "zero_gradient"):
             rows[name][where] = memo[name][: len(taken)]
-        if len(rows["pixels"]) and where[0] < len(rows["pixels"]):
-            saved = where < len(rows["pixels"])
-            rows["pixels"][where[saved]] = np.asarray(images)[: len(taken)][saved]
         seconds = time.perf_counter() - start
+        seconds -= self._programs.total_compile_seconds - compiled
         rows["seconds"] += seconds
-        return seconds - (self._programs.total_compile_seconds - compiled)
+        return seconds
+
+
+def _record(rows, where, verdict, robust, always_moves, images):
+    """Writes a verdict on adversarial `images` (device array) into `rows`. What was fooled by an earlier stage stays
+    so, with its image. always_moves: whether the attack changes images without claiming success."""
+    if not always_moves:
+        rows["unconfirmed"][where] |= robust & (verdict["linf_255"] > 0)
+    new = rows["robust"][where]
+    now = where[new]
+    rows["attacked"][now] = True
+    rows["robust"][now] = robust[new]
+    rows["robust_uint8"][now] = verdict["correct_uint8"][new]
+    for name in ("nan", "in_range", "linf_255"):
+        rows[name][now] = verdict[name][new]
+    if len(rows["pixels"]) and len(now) and now[0] < len(rows["pixels"]):
+        saved = now < len(rows["pixels"])
+        rows["pixels"][now[saved]] = np.asarray(images)[: len(where)][new][saved]

@@ -77,11 +77,14 @@ def make_plan(label, options, attack_dtype="float32"):
     `individual`; or cascade, with `members`. `protocol` and `limit` go with each. Raises ValueError for what is wrong.
     """
     options = dict(options)
+    limit = options.pop("limit", 0)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise ValueError(f"limit={limit!r} must be a number of images, or 0 for all")
+    if options.get("norm", "linf") != "linf":
+        raise ValueError(f"norm={options['norm']}: evaluations measure and audit l-infinity only")
     name, epsilon_255 = options.pop("name"), options.pop("epsilon_255")
-    protocol, limit = options.pop("protocol", "custom"), int(options.pop("limit", 0))
+    protocol = options.pop("protocol", "custom")
     individual = bool(options.pop("individual", False)) if name in (*TABLE, CUSTOM) else False
-    if limit < 0:
-        raise ValueError(f"limit={limit} must be a number of images, or 0 for all")
     if name in TABLE:
         members = TABLE[name]
         if options:
@@ -96,7 +99,13 @@ def make_plan(label, options, attack_dtype="float32"):
         members = {name: {"name": name, **options}}
     else:
         raise ValueError(f"unknown attack {name!r}; choose one of {', '.join(NAMES)}")
-    if any("epsilon_255" in member for member in members.values()):
+    if not hasattr(members, "values") or not all(
+        "name" in member for member in members.values() if _is_mapping(member)
+    ):
+        raise ValueError("each member of a cascade needs a name, an attack's, beside its options")
+    if not all(_is_mapping(member) for member in members.values()):
+        raise ValueError("each member of a cascade must have fields: name, steps and the like")
+    if any("epsilon_255" in member or "epsilon" in member for member in members.values()):
         raise ValueError("the members of a cascade have one radius: give epsilon_255 to the cascade")
     members = [{"epsilon_255": epsilon_255, **member} for member in members.values()]
     made = tuple(
@@ -111,6 +120,10 @@ def make_plan(label, options, attack_dtype="float32"):
         for position, member in enumerate(members)
     )
     return Plan(label, name, protocol, float(epsilon_255), made, limit, individual)
+
+
+def _is_mapping(value):
+    return hasattr(value, "items")
 
 
 def make_plans(config):

@@ -35,6 +35,8 @@ class Evaluator:
     def __init__(self, config, devices, spec):
         section = config.evaluation
         self.config, self.count = config, min(section.limit or spec.num_eval, spec.num_eval)
+        # Each process has chunks of its own: where there are few images, smaller ones, so that none stands idle.
+        self.chunk_size = min(section.chunk_size, -(-self.count // jax.process_count()))
         self.plans = cascades.make_plans(config)
         self.programs = Programs(config, devices, section.batch_size // jax.process_count())
 
@@ -45,7 +47,7 @@ class Evaluator:
         the first images, "plans": {label: {"selected", "robust", "robust_uint8": [N], "members": [{column of
         `work.COLUMNS`: [N], "pixels", "survivors": [N], "seconds"}]}}}.
 
-        stop: the StopSignal, asked between batches (with several processes: between chunks); raises Preempted when it
+        stop: the StopSignal, asked between batches (if it is not local: between chunks); raises Preempted when it
         says so. folder: where outcomes are kept and found, shared by all processes. labels: only these attacks.
         progress: print how far it is.
         """
@@ -54,7 +56,7 @@ class Evaluator:
         reporter = Reporter(plans, self.programs.num_classes, share, progress)
         self.programs.say = reporter.say
         digest = tree_sha256(jax.device_get(variables))
-        store = Store.open(folder, identity(self.config, digest, self.count))
+        store = Store.open(folder, identity(self.config, digest, self.count, self.chunk_size))
         return _Run(self, variables, stop, store, plans, reporter).outcomes()
 
 
@@ -63,10 +65,10 @@ class _Run:
 
     def __init__(self, evaluator, variables, stop, store, plans, reporter):
         config = evaluator.config
-        self._config, self._size, self._count = config, config.evaluation.chunk_size, evaluator.count
+        self._config, self._size, self._count = config, evaluator.chunk_size, evaluator.count
         self._stop, self._store, self._plans, self._reporter = stop, store, plans, reporter
         self._programs, self._variables = evaluator.programs, variables
-        self._may_stop = stop if jax.process_count() == 1 else None  # several processes must ask equally often
+        self._may_stop = stop if stop.local else None  # otherwise all processes must ask equally often
         key = keys.named(jax.random.key(config.seed), "evaluation")
         self._attacker = Attacker(
             self._programs, variables, key, store, reporter, self._may_stop, config.evaluation.save_images
@@ -87,19 +89,21 @@ class _Run:
             wanted=lambda turn: turn * processes + process in todo,
         )
         for turn in range(-(-len(self._chunks) // processes)):
-            if processes > 1 and self._stop.requested():
+            if not self._stop.local and self._stop.requested():
                 raise Preempted(STOPPED)
             number = turn * processes + process
             if number in todo:
                 self._fill(_chunk(number, next(batches)))
         while not all(self._is_known(number) for number in self._chunks):
+            self._check_stop()
             time.sleep(POLL_SECONDS)
         return self._assemble()
 
     def _rows(self, number, name):
         """The rows of an attack (or CLEAN) on a chunk, from memory or disk; None where it has not run."""
         known = self._known[number]
-        if name not in known and (found := self._store.load(number, name)) is not None:
+        required = ("index", "correct", "pixels") if name == CLEAN else (*COLUMNS, "pixels", "seconds")
+        if name not in known and (found := self._store.load(number, name, required)) is not None:
             known[name] = found
         return known.get(name)
 
@@ -141,6 +145,10 @@ class _Run:
             return np.ones(len(index), bool)
         return np.isin(index, np.arange(plan.limit) * self._count // plan.limit)
 
+    def _check_stop(self):
+        if self._may_stop is not None and self._may_stop.requested():
+            raise Preempted(STOPPED)
+
     def _fill(self, chunk):
         """Does all work that a chunk lacks."""
         number = chunk.number
@@ -162,14 +170,11 @@ class _Run:
         """The clean verdict on a chunk; of the first batch of all, four times more, for the flags."""
         start, size, parts, notes = time.perf_counter(), self._programs.batch_size, [], {}
         for first in range(0, len(chunk.index), size):
-            if self._may_stop is not None and self._may_stop.requested():
-                raise Preempted(STOPPED)
+            self._check_stop()
             taken = np.arange(first, min(first + size, len(chunk.index)))
             batch = chunk.batch(taken, size)
-            verdicts = [
-                self._programs.verdict(self._variables, batch, None, 0)
-                for _ in range(5 if chunk.number == first == 0 else 1)
-            ]
+            times = 5 if chunk.number == first == 0 else 1
+            verdicts = [self._programs.verdict(self._variables, batch, None, 0, times > 1) for _ in range(times)]
             if len(verdicts) > 1:
                 logits = np.stack([one["logits"][: len(taken)] for one in verdicts])
                 notes = {

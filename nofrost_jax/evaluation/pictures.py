@@ -36,12 +36,13 @@ def save(workdir, name, plans, outcomes):
 
 
 def adversarial_images(outcome, count):
-    """(positions, images) of the first `count` images as the last member that met each left it."""
-    images, met = None, np.zeros(count, bool)
+    """(positions, images) of the first `count` images: of the first member that fooled, or else of the last one."""
+    images = np.zeros_like(outcome["members"][0]["pixels"])
+    met, fooled = np.zeros(count, bool), np.zeros(count, bool)
     for rows in outcome["members"]:
-        attacked = rows["attacked"][:count]
-        images = rows["pixels"].copy() if images is None else images
+        attacked = rows["attacked"][:count] & ~fooled
         images[attacked], met = rows["pixels"][attacked], met | attacked
+        fooled |= attacked & ~rows["robust"][:count]
     return np.flatnonzero(met), images[met]
 
 

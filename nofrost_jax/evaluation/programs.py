@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from nofrost_jax import keys
-from nofrost_jax.classifier import Classifier, create_model, to_float
+from nofrost_jax.classifier import Classifier, create_model
+
+ATTACK_DTYPES = ("float32", "bfloat16")
+_PIXELS = np.arange(256, dtype=np.float32) / np.float32(255)
+
+
+def to_pixels(images):
+    """uint8 images as float32 in [0, 1], the same bits in every program: compilers divide by 255 in several ways."""
+    return jnp.asarray(_PIXELS)[images.astype(jnp.int32)]
 
 
 class Programs:
@@ -20,7 +28,7 @@ class Programs:
     def __init__(self, config, devices, batch_size):
         self._devices, self.batch_size, self.say = devices, batch_size, print
         self._settings = (tuple(config.data.mean), tuple(config.data.std), config.evaluation.mbn_gamma)
-        self._models = {dtype: create_model(config.model, dtype=dtype) for dtype in ("float32", "bfloat16")}
+        self._models = {dtype: create_model(config.model, dtype=dtype) for dtype in ATTACK_DTYPES}
         self.num_classes = config.model.num_classes
         self._compiled = {}
         self.compile_seconds = {}
@@ -32,17 +40,18 @@ class Programs:
     def classifier(self, variables, dtype="float32"):
         return Classifier(variables, self._models[dtype], *self._settings)
 
-    def verdict(self, variables, batch, adversarial, epsilon_255):
+    def verdict(self, variables, batch, adversarial, epsilon_255, logits=False):
         """What the net says of adversarial images (device array, or None for the images themselves).
 
-        {"logits" float32, "correct", "nan", "linf_255", "in_range", "correct_uint8"}: NumPy, padding included.
+        {"logits" float32 if asked for, "correct", "nan", "linf_255", "in_range", "correct_uint8"}: NumPy, with padding.
         correct_uint8: still right when the pixels are rounded to 8 bits, within the ball of whole pixel values.
         """
         if adversarial is None:
-            adversarial = self._devices.place(batch["image"].astype(np.float32) / 255)
+            adversarial = self._devices.place(_PIXELS[batch["image"]])
         rows = (self._devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
         shared = (variables, self._devices.replicate(np.float32(epsilon_255)))
-        return jax.device_get(self._compile("verdict", "the verdict", self._verdict, shared, rows)(shared, rows))
+        found = self._compile("verdict", "the verdict", self._verdict, shared, rows)(shared, rows)
+        return jax.device_get({name: value for name, value in found.items() if logits or name != "logits"})
 
     def stage(self, member, variables, batch, key, index, memo):
         """Runs stage `index` of a member on the batch; (State, adversarial images on the devices).
@@ -72,13 +81,13 @@ class Programs:
 
     def _verdict(self, shared, rows):
         (variables, radius), (batch, adversarial) = shared, rows
-        images = to_float(batch["image"])
+        images = to_pixels(batch["image"])
         classifier = self.classifier(variables)
         with jax.default_matmul_precision("highest"):
             logits = classifier(adversarial)
             whole = jnp.round(adversarial * 255) - batch["image"]
             rounded = jnp.clip(batch["image"] + jnp.clip(whole, -jnp.floor(radius), jnp.floor(radius)), 0, 255)
-            logits_uint8 = classifier(rounded / 255)
+            logits_uint8 = classifier(to_pixels(rounded))
         # A NaN pixel need not reach the logits: XLA's relu and maximum may drop it on a CPU.
         finite = jnp.all(jnp.isfinite(adversarial), axis=(1, 2, 3))
         distance = jnp.max(jnp.abs(adversarial - images), axis=(1, 2, 3)) * 255
@@ -96,7 +105,7 @@ class Programs:
 
         def program(shared, rows):
             (variables, key, index), (batch, memo) = shared, rows
-            images = to_float(batch["image"])
+            images = to_pixels(batch["image"])
             state = attack.begin(images, batch["active"])
             kept = jax.tree.map(lambda fresh, old: jnp.where(index == 0, fresh, old), memo_of(state), memo)
             state = state._replace(**kept)

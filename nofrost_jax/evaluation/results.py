@@ -1,4 +1,4 @@
-"""The evaluation result: per-image outcomes in, DESIGN's JSON schema 1 and a table for the screen out. NumPy only."""
+"""The evaluation result: per-image outcomes in, DESIGN's JSON schema 1 out."""
 
 import json
 import math
@@ -6,6 +6,8 @@ import os
 
 import numpy as np
 
+from nofrost_jax.attacks import threat
+from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import flags
 
 PROTOCOLS = ("aa_fast_20", "aa_standard")  # always shown, run or not: one flatters, the other is what the field reports
@@ -52,7 +54,7 @@ def summarize(plans, outcomes, num_classes, compile_seconds):
     return {
         "clean": clean | {"nan": int(outcomes["nan"].sum()), "seconds": round(outcomes["seconds"], 3)},
         "attacks": entries,
-        "worst_case": worst_case(outcomes),
+        "worst_case": worst_case(plans, outcomes),
         "convergence": curves,
         "flags": sorted(found),
     }
@@ -85,9 +87,10 @@ def attack_entry(plan, outcomes, num_classes, compile_seconds):
         "flags": flags.of_plan(plan, outcome, num_classes),
         "attack": plan.name,
         "options": {} if plan.is_cascade else members[0]["options"],
+        "step_size_255": _step_size_255(lead) if single.get("step_rule") else None,
         "attacked": int(attacked.sum()),
         "uint8_accuracy": share_of(outcome["robust_uint8"], n)["accuracy"],
-        "unconfirmed": int(sum((one["unconfirmed"] & one["attacked"]).sum() for one in rows)),
+        "unconfirmed": int(np.logical_or.reduce([one["unconfirmed"] & one["attacked"] for one in rows]).sum()),
         "precision": "/".join(sorted({member.dtype for member in plan.members}, reverse=True)),
         "compile_seconds": round(sum(one["compile_seconds"] for one in members), 3),
     }
@@ -116,6 +119,10 @@ def member_entry(member, rows, compile_seconds):
     }
 
 
+def _step_size_255(attack):
+    return 255 * threat.step_size(attack.step_rule, attack.epsilon, attack.steps)
+
+
 def _mean(values, attacked):
     return float(values[attacked].mean()) if attacked.any() else 0.0
 
@@ -126,15 +133,21 @@ def _shared(name, plan):
     return values.pop() if len(values) == 1 else None
 
 
-def worst_case(outcomes):
-    """Images that are right when clean and under every attack that met them; those that no attack was for count as the
-    clean ones do."""
+def worst_case(plans, outcomes):
+    """Images that are right when clean and under every attack at one radius: the one that most attacks have, the least
+    of those. An image that an attack was not for counts as right under it; `partial` names such attacks."""
+    radii = [plan.epsilon_255 for plan in plans]
+    radius = min(radii, key=lambda one: (-radii.count(one), one)) if radii else None
+    chosen = [plan.label for plan in plans if plan.epsilon_255 == radius]
     robust = outcomes["correct"].copy()
-    for outcome in outcomes["plans"].values():
+    for label in chosen:
+        outcome = outcomes["plans"][label]
         robust &= outcome["robust"] | ~outcome["selected"]
     found = share_of(robust, len(robust))
     return {
-        "attacks": list(outcomes["plans"]),
+        "attacks": chosen,
+        "partial": [label for label in chosen if not outcomes["plans"][label]["selected"].all()],
+        "epsilon_255": radius,
         "robust_accuracy": found["accuracy"],
         "ci95": found["ci95"],
         "n": found["n"],
@@ -172,5 +185,8 @@ def load(workdir, name):
     path = os.path.join(workdir, "evaluations", f"{name}.json")
     if not os.path.exists(path):
         return None
-    with open(path) as file:
-        return json.load(file)
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except ValueError as error:
+        raise UserError(f"the result {path} cannot be read ({error}); remove this file and run again") from error

@@ -3,13 +3,17 @@
 import hashlib
 import json
 import os
+import uuid
 import zipfile
 
 import jax
 import numpy as np
 
+import nofrost_jax
 from nofrost_jax import validate
 from nofrost_jax.errors import UserError
+
+FORMAT = 1  # of the files, and of what the attacks compute: raised when either changes
 
 
 class Store:
@@ -27,15 +31,20 @@ class Store:
         text = json.dumps(identity, indent=2, sort_keys=True)
         store = cls(os.path.join(parent, hashlib.sha256(text.encode()).hexdigest()[:16]))
         os.makedirs(store.folder, exist_ok=True)
-        store._replace("identity.json", lambda file: file.write(text.encode()))
+        if not os.path.exists(os.path.join(store.folder, "identity.json")):
+            store._replace("identity.json", lambda file: file.write(text.encode()))
         return store
 
-    def load(self, chunk, attack, partial=False):
-        """{name: array} of an attack on a chunk, or None. Raises UserError for a file that cannot be read."""
+    def load(self, chunk, attack, required=(), partial=False):
+        """{name: array} of an attack on a chunk, or None. Raises UserError for a file that cannot be read, or that
+        lacks what is required."""
         path = os.path.join(self.folder, _name(chunk, attack, partial))
         try:
             with open(path, "rb") as file, np.load(file) as arrays:
-                return dict(arrays)
+                found = dict(arrays)
+                for name in required:
+                    found[name]
+                return found
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
@@ -56,7 +65,7 @@ class Store:
 
     def _replace(self, name, write):
         path = os.path.join(self.folder, name)
-        temporary = f"{path}.{os.getpid()}.tmp"
+        temporary = f"{path}.{uuid.uuid4().hex}.tmp"  # hosts may share the folder, and process numbers
         with open(temporary, "wb") as file:
             write(file)
             file.flush()
@@ -68,7 +77,7 @@ def _name(chunk, attack, partial):
     return f"{chunk:06d}.{attack}{'.partial' if partial else ''}.npz"
 
 
-def identity(config, params_sha256, count):
+def identity(config, params_sha256, count, chunk_size):
     """All that an image's outcome under an attack depends on beside the attack, and how the images are cut in chunks;
     plain values. Where the data lies and how it is read is left out."""
     plain, section = validate.to_plain(config), config.evaluation
@@ -78,8 +87,11 @@ def identity(config, params_sha256, count):
         "model": plain["model"],
         "data": {name: plain["data"][name] for name in geometry},
         "images": count,
-        "chunk_size": section.chunk_size,
+        "chunk_size": chunk_size,
         "mbn_gamma": section.mbn_gamma,
         "seed": config.seed,
         "jax": jax.__version__,
+        "platform": jax.default_backend(),
+        "nofrost_jax": nofrost_jax.__version__,
+        "format": FORMAT,
     }

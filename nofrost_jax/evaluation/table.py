@@ -9,23 +9,25 @@ _NAMES = {"apgd_ce": "APGD-CE", "apgd_dlr": "APGD-DLR", "apgd_t": "APGD-T", "fab
 def render(result):
     """The table of a result, a plain dict of schema 1."""
     data, clean = result["dataset"], result["clean"]
-    rows = [("clean", "", f"{clean['accuracy']:7.2%}", _interval(clean["ci95"]), "nan" if clean["nan"] else "")]
+    rows = [("clean", "", f"{clean['accuracy']:7.2%}", _interval(clean["ci95"]), "", "nan" if clean["nan"] else "")]
     for entry in result["attacks"]:
         interval = _interval(entry["ci95"]) + (f", n = {entry['n']}" if entry["n"] < data["n"] else "")
-        rows.append(
-            (entry["name"], _details(entry), f"{entry['robust_accuracy']:7.2%}", interval, ", ".join(entry["flags"]))
-        )
+        figures = f"{entry['robust_accuracy']:7.2%}", interval, f"{entry['uint8_accuracy']:7.2%}"
+        rows.append((entry["name"], _details(entry), *figures, ", ".join(entry["flags"])))
     done = {entry["attack"] for entry in result["attacks"]}
-    rows += [(name, "not run", "", "", "") for name in PROTOCOLS if name not in done]
+    rows += [(name, "not run", "", "", "", "") for name in PROTOCOLS if name not in done]
     if len(result["attacks"]) > 1:
         worst = result["worst_case"]
-        rows.append(("worst case", "", f"{worst['robust_accuracy']:7.2%}", _interval(worst["ci95"]), ""))
+        partial = f", {', '.join(worst['partial'])} on some images only" if worst["partial"] else ""
+        detail = f"eps {worst['epsilon_255']:g}/255, {len(worst['attacks'])} attacks{partial}"
+        rows.append(("worst case", detail, f"{worst['robust_accuracy']:7.2%}", _interval(worst["ci95"]), "", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     step = "export" if result["checkpoint"]["step"] < 0 else f"step {result['checkpoint']['step']}"
     lines = [f"{data['source']}, {data['n']} {data['split']} images, {step}"]
-    rows.insert(0, ("", "", "accuracy", "95 % interval", "flags" if any(row[4] for row in rows) else ""))
-    for label, detail, accuracy, interval, marks in rows:
-        cells = f"{label:{widths[0]}}  {detail:{widths[1]}}  {accuracy:>8}  {interval:{max(widths[3], 13)}}  {marks}"
+    rows.insert(0, ("", "", "accuracy", "95 % interval", "as uint8", "flags" if any(row[5] for row in rows) else ""))
+    for label, detail, accuracy, interval, rounded, marks in rows:
+        cells = f"{label:{widths[0]}}  {detail:{widths[1]}}  {accuracy:>8}  {interval:{max(widths[3], 13)}}"
+        cells += f"  {rounded:>8}  {marks}"
         lines.append(f"  {cells}".rstrip())
     lines += [_curve(curve) for curve in result["convergence"]]
     lines += [f"  {name}: {flags.DESCRIPTIONS[name]}" for name in result["flags"]]
@@ -36,7 +38,8 @@ def _details(entry):
     parts = [f"eps {entry['epsilon_255']:g}/255"]
     if "members" in entry:
         parts.append(" > ".join(_member(member) for member in entry["members"]))
-        return ": ".join(parts)
+        half = "" if entry["precision"] == "float32" else f", {entry['precision']}"
+        return ": ".join(parts) + half
     for value, text in ((entry["steps"], "{} steps"), (entry["queries"], "{} queries"), (entry["step_rule"], "{}")):
         if value is not None:
             parts.append(text.format(value))
@@ -44,6 +47,8 @@ def _details(entry):
         parts.append("zero start")
     if entry["restarts"] > 1:
         parts.append(f"{entry['restarts']} restarts")
+    if entry["precision"] != "float32":
+        parts.append(entry["precision"])
     if "rescale" in entry["options"]:
         parts.append("rescaled" if entry["options"]["rescale"] else "raw schedule")
     return ", ".join(parts)

@@ -53,9 +53,13 @@ def optimum(label):
     return corners, fooled
 
 
+@functools.cache
+def jitted(attack, logits_fn):
+    return jax.jit(functools.partial(attack, logits_fn))
+
+
 def run(attack, label=0, logits_fn=ladder):
-    labels = np.full(COUNT, label, np.int32)
-    return jax.jit(functools.partial(attack, logits_fn))(IMAGES[label], labels, IMAGE_KEYS)
+    return jitted(attack, logits_fn)(IMAGES[label], np.full(COUNT, label, np.int32), IMAGE_KEYS)
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -86,7 +90,8 @@ def test_targeted_pgd_draws_each_wrong_class_and_goes_there():
     images = np.full((count, 1, classes, 1), 0.5, np.float32)
     labels = RNG.integers(0, classes, count).astype(np.int32)
     image_keys = keys.per_image(jax.random.key(3), jnp.arange(count))
-    found = TargetedPGD(EPSILON, 12)(lambda x: x.reshape(len(x), -1), images, labels, image_keys).images
+    attack = jitted(TargetedPGD(EPSILON, 12), lambda points: points.reshape(len(points), -1))
+    found = attack(images, labels, image_keys).images
     raised = np.asarray(found).reshape(count, classes) > 0.5 + 0.99 * EPSILON
     assert (raised.sum(1) == 1).all() and not raised[np.arange(count), labels].any()
     shift = (raised.argmax(1) - labels) % classes
@@ -131,7 +136,7 @@ def test_l2_pgd_goes_along_the_gradient_to_the_sphere():
     images = np.clip(IMAGES[0], 0.25, 0.75)
 
     for attack, least in ((PGD(radius, 4, "eps_over_4", "zero", "l2"), 1 - 1e-6), (PGD(radius, 100, norm="l2"), 0.99)):
-        result = jax.jit(functools.partial(attack, ladder))(images, np.zeros(COUNT, np.int32), IMAGE_KEYS)
+        result = jitted(attack, ladder)(images, np.zeros(COUNT, np.int32), IMAGE_KEYS)
         delta = np.asarray(result.images - images).reshape(COUNT, -1)
         np.testing.assert_allclose(np.linalg.norm(delta, axis=1), radius, rtol=1e-5)
         assert (delta @ -unit.ravel() > least * radius).all()
@@ -154,7 +159,7 @@ def test_momentum_equals_a_numpy_transcription(decay):
     def network(images):
         return jnp.tanh(images.reshape(len(images), -1) @ hidden) @ out
 
-    found = MIFGSM(EPSILON, 8, "madry", decay=decay)(network, IMAGES[0], labels, IMAGE_KEYS).images
+    found = jitted(MIFGSM(EPSILON, 8, decay=decay), network)(IMAGES[0], labels, IMAGE_KEYS).images
     points, momentum = IMAGES[0].astype(np.float64), 0
     for _ in range(8):
         features = np.tanh(points.reshape(COUNT, -1) @ hidden)
@@ -178,7 +183,7 @@ def test_restarts_are_tried_until_one_fools_and_no_longer():
     labels, image_keys = np.zeros(40, np.int32), keys.per_image(jax.random.key(5), jnp.arange(40))
     for attack, forwards in ((PGD(EPSILON, 2, restarts=4), 3), (APGD(EPSILON, 2, restarts=4), 3)):
         single = dataclasses.replace(attack, restarts=1)
-        many, one = (jax.jit(functools.partial(each, plateau))(images, labels, image_keys) for each in (attack, single))
+        many, one = (jitted(each, plateau)(images, labels, image_keys) for each in (attack, single))
         right = [np.asarray(base.right(plateau, result.images, labels)) for result in (one, many)]
         assert right[1].sum() < right[0].sum() < 40
         assert (many.images == one.images)[~right[0]].all()  # fooled by the first start, which is the same

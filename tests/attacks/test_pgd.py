@@ -1,4 +1,4 @@
-"""PGD: the known optimum on a linear model, a NumPy transcription, the ball, each image by itself."""
+"""PGD: the known optimum on a linear model, a NumPy transcription, starts; and what all attacks refuse."""
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,8 @@ def test_equals_a_numpy_transcription(rule):
         "eps_over_4": 2 / 255,
         "fixed:1.5": 1.5 / 255,
     }[rule]
-    points = np.asarray(threat.uniform_start(jnp.asarray(IMAGES), EPSILON, IMAGE_KEYS), np.float64)
+    start_keys = keys.named(jax.vmap(jax.random.fold_in, (0, None))(IMAGE_KEYS, 0), "start")  # of restart number 0
+    points = np.asarray(threat.uniform_start(jnp.asarray(IMAGES), EPSILON, start_keys), np.float64)
     for _ in range(5):
         hidden = np.tanh(points.reshape(6, -1) @ HIDDEN[0])
         logits = hidden @ HIDDEN[1]
@@ -68,27 +69,6 @@ def test_stays_in_the_ball_and_the_pixel_range_from_a_spread_out_start():
     assert result.forwards.tolist() == result.backwards.tolist() == [3] * 8
 
 
-def test_an_image_depends_on_its_own_key_only():
-    attack = PGD(EPSILON, 3)
-    together = attack(network, IMAGES, LABELS, IMAGE_KEYS).images
-    alone = jnp.concatenate(
-        [attack(network, IMAGES[i : i + 1], LABELS[i : i + 1], IMAGE_KEYS[i : i + 1]).images for i in range(6)]
-    )
-    np.testing.assert_allclose(together, alone, atol=1e-6)
-    other_keys = keys.per_image(jax.random.key(9), jnp.arange(6))
-    assert np.abs(attack(network, IMAGES, LABELS, other_keys).images - together).max() > EPSILON / 10
-
-
-def test_compiles_one_iteration_whatever_the_steps():
-    sizes = {
-        steps: len(
-            str(jax.make_jaxpr(PGD(EPSILON, steps).__call__, static_argnums=0)(network, IMAGES, LABELS, IMAGE_KEYS))
-        )
-        for steps in (2, 50)
-    }
-    assert abs(sizes[2] - sizes[50]) < 50
-
-
 def test_no_gradient_flows_through_an_attack():
     def loss(scale):
         return PGD(EPSILON, 2)(lambda x: network(x) * scale, IMAGES, LABELS, IMAGE_KEYS).images.sum()
@@ -99,18 +79,28 @@ def test_no_gradient_flows_through_an_attack():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "pdg"}, "choose one of pgd"),
+        ({"name": "pdg"}, "choose one of fgsm, pgd"),
         ({"name": "pgd", "epsilon_255": 300}, "pixel values"),
         ({"name": "pgd", "steps": 0}, "at least 1 step"),
         ({"name": "pgd", "step_rule": "fixed:x"}, "fixed:A"),
         ({"name": "pgd", "step_rule": "mardy"}, "madry"),
         ({"name": "pgd", "stepz": 3}, "stepz"),
+        ({"name": "pgd", "start": "random"}, "uniform, zero"),
+        ({"name": "pgd", "norm": "l1"}, "linf, l2"),
+        ({"name": "pgd", "restarts": 0}, "at least 1 start"),
+        ({"name": "pgd", "restarts": 2, "start": "zero"}, "would all be the same"),
+        ({"name": "mi_fgsm", "norm": "l2"}, "l-infinity"),
+        ({"name": "fgsm", "epsilon_255": -1}, "pixel values"),
+        ({"name": "apgd_ce", "loss": "dlr"}, "loss"),
+        ({"name": "apgd_t", "targets": 0}, "at least 1 target"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         attacks.create(**options)
     assert attacks.create("pgd", epsilon_255=8, steps=10).epsilon == 8 / 255
+    with pytest.raises(ValueError, match="choose one of ce, dlr"):
+        attacks.APGD(loss="margin")
 
 
 def test_nofrost_rule_is_one_pixel_value_in_the_papers_setting():

@@ -13,7 +13,7 @@ import pytest
 from nofrost_jax import attacks, data, parallel
 from nofrost_jax.attacks import base
 from nofrost_jax.errors import Preempted, UserError
-from nofrost_jax.evaluation import attacking, reporter, results
+from nofrost_jax.evaluation import attacking, programs, reporter, results
 from nofrost_jax.evaluation.store import Store
 from nofrost_jax.evaluation.work import COLUMNS
 from tests.evaluation import suite
@@ -52,6 +52,36 @@ def test_a_limit_spreads_evenly(reference):
     rays = reference.outcomes["plans"]["rays"]
     assert np.flatnonzero(rays["selected"]).tolist() == list(range(0, 50, 5))
     np.testing.assert_array_equal(rays["members"][0]["attacked"], rays["selected"] & reference.outcomes["correct"])
+
+
+def test_a_full_precision_attack_claims_nothing_that_the_verdict_does_not_find(reference):
+    for plan in reference.outcomes["plans"].values():
+        assert not any(rows["unconfirmed"].any() for rows in plan["members"])
+
+
+def test_pixels_have_the_same_bits_in_every_program():
+    every = np.tile(np.arange(256, dtype=np.uint8), (3, 1))
+    expected = np.tile(np.arange(256, dtype=np.float32) / np.float32(255), (3, 1))
+    np.testing.assert_array_equal(jax.jit(programs.to_pixels)(every), expected)
+    np.testing.assert_array_equal(jax.jit(lambda x: 2 * programs.to_pixels(x[:1]))(every), 2 * expected[:1])
+
+
+def test_an_attack_that_goes_on_after_success_keeps_it(variables, tmp_path, monkeypatch):
+    """The authors' RayS, in several stages: as when it is called at once."""
+    monkeypatch.setattr(attacks.rays, "STAGE", 20)
+    config = suite.tiny_config(attacks={"rays": {"name": "rays", "queries": 70, "official": True}}, limit=20)
+    evaluator, devices = suite.make(config)
+    outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
+    (batch,) = data.eval_batches(config, 20, limit=20)
+    (member,) = evaluator.plans[0].members
+    classifier = evaluator.programs.classifier(variables)
+    images = programs.to_pixels(batch["image"])
+    found = jax.jit(lambda x, y, k: member.attack(classifier, x, y, k).images)(
+        images, batch["label"], jax.random.split(jax.random.key(0), 20)
+    )
+    robust = np.asarray(classifier(found)).argmax(-1) == batch["label"]
+    np.testing.assert_array_equal(outcomes["plans"]["rays"]["robust"], robust & outcomes["correct"])
+    assert (outcomes["correct"] & ~robust).sum() > 0
 
 
 def test_counts_are_the_theoretical_ones_for_images_that_survive(reference):
@@ -130,7 +160,7 @@ def test_stops_between_batches_and_says_how_far_it_is(reference, tmp_path, capsy
     """SIGTERM is heard within an evaluation, not only after it: on ImageNet one lasts for hours."""
     monkeypatch.setattr(reporter, "EVERY_SECONDS", -1)
     asked = iter([False] * 8 + [True])
-    stop = types.SimpleNamespace(requested=lambda: next(asked))
+    stop = types.SimpleNamespace(requested=lambda: next(asked), local=True)
     with pytest.raises(Preempted, match="run the same command again"):
         reference.evaluator.run(reference.variables, stop, tmp_path, progress=True)
     assert glob.glob(f"{tmp_path}/*/000000.*.partial.npz")

@@ -45,6 +45,7 @@ def test_entries_follow_the_schema(reference, result):
     assert result["clean"]["accuracy"] == reference.outcomes["correct"].mean() and result["clean"]["n"] == 50
     robust = [entry["robust_accuracy"] for entry in (pgd, cascade)]
     assert result["worst_case"]["robust_accuracy"] <= min(robust)
+    assert result["worst_case"]["epsilon_255"] == 1.5 and result["worst_case"]["partial"] == ["rays"]
     json.dumps(result)
 
 
