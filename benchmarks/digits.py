@@ -16,6 +16,7 @@ import time
 import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[1]
+COLUMNS = ("clean", "pgd_20", "aa_fast_20", "aa_standard", "seconds")
 RUNS = (("nofrost", 0), ("nofrost", 1), ("nofrost", 2), ("st", 0))
 
 
@@ -27,15 +28,15 @@ def run(row, seed, folder):
     subprocess.run([*command, f"--workdir={workdir}"], cwd=ROOT, check=True)
     seconds = time.perf_counter() - start
     result = json.loads(pathlib.Path(f"{workdir}/evaluations/final.json").read_text())
-    (attack,) = result["attacks"]
+    attacks = {entry["name"]: entry["robust_accuracy"] for entry in result["attacks"]}
     return {
         "command": " ".join(["python", *command[1:]]),
         "row": row,
         "seed": seed,
         "seconds": round(seconds, 1),
         "clean": result["clean"]["accuracy"],
-        "pgd_20": attack["robust_accuracy"],
-        "epsilon_255": attack["epsilon_255"],
+        **attacks,
+        "epsilon_255": result["attacks"][0]["epsilon_255"],
         "n": result["clean"]["n"],
         "params_sha256": result["checkpoint"]["params_sha256"],
         "versions": result["versions"],
@@ -48,12 +49,10 @@ def main():
     rows = {}
     for row in dict(RUNS):
         chosen = [one for one in runs if one["row"] == row]
-        rows[row] = {name: float(np.mean([one[name] for one in chosen])) for name in ("clean", "pgd_20", "seconds")}
+        rows[row] = {name: float(np.mean([one[name] for one in chosen])) for name in COLUMNS}
         rows[row]["seeds"] = len(chosen)
-        print(
-            f"{row:8} clean {rows[row]['clean']:.4f}  PGD-20 {rows[row]['pgd_20']:.4f}  {rows[row]['seconds']:.0f} s  "
-            f"(mean of {len(chosen)})"
-        )
+        shown = "  ".join(f"{name} {rows[row][name]:.4f}" for name in COLUMNS[:-1])
+        print(f"{row:8} {shown}  {rows[row]['seconds']:.0f} s  (mean of {len(chosen)})")
     path = pathlib.Path(__file__).parent / "results" / "digits.json"
     path.write_text(json.dumps({"cores": os.cpu_count(), "means": rows, "runs": runs}, indent=2) + "\n")
     print(f"written: benchmarks/results/{path.name}")

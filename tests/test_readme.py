@@ -7,6 +7,7 @@ import re
 import pytest
 
 from configs import digits, methods
+from nofrost_jax import attacks
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/attacks.md")
@@ -48,11 +49,26 @@ def test_figures_are_those_of_committed_results():
     readme = text("README.md")
     for figure in (
         f"clean {means['nofrost']['clean']:.1%}, PGD-20 {means['nofrost']['pgd_20']:.1%}",
-        f"{means['st']['pgd_20']:.1%} under the same PGD",
+        f"`aa_fast_20` {means['nofrost']['aa_fast_20']:.1%}, `aa_standard` {means['nofrost']['aa_standard']:.1%}",
+        f"{means['st']['pgd_20']:.1%} under the same PGD and {means['st']['aa_standard']:.1%} under",
+        *(f"{ratio['median']:.2f}" for ratio in _peer_ratios()),
         f"{step['XLA convolutions / ours']['median']:.2f}",
         f"{step['step / its parts']['median']:.2f}",
     ):
         assert figure in readme, figure
+
+
+def _peer_ratios():
+    peer = json.loads((RESULTS / "attacks_cpu.json").read_text())["peer"]
+    for label in ("apgd_ce_100", "aa_standard"):
+        yield peer[label]["pyautoattack / ours, compilation included"]
+        yield peer[label]["pyautoattack / ours"]
+
+
+def test_attacks_spend_the_passes_that_theory_gives_them():
+    counts = json.loads((RESULTS / "attacks_cpu.json").read_text())["counts"]
+    assert set(counts) == set(attacks.NAMES)
+    assert all(row["theory"] == row["reported"] == row["counted"] for row in counts.values())
 
 
 def test_figures_hold_what_was_promised():

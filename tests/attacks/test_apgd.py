@@ -1,11 +1,13 @@
-"""APGD: its checkpoints, and its loop against a transcription of the algorithm, on losses that a script dictates."""
+"""APGD: its checkpoints, its starts, and its loop against a transcription, on losses that a script dictates."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import io_callback
 
-from nofrost_jax.attacks import apgd
+from nofrost_jax import keys
+from nofrost_jax.attacks import apgd, threat
 
 EPSILON, COUNT, SHAPE = 8 / 255, 64, (2, 1, 3)
 
@@ -25,6 +27,14 @@ def test_the_step_may_halve_after_these_iterations(steps, checks):
     assert len(windows) == steps
     assert [number for number, window in enumerate(windows, 1) if window] == checks
     assert [window for window in windows if window] == np.diff([0, *checks]).tolist()
+
+
+def test_starts_reach_the_border_of_the_ball_once():
+    images = jnp.full((20, 3, 2, 1), 0.5)
+    start = threat.largest_start(images, EPSILON, keys.per_image(jax.random.key(0), jnp.arange(20)))
+    changes = np.sort(np.abs(start - images).reshape(20, -1), axis=1)
+    np.testing.assert_allclose(changes[:, -1], EPSILON, rtol=1e-5)
+    assert (changes[:, -2] < 0.999 * EPSILON).all()
 
 
 @pytest.mark.parametrize("steps", [10, 20, 50])

@@ -172,6 +172,20 @@ def test_momentum_equals_a_numpy_transcription(decay):
     np.testing.assert_allclose(found, points, atol=1e-6)
 
 
+def test_a_vanishing_gradient_does_not_fill_the_momentum():
+    """Norms below 1e-6 count as 1e-6: a gradient of 3e-9, then one of -0.5, turn the second step round."""
+
+    def cliff(images):
+        values = images[:, 0, 0, 0]
+        low = values <= 0.5
+        return jnp.stack([jnp.where(low, 20, 3 * values), jnp.where(low, values, 0)], axis=1)
+
+    images = np.full((1, 1, 1, 1), 0.5, np.float32)
+    for steps, expected in ((1, 0.5 + EPSILON / 4), (2, 0.5)):
+        found = MIFGSM(EPSILON, steps, "eps_over_4")(cliff, images, np.zeros(1, np.int32), IMAGE_KEYS[:1]).images
+        assert found.item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_restarts_are_tried_until_one_fools_and_no_longer():
     """A model with no gradient where it is right: which of the random starts fools it is chance."""
 
