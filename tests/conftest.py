@@ -18,6 +18,10 @@ import jax
 import pytest
 from absl.testing import flagsaver
 
+# PyTorch's GPU builds bring triton, which aborts a process that has TensorFlow's LLVM in it as well; the oracles do
+# without it.
+sys.modules.setdefault("triton", None)
+
 ROOT = pathlib.Path(__file__).parents[1]
 Outcome = collections.namedtuple("Outcome", "returncode stdout stderr")
 

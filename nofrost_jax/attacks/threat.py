@@ -8,7 +8,7 @@ NORMS = ("linf", "l2")
 
 def check_budget(epsilon, steps=1, restarts=1, norm="linf"):
     """Raises ValueError unless `epsilon` is a radius of `norm`, and `steps` and `restarts` are at least 1."""
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float):
+    if isinstance(epsilon, bool) or not hasattr(epsilon, "__float__"):
         raise ValueError(f"epsilon must be a number, got {epsilon!r}")
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
@@ -23,7 +23,7 @@ def check_budget(epsilon, steps=1, restarts=1, norm="linf"):
 def require_count(what, **field):
     """Raises ValueError unless the one field is a whole number of 1 or more; `what` says of what, in the singular."""
     ((name, value),) = field.items()
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"an attack needs at least 1 {what}, and a whole number of them, got {name}={value!r}")
 
 
