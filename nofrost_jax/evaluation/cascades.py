@@ -99,12 +99,10 @@ def make_plan(label, options, attack_dtype="float32"):
         members = {name: {"name": name, **options}}
     else:
         raise ValueError(f"unknown attack {name!r}; choose one of {', '.join(NAMES)}")
-    if not hasattr(members, "values") or not all(
-        "name" in member for member in members.values() if _is_mapping(member)
-    ):
-        raise ValueError("each member of a cascade needs a name, an attack's, beside its options")
-    if not all(_is_mapping(member) for member in members.values()):
+    if not _is_mapping(members) or not all(map(_is_mapping, members.values())):
         raise ValueError("each member of a cascade must have fields: name, steps and the like")
+    if not all("name" in member for member in members.values()):
+        raise ValueError("each member of a cascade needs a name, an attack's, beside its options")
     if any("epsilon_255" in member or "epsilon" in member for member in members.values()):
         raise ValueError("the members of a cascade have one radius: give epsilon_255 to the cascade")
     members = [{"epsilon_255": epsilon_255, **member} for member in members.values()]

@@ -42,9 +42,9 @@ class Store:
         try:
             with open(path, "rb") as file, np.load(file) as arrays:
                 found = dict(arrays)
-                for name in required:
-                    found[name]
-                return found
+            if missing := set(required) - found.keys():
+                raise ValueError(f"without {', '.join(sorted(missing))}")
+            return found
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
