@@ -38,12 +38,12 @@ def make_config(options):
 def compiled_step(config, batch, devices):
     """A zero-argument function that runs one training step and waits for it. State is carried over, as in training."""
     model = create_model(config.model, axis_name=parallel.AXIS)
-    optimizer = optim.create(config, 5004)
-    state = devices.replicate(
-        TrainState.create(models.init(model, jax.random.key(0), config.data.image_size), optimizer)
-    )
+    method, size = methods.TABLE[config.method.name], config.data.image_size
+    optimizer = optim.create(config, 5004, method.updates(config))
+    variables = models.init(model, jax.random.key(0), size)
+    state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, size)))
     batch, key = devices.shard(batch), devices.replicate(jax.random.key(1))
-    step = devices.map_step(methods.TABLE[config.method.name].make_step(model, optimizer, config))
+    step = devices.map_step(method.make_step(model, optimizer, config, 5004))
     compiled = step.lower(state, batch, key).compile()
     carried = [state]
 

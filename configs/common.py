@@ -23,6 +23,7 @@ def get_config(arg=""):
     config.seed = 0  # paper and authors: no seed stated or set
     config.recipe = "paper"  # "paper" | "authors", see the table above
     config.attacks = ""  # labels of evaluation.attacks to run at the end, with commas between them; "" = all
+    config.start_from = ""  # folder of a run or an export whose parameters this run begins with; "" = random ones
     config.batch_size = 256  # clean images a step, over all devices; adversarial images come on top
     config.epochs = 90
     config.label_smoothing = config_dict.placeholder(float)  # training loss only, never inside an attack
@@ -42,14 +43,20 @@ def get_config(arg=""):
     config.model.bn_running = "mean"  # running statistics over the groups: mean | first (authors: rank 0's)
 
     config.method = ConfigDict()
-    config.method.name = "at"  # standard | at
-    config.method.adversarial_weight = 0.5  # Equation 1's lambda: 0 = ST, 1 = PGDAT, 0.5 = SAT, NoFrost, MBNAT
+    config.method.name = "at"  # standard | at | trades | fat | trades_fat | fast | free
+    config.method.adversarial_weight = 0.5  # at, fat: Equation 1's lambda: 0 = ST, 1 = PGDAT, FAT, 0.5 = the others
     config.method.pgdat_clean_forward = (
         False  # authors: True (with weight 1 their clean forward only moves BN statistics)
     )
 
+    config.method.beta = 1.0  # trades*: weight of the KL term; paper: 1; code of TRADES's authors: 6 on CIFAR-10
+    config.method.trades_forwards = 2  # trades*: train-mode forwards; their code: 3 (clean, adversarial, clean again)
+    config.method.tau_epochs = ()  # fat, trades_fat: attack.tau grows by one after each; paper silent, read as fixed;
+    # code of FAT's authors: tau 0 and (50, 90) of 120 epochs, for TRADES-FAT (30, 50, 70) of 85
+    config.method.replays = 4  # free: times that each batch is trained on (m); paper silent, the method's own
+
     config.attack = ConfigDict()
-    config.attack.name = "pgd"
+    config.attack.name = "pgd"  # of training; its other fields are below, or the row's own (configs/methods.py)
     config.attack.epsilon_255 = 8.0  # l-infinity radius in pixel values, 0 to 255
     config.attack.steps = 10  # authors: 10 in the README, 7 in the code's default
     config.attack.step_rule = (
@@ -63,7 +70,11 @@ def get_config(arg=""):
     config.optimizer.nesterov = config_dict.placeholder(bool)
     config.optimizer.weight_decay = 5e-5
     config.optimizer.decay_gains_and_biases = True  # authors: every parameter decays; False leaves vectors out
-    config.optimizer.schedule = "cosine_epochs"  # per epoch as the authors | cosine (per step) | constant
+    config.optimizer.schedule = "cosine_epochs"  # per epoch as the authors | cosine (per step) | constant | points |
+    # decay; the last two are FastAT's and FreeAT's own
+    config.optimizer.point_epochs = (0.0,)  # points: epochs, ascending, at which the rate is ...
+    config.optimizer.point_shares = (1.0,)  # ... these shares of the peak; straight lines between
+    config.optimizer.decay_epochs = 8  # decay: a tenth of the rate after every so many epochs
     config.optimizer.warmup_epochs = 0.0
     config.optimizer.agc = (
         0.0  # adaptive gradient clipping threshold (Brock et al., 2021b); 0 = off, as paper and authors
@@ -73,7 +84,8 @@ def get_config(arg=""):
     config.data.source = "tfds:imagenet2012"  # digits | fake | tfds:NAME | folder:PATH
     config.data.data_dir = ""  # where tfds has its prepared data; "" = its default
     config.data.train_split = "train"
-    config.data.eval_split = "validation"
+    config.data.eval_split = "validation"  # or "holdout": the images that the next line keeps out of training
+    config.data.holdout = 0  # training images, evenly spaced, to choose by without the evaluation split
     config.data.image_size = 224
     config.data.eval_resize = 256  # short side before the central crop; 0 = no resize
     config.data.augmentation = (
@@ -96,7 +108,11 @@ def get_config(arg=""):
     config.evaluation.limit = 0  # first images of the split; 0 = all
     config.evaluation.attack_dtype = "float32"  # of the net inside attacks: float32 | bfloat16; verdicts are float32
     config.evaluation.save_images = 0  # keep the adversarial images of so many first images, and draw a grid of them
-    config.evaluation.mbn_gamma = 1.0  # weight of the adversarial branch of an MBN net, at the logits
+    config.evaluation.mbn_gamma = 1.0  # weight of an MBN net's adversarial branch, 0 to 1; Xie & Yuille (2020): 1
+    config.evaluation.mbn_interpolation = "logits"  # where branches mix: logits (paper's default) | all | random layers
+    config.evaluation.mbn_p = 0.5  # random: share of the layers that mix; the paper's "random p%" (Figure 5)
+    config.evaluation.mbn_seed = 0  # random: draws which layers; paper: not stated
+    config.evaluation.mbn_gammas = ()  # evaluate mode only: a sweep, once for each (Figures 2, 5); () = mbn_gamma alone
     config.evaluation.attacks = ConfigDict({"pgd_20": pgd_20()})
 
     config.checkpoint = ConfigDict({"every_steps": 2500, "keep": 2})
@@ -122,11 +138,20 @@ def attack(name, protocol, epsilon_255=None, **options):
 
 
 def with_arg(config, arg):
-    """Applies what follows the file name, `configs/x.py:ARG`: nothing, or `runlocal`."""
-    if arg == "runlocal":
-        return runlocal(config)
-    if arg:
-        raise ValueError(f"unknown argument {arg!r} after the config file; this one takes: runlocal")
+    """Applies what follows the file name, `configs/x.py:ARG`, words with commas between them.
+
+    `epsilon_255=4`: the radius of training and evaluation (Table 7: 2 and 4). `runlocal`: see there.
+    """
+    for word in filter(None, arg.split(",")):
+        name, equals, value = word.partition("=")
+        if word == "runlocal":
+            config = runlocal(config)
+        elif name == "epsilon_255" and equals:
+            config.attack.epsilon_255 = float(value)
+        else:
+            raise ValueError(
+                f"unknown argument {word!r} after the config file; this one takes: runlocal, epsilon_255=NUMBER"
+            )
     return config
 
 

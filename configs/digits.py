@@ -13,8 +13,6 @@ from configs import common, methods
 def get_config(arg="nofrost"):
     config = common.get_config()
     config.model.name = "resnet26"
-    config = methods.apply(config, arg or "nofrost")
-
     config.model.num_classes = 10
     config.model.stem = "small"
     config.model.width = 0.25
@@ -35,6 +33,7 @@ def get_config(arg="nofrost"):
 
     config.evaluation.attacks = {
         "pgd_20": common.pgd_20(step_rule="madry", protocol="demonstration"),
+        "apgd_ce_20": common.attack("apgd_ce", "demonstration", steps=20),
         "aa_fast_20": common.attack("aa_fast_20", "aa_fast_20"),
         "aa_standard": common.attack("aa_standard", "aa_standard"),
     }
@@ -42,4 +41,4 @@ def get_config(arg="nofrost"):
     config.evaluation.batch_size = 120
     config.checkpoint.every_steps = 110
     config.log.every_steps = 22
-    return config
+    return methods.apply(config, arg or "nofrost")

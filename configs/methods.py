@@ -1,35 +1,42 @@
 """The rows of the paper's tables as functions of a config: which net, and which loss on which images."""
 
+NETS = {"bn": ("", "bn"), "in": ("", "in"), "mbn": ("", "mbn"), "nf": ("nf_", "bn")}  # prefix of the name, norm
+FRIENDLY = {"tau": 1, "jitter_255": 0.0}  # the paper's early-stop iteration; code of FAT's authors: 0, and 0.255 (CE)
 
-def _row(config, family, norm, method, weight):
-    depth = config.model.name.removeprefix("nf_")
-    config.model.name = f"nf_{depth}" if family == "nf" else depth
-    config.model.norm = norm
-    config.method.name = method
-    config.method.adversarial_weight = weight
-    return config
-
-
-ROWS = {
-    "nofrost": ("nf", "bn", "at", 0.5),  # adversarial training of a normalizer-free net
-    "st": ("bn", "bn", "standard", 0.0),  # standard training
-    "st_nf": ("nf", "bn", "standard", 0.0),  # the same without batch norm (Table 6)
-    "sat": ("bn", "bn", "at", 0.5),  # standard adversarial training: half clean, half adversarial
-    "pgdat": ("bn", "bn", "at", 1.0),  # Madry et al. (2018): adversarial only
-    "mbnat": ("bn", "mbn", "at", 0.5),  # mixture BN (Xie & Yuille, 2020)
-    "sat_in": ("bn", "in", "at", 0.5),  # SAT with instance norm (Table 3)
+ROWS = {  # net, method, Equation 1's lambda, what the training attack has beside radius, steps and step rule
+    "nofrost": ("nf", "at", 0.5, {}),  # adversarial training of a normalizer-free net
+    "st": ("bn", "standard", 0.0, {}),  # standard training
+    "st_nf": ("nf", "standard", 0.0, {}),  # the same without batch norm (Table 6)
+    "sat": ("bn", "at", 0.5, {}),  # standard adversarial training: half clean, half adversarial
+    "pgdat": ("bn", "at", 1.0, {}),  # Madry et al. (2018): adversarial only
+    "mbnat": ("mbn", "at", 0.5, {}),  # mixture BN (Xie & Yuille, 2020)
+    "sat_in": ("in", "at", 0.5, {}),  # SAT with instance norm (Table 3)
+    "trades": ("bn", "trades", 0.5, {"name": "pgd_kl"}),  # Zhang et al. (2019)
+    "fat": ("bn", "fat", 1.0, {"name": "friendly", **FRIENDLY}),  # Zhang et al. (2020)
+    "trades_fat": ("bn", "trades_fat", 0.5, {"name": "friendly_kl", **FRIENDLY}),  # the same on TRADES
+    "fastat": ("bn", "fast", 1.0, {"steps": 1, "step_rule": "epsilon_times:1.25"}),  # Wong et al. (2020)
+    "freeat": ("bn", "free", 1.0, {"steps": 1, "step_rule": "epsilon_times:1"}),  # Shafahi et al. (2019)
 }
 
 
 def apply(config, row):
-    """`config` with the net and the method of a row of `ROWS`; everything else stays."""
+    """`config` with the net, the method and the attack of a row of `ROWS`; everything else stays.
+
+    Only `freeat` also divides the epochs by its replays, so that it costs as many passes as standard training.
+    """
     if row not in ROWS:
         raise ValueError(f"unknown row {row!r} after the config file; choose one of {', '.join(ROWS)}")
-    return _row(config, *ROWS[row])
+    net, config.method.name, config.method.adversarial_weight, attack = ROWS[row]
+    prefix, config.model.norm = NETS[net]
+    config.model.name = prefix + config.model.name.removeprefix("nf_")
+    config.attack = {**config.attack, **attack}
+    if config.method.name == "free":
+        config.epochs = -(-config.epochs // config.method.replays)
+    return config
 
 
 def imagenet(row, depth, arg=""):
-    """The ImageNet config of a row, for ResNet-26 or ResNet-50."""
+    """The ImageNet config of a row, for ResNet-26 or ResNet-50. arg: see `common.with_arg`."""
     from configs import common
 
     config = common.get_config()

@@ -15,17 +15,18 @@ __all__ = ["__version__", "attacks", "load", "models"]
 _ROOMS = ("attacks", "classifier", "data", "evaluation", "methods", "models")
 
 
-def load(path, mbn_gamma=None):
+def load(path, gamma=None, interpolation=None, p=None, seed=None):
     """The `Classifier` of a run's newest checkpoint, or of a folder with params.npz and config.json.
 
-    path: a training run's --workdir, or an export. mbn_gamma: weight of the adversarial branch of a mixture-BN net;
-    None takes the config's. Returns a function: uint8 or [0, 1] float images [N, H, W, 3] -> logits, float32 [N, K].
+    path: a training run's --workdir, or an export. gamma: weight of the adversarial branch of a mixture-BN net;
+    interpolation, p and seed: where the branches are mixed (`Classifier`); None takes the config's evaluation.mbn_*.
+    Returns a function: uint8 or [0, 1] float images [N, H, W, 3] -> logits, float32 [N, K].
     Raises UserError where there is no run or it does not fit.
     """
     import jax
     from ml_collections import ConfigDict
 
-    from nofrost_jax import models
+    from nofrost_jax import models, validate
     from nofrost_jax.checkpoint import load_variables, read_config
     from nofrost_jax.classifier import Classifier, create_model
 
@@ -34,8 +35,12 @@ def load(path, mbn_gamma=None):
     size = config.data.image_size
     abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
     _, variables, _ = load_variables(path, abstract)
-    gamma = config.evaluation.mbn_gamma if mbn_gamma is None else mbn_gamma
-    return Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std), gamma)
+    mixture = {"gamma": gamma, "interpolation": interpolation, "p": p, "seed": seed}
+    for name, value in mixture.items():
+        if value is None:
+            default = validate.SINCE_ADDED.get(f"evaluation.mbn_{name}")  # for an older run
+            mixture[name] = config.evaluation.get(f"mbn_{name}", default)
+    return Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std), **mixture)
 
 
 def __getattr__(name):

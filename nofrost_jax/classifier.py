@@ -5,8 +5,13 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nofrost_jax import models
+from nofrost_jax.errors import UserError
+from nofrost_jax.models.layers import BRANCHES, Mixture
+
+INTERPOLATIONS = ("logits", "all", "random")  # of the two branches of a mixture-BN net
 
 
 def normalize(images, mean, std):
@@ -27,31 +32,62 @@ def create_model(model_config, axis_name=None, **overrides):
     return models.create(options.pop("name"), axis_name=axis_name, **options)
 
 
+def mixture_layers(batch_stats):
+    """Sorted names of the mixture-BN layers behind a tree of statistics, e.g. "stage1_block1/norm1"."""
+    paths = flax.traverse_util.flatten_dict(batch_stats)
+    return sorted({"/".join(path[:-2]) for path in paths})  # without the branch and the statistic
+
+
+def mixed_layers(names, interpolation, p=0.5, seed=0):
+    """Which of the layers `names` mix the outputs of both norms, a frozenset: none under "logits", every one under
+    "all", round(p * len(names)) drawn by `seed` under "random". Raises UserError for other values."""
+    if interpolation not in INTERPOLATIONS:
+        raise UserError(f"interpolation={interpolation!r} is unknown; choose one of {', '.join(INTERPOLATIONS)}")
+    if not 0 <= p <= 1:
+        raise UserError(f"p={p} is a share of the layers; it must be between 0 and 1")
+    names = sorted(names)
+    if interpolation == "random":
+        drawn = np.random.default_rng(seed).permutation(len(names))
+        names = [names[i] for i in drawn[: round(p * len(names))]]
+    return frozenset(() if interpolation == "logits" else names)
+
+
 @flax.struct.dataclass
 class Classifier:
     """A function of images in [0, 1], in evaluation mode: `logits = classifier(images)`.
 
-    A pytree (variables are leaves), so that it travels through jit as an argument. mbn_gamma weighs the two branches of
-    a mixture-BN net at the logits, (1 - gamma) clean + gamma adversarial (paper, Appendix A; Merchant et al., 2020).
+    A pytree (variables are leaves), so that it travels through jit as an argument. The other fields are for mixture-BN
+    nets (paper, Appendix A): gamma weighs the two branches, (1 - gamma) clean + gamma adversarial, at the "logits"
+    (Merchant et al., 2020); with interpolation "all" at every normalization too, with "random" at a share p of them,
+    drawn by seed. gamma 0 and 1 are one branch alone under all three.
     """
 
     variables: Any
     model: Any = flax.struct.field(pytree_node=False)
     mean: tuple = flax.struct.field(pytree_node=False)
     std: tuple = flax.struct.field(pytree_node=False)
-    mbn_gamma: float = flax.struct.field(pytree_node=False, default=1.0)
+    gamma: float = flax.struct.field(pytree_node=False, default=1.0)
+    interpolation: str = flax.struct.field(pytree_node=False, default="logits")
+    p: float = flax.struct.field(pytree_node=False, default=0.5)
+    seed: int = flax.struct.field(pytree_node=False, default=0)
 
     def __call__(self, images):
-        """Logits, float32 [N, K], of images [N, H, W, 3]: float in [0, 1], or uint8."""
+        """Logits, float32 [N, K], of images [N, H, W, 3]: float in [0, 1], or uint8. Raises UserError for a gamma
+        outside [0, 1] or another field that a mixture-BN net cannot use."""
         inputs = normalize(to_float(images), self.mean, self.std)
         if not self.model.has_branches:
             return self.model.apply(self.variables, inputs, train=False)
-        weights = {"clean": 1 - self.mbn_gamma, "adversarial": self.mbn_gamma}
-        return sum(
-            weight * self.model.apply(self.variables, inputs, train=False, branch=branch)
-            for branch, weight in weights.items()
-            if weight
+        gamma = float(self.gamma)
+        if not 0 <= gamma <= 1:
+            raise UserError(f"gamma={gamma} is the adversarial branch's weight; it must be between 0 and 1")
+        mixed = mixed_layers(mixture_layers(self.variables["batch_stats"]), self.interpolation, self.p, self.seed)
+        if gamma in (0, 1):
+            return self.model.apply(self.variables, inputs, train=False, branch=BRANCHES[int(gamma)])
+        both = jnp.concatenate([inputs, inputs])
+        clean, adversarial = jnp.split(
+            self.model.apply(self.variables, both, train=False, branch=Mixture(gamma, mixed)), 2
         )
+        return (1 - gamma) * clean + gamma * adversarial
 
     def predict(self, images):
         """Class indices, int32 [N]."""

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-SCHEDULES = ("cosine_epochs", "cosine", "constant")
+SCHEDULES = ("cosine_epochs", "cosine", "constant", "points", "decay")
 
 
 def learning_rate(config, steps_per_epoch):
@@ -12,7 +12,9 @@ def learning_rate(config, steps_per_epoch):
 
     The peak is `optimizer.learning_rate` times batch_size / `optimizer.learning_rate_batch` (0: no scaling).
     `cosine_epochs` is the authors' staircase 0.5 lr (1 + cos(pi e / E)) in whole epochs e, `cosine` the same per step.
-    A linear warm-up of `optimizer.warmup_epochs` comes first (0 in the paper).
+    `points` goes in straight lines through `optimizer.point_shares` of the peak at `optimizer.point_epochs` (FastAT);
+    `decay` takes a tenth every `optimizer.decay_epochs` (FreeAT). A linear warm-up of `optimizer.warmup_epochs` comes
+    first (0 in the paper).
     """
     options = config.optimizer
     peak = options.learning_rate
@@ -20,16 +22,27 @@ def learning_rate(config, steps_per_epoch):
         peak *= config.batch_size / options.learning_rate_batch
     total, warmup = config.epochs * steps_per_epoch, options.warmup_epochs * steps_per_epoch
 
-    def schedule(step):
+    def share(step):
+        if options.schedule == "constant":
+            return 1.0
+        if options.schedule == "points":
+            return jnp.interp(step / steps_per_epoch, *map(jnp.asarray, (options.point_epochs, options.point_shares)))
+        if options.schedule == "decay":
+            return 0.1 ** (step // steps_per_epoch // options.decay_epochs)
         progress = step // steps_per_epoch / config.epochs if options.schedule == "cosine_epochs" else step / total
-        rate = peak if options.schedule == "constant" else 0.5 * peak * (1 + jnp.cos(jnp.pi * progress))
+        return 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+    def schedule(step):
+        rate = peak * share(step)
         return rate * jnp.minimum(1.0, (step + 1) / warmup) if warmup else jnp.asarray(rate, jnp.float32)
 
     return schedule
 
 
-def create(config, steps_per_epoch):
+def create(config, steps_per_epoch, updates=1):
     """optax transformation: [adaptive gradient clipping] -> weight decay -> SGD with (Nesterov) momentum.
+
+    updates: optimizer steps of one training step, during which the rate stays.
 
     `optimizer.agc` is the clipping threshold of Brock et al. (2021b), 0 = off; as there, the classifier head is left
     out. `optimizer.decay_gains_and_biases` true decays every parameter, as the authors' code does.
@@ -42,9 +55,8 @@ def create(config, steps_per_epoch):
         None if options.decay_gains_and_biases else lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
     )
     chain.append(optax.add_decayed_weights(options.weight_decay, decay_mask))
-    chain.append(
-        optax.sgd(learning_rate(config, steps_per_epoch), momentum=options.momentum, nesterov=options.nesterov)
-    )
+    rate = learning_rate(config, steps_per_epoch)
+    chain.append(optax.sgd(lambda count: rate(count // updates), momentum=options.momentum, nesterov=options.nesterov))
     return optax.chain(*chain)
 
 

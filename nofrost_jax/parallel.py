@@ -104,6 +104,16 @@ def global_positions(count):
     return jax.lax.axis_index(AXIS) * count + np.arange(count)
 
 
+def own_rows(rows, count):
+    """Inside a mapped step: this shard's `count` rows of an array with a row for each image of the global batch."""
+    return jax.lax.dynamic_slice_in_dim(rows, jax.lax.axis_index(AXIS) * count, count)
+
+
+def all_rows(rows):
+    """Inside a mapped step: the rows of all shards, in the order of the global batch, on every device."""
+    return jax.lax.all_gather(rows, AXIS, tiled=True)
+
+
 def mean(tree):
     return jax.lax.pmean(tree, AXIS)
 

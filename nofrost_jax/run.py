@@ -3,13 +3,13 @@
 import jax
 from ml_collections import ConfigDict
 
-from nofrost_jax import attacks, data, methods, models, optim, parallel, validate
+from nofrost_jax import attacks, data, methods, models, optim, parallel, rules, validate
 from nofrost_jax import dry_run as dry
 from nofrost_jax.checkpoint import read_config
-from nofrost_jax.classifier import create_model
+from nofrost_jax.classifier import INTERPOLATIONS, create_model
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
-from nofrost_jax.evaluation import cascades
+from nofrost_jax.evaluation import cascades, sweep
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
 from nofrost_jax.train import fit, prepare_workdir
@@ -31,8 +31,9 @@ def prepare(config):
         "optimizer.schedule": optim.SCHEDULES,
         "data.augmentation": data.AUGMENTATIONS,
         "evaluation.attack_dtype": ATTACK_DTYPES,
+        "evaluation.mbn_interpolation": INTERPOLATIONS,
     }
-    validate.check_config(
+    rules.check_config(
         config,
         choices=choices,
         is_source=data.is_known,
@@ -46,6 +47,7 @@ def train(config, workdir, force=False):
     """Trains (or resumes) the config in `workdir`, then evaluates the result. Raises UserError, or Preempted."""
     config = prepare(config)
     validate.check_workdir(workdir)
+    validate.check_start(config)
     spec = data.check(config)
     _check_net(config, spec)
     devices = parallel.Devices()
@@ -63,6 +65,7 @@ def evaluate(config, workdir):
     """Evaluates the run in `workdir`; `config` (or None) says how and where the data is, never what the net is.
 
     Taken from `config`: `validate.EVALUATION_FIELDS`, and `attacks`, which picks some; a note names other differences.
+    With `evaluation.mbn_gammas`, once for each weight, as NAME_gamma_WEIGHT; weights that are done are not done again.
     """
     if not workdir:
         raise UserError("--workdir is missing; give the folder of the run to evaluate")
@@ -78,7 +81,15 @@ def evaluate(config, workdir):
         kept = "; ".join(left_out)
         print(f"note: from --config come only how to evaluate and where the data is; the run keeps its own: {kept}")
     with parallel.StopSignal(each_alone=True) as stop:
-        evaluate_run(own, workdir, spec, devices, Evaluator(own, devices, spec), stop)
+        if not own.evaluation.mbn_gammas:
+            evaluate_run(own, workdir, spec, devices, Evaluator(own, devices, spec), stop)
+            return
+        found = {}
+        for gamma, at_gamma in sweep.configs(own).items():
+            evaluator = Evaluator(at_gamma, devices, spec)
+            found[gamma] = evaluate_run(at_gamma, workdir, spec, devices, evaluator, stop, reuse=True)
+    if parallel.is_main_process():
+        print(sweep.render(own, found), flush=True)
 
 
 def dry_run(config, workdir):

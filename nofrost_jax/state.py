@@ -9,18 +9,20 @@ import jax.numpy as jnp
 
 @flax.struct.dataclass
 class TrainState:
-    """step: int32 scalar, steps done. batch_stats: {} for nets without batch norm."""
+    """step: int32 scalar, steps done. batch_stats: {} for nets without batch norm. method: what the training method
+    keeps from step to step, for most {}."""
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: Any
+    method: Any = flax.struct.field(default_factory=dict)
 
     @classmethod
-    def create(cls, variables, optimizer):
-        """A fresh state from `models.init`'s variables and an optax optimizer."""
-        params = variables["params"]
-        return cls(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
+    def create(cls, variables, optimizer, method=None):
+        """A fresh state from `models.init`'s variables, an optax optimizer and what the method's `begin` returns."""
+        params, stats = variables["params"], variables.get("batch_stats", {})
+        return cls(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), method or {})
 
     @property
     def variables(self):

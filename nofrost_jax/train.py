@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from nofrost_jax import data, keys, methods, metrics, models, optim, parallel, validate
-from nofrost_jax.checkpoint import Checkpoints
+from nofrost_jax.checkpoint import Checkpoints, load_variables
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import results
@@ -42,13 +42,14 @@ class Run:
         self.root = jax.random.key(config.seed)
 
         model = create_model(config.model, axis_name=parallel.AXIS)
-        optimizer = optim.create(config, self.per_epoch)
+        method = methods.TABLE[config.method.name]
+        optimizer = optim.create(config, self.per_epoch, method.updates(config))
         self.learning_rate = optim.learning_rate(config, self.per_epoch)
-        self.method_step = methods.TABLE[config.method.name].make_step(model, optimizer, config)
+        self.method_step = method.make_step(model, optimizer, config, self.per_epoch)
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-        variables = models.init(model, keys.named(self.root, "init"), spec.image_size)
+        variables = self._first_variables(model, spec.image_size)
         self._describe(variables)
-        self.state = devices.replicate(TrainState.create(variables, optimizer))
+        self.state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, spec.image_size)))
         self.sums = metrics.Sums()
         self.start_step, self.evaluation_due = self._restore()
         if self.main:  # not before: a forced config that does not fit the checkpoint has been refused by now
@@ -97,6 +98,13 @@ class Run:
         self.writer.close()
         self.checkpoints.close()
 
+    def _first_variables(self, model, image_size):
+        """Random ones, or those of `config.start_from`. A resumed run replaces them by its own."""
+        variables = models.init(model, keys.named(self.root, "init"), image_size)
+        if self.config.start_from and not self.checkpoints.steps:
+            _, variables, _ = load_variables(self.config.start_from, variables)
+        return variables
+
     def _describe(self, variables):
         count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
         self._say(
@@ -108,7 +116,8 @@ class Run:
                 file.write(metrics.parameter_overview(variables) + "\n")
 
     def _items(self, state):
-        return {"variables": state.variables, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
+        kept = {"method": state.method} if state.method else {}
+        return {"variables": state.variables, "optimizer": {"step": state.step, "opt_state": state.opt_state, **kept}}
 
     def _restore(self):
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.state)
@@ -121,6 +130,7 @@ class Run:
             params=items["variables"]["params"],
             batch_stats=items["variables"].get("batch_stats", {}),
             opt_state=items["optimizer"]["opt_state"],
+            method=items["optimizer"].get("method", {}),
         )
         self.sums = metrics.Sums(meta["sums"])
         self._say(f"resuming from the checkpoint of step {step}")

@@ -1,69 +1,45 @@
-"""Every rule about a config's values, and how placeholders are filled. Checked before any device is touched."""
+"""How a config is made whole, what an evaluation takes from where, and what must fit the devices and the folder.
 
-import difflib
+The rules about the values themselves are in `rules`. All of it is checked before any device is touched.
+"""
+
 import json
-import math
 import os
 
 from nofrost_jax.errors import UserError
+from nofrost_jax.rules import RANGES, get, require_choice
 
 RECIPES = {
     "paper": {"label_smoothing": 0.0, "model.dropout": 0.0, "model.drop_path": 0.0, "optimizer.nesterov": False},
     "authors": {"label_smoothing": 0.1, "model.dropout": 0.25, "model.drop_path": 0.1, "optimizer.nesterov": True},
 }
-RANGES = {  # field: (lowest, highest), both allowed; None = no bound
-    "seed": (0, 2**31 - 1),
-    "batch_size": (1, None),
-    "epochs": (1, None),
-    "label_smoothing": (0, 1),
-    "model.num_classes": (2, None),
-    "model.width": (0.01, None),
-    "model.dropout": (0, 0.99),
-    "model.drop_path": (0, 0.99),
-    "method.adversarial_weight": (0, 1),
-    "optimizer.learning_rate": (0, None),
-    "optimizer.learning_rate_batch": (0, None),
-    "optimizer.momentum": (0, 1),
-    "optimizer.weight_decay": (0, None),
-    "optimizer.warmup_epochs": (0, None),
-    "optimizer.agc": (0, None),
-    "data.image_size": (1, None),
-    "data.eval_resize": (0, None),
-    "data.workers": (0, None),
-    "data.shuffle_buffer": (1, None),
-    "data.fake_train": (1, None),
-    "data.fake_eval": (1, None),
-    "evaluation.every_epochs": (0, None),
-    "evaluation.batch_size": (1, None),
-    "evaluation.limit": (0, None),
-    "evaluation.chunk_size": (1, None),
-    "evaluation.save_images": (0, None),
-    "evaluation.mbn_gamma": (0, 1),
-    "checkpoint.every_steps": (1, None),
-    "checkpoint.keep": (1, None),
-    "log.every_steps": (1, None),
-}
-
-
 EVALUATION_FIELDS = (
     *(
         f"evaluation.{name}"
-        for name in ("name", "attacks", "batch_size", "chunk_size", "limit", "mbn_gamma", "attack_dtype", "save_images")
+        for name in ("name", "attacks", "batch_size", "chunk_size", "limit", "attack_dtype", "save_images")
     ),
+    *(f"evaluation.mbn_{name}" for name in ("gamma", "interpolation", "p", "seed", "gammas")),
     *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "workers")),
 )
 # What runs of earlier versions lack in their config.json; such a run can still be evaluated.
-SINCE_ADDED = {"chunk_size": 2048, "attack_dtype": "float32", "save_images": 0, "while_training": ()}
-RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # columns of a result beside the attacks'
-
-
-def get(config, field):
-    """`get(config, "model.name")`. Raises UserError where there is no such field."""
-    for name in field.split("."):
-        if name not in config:
-            raise UserError(f"config.{field} is missing; add it as in configs/common.py")
-        config = config[name]
-    return config
+SINCE_ADDED = {
+    "evaluation.chunk_size": 2048,
+    "evaluation.attack_dtype": "float32",
+    "evaluation.save_images": 0,
+    "evaluation.while_training": (),
+    "evaluation.mbn_interpolation": "logits",
+    "evaluation.mbn_p": 0.5,
+    "evaluation.mbn_seed": 0,
+    "evaluation.mbn_gammas": (),
+    "data.holdout": 0,
+    "method.beta": 1.0,
+    "method.trades_forwards": 2,
+    "method.tau_epochs": (),
+    "method.replays": 4,
+    "optimizer.point_epochs": (0.0,),
+    "optimizer.point_shares": (1.0,),
+    "optimizer.decay_epochs": 8,
+}
 
 
 def resolve(config):
@@ -112,8 +88,9 @@ def for_evaluation(own, config):
     get(own, "evaluation")
     with own.unlocked():
         own.attacks = ""
-        for name in SINCE_ADDED.keys() - own.evaluation.keys():
-            own.evaluation[name] = SINCE_ADDED[name]
+        for field, value in SINCE_ADDED.items():
+            room, name = field.split(".")
+            own[room][name] = own[room].get(name, value)
         for field in EVALUATION_FIELDS:
             room, name = field.split(".")
             value = given.get(room, {}).get(name)
@@ -151,106 +128,6 @@ def merged(base, other):
     return {**base, **other, **both}
 
 
-def require_choice(field, value, choices):
-    """Raises UserError, with a suggestion, unless `value` is one of `choices`."""
-    if value not in choices:
-        close = difflib.get_close_matches(str(value), list(map(str, choices)), n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise UserError(f"config.{field}={value!r} is unknown; choose one of {', '.join(map(str, choices))}{hint}")
-
-
-def check_config(config, *, choices, is_source, create_attack, check_plan):
-    """Raises UserError for the first rule that a resolved config breaks; touches no device and no file.
-
-    choices: {field: allowed values} from the rooms' own tables. is_source: tells whether a data source exists.
-    create_attack: builds the training attack from its options; check_plan: told the options of an entry of
-    evaluation.attacks and the number of classes; both raise ValueError.
-    """
-    for field, allowed in choices.items():
-        require_choice(field, get(config, field), allowed)
-    if not is_source(config.data.source):
-        raise UserError(
-            f"config.data.source={config.data.source!r} is unknown; choose digits, fake, tfds:NAME or folder:PATH"
-        )
-    for field, (low, high) in RANGES.items():
-        _require_range(field, get(config, field), low, high)
-    _require_finite(to_plain(config), "config")
-    _check_attack("attack", config.attack, create_attack)
-    classes = config.model.num_classes
-    for name, options in config.evaluation.attacks.items():
-        if name in RESERVED_NAMES or not name.isidentifier():
-            raise UserError(
-                f"config.evaluation.attacks.{name} cannot be called so; use a plain word other than "
-                f"{', '.join(RESERVED_NAMES)}"
-            )
-        _check_attack(f"evaluation.attacks.{name}", options.to_dict(), lambda **plan: check_plan(plan, classes))
-    for name in config.evaluation.while_training:
-        require_choice("evaluation.while_training", name, config.evaluation.attacks)
-    _check_batch_norm(config)
-    for field in ("data.mean", "data.std"):
-        if len(get(config, field)) != 3:
-            raise UserError(f"config.{field}={get(config, field)} needs three values, one for each colour channel")
-    if min(config.data.std) <= 0:
-        raise UserError(f"config.data.std={config.data.std} must be positive; it divides the images")
-    scale = config.data.crop_scale
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-        raise UserError(f"config.data.crop_scale={scale} needs the least and the greatest share of the area, of 0 to 1")
-    if any(blocks < 1 for blocks in config.model.stage_sizes):
-        raise UserError(f"config.model.stage_sizes={config.model.stage_sizes} needs at least one block in each stage")
-    name = config.evaluation.name
-    if not name or os.path.basename(name) != name:
-        raise UserError(
-            f"config.evaluation.name={name!r} must be a plain file name; the result is evaluations/NAME.json"
-        )
-
-
-def _require_range(field, value, low, high):
-    if not (value >= low and (high is None or value <= high)):  # also refuses NaN
-        rule = f"between {low} and {high}" if high is not None else f"at least {low}"
-        raise UserError(f"config.{field}={value} is out of range; it must be {rule}")
-
-
-def _require_finite(value, field):
-    """Raises UserError for an infinite number or NaN anywhere in a plain config."""
-    if isinstance(value, dict | list):
-        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
-            _require_finite(item, f"{field}.{name}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{field}={value} is not a finite number")
-
-
-def _check_attack(field, options, create_attack):
-    if "name" not in options:
-        raise UserError(f"config.{field} has no name; set it to an attack's, e.g. pgd")
-    radius = options["epsilon_255"]
-    unit = "the unit is the pixel value, 0 to 255, so 8/255 is written 8"
-    if not 0 <= radius <= 255:
-        raise UserError(f"config.{field}.epsilon_255={radius} is out of range; {unit}")
-    if 0 < radius < 0.1:
-        raise UserError(f"config.{field}.epsilon_255={radius} looks like a radius on the [0, 1] scale; {unit}")
-    try:
-        create_attack(**options)
-    except ValueError as error:
-        raise UserError(f"config.{field}: {error}") from error
-
-
-def _check_batch_norm(config):
-    group = config.model.bn_group_size
-    if group != "global" and not (group.isdigit() and int(group) > 0):
-        raise UserError(f"config.model.bn_group_size={group!r} must be a number of images, or global")
-    if config.model.norm == "mbn" and config.model.name.startswith("nf_"):
-        raise UserError(
-            f"config.model.norm=mbn on {config.model.name}, which has no batch norm; set config.model.name=resnet26 or "
-            "resnet50 for MBNAT, or config.model.norm=bn for NoFrost"
-        )
-    if config.model.norm == "mbn" and not (config.method.name == "at" and 0 < config.method.adversarial_weight < 1):
-        raise UserError(
-            "config.model.norm=mbn needs clean and adversarial images: set config.method.name=at and "
-            "config.method.adversarial_weight between 0 and 1, "
-            f"now {config.method.name}, {config.method.adversarial_weight}"
-        )
-
-
 def check_evaluation_devices(config, devices, processes):
     """Raises UserError unless the evaluation's batch divides evenly over the devices."""
     if config.evaluation.batch_size % devices:
@@ -279,6 +156,13 @@ def check_devices(config, devices, processes, uses_groups):
             f"config.model.bn_group_size={group} does not fit a batch of {size} over {devices} devices ({shard} images "
             "each): it must divide the batch, and divide or be a multiple of a device's share; or set it to global"
         )
+
+
+def check_start(config):
+    """Raises UserError unless `start_from` is a run or an export, or empty; whether it fits is seen on loading."""
+    path = config.start_from
+    if path and not any(os.path.exists(os.path.join(path, name)) for name in ("params.npz", "checkpoints")):
+        raise UserError(f"no checkpoint in config.start_from={path}; give the folder of a training run, or an export")
 
 
 def check_workdir(workdir):

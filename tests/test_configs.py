@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nofrost_jax import classifier, data, dry_run, keys, models, parallel, run, train, validate
+from nofrost_jax import attacks, classifier, data, dry_run, keys, models, optim, parallel, run, train, validate
+from nofrost_jax.attacks import threat
 from tests.conftest import ROOT, tiny_config
 
 IMAGENET = sorted(path.stem for path in (ROOT / "configs").glob("*_r[25][06].py"))
-FILES = [*IMAGENET, "digits"]
-ROWS = ["nofrost", "st", "st_nf", "sat", "pgdat", "mbnat", "sat_in"]
+FILES = [*IMAGENET, "digits", "cifar10"]
+ROWS = ["nofrost", "st", "st_nf", "sat", "pgdat", "mbnat", "sat_in", "trades", "fat", "trades_fat", "fastat", "freeat"]
+TABLE_7 = ("fastat", "freeat")  # on ResNet-50 only, as published
 NETS = {  # row: model, norm, method, adversarial weight
     "nofrost": ("nf_resnet{}", None, "at", 0.5),
     "st": ("resnet{}", "bn", "standard", None),
@@ -24,6 +26,11 @@ NETS = {  # row: model, norm, method, adversarial weight
     "pgdat": ("resnet{}", "bn", "at", 1.0),
     "mbnat": ("resnet{}", "mbn", "at", 0.5),
     "sat_in": ("resnet{}", "in", "at", 0.5),
+    "trades": ("resnet{}", "bn", "trades", None),
+    "fat": ("resnet{}", "bn", "fat", 1.0),
+    "trades_fat": ("resnet{}", "bn", "trades_fat", None),
+    "fastat": ("resnet{}", "bn", "fast", None),
+    "freeat": ("resnet{}", "bn", "free", None),
 }
 
 
@@ -32,8 +39,9 @@ def module(name):
 
 
 def test_files_are_complete():
-    """Six rows at two depths; nothing in the folder that these tests pass over."""
-    assert sorted(IMAGENET) == sorted(f"{row}_r{depth}" for row in ROWS[:-1] for depth in (26, 50))
+    """Every row at two depths; nothing in the folder that these tests pass over."""
+    depths = {row: (50,) if row in TABLE_7 else (26, 50) for row in ROWS}
+    assert sorted(IMAGENET) == sorted(f"{row}_r{depth}" for row in ROWS for depth in depths[row])
     others = {"__init__", "common", "methods"}
     assert {path.stem for path in pathlib.Path(ROOT, "configs").glob("*.py")} - set(FILES) == others
 
@@ -41,15 +49,20 @@ def test_files_are_complete():
 @pytest.mark.parametrize("name", FILES)
 def test_docstring_tells_the_command(name):
     text = module(name).__doc__
-    assert f"python main.py --config=configs/{name}.py --workdir=runs/{name}" in text
+    if name == "cifar10":
+        assert "python main.py --config=configs/cifar10.py:sat --workdir=runs/cifar10_sat" in text
+        return
+    radius = (":epsilon_255=4", "_eps4") if name.startswith(TABLE_7) else ("", "")
+    assert f"python main.py --config=configs/{name}.py{radius[0]} --workdir=runs/{name}{radius[1]}" in text
     if name != "digits":
         assert any(word in text for word in ("Table ", "Figure ", "No row of the paper"))
         assert ("Those numbers" in text) == bool(re.search(r"clean\s\d", text))
         assert "--config.recipe=authors" in text
-        assert "Cost: 450,360 steps of 256 images" in text and f"configs/{name}.py:runlocal" in text
+        steps = "115,092" if name == "freeat_r50" else "450,360"
+        assert f"Cost: {steps} steps of 256 images" in text and f"configs/{name}.py:runlocal" in text
 
 
-@pytest.mark.parametrize("name", ["nofrost_r50", "st_r26"])
+@pytest.mark.parametrize("name", ["nofrost_r50", "st_r26", "trades_fat_r26"])
 def test_cost_in_the_docstring_is_the_dry_runs(name):
     config = run.prepare(module(name).get_config())
     model = classifier.create_model(config.model)
@@ -70,7 +83,11 @@ def every(config, field=""):
 
 
 @pytest.mark.parametrize(
-    ("name", "arg"), [(name, arg) for name in IMAGENET for arg in ("", "runlocal")] + [("digits", r) for r in ROWS]
+    ("name", "arg"),
+    [(name, arg) for name in IMAGENET for arg in ("", "runlocal,epsilon_255=4")]
+    + [(name, row) for name in ("digits", "cifar10") for row in ROWS]
+    + [("fastat_r50", f"official_{phase},epsilon_255=2") for phase in (1, 2, 3)]
+    + [("freeat_r50", "official")],
 )
 def test_values_are_plain_and_survive_json(name, arg):
     config = module(name).get_config(arg)
@@ -85,7 +102,7 @@ def test_values_are_plain_and_survive_json(name, arg):
     assert None not in dict(every(resolved)).values()
 
 
-@pytest.mark.parametrize("name", [*IMAGENET, *(f"digits:{row}" for row in ROWS)])
+@pytest.mark.parametrize("name", [*IMAGENET, *(f"{file}:{row}" for file in ("digits", "cifar10") for row in ROWS)])
 def test_row_has_its_net_and_method(name):
     file, _, arg = name.partition(":")
     row, _, depth = (arg, "", "26") if arg else file.rpartition("_r")
@@ -94,6 +111,41 @@ def test_row_has_its_net_and_method(name):
     assert config.model.name == model.format(depth) and config.method.name == method
     assert norm is None or config.model.norm == norm
     assert weight is None or config.method.adversarial_weight == weight
+
+
+@pytest.mark.parametrize("row", ["trades", "fat", "trades_fat"])
+def test_rows_of_trades_and_fat_keep_the_papers_budget(row):
+    """Ten steps of 1 / 255 at radius 8 / 255, beta 1 and early-stop iteration 1 (paper, Section 4.1)."""
+    config = run.prepare(module(f"{row}_r26").get_config())
+    attack = attacks.create(**config.attack)
+    assert (attack.epsilon, attack.steps) == (8 / 255, 10)
+    assert threat.step_size(attack.step_rule, attack.epsilon, attack.steps) == pytest.approx(1 / 255)
+    assert attack.tau == (None if row == "trades" else 1)
+    assert (config.method.beta, config.method.trades_forwards, config.method.tau_epochs) == (1.0, 2, ())
+
+
+def test_rows_of_table_7_have_their_published_recipe():
+    """Wong et al. (2020): 15 epochs in phases, rate 0 to 0.4 to 0.04 to 0.004 to 0.0004. Shafahi et al. (2019)."""
+    phases = [run.prepare(module("fastat_r50").get_config(f"official_{phase},epsilon_255=4")) for phase in (1, 2, 3)]
+    assert sum(phase.epochs for phase in phases) == 15 and [phase.batch_size for phase in phases] == [512, 224, 128]
+    assert [phase.data.image_size for phase in phases] == [128, 224, 288]
+    rates = [optim.learning_rate(phase, 100) for phase in phases]
+    ends = [(float(rate(0)), float(rate(100 * phase.epochs))) for rate, phase in zip(rates, phases, strict=True)]
+    np.testing.assert_allclose(ends, [(0, 0.04), (0.04, 0.004), (0.004, 0.0004)], rtol=1e-5)
+    assert float(rates[0](100)) == pytest.approx(0.4)
+    for phase in phases:
+        assert threat.step_size(phase.attack.step_rule, phase.attack.epsilon_255 / 255, 1) == pytest.approx(5 / 255)
+    free = run.prepare(module("freeat_r50").get_config("official"))
+    rate = optim.learning_rate(free, 100)
+    assert (free.epochs, free.method.replays) == (23, 4)
+    np.testing.assert_allclose([rate(799), rate(800), rate(1600)], [0.1, 0.01, 0.001], rtol=1e-5)
+    assert threat.step_size(free.attack.step_rule, 4 / 255, 1) == pytest.approx(4 / 255)
+
+
+@pytest.mark.parametrize("arg", ["epsilon=4", "epsilon_255", "official_4", "runlocal,,typo"])
+def test_unknown_arguments_are_refused(arg):
+    with pytest.raises(ValueError, match="unknown argument"):
+        module("fastat_r50").get_config(arg)
 
 
 def test_the_papers_values():
@@ -178,16 +230,20 @@ def one_step(config, folder):
 def test_runlocal_trains(name, tmp_path):
     """`:runlocal`, and smaller still, so that it compiles in seconds: one block in place of 8 or 16."""
     config = module(name).get_config("runlocal")
-    config.model.stage_sizes, config.attack.steps, config.recipe = (1,), 2, "authors"
+    config.model.stage_sizes, config.recipe = (1,), "authors"
+    config.attack.steps = min(2, config.attack.steps)
     line = one_step(config, str(tmp_path / "run"))
     adversarial = not name.startswith("st_")
     assert adversarial == ("train/adversarial_accuracy" in line) and "train/loss" in line
-    assert not adversarial or 7.9 < line["train/perturbation_linf_255"] <= 8.0001
-    assert ("train/clean_accuracy" in line) == (not name.startswith("pgdat"))
+    # Two TRADES steps from the image itself need not fill the ball; friendly images stop, free noise begins at 0.
+    low = 0 if name.startswith(("trades", "fat", "free")) else 7.9
+    assert not adversarial or low < line["train/perturbation_linf_255"] <= 8.0001
+    assert ("train/clean_accuracy" in line) == (not name.startswith(("pgdat", "fat", "fast", "free")))
 
 
 @pytest.mark.usefixtures("compile_once")
 @pytest.mark.parametrize("row", ROWS)
 def test_row_of_digits_trains(row, tmp_path):
-    line = one_step(tiny_config(row, data__source="fake"), str(tmp_path / "run"))
+    steps = {"attack__steps": 1} if row in TABLE_7 else {}
+    line = one_step(tiny_config(row, data__source="fake", **steps), str(tmp_path / "run"))
     assert line["train/loss"] > 0

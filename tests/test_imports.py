@@ -11,11 +11,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "nofrost_jax"
 FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and the listed neighbours on its own
     {"errors", "keys"},
-    {"models", "attacks", "data", "metrics", "parallel", "state", "validate"},
+    {"rules"},
+    {"models", "attacks", "data", "metrics", "parallel", "state", "validate", "report"},
     {"classifier", "checkpoint", "optim"},
     {"evaluation", "methods", "analysis", "convert"},
     {"train", "evaluate", "dry_run"},
-    {"run"},
+    {"run", "reproduce"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -56,6 +57,8 @@ def test_rooms_keep_to_their_libraries(path):
         assert not modules & {"tensorflow", "tensorflow_datasets"}
     if room(path) != "metrics":
         assert "clu" not in modules
+    if room(path) == "report":
+        assert not modules & {"jax", "flax"}
     if room(path) == "attacks":
         assert modules <= {"jax", "nofrost_jax", "dataclasses", "typing", "functools", "math"}
     if room(path) != "parallel":

@@ -1,6 +1,7 @@
 """A run that was killed, preempted or damaged ends bit for bit as one that was left alone."""
 
 import concurrent.futures
+import dataclasses
 import json
 import os
 import pathlib
@@ -154,10 +155,10 @@ class Traces:
 
     def __init__(self, monkeypatch):
         self.steps = self.attacks = 0
-        make_step, attack = methods.TABLE["at"].make_step, attacks.PGD.ascend
+        method, attack = methods.TABLE["at"], attacks.PGD.ascend
 
         def counting_make_step(*args):
-            step = make_step(*args)
+            step = method.make_step(*args)
 
             def counted(*inputs):
                 self.steps += 1
@@ -169,7 +170,7 @@ class Traces:
             self.attacks += 1
             return attack(*args)
 
-        monkeypatch.setattr(methods.TABLE["at"], "make_step", counting_make_step)
+        monkeypatch.setitem(methods.TABLE, "at", dataclasses.replace(method, make_step=counting_make_step))
         monkeypatch.setattr(attacks.PGD, "ascend", counting_attack)
 
 

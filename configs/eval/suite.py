@@ -18,8 +18,12 @@ def make(name, attacks):
     config = ConfigDict({"attacks": "", "evaluation": {"name": name, "attacks": attacks}, "data": {}})
     for field in ("batch_size", "chunk_size", "limit", "save_images"):
         config.evaluation[field] = config_dict.placeholder(int)
-    config.evaluation.mbn_gamma = config_dict.placeholder(float)
-    config.evaluation.attack_dtype = config_dict.placeholder(str)
+    config.evaluation.mbn_seed = config_dict.placeholder(int)
+    config.evaluation.mbn_gammas = config_dict.placeholder(tuple)
+    for field in ("mbn_gamma", "mbn_p"):
+        config.evaluation[field] = config_dict.placeholder(float)
+    for field in ("mbn_interpolation", "attack_dtype"):
+        config.evaluation[field] = config_dict.placeholder(str)
     for field in ("source", "data_dir", "eval_split"):
         config.data[field] = config_dict.placeholder(str)
     config.data.workers = config_dict.placeholder(int)

@@ -8,6 +8,7 @@ from nofrost_jax.attacks.base import Attack, AttackResult
 from nofrost_jax.attacks.cw import CW
 from nofrost_jax.attacks.fab import FAB
 from nofrost_jax.attacks.fgsm import FGSM
+from nofrost_jax.attacks.friendly import FriendlyPGD
 from nofrost_jax.attacks.mi_fgsm import MIFGSM
 from nofrost_jax.attacks.pgd import PGD, TargetedPGD
 from nofrost_jax.attacks.rays import RayS
@@ -17,6 +18,9 @@ TABLE = {  # name in a config: (class, its fixed fields)
     "fgsm": (FGSM, {}),
     "pgd": (PGD, {}),
     "pgd_targeted": (TargetedPGD, {}),
+    "pgd_kl": (FriendlyPGD, {"loss": "kl", "start": "normal", "clip_start": False, "tau": None}),
+    "friendly": (FriendlyPGD, {"loss": "ce", "start": "uniform"}),
+    "friendly_kl": (FriendlyPGD, {"loss": "kl", "start": "normal"}),
     "mi_fgsm": (MIFGSM, {}),
     "cw": (CW, {}),
     "apgd_ce": (APGD, {"loss": "ce"}),
@@ -39,6 +43,7 @@ __all__ = [
     "TABLE",
     "Attack",
     "AttackResult",
+    "FriendlyPGD",
     "RayS",
     "Square",
     "TargetedAPGD",

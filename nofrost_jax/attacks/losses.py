@@ -13,6 +13,12 @@ def cross_entropy(logits, labels):
     return -pick(jax.nn.log_softmax(_wide(logits)), labels)
 
 
+def kl_divergence(logits, clean_logits):
+    """KL(p || q) = sum_k p_k (log p_k - log q_k), p of `clean_logits`, q of `logits`, both [N, K] (TRADES)."""
+    clean, other = jax.nn.log_softmax(_wide(clean_logits)), jax.nn.log_softmax(_wide(logits))
+    return jnp.sum(jnp.exp(clean) * (clean - other), axis=-1)
+
+
 def margin(logits, labels):
     """Greatest other logit minus the label's: positive where the image is misclassified (Carlini & Wagner, 2017)."""
     logits = _wide(logits)

@@ -31,8 +31,9 @@ def step_size(rule, epsilon, steps):
     """Step size on the [0, 1] scale, for `epsilon` on the [0, 1] scale.
 
     `nofrost`: min(1.25 epsilon, epsilon + 4/255) / steps, the rule of the authors' code; `madry`: 2.5 epsilon / steps
-    (Madry et al., 2018); `eps_over_4`: epsilon / 4 (Zhang et al., 2020); `fixed:A`: A pixel values, i.e. A / 255.
-    Raises ValueError for any other rule.
+    (Madry et al., 2018); `eps_over_4`: epsilon / 4 (Zhang et al., 2020); `fixed:A`: A pixel values, i.e. A / 255;
+    `epsilon_times:A`: A epsilon (single steps: Wong et al., 2020, and Shafahi et al., 2019). Raises ValueError for any
+    other rule.
     """
     if rule == "nofrost":
         return min(1.25 * epsilon, epsilon + 4 / 255) / steps
@@ -42,19 +43,25 @@ def step_size(rule, epsilon, steps):
         return epsilon / 4
     name, _, value = str(rule).partition(":")
     try:
-        pixels = float(value) if name == "fixed" else -1.0
+        number = float(value) if name in ("fixed", "epsilon_times") else -1.0
     except ValueError:
-        pixels = -1.0
-    if not 0 < pixels <= 255:
+        number = -1.0
+    if not 0 < number <= 255:
         raise ValueError(
-            f"unknown step_rule {rule!r}; choose nofrost, madry, eps_over_4, or fixed:A with A in pixel values"
+            f"unknown step_rule {rule!r}; choose nofrost, madry, eps_over_4, fixed:A with A in pixel values, or "
+            "epsilon_times:A"
         )
-    return pixels / 255
+    return number / 255 if name == "fixed" else number * epsilon
 
 
 def uniform(images, keys, low, high):
     """Uniform numbers in [low, high) of the images' shape and dtype; each image draws from its own key."""
     return jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:], images.dtype, low, high))(keys)
+
+
+def normal(images, keys):
+    """Standard normal numbers of the images' shape and dtype; each image draws from its own key."""
+    return jax.vmap(lambda key: jax.random.normal(key, images.shape[1:], images.dtype))(keys)
 
 
 def uniform_start(images, epsilon, keys, norm="linf"):

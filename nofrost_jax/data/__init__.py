@@ -13,6 +13,9 @@ Fields of the config that count here:
 * `data.data_dir` (str): where tfds keeps its data sets ("" = its default); a relative folder PATH starts here.
 * `data.train_split`, `data.eval_split` (str): names of the splits or folders; if there is no such evaluation split,
   the first of `val`, `validation`, `test`. tfds also understands slices, "train[:90%]".
+* `data.holdout` (int): so many images of the training split, evenly spaced over its fixed order, are kept out of
+  training; with `data.eval_split = "holdout"` evaluation sees these, so that choices are made without the evaluation
+  split. Any source but tfds, which has slices for it. `index` then counts within what is left, or what is held out.
 * `data.image_size` (int): pixels of the square images in a batch.
 * `data.eval_resize` (int): the short side before the central square is cut out, 0 = no resize. Not used by `digits`
   and `fake`, which come at `image_size`.

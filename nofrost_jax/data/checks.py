@@ -9,7 +9,7 @@ import numpy as np
 
 from nofrost_jax.data import pipeline, preprocess
 from nofrost_jax.data.folder import Folder
-from nofrost_jax.data.sources import Source, open_source, size
+from nofrost_jax.data.sources import Source, Subset, open_source, size
 from nofrost_jax.errors import UserError
 
 DECODE_ALL = 2000
@@ -98,12 +98,12 @@ def _check_split(config, name: str, open_split: Callable) -> int:
     split = open_split()
     if size(split) == 0:
         raise UserError(f"the {name} split has no images; {config.data.source}; add images")
-    if isinstance(split, Folder):
+    if isinstance(split.whole if isinstance(split, Subset) else split, Folder):
         _check_files(split, config.data.workers or os.cpu_count() or 1)
     return size(split)
 
 
-def _check_files(split: Folder, workers: int) -> None:
+def _check_files(split: Folder | Subset, workers: int) -> None:
     """Decodes all files or a sample of them. Raises UserError that names the first bad one."""
     n = size(split)
     sample = range(n) if n <= DECODE_ALL else np.unique(np.linspace(0, n - 1, SAMPLE).astype(int)).tolist()

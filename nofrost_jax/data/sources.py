@@ -1,6 +1,7 @@
 """What a data source is, and the table of them."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -9,6 +10,8 @@ import numpy as np
 from nofrost_jax.errors import UserError
 
 SOURCES = ("digits", "fake", "tfds:NAME", "folder:PATH")
+#: As `config.data.eval_split`: the training images that `config.data.holdout` keeps out of training.
+HOLDOUT = "holdout"
 #: Splits that may serve as the evaluation split where the configured one does not exist, in order of preference.
 EVAL_ALIASES = ("val", "validation", "test")
 
@@ -67,6 +70,36 @@ class Source:
     eval_name: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """Some examples of a random-access split, in its order: example `i` is `whole`'s example `places[i]`."""
+
+    whole: RandomAccess
+    places: np.ndarray  # int64 [n], ascending
+    labels: np.ndarray  # int32 [n]
+    images: np.ndarray | None
+
+    @classmethod
+    def of(cls, whole: RandomAccess, places: np.ndarray) -> "Subset":
+        """The examples at `places`."""
+        return cls(whole, places, whole.labels[places], None if whole.images is None else whole.images[places])
+
+    def load(self, index: int) -> bytes | np.ndarray:
+        """As `whole` has it. Raises OSError."""
+        return self.whole.load(int(self.places[index]))
+
+    def where(self, index: int) -> str:
+        """What `whole` calls it."""
+        return self.whole.where(int(self.places[index]))
+
+
+def holdout_mask(n: int, holdout: int) -> np.ndarray:
+    """bool [n]: the `holdout` < n examples that are kept out of training, those at floor((2 i + 1) n / (2 holdout))."""
+    mask = np.zeros(n, bool)
+    mask[(2 * np.arange(holdout) + 1) * n // (2 * max(holdout, 1))] = True
+    return mask
+
+
 def size(split: RandomAccess | Sequential) -> int:
     """Number of examples."""
     return split.size if hasattr(split, "size") else len(split.labels)
@@ -87,11 +120,46 @@ def eval_split(configured: str, available) -> str | None:
 
 
 def open_source(config) -> Source:
-    """The source named by `config.data.source`. Raises UserError where it is unknown or its data is not there."""
-    name = config.data.source
+    """The source named by `config.data.source`, its training split without the images that `config.data.holdout` keeps.
+
+    Raises UserError where it is unknown, its data is not there, or it cannot keep so many images.
+    """
+    name, holdout = config.data.source, config.data.get("holdout", 0)
     if not is_known(name):
         raise UserError(f"unknown data source {name!r}; config.data.source; use one of {', '.join(SOURCES)}")
-    kind, _, rest = name.partition(":")
+    wanted = config.data.eval_split == HOLDOUT
+    if name.startswith("tfds:") and (holdout or wanted):
+        raise UserError(
+            f"{name} is read in sequence and cannot keep single images out of training; config.data.holdout = "
+            f"{holdout}, config.data.eval_split = {config.data.eval_split}; use slices: config.data.holdout = 0, "
+            'config.data.train_split = "train[:90%]", config.data.eval_split = "train[90%:]"'
+        )
+    if wanted and not holdout:
+        raise UserError(
+            "config.data.eval_split = holdout, but no images are held out; config.data.holdout = 0; set it to a number "
+            "of training images"
+        )
+    source = _open_named(config, *name.partition(":")[::2])
+    if not holdout:
+        return source
+    kept, held = (functools.partial(_split_holdout, source.train, holdout, name, which) for which in (False, True))
+    if wanted:
+        return dataclasses.replace(source, train=kept, evaluation=held, eval_name=HOLDOUT)
+    return dataclasses.replace(source, train=kept)
+
+
+def _split_holdout(open_train: Callable[[], RandomAccess], holdout: int, name: str, which: bool) -> Subset:
+    """The training examples that are held out (`which`), or all the others."""
+    split = open_train()
+    if holdout >= size(split):
+        raise UserError(
+            f"the training split has {size(split)} images, so {holdout} cannot be held out; {name}; lower "
+            "config.data.holdout"
+        )
+    return Subset.of(split, np.flatnonzero(holdout_mask(size(split), holdout) == which))
+
+
+def _open_named(config, kind: str, rest: str) -> Source:
     if kind == "digits":
         from nofrost_jax.data import digits
 

@@ -27,7 +27,10 @@ class Programs:
 
     def __init__(self, config, devices, batch_size):
         self._devices, self.batch_size, self.say = devices, batch_size, print
-        self._settings = (tuple(config.data.mean), tuple(config.data.std), config.evaluation.mbn_gamma)
+        self._settings = {
+            **{name: tuple(config.data[name]) for name in ("mean", "std")},
+            **{name: config.evaluation[f"mbn_{name}"] for name in ("gamma", "interpolation", "p", "seed")},
+        }
         self._models = {dtype: create_model(config.model, dtype=dtype) for dtype in ATTACK_DTYPES}
         self.num_classes = config.model.num_classes
         self._compiled = {}
@@ -38,7 +41,7 @@ class Programs:
         return sum(self.compile_seconds.values())
 
     def classifier(self, variables, dtype="float32"):
-        return Classifier(variables, self._models[dtype], *self._settings)
+        return Classifier(variables, self._models[dtype], **self._settings)
 
     def verdict(self, variables, batch, adversarial, epsilon_255, logits=False):
         """What the net says of adversarial images (device array, or None for the images themselves).

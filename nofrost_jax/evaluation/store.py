@@ -81,7 +81,10 @@ def identity(config, params_sha256, count, chunk_size):
     """All that an image's outcome under an attack depends on beside the attack, and how the images are cut in chunks;
     plain values. Where the data lies and how it is read is left out."""
     plain, section = validate.to_plain(config), config.evaluation
-    geometry = ("source", "eval_split", "image_size", "eval_resize", "mean", "std")
+    geometry = ["source", "eval_split", "image_size", "eval_resize", "mean", "std"]
+    if config.data.eval_split == "holdout":
+        geometry += ["holdout", "train_split"]  # which images these are
+    mixture = ("mbn_interpolation", "mbn_p", "mbn_seed") if config.model.norm == "mbn" else ()
     return {
         "params_sha256": params_sha256,
         "model": plain["model"],
@@ -89,6 +92,7 @@ def identity(config, params_sha256, count, chunk_size):
         "images": count,
         "chunk_size": chunk_size,
         "mbn_gamma": section.mbn_gamma,
+        **{name: section[name] for name in mixture},
         "seed": config.seed,
         "jax": jax.__version__,
         "platform": jax.default_backend(),

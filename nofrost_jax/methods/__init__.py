@@ -1,13 +1,37 @@
-"""Training methods. Each is a module with two functions:
+"""Training methods. Each is a module with two functions, or four:
 
-    make_step(model, optimizer, config) -> step(state, batch, key) -> (state, metrics)
+    make_step(model, optimizer, config, steps_per_epoch=None) -> step(state, batch, key) -> (state, metrics)
     passes(config) -> (forwards, backwards to the image, backwards to the parameters) per training image
+    begin(config, image_size) -> what it keeps from step to step in `state.method`, if it keeps something
+    updates(config) -> optimizer steps of one training step, if not one
 
 `step` is a pure function of one device's shard; `parallel.Devices.map_step` maps it. Its metrics are float32 pairs
 (sum, count). A new method is one file here and one row in TABLE.
 """
 
-from nofrost_jax.methods import at, standard
+import dataclasses
+from collections.abc import Callable
 
-TABLE = {"standard": standard, "at": at}
+from nofrost_jax.methods import at, fast, fat, free, standard, trades, trades_fat
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method's functions, as above."""
+
+    make_step: Callable
+    passes: Callable
+    begin: Callable = lambda config, image_size: {}
+    updates: Callable = lambda config: 1
+
+
+TABLE = {
+    "standard": Method(standard.make_step, standard.passes),
+    "at": Method(at.make_step, at.passes),
+    "trades": Method(trades.make_step, trades.passes),
+    "fat": Method(fat.make_step, fat.passes),
+    "trades_fat": Method(trades_fat.make_step, trades_fat.passes),
+    "fast": Method(fast.make_step, fast.passes),
+    "free": Method(free.make_step, free.passes, free.begin, free.updates),
+}
 NAMES = tuple(TABLE)

@@ -18,10 +18,26 @@ def train_forward(model, config, params, stats, images, image_keys, branch="clea
     return logits, updated.get("batch_stats", stats)
 
 
+def paired_forwards(model, config, params, stats, images, perturbed, image_keys):
+    """(clean logits, adversarial logits, statistics) of N images and N perturbed ones, in train mode.
+
+    Where the net has batch statistics the two are separate forwards, clean first, a mixture-BN net's each through its
+    own branch. Elsewhere no image sees another, and both pass as one batch of 2N.
+    """
+    clean_keys, adversarial_keys = (keys.named(image_keys, name) for name in ("clean", "adversarial"))
+    if model.has_batch_stats:
+        clean, stats = train_forward(model, config, params, stats, images, clean_keys, "clean")
+        adversarial, stats = train_forward(model, config, params, stats, perturbed, adversarial_keys, "adversarial")
+        return clean, adversarial, stats
+    inputs, input_keys = jnp.concatenate([perturbed, images]), jnp.concatenate([adversarial_keys, clean_keys])
+    logits, stats = train_forward(model, config, params, stats, inputs, input_keys)
+    return logits[len(images) :], logits[: len(images)], stats
+
+
 def frozen_classifier(model, config, params, stats):
     """What an attack sees: the classifier in evaluation mode, parameters fixed, an MBN's adversarial branch."""
     variables = jax.lax.stop_gradient(join(params, stats))
-    return Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std), mbn_gamma=1.0)
+    return Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std), gamma=1.0)
 
 
 def smoothed_cross_entropy(logits, labels, smoothing):
@@ -32,35 +48,54 @@ def smoothed_cross_entropy(logits, labels, smoothing):
 
 def accuracy(logits, labels):
     """(correct, count) of a shard, float32 [2]."""
-    return jnp.stack([jnp.sum(jnp.argmax(logits, -1) == labels).astype(jnp.float32), jnp.float32(labels.shape[0])])
+    return over_images(jnp.argmax(logits, -1) == labels)
+
+
+def over_images(values):
+    """(sum, count) of one value for each image of a shard, float32 [2]."""
+    return jnp.stack([jnp.sum(values.astype(jnp.float32)), jnp.float32(values.shape[0])])
+
+
+def linf_255(perturbed, images):
+    """(sum, count) of each image's greatest pixel change, in pixel values."""
+    return over_images(jnp.max(jnp.abs(perturbed - images), axis=(1, 2, 3)) * 255)
+
+
+def clip_pixels(images):
+    """Cut to [0, 1]. A pixel on the border passes the gradient on (PyTorch before 2.14 did, too), one beyond not."""
+    return jnp.where(images < 0, 0, jnp.where(images > 1, 1, images))
 
 
 def gradient_step(loss_fn, optimizer):
     """`step(state, batch, key) -> (state, metrics)` of one shard, from `loss_fn(params, stats, batch, image_keys)`.
 
     `loss_fn` returns the shard's mean loss and (statistics, {name: (sum, count)}). Gradients are averaged over the
-    devices, metrics are summed, so that both mean the same on any number of devices. The key of an image is a
-    function of (key, step, its position in the global batch).
+    devices, metrics are summed, so that both mean the same on any number of devices.
     """
 
     def step(state, batch, key):
-        positions = parallel.global_positions(batch["label"].shape[0])
-        image_keys = keys.per_image(jax.random.fold_in(key, state.step), positions)
         gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        image_keys = keys_of(state, batch, key)
         (loss, (stats, metrics)), grads = gradient_fn(state.params, state.batch_stats, batch, image_keys)
-        grads = parallel.mean(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        metrics = parallel.total(metrics | {"loss": jnp.stack([loss, jnp.ones_like(loss)])})
-        params = optax.apply_updates(state.params, updates)
-        # The norms also reveal a NaN that never reaches the loss: XLA's relu may drop it on a CPU.
-        metrics["gradient_norm"] = jnp.stack([optax.tree.norm(grads), 1.0])
-        metrics["parameter_norm"] = jnp.stack([optax.tree.norm(params), 1.0])
-        state = state.replace(
-            step=state.step + 1,
-            params=params,
-            batch_stats=stats,
-            opt_state=opt_state,
-        )
-        return state, metrics
+        state, metrics = update(state.replace(batch_stats=stats), grads, loss, metrics, optimizer)
+        return state.replace(step=state.step + 1), metrics
 
     return step
+
+
+def keys_of(state, batch, key):
+    """One key for each image of the shard: a function of (key, step, the image's position in the global batch)."""
+    positions = parallel.global_positions(batch["label"].shape[0])
+    return keys.per_image(jax.random.fold_in(key, state.step), positions)
+
+
+def update(state, grads, loss, metrics, optimizer):
+    """(state, metrics) after one optimizer step by the shards' mean gradients; `state.step` stays."""
+    grads = parallel.mean(grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = parallel.total(metrics | {"loss": jnp.stack([loss, jnp.ones_like(loss)])})
+    # The norms also reveal a NaN that never reaches the loss: XLA's relu may drop it on a CPU.
+    metrics["gradient_norm"] = jnp.stack([optax.tree.norm(grads), 1.0])
+    metrics["parameter_norm"] = jnp.stack([optax.tree.norm(params), 1.0])
+    return state.replace(params=params, opt_state=opt_state), metrics

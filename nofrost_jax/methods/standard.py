@@ -5,8 +5,9 @@ from nofrost_jax.classifier import to_float
 from nofrost_jax.methods.base import accuracy, gradient_step, smoothed_cross_entropy, train_forward
 
 
-def make_step(model, optimizer, config):
+def make_step(model, optimizer, config, steps_per_epoch=None):
     """One forward and one backward pass per image."""
+    del steps_per_epoch
 
     def loss_fn(params, stats, batch, image_keys):
         images, labels = to_float(batch["image"]), batch["label"]

@@ -5,6 +5,7 @@ computation runs in the layer's `dtype`, statistics and standardization never in
 pinned: convolutions follow `jax_default_matmul_precision`.
 """
 
+import dataclasses
 import os
 from typing import Any
 
@@ -21,6 +22,18 @@ CONV_IMPLEMENTATIONS = ("slices", "xla")
 # The constant of Brock et al. (2021); in theory sqrt(2 / (1 - 1 / pi)) = 1.7129, relu(gamma * z) having variance 1.
 RELU_GAMMA = 1.7139588594436646
 BRANCHES = ("clean", "adversarial")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Both branches of a mixture-BN net at once, in place of one `branch`; evaluation mode only (paper, Appendix A).
+
+    The images come as 2N rows, first the clean branch's, then the adversarial one's. A layer whose path is in `mixed`,
+    names with "/" between them, puts (1 - gamma) clean + gamma adversarial into both halves.
+    """
+
+    gamma: float
+    mixed: frozenset[str] = frozenset()
 
 
 def accumulation_dtype(dtype: Any) -> jnp.dtype:
@@ -220,18 +233,23 @@ def group_statistics(x: jax.Array, group_size: int, axis_name: str | None):
 
 class MixtureBatchNorm(nn.Module):
     """Two batch normalizations, each with its own statistics, scale and bias (Xie & Yuille, 2020); `branch` says which
-    one normalizes. `norm(name=..., scale_init=...)` makes one of them."""
+    one normalizes, or how both do (`Mixture`). `norm(name=..., scale_init=...)` makes one of them."""
 
     norm: Any
     scale_init: Any = initializers.ones
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, branch: str = "clean") -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, branch: str | Mixture = "clean") -> jax.Array:
         norms = {name: self.norm(name=name, scale_init=self.scale_init) for name in BRANCHES}
         if self.is_initializing():
             for norm in norms.values():  # a network begins with the variables of both
                 norm(x, train)
-        return norms[branch](x, train)
+        if isinstance(branch, str):
+            return norms[branch](x, train)
+        clean, adversarial = (norms[name](half, train) for name, half in zip(BRANCHES, jnp.split(x, 2), strict=True))
+        if "/".join(self.path) in branch.mixed:
+            clean = adversarial = (1 - branch.gamma) * clean + branch.gamma * adversarial
+        return jnp.concatenate([clean, adversarial])
 
 
 class InstanceNorm(nn.Module):
@@ -256,11 +274,20 @@ class InstanceNorm(nn.Module):
         return (centred * (lax.rsqrt(var + self.epsilon) * scale) + bias).astype(self.dtype)
 
 
-def check_call(x: jax.Array, branch: str, needs_keys: bool, image_keys: jax.Array | None) -> None:
+def check_call(
+    x: jax.Array, branch: str | Mixture, train: bool, needs_keys: bool, image_keys: jax.Array | None
+) -> None:
     """Raises UserError for images, a branch or keys that a network cannot use."""
     if x.ndim != 4 or x.shape[-1] != 3:
         raise UserError(f"a network takes images of shape [N, H, W, 3], not {list(x.shape)}")
-    if branch not in BRANCHES:
+    if isinstance(branch, Mixture):
+        if train:
+            raise UserError(
+                f"a Mixture of both branches is for evaluation mode; in train mode choose one of {BRANCHES} as branch"
+            )
+        if x.shape[0] % 2:
+            raise UserError(f"a Mixture takes 2N images, the same N for each branch, not {x.shape[0]}")
+    elif branch not in BRANCHES:
         raise UserError(f"branch={branch!r} is unknown; choose one of {BRANCHES}")
     if needs_keys and (image_keys is None or image_keys.shape != x.shape[:1]):
         given = "none" if image_keys is None else list(image_keys.shape)

@@ -81,7 +81,7 @@ class NFResNet(nn.Module):
 
         `image_keys` [N], typed PRNG keys, are needed in train mode with dropout or drop path. `branch` has no effect.
         """
-        layers.check_call(x, branch, train and max(self.dropout, self.drop_path) > 0, image_keys)
+        layers.check_call(x, branch, train, train and max(self.dropout, self.drop_path) > 0, image_keys)
         small = self.stem == "small"
         stem_features = make_divisible(64 * self.width)
         x = layers.WSConv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)

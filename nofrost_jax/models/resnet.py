@@ -35,7 +35,9 @@ class Bottleneck(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, branch: str, image_keys: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool, branch: str | layers.Mixture, image_keys: jax.Array | None
+    ) -> jax.Array:
         middle = make_divisible(self.features * 0.25)
         out = layers.Conv(middle, 1, dtype=self.dtype, name="conv1")(x)
         out = nn.relu(self.norm(name="norm1")(out, train, branch))
@@ -79,14 +81,19 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, train: bool = False, branch: str = "clean", image_keys: jax.Array | None = None
+        self,
+        x: jax.Array,
+        train: bool = False,
+        branch: str | layers.Mixture = "clean",
+        image_keys: jax.Array | None = None,
     ) -> jax.Array:
         """Normalized images [N, H, W, 3] -> logits [N, num_classes], at least float32.
 
         `image_keys` [N], typed PRNG keys, are needed in train mode with dropout or drop path. Train mode with batch
-        statistics needs `mutable=["batch_stats"]`. `branch` picks the normalizations of an "mbn" network.
+        statistics needs `mutable=["batch_stats"]`. `branch` picks the normalizations of an "mbn" network: "clean",
+        "adversarial", or in evaluation mode a `layers.Mixture` of both, with 2N images in and 2N rows of logits out.
         """
-        layers.check_call(x, branch, train and max(self.dropout, self.drop_path) > 0, image_keys)
+        layers.check_call(x, branch, train, train and max(self.dropout, self.drop_path) > 0, image_keys)
         small = self.stem == "small"
         stem_features = make_divisible(64 * self.width)
         x = layers.Conv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)

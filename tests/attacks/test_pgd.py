@@ -35,7 +35,7 @@ def test_reaches_the_optimum_of_a_two_class_linear_model():
     np.testing.assert_allclose(result.images, optimum, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", ["nofrost", "madry", "eps_over_4", "fixed:1.5"])
+@pytest.mark.parametrize("rule", ["nofrost", "madry", "eps_over_4", "fixed:1.5", "epsilon_times:0.3"])
 def test_equals_a_numpy_transcription(rule):
     attack = PGD(EPSILON, 5, rule)
     found = attack(network, IMAGES, LABELS, IMAGE_KEYS).images
@@ -44,6 +44,7 @@ def test_equals_a_numpy_transcription(rule):
         "madry": 2.5 * 8 / 5 / 255,
         "eps_over_4": 2 / 255,
         "fixed:1.5": 1.5 / 255,
+        "epsilon_times:0.3": 0.3 * 8 / 255,
     }[rule]
     start_keys = keys.named(jax.vmap(jax.random.fold_in, (0, None))(IMAGE_KEYS, 0), "start")  # of restart number 0
     points = np.asarray(threat.uniform_start(jnp.asarray(IMAGES), EPSILON, start_keys), np.float64)
@@ -84,6 +85,10 @@ def test_no_gradient_flows_through_an_attack():
         ({"name": "pgd", "steps": 0}, "at least 1 step"),
         ({"name": "pgd", "step_rule": "fixed:x"}, "fixed:A"),
         ({"name": "pgd", "step_rule": "mardy"}, "madry"),
+        ({"name": "pgd", "step_rule": "epsilon_times:0"}, "epsilon_times:A"),
+        ({"name": "pgd", "step_rule": "epsilon_times:nan"}, "epsilon_times:A"),
+        ({"name": "pgd", "step_rule": "epsilon_times"}, "epsilon_times:A"),
+        ({"name": "pgd", "step_rule": "epsilon_time:1"}, "epsilon_times:A"),
         ({"name": "pgd", "stepz": 3}, "stepz"),
         ({"name": "pgd", "start": "random"}, "uniform, zero"),
         ({"name": "pgd", "norm": "l1"}, "linf, l2"),
@@ -106,3 +111,12 @@ def test_wrong_options_are_named(options, message):
 def test_nofrost_rule_is_one_pixel_value_in_the_papers_setting():
     assert threat.step_size("nofrost", 8 / 255, 10) * 255 == pytest.approx(1)
     assert threat.step_size("nofrost", 20 / 255, 10) * 255 == pytest.approx(2.4)
+
+
+def test_single_steps_are_sized_in_radii():
+    """FastAT's 1.25 epsilon and FreeAT's epsilon follow the radius, whatever the number of steps."""
+    for epsilon in (2 / 255, 8 / 255):
+        for steps in (1, 4):
+            assert threat.step_size("epsilon_times:1.25", epsilon, steps) == pytest.approx(1.25 * epsilon)
+            assert threat.step_size("epsilon_times:1", epsilon, steps) == pytest.approx(epsilon)
+    assert threat.step_size("fixed:1.25", 8 / 255, 1) == pytest.approx(1.25 / 255)

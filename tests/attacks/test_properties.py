@@ -19,7 +19,13 @@ BUDGETS = {  # small ones; the attacks that count queries have no steps
     "square": {"queries": 12},
     "rays": {"queries": 40},
     "pgd_l2": {"steps": 3},
-} | {name: {"steps": 3} for name in ("pgd", "pgd_targeted", "mi_fgsm", "cw", "apgd_ce", "apgd_dlr", "apgd_t", "fab_t")}
+} | {
+    name: {"steps": 3}
+    for name in (
+        *("pgd", "pgd_targeted", "pgd_kl", "friendly", "friendly_kl"),
+        *("mi_fgsm", "cw", "apgd_ce", "apgd_dlr", "apgd_t", "fab_t"),
+    )
+}
 ATTACKS = (*attacks.NAMES, "pgd_l2")
 GRADIENT_ATTACKS = tuple(name for name in ATTACKS if name not in ("fab_t", "square", "rays"))
 SHAPES = {(4, 5, 4, 3): 8 / 255, (1, 3, 7, 1): 0.5}  # of images, not square, one of them alone; and its radius
@@ -155,7 +161,8 @@ def test_which_images_are_attacked_by_default():
         assert attacked.tolist() == ([True] * 4 if attack.attacks_misclassified else [True, False, True, False])
         assert (np.asarray(result.images)[~attacked] == images[~attacked]).all()
     all_of_them = {name for name in ATTACKS if create(name, 8 / 255).attacks_misclassified}
-    assert all_of_them == {"fgsm", "pgd", "pgd_l2", "pgd_targeted", "mi_fgsm", "cw"}
+    last_iterate = {"fgsm", "pgd", "pgd_l2", "pgd_targeted", "pgd_kl", "friendly", "friendly_kl", "mi_fgsm", "cw"}
+    assert all_of_them == last_iterate
 
 
 @pytest.mark.parametrize("name", ATTACKS)

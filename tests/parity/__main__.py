@@ -1,6 +1,6 @@
-"""The parity certificate: every attack against its reference, from the same starts, in float64 (but for one part).
+"""The parity certificate: attacks and training methods against references, from the same starts, mostly in float64.
 
-    python -m tests.parity                the whole certificate: versions, and for each attack the largest deviation
+    python -m tests.parity                the whole certificate: versions, and the largest deviation of each attack
     python -m tests.parity apgd fab       some of its parts
     python -m tests.parity --json         the same as JSON lines, for programs
 
@@ -26,6 +26,7 @@ PARTS = {  # of tests/parity, each with `rows()`: what they are compared with
     "cascade": "pyautoattack, AutoAttack",
     "float32": "torchattacks and pyautoattack, in float32",
 }
+METHODS = {"methods": "PyTorch transcriptions of the published training steps"}  # needs PyTorch alone
 PACKAGES = ("jax", "numpy", "torch", "torchattacks", "pyautoattack")
 
 
@@ -45,9 +46,10 @@ def configure():
 
 def main(arguments):
     as_json = "--json" in arguments
-    chosen = [name for name in arguments if name != "--json"] or list(PARTS)
-    if unknown := sorted(set(chosen) - set(PARTS)):
-        print(f"unknown: {', '.join(unknown)}; choose some of {', '.join(PARTS)}", file=sys.stderr)
+    parts = PARTS | METHODS
+    chosen = [name for name in arguments if name != "--json"] or list(parts)
+    if unknown := sorted(set(chosen) - set(parts)):
+        print(f"unknown: {', '.join(unknown)}; choose some of {', '.join(parts)}", file=sys.stderr)
         return 2
     configure()
     if not as_json:
@@ -56,7 +58,7 @@ def main(arguments):
     begin, count, broken = time.monotonic(), 0, 0
     for part in chosen:
         if not as_json:
-            print(f"\n{part}: against {PARTS[part]}\n  {'attack':14} {'what':62} {'deviation':>9} {'bound':>8}")
+            print(f"\n{part}: against {parts[part]}\n  {'attack':14} {'what':62} {'deviation':>9} {'bound':>8}")
         for row in importlib.import_module(f"tests.parity.{part}").rows():
             row = row._replace(deviation=float(row.deviation), tolerance=float(row.tolerance))
             count, broken = count + 1, broken + (not row.ok)

@@ -1,0 +1,41 @@
+"""The paper's Figures 2 and 5: a mixture-BN net by the weight gamma of its adversarial branch.
+
+    python main.py --mode=evaluate --config=configs/eval/mbn_gamma.py --workdir=RUN              mixed at the logits
+    python main.py --mode=evaluate --config=configs/eval/mbn_gamma.py:all --workdir=RUN          at every MBN layer too
+    python main.py --mode=evaluate --config=configs/eval/mbn_gamma.py:random_25 --workdir=RUN    at 25 % of the layers
+
+For runs of the mbnat configs. The paper draws gamma uniformly from [0, 1] and states neither the values nor the p of
+Figure 5's "random p%"; here gamma is 0, 0.1, .., 1, and `random` is `random_50`. Attacks: Figure 2's four panels (PGD
+and targeted PGD by the authors' step rule; its "AA" is `aa_fast_20`) and standard AutoAttack beside them. Of the
+paper's ResNet-26 the text says clean 69.71 and APGD-CE 0 % at gamma 0, clean 57.08 and APGD-CE 6.27 % at gamma 0.9.
+Results are evaluations/mbn_logits_gamma_0.1.json and so on, and one table at the end. At 0 < gamma < 1 a forward costs
+two.
+"""
+
+import re
+
+from configs.common import attack, pgd_20
+from configs.eval import suite
+
+GAMMAS = tuple(tenths / 10 for tenths in range(11))
+
+
+def get_config(arg="logits"):
+    """arg: logits, all, random, or random_P with P in percent of the layers."""
+    found = re.fullmatch(r"(logits|all|random)|random_(100|\d?\d)", arg or "logits")
+    if not found:
+        raise ValueError(f"unknown argument {arg!r} after the config file; choose logits, all, random or random_25")
+    attacks = {
+        "pgd_20": pgd_20(),
+        "apgd_ce_20": attack("apgd_ce", "paper", steps=20),
+        **suite.both_protocols(),
+        "pgdt_20": attack("pgd_targeted", "figure 2", steps=20, step_rule="nofrost"),
+    }
+    percent = int(found[2] or 50)
+    interpolation = found[1] or "random"
+    config = suite.make(f"mbn_random_{percent}" if interpolation == "random" else f"mbn_{interpolation}", attacks)
+    config.evaluation.mbn_interpolation = interpolation
+    if interpolation == "random":
+        config.evaluation.mbn_p = percent / 100
+    config.evaluation.mbn_gammas = GAMMAS
+    return config

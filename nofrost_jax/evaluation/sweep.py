@@ -1,0 +1,40 @@
+"""One evaluation for each weight gamma of a mixture-BN net's adversarial branch, as in the paper's Figures 2 and 5."""
+
+
+def configs(config):
+    """{gamma: config} of a resolved config's `evaluation.mbn_gammas`, ascending; the result is called NAME_gamma_GAMMA.
+
+    Such a config is the same whatever the other weights of the sweep are.
+    """
+    found = {}
+    for gamma in sorted(config.evaluation.mbn_gammas):
+        one = config.copy_and_resolve_references()
+        with one.unlocked():
+            one.evaluation.name = f"{config.evaluation.name}_gamma_{gamma:g}"
+            one.evaluation.mbn_gamma = float(gamma)
+            one.evaluation.mbn_gammas = type(config.evaluation.mbn_gammas)()
+        found[gamma] = one
+    return found
+
+
+def render(config, results):
+    """The table of a sweep: a row for each gamma, a column for clean accuracy and for each attack.
+
+    results: {gamma: result, a plain dict of schema 1}, all of the same attacks.
+    """
+    section, first = config.evaluation, next(iter(results.values()))
+    drawn = f" of {section.mbn_p:.0%} of the layers, seed {section.mbn_seed}"
+    mixed = section.mbn_interpolation + (drawn if section.mbn_interpolation == "random" else "")
+    rows = [("gamma", "clean", *(entry["name"] for entry in first["attacks"]), "flags")]
+    for gamma, result in results.items():
+        shares = [result["clean"]["accuracy"], *(entry["robust_accuracy"] for entry in result["attacks"])]
+        rows.append((f"{gamma:g}", *(f"{share:.2%}" for share in shares), ", ".join(result["flags"])))
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(first["attacks"]) + 2)]
+    data = first["dataset"]
+    lines = [f"{section.name}: accuracy by gamma, interpolation {mixed}, {data['n']} {data['split']} images"]
+    for row in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(row, widths, strict=False)]
+        lines.append("  " + "  ".join([*cells, *row[len(widths) :]]))
+    return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""FAT, friendly adversarial training (Zhang et al., 2020): adversarial images that stop soon after they are wrong.
+
+The loss is Equation 1's (`at`), with adversarial weight 1 in the paper's rows; the attack is `friendly`. `attack.tau`
+is how many more steps an image takes once wrong: 1 in the paper. `method.tau_epochs` makes it grow by one after each of
+these epochs, as the code of FAT's authors does by default: from 0, after epochs 50 and 90 of 120.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from nofrost_jax import attacks
+from nofrost_jax.methods import at
+from nofrost_jax.methods.base import gradient_step
+
+passes = at.passes
+
+
+def make_step(model, optimizer, config, steps_per_epoch=None):
+    """At most `attack.steps` gradient steps, and one train-mode forward and backward per image."""
+    return with_tau(at.make_loss, model, optimizer, config, steps_per_epoch)
+
+
+def with_tau(make_loss, model, optimizer, config, steps_per_epoch):
+    """The step of `make_loss(model, config, attack)` whose attack has the tau of the current epoch."""
+    attack, epochs = attacks.create(**config.attack), tuple(config.method.tau_epochs)
+    if not epochs:
+        return gradient_step(make_loss(model, config, attack), optimizer)
+    if not steps_per_epoch:
+        raise ValueError("config.method.tau_epochs needs steps_per_epoch, to know when an epoch begins")
+
+    def step(state, batch, key):
+        passed = jnp.sum(state.step // steps_per_epoch >= jnp.asarray(epochs))
+        now = dataclasses.replace(attack, tau=attack.tau + passed.astype(jnp.int32))
+        return gradient_step(make_loss(model, config, now), optimizer)(state, batch, key)
+
+    return step

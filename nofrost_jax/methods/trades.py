@@ -1,0 +1,58 @@
+"""TRADES (Zhang et al., 2019): cross-entropy on clean images plus the divergence of the adversarial prediction from it.
+
+    L = CE(p(clean), label) + method.beta * mean KL(p(clean) || p(adversarial))
+
+The gradient flows through both predictions. Label smoothing is part of the first term only. `beta` is 1 / lambda in
+their notation: 1 in the paper ("trade-off parameter 1"), 6 in their CIFAR-10 script.
+"""
+
+import jax.numpy as jnp
+
+from nofrost_jax import attacks, keys
+from nofrost_jax.attacks import losses
+from nofrost_jax.classifier import to_float
+from nofrost_jax.methods.at import attack_metrics
+from nofrost_jax.methods.base import (
+    accuracy,
+    frozen_classifier,
+    gradient_step,
+    paired_forwards,
+    smoothed_cross_entropy,
+    train_forward,
+)
+
+
+def make_step(model, optimizer, config, steps_per_epoch=None):
+    """The attack's passes, and two train-mode forwards and backwards per image, or three (`trades_forwards`)."""
+    del steps_per_epoch
+    return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer)
+
+
+def make_loss(model, config, attack):
+    """`loss_fn(params, stats, batch, image_keys)` on images that `attack` makes.
+
+    The attack comes first and sees the statistics of the step before, then the clean forward, then the adversarial.
+    """
+
+    def loss_fn(params, stats, batch, image_keys):
+        images, labels = to_float(batch["image"]), batch["label"]
+        target = frozen_classifier(model, config, params, stats)
+        result = attack(target, images, labels, keys.named(image_keys, "attack"))
+        clean, adversarial, stats = paired_forwards(model, config, params, stats, images, result.images, image_keys)
+        reference = clean
+        if config.method.trades_forwards == 3:  # as in the code of its authors: clean, adversarial, clean again
+            again = keys.named(image_keys, "clean again")
+            reference, stats = train_forward(model, config, params, stats, images, again, "clean")
+        divergence = jnp.mean(losses.kl_divergence(adversarial, reference))
+        loss = smoothed_cross_entropy(clean, labels, config.label_smoothing) + config.method.beta * divergence
+        metrics = attack_metrics(adversarial, labels, result, images)
+        return loss, (stats, metrics | {"clean_accuracy": accuracy(clean, labels)})
+
+    return loss_fn
+
+
+def passes(config):
+    """(forward, backward to the image, backward to the parameters) passes per training image, at most."""
+    forward, backward = attacks.create(**config.attack).passes(config.model.num_classes)
+    trained = config.method.trades_forwards
+    return forward + trained, backward, trained

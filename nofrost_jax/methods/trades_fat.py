@@ -1,0 +1,14 @@
+"""TRADES-FAT (Zhang et al., 2020): the loss of TRADES on images that stop soon after they are wrong (`friendly_kl`).
+
+`attack.tau` and `method.tau_epochs` are as in `fat`; the code of its authors goes from 0 to 3, one more after epochs
+30, 50 and 70 of 85.
+"""
+
+from nofrost_jax.methods import fat, trades
+
+passes = trades.passes
+
+
+def make_step(model, optimizer, config, steps_per_epoch=None):
+    """At most `attack.steps` gradient steps, and two train-mode forwards and backwards per image."""
+    return fat.with_tau(trades.make_loss, model, optimizer, config, steps_per_epoch)

@@ -1,0 +1,1 @@
+"""Tables made of result JSON, for documents. Reads files only and imports no jax."""

@@ -1,0 +1,175 @@
+"""A study's table in GitHub Markdown: every row with its mean and standard deviation over the seeds.
+
+    python -m nofrost_jax.report.study STUDY.json                    prints it
+    python -m nofrost_jax.report.study STUDY.json --into=RESULTS.md  writes it between two lines of that file
+
+The two lines are `<!-- table STUDY -->`, with the study's name, and the next `<!-- end -->`. STUDY.json is what
+`nofrost_jax.reproduce` writes. Exit codes: 0 done; 2 a file is missing, or is not what it should be.
+"""
+
+import argparse
+import json
+import os
+import statistics
+
+from nofrost_jax import errors
+
+#: The rows of configs/methods.py under the paper's names, in the order of its tables.
+METHODS = {
+    "st": "ST",
+    "st_nf": "ST (NF)",
+    "sat": "SAT",
+    "pgdat": "PGDAT",
+    "trades": "TRADES",
+    "fat": "FAT",
+    "trades_fat": "TRADES-FAT",
+    "mbnat": "MBNAT",
+    "sat_in": "SAT (IN)",
+    "nofrost": "NoFrost",
+    "fastat": "FastAT",
+    "freeat": "FreeAT",
+}
+ATTACKS = {  # the first columns; other labels follow as they are
+    "pgd_20": "PGD-20",
+    "apgd_ce_20": "APGD-CE-20",
+    "aa_fast_20": "aa_fast_20",
+    "aa_standard": "aa_standard",
+}
+END = "<!-- end -->"
+
+
+def read(path):
+    """The study as a plain dict. Raises UserError where it cannot be read or is something else."""
+    try:
+        with open(path) as file:
+            study = json.load(file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise errors.UserError(f"the study {path} cannot be read ({reason}); give a study.json") from error
+    needed = {"study", "rows", "seeds", "rates", "rule", "chosen", "runs"}
+    lacking = sorted(needed - study.keys()) if isinstance(study, dict) else sorted(needed)
+    if lacking:
+        raise errors.UserError(f"{path} is no study, it lacks {', '.join(lacking)}; give the study.json of a study")
+    return study
+
+
+def accuracy_cell(shares, wanted):
+    """ "62.4 ± 1.2": mean and sample standard deviation in %, of fractions; a dash for the deviation of a single one.
+
+    Where there are fewer than `wanted`, the cell says so.
+    """
+    text = "–"
+    if shares:
+        values = [100 * share for share in shares]
+        text = f"{statistics.mean(values):.1f} ± {f'{statistics.stdev(values):.1f}' if len(values) > 1 else '–'}"
+    return text if len(shares) == wanted else f"{text} ({len(shares)} of {wanted})"
+
+
+def table(study):
+    """The lines of the table."""
+    found = dict.fromkeys(label for run in study["runs"] for label in run["attacks"])
+    labels = [label for label in dict.fromkeys([*ATTACKS, *found]) if label in found]
+    head = ["Method", "Learning rate", "Clean", *(ATTACKS.get(label, label) for label in labels), "Seconds"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for row in study["rows"]:
+        runs = [run for run in study["runs"] if run["row"] == row]
+        columns = [[run["clean"] for run in runs]]
+        columns += [[run["attacks"][label] for run in runs if label in run["attacks"]] for label in labels]
+        rate = study["chosen"].get(row)
+        seconds = f"{statistics.mean(run['seconds'] for run in runs):.0f}" if runs else "–"
+        cells = [accuracy_cell(column, len(study["seeds"])) for column in columns]
+        lines.append([METHODS.get(row, row), "–" if rate is None else f"{rate:g}", *cells, seconds])
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def notes(study):
+    """Below the table: what the numbers are, how the learning rates were found, which flags the evaluations raised."""
+    runs, rates = study["runs"], ", ".join(f"{rate:g}" for rate in study["rates"])
+    images = _listed(run["n"] for run in runs)
+    radii = _listed(f"{run['epsilon_255']:g}/255" for run in runs if run["epsilon_255"] is not None)
+    seeds = ", ".join(map(str, study["seeds"]))
+    where = f" on {study['device']}, {study['cores']} cores" if study.get("device") else ""
+    text = f"Accuracy in %: mean ± sample standard deviation, n = {len(study['seeds'])} seeds ({seeds})"
+    text += f" and {images or 'no'} images each" + _partial(runs) + f"; epsilon {radii}" * bool(radii) + "."
+    text += f" Seconds: mean of a run's training and evaluation{where}; the seeds share compiled programs."
+    if len(study["rates"]) > 1:
+        text += f" Learning rates tried for every row: {rates}; chosen: {study['rule']}."
+    else:
+        text += f" Learning rate of every row: {rates}; none was selected."
+    found = _flags(runs)
+    return text + f" Flags: {found}." * bool(found)
+
+
+def _partial(runs):
+    """ " (aa_standard: 1000 of them)", for attacks that were for some images only."""
+    counts = {f"{label}: {n} of them" for run in runs for label, n in run["attacked"].items() if n < run["n"]}
+    return f" ({', '.join(sorted(counts))})" * bool(counts)
+
+
+def _flags(runs):
+    """ "SAT aa_fast_20 not_converged (3 runs), ..." """
+    counts = {}
+    for run in runs:
+        for label, names in run["flags"].items():
+            for name in names:
+                key = f"{METHODS.get(run['row'], run['row'])} {label} {name}"
+                counts[key] = counts.get(key, 0) + 1
+    return ", ".join(f"{key} ({count} run{'s' * (count > 1)})" for key, count in counts.items())
+
+
+def _listed(values):
+    return ", ".join(dict.fromkeys(map(str, values)))
+
+
+def render(study):
+    """The table and its notes."""
+    return "\n".join([*table(study), "", notes(study)])
+
+
+def insert(text, name, content):
+    """`text` with `content` between the line `<!-- table NAME -->` and the next `<!-- end -->`.
+
+    Raises UserError where one of the lines is missing, or the first is there twice.
+    """
+    lines, start = text.split("\n"), f"<!-- table {name} -->"
+    stripped = [line.strip() for line in lines]
+    if stripped.count(start) != 1:
+        raise errors.UserError(f"the line {start} stands {stripped.count(start)} times in the file; write it once")
+    first = stripped.index(start)
+    after = stripped[first + 1 :]
+    if END not in after or any(line.startswith("<!-- table ") for line in after[: after.index(END)]):
+        raise errors.UserError(f"no line {END} follows {start} in the file; add it where the table shall end")
+    return "\n".join([*lines[: first + 1], content, *lines[first + 1 + after.index(END) :]])
+
+
+def write_into(path, name, content):
+    """Replaces the table in the file at `path`, whole or not at all."""
+    try:
+        with open(path) as file:
+            text = file.read()
+        changed = insert(text, name, content)
+        with open(f"{path}.tmp", "w") as file:
+            file.write(changed)
+        os.replace(f"{path}.tmp", path)
+    except OSError as error:
+        raise errors.UserError(f"{path} cannot be changed ({error.strerror}); give a file with the markers") from error
+    except errors.UserError as error:
+        raise errors.UserError(f"{path}: {error}") from error
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.report.study", description=__doc__.splitlines()[0])
+    parser.add_argument("study", help="the study.json of nofrost_jax.reproduce")
+    parser.add_argument("--into", help="file whose table is replaced; without it the table is printed")
+    options = parser.parse_args(arguments)
+    with errors.exit_codes():
+        study = read(options.study)
+        if not options.into:
+            print(render(study))
+            return
+        write_into(options.into, study["study"], render(study))
+    print(f"written: the table {study['study']} in {options.into}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""A study: every row of a table on several seeds, from the choice of learning rates to the file tables are made of.
+
+    python -m nofrost_jax.reproduce digits --workdir=runs/study_digits
+    python -m nofrost_jax.reproduce cifar10 --workdir=runs/study_cifar10 --source=folder:PATH --rows=sat,nofrost
+    python -m nofrost_jax.report.study runs/study_digits/study.json
+
+Every run is a process of its own, `main.py` of this repository. First each row trains once with each learning rate,
+without some training images, and is scored on those (`select/ROW/rate_RATE`); then each row trains on every seed with
+its best rate and all training images (`runs/ROW/seed_SEED`). Every row gets the same rates and the same rule. With one
+rate nothing is chosen. A study that was stopped goes on with the same command. After every run `study.json` is written.
+
+Exit codes: 0 done; 1 a run failed; 2 the command line is wrong, or a run refused its config or was not finite;
+75 stopped: run the same command again.
+"""
+
+import itertools
+import os
+import pathlib
+import sys
+import time
+
+from nofrost_jax import errors
+from nofrost_jax.metrics import format_seconds
+from nofrost_jax.reproduce import files
+from nofrost_jax.reproduce.children import Children, exclusive
+from nofrost_jax.reproduce.options import parse
+from nofrost_jax.reproduce.study import SELECTION, arguments, final_runs, selection_runs
+
+ROOT = pathlib.Path(__file__).parents[2]
+PREEMPTED = 75  # what main.py exits with after SIGTERM
+
+
+def main(command_line=None):
+    with errors.exit_codes():
+        try:
+            code = reproduce(parse(command_line))
+        except KeyboardInterrupt:  # only while it waits for another command; later Ctrl-C is a signal like SIGTERM
+            raise errors.Preempted("stopped; run the same command again to go on") from None
+    sys.exit(code)
+
+
+def reproduce(plan, root=ROOT):
+    """Does all runs of the plan that are not done yet; returns the exit code. Raises Preempted after SIGTERM.
+
+    root: the folder of main.py.
+    """
+    if not os.path.exists(os.path.join(root, "main.py")):
+        raise errors.UserError(f"there is no main.py in {root}; run this command from a clone of the repository")
+    try:
+        os.makedirs(plan.workdir, exist_ok=True)
+    except OSError as error:
+        raise errors.UserError(f"--workdir={plan.workdir} cannot be made ({error.strerror})") from error
+    cache, failed, numbers = os.path.join(plan.workdir, "compilation_cache"), {}, itertools.count(1)
+    with exclusive(plan.workdir) as lock, Children(root, cache, lock) as children:
+        stage(plan, selection_runs(plan), numbers, children, failed)
+        stage(plan, final_runs(plan, files.chosen(plan)), numbers, children, failed)
+        summary = files.write(plan, failed)
+    cells = len(plan.rows) * len(plan.seeds)
+    print(f"written: {plan.workdir}/study.json, {len(summary['runs'])} of {cells} cells")
+    for cell in summary["missing"]:
+        print(f"incomplete: {cell['row']} seed {cell['seed']}: {cell['reason']}")
+    return min((cell["code"] or 1 for cell in summary["missing"]), default=0)  # 1, a failure, before 2, a refusal
+
+
+def stage(plan, runs, numbers, children, failed):
+    """Does those of the runs that are not settled, one after the other; a line on the screen before and after each.
+
+    numbers: counts the runs of all stages. failed: {run: (exit code, complaint)}, to which this adds.
+    """
+    waiting = [run for run in runs if not files.is_settled(plan, run)]
+    if len(waiting) < len(runs):
+        print(f"{len(runs) - len(waiting)} of {len(runs)} {runs[0].stage} runs are there already", flush=True)
+    for run, number in zip(runs, numbers, strict=False):
+        if run not in waiting:
+            continue
+        if children.stopped:
+            raise errors.Preempted("stopped; run the same command again to go on")
+        place = f"[{number:{len(str(plan.total))}}/{plan.total}]"
+        title = f"{place} {run.stage} {run.row}, seed {run.seed}, rate {run.rate:g}"
+        print(f"{title}: {'goes on' if files.seconds(plan, run) else 'starts'}", flush=True)
+        code, complaint = attempt(plan, run, children)
+        if not files.is_settled(plan, run):
+            if code == PREEMPTED or (children.stopped and code < 0):  # below 0: before it listens, or at its very end
+                raise errors.Preempted(f"{title}: stopped; run the same command again to go on")
+            failed[run] = code, complaint
+        files.write(plan, failed)
+        left = time_left(plan, runs, waiting[waiting.index(run) + 1 :])
+        print(f"{title}: {outcome(plan, run, failed)}{left}", flush=True)
+
+
+def attempt(plan, run, children):
+    """Starts main.py for a run and waits for it: (exit code, its last line of error).
+
+    A run that ended because it is no longer finite is noted as such, and is not started again: it would end so again.
+    """
+    os.makedirs(files.path(plan, run), exist_ok=True)
+    spent, clock = files.seconds(plan, run), time.perf_counter()
+    files.note(plan, run, {"seconds": spent, "started": time.time()})
+    code, complaint = children.call(arguments(plan, run), files.path(plan, run, "log.txt"))
+    record = {"seconds": round(spent + time.perf_counter() - clock, 3)}
+    if code == 2 and "not finite" in complaint:
+        record["not_finite"] = complaint
+    files.note(plan, run, record)
+    return code, complaint
+
+
+def outcome(plan, run, failed):
+    """What came of a run: "93 s  clean 97.8%  pgd_20 3.3%", or why nothing did."""
+    spent = format_seconds(files.seconds(plan, run))
+    if run in failed:
+        code, complaint = failed[run]
+        return f"FAILED with exit code {code} after {spent}: {complaint or 'see'} {files.path(plan, run, 'log.txt')}"
+    found = files.result(plan, run)
+    if not found:
+        counts = ", counts as 0 %" if run.stage == SELECTION else ""
+        return f"{spent}  NOT FINITE{counts}: {files.not_finite(plan, run)}"
+    shown = [("clean", found["clean"]["accuracy"])]
+    shown += [(entry["name"], entry["robust_accuracy"]) for entry in found["attacks"]]
+    return "  ".join([spent, *(f"{name} {share:.1%}" for name, share in shown)])
+
+
+def time_left(plan, runs, waiting):
+    """ "  (1 h 05 min left)": the waiting runs of a stage at the mean of its finished ones; "" where none is known."""
+    spent = [files.seconds(plan, run) for run in runs if files.result(plan, run)]
+    if not waiting or not spent:
+        return ""
+    of = " of the selection" if runs[0].stage == SELECTION else ""
+    return f"  ({format_seconds(len(waiting) * sum(spent) / len(spent))} left{of})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Runs of `main.py` as processes of their own, and the signals that are handed on to them."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+
+LOCK = "lock"
+
+
+@contextlib.contextmanager
+def exclusive(folder):
+    """Holds a study's folder for this command; yields the file descriptor of the lock.
+
+    A run inherits the lock: where a command was killed but its run lives on, the next command waits for that run.
+    """
+    with open(os.path.join(folder, LOCK), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another command, or a run that it left, is at work in {folder}; waiting for its end", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+class Children:
+    """Starts main.py, one process at a time. `stopped` tells whether SIGTERM or Ctrl-C came; the child got it too."""
+
+    def __init__(self, root, cache, lock):
+        self.root, self.lock, self.stopped, self._child = root, lock, False, None
+        self._environment = {
+            "JAX_COMPILATION_CACHE_DIR": cache,  # the seeds of a row share its compiled programs
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
+            **os.environ,
+        }
+
+    def __enter__(self):
+        self._old = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _hear(self, *_):
+        self.stopped = True
+        if self._child is not None:
+            self._child.send_signal(signal.SIGTERM)
+
+    def call(self, arguments, log):
+        """Runs `main.py ARGUMENTS` to its end, with its output at the end of the file `log`.
+
+        Returns (exit code, the last line of its output that begins with "error: ", without this word, or "").
+        """
+        with open(log, "a") as file:
+            file.write(f"$ python main.py {' '.join(arguments)}\n")
+            file.flush()
+            first = file.tell()
+            self._child = subprocess.Popen(
+                [sys.executable, "main.py", *arguments],
+                cwd=self.root,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches this process only, which hands it on as SIGTERM
+                pass_fds=(self.lock,),
+            )
+            if self.stopped:  # the signal came while the process was starting
+                self._child.send_signal(signal.SIGTERM)
+            code = self._child.wait()
+            self._child = None
+        return code, _complaint(log, first)
+
+
+def _complaint(log, first):
+    with open(log, errors="replace") as file:
+        file.seek(first)
+        lines = [line.strip() for line in file if line.startswith("error: ")]
+    return lines[-1].removeprefix("error: ") if lines else ""

@@ -1,0 +1,213 @@
+"""What lies in a study's folder: each run's result and seconds, and `study.json`, which is made of them."""
+
+import json
+import os
+
+from nofrost_jax import errors, validate
+from nofrost_jax.reproduce.study import FINAL, Run, final_runs, fixed, holdout, rule, selection_runs
+
+ATTEMPTS = "seconds.json"
+
+
+def path(plan, run, *parts):
+    """A path in a run's folder."""
+    return os.path.join(plan.workdir, run.folder, *parts)
+
+
+def read_json(file_path):
+    """The plain value in a JSON file; None where there is none, or it is not whole."""
+    try:
+        with open(file_path) as file:
+            return json.load(file)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def write_json(file_path, value):
+    """Writes JSON, whole or not at all."""
+    with open(f"{file_path}.tmp", "w") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+    os.replace(f"{file_path}.tmp", file_path)
+
+
+def result(plan, run):
+    """The evaluation result of a run, or None where it is not done, or was done with another learning rate."""
+    config = read_json(path(plan, run, "config.json")) or {}
+    wanted = fixed(run, holdout(plan, run))
+    if not all(_get(config, field) == value for field, value in wanted.items()):
+        return None
+    return read_json(path(plan, run, "evaluations", "final.json")) or None
+
+
+def _get(config, field):
+    for name in field.split("."):
+        config = config.get(name) if isinstance(config, dict) else None
+    return config
+
+
+def attempts(plan, run):
+    """{"rate", "seconds"} of all attempts so far, "started" while one runs, and "not_finite", why it ended."""
+    found = read_json(path(plan, run, ATTEMPTS)) or {}
+    return found if found.get("rate") == run.rate else {"rate": run.rate, "seconds": 0.0}
+
+
+def note(plan, run, record):
+    """Keeps what `attempts` tells."""
+    write_json(path(plan, run, ATTEMPTS), {"rate": run.rate, **record})
+
+
+def seconds(plan, run):
+    """Seconds of all attempts. One whose end nobody noted lasted until it last wrote to its log or its result."""
+    found = attempts(plan, run)
+    if "started" not in found:
+        return found["seconds"]
+    ends = [path(plan, run, "log.txt"), path(plan, run, "evaluations", "final.json")]
+    last = max((os.path.getmtime(end) for end in ends if os.path.exists(end)), default=0)
+    return found["seconds"] + max(last - found["started"], 0.0)
+
+
+def not_finite(plan, run):
+    """The line that a run ended with because it was no longer finite, or ""."""
+    return attempts(plan, run).get("not_finite", "")
+
+
+def is_settled(plan, run):
+    """Whether there is nothing to be done for a run: it has its result, or it ended as not finite."""
+    return result(plan, run) is not None or bool(not_finite(plan, run))
+
+
+def selection(plan):
+    """The scores of the selection runs that are settled: [{"row", "rate", "clean", "pgd_20", "score"}, ...]."""
+    entries = []
+    for run in selection_runs(plan):
+        found, broken = result(plan, run), not_finite(plan, run)
+        if found:
+            clean, robust = found["clean"]["accuracy"], _attack(found, "pgd_20")["robust_accuracy"]
+        elif broken:
+            clean, robust = 0.0, 0.0
+        else:
+            continue
+        entry = {"row": run.row, "rate": run.rate, "clean": clean, "pgd_20": robust, "score": (clean + robust) / 2}
+        entries.append(entry | ({"not_finite": True} if broken and not found else {}))
+    return entries
+
+
+def _attack(found, label):
+    return next(entry for entry in found["attacks"] if entry["name"] == label)
+
+
+def choose(plan, entries):
+    """{row: rate} of the best score, the smaller rate of equal ones; only for rows of which every rate has a score."""
+    if len(plan.rates) == 1:
+        return dict.fromkeys(plan.rows, plan.rates[0])
+    scores = {row: {entry["rate"]: entry["score"] for entry in entries if entry["row"] == row} for row in plan.rows}
+    return {
+        row: min(found, key=lambda rate: (-found[rate], rate))
+        for row, found in scores.items()
+        if len(found) == len(plan.rates)
+    }
+
+
+def chosen(plan):
+    """{row: rate} as far as it is known by now."""
+    return choose(plan, selection(plan))
+
+
+def cell(plan, run, found):
+    """What `study.json` keeps of a final run's result."""
+    attacks = found["attacks"]
+    flags = {entry["name"]: entry["flags"] for entry in attacks}
+    others = sorted(set(found["flags"]) - {name for names in flags.values() for name in names})
+    return {
+        "row": run.row,
+        "seed": run.seed,
+        "learning_rate": run.rate,
+        "clean": found["clean"]["accuracy"],
+        "attacks": {entry["name"]: entry["robust_accuracy"] for entry in attacks},
+        "flags": flags | ({"net": others} if others else {}),
+        "n": found["clean"]["n"],
+        "attacked": {entry["name"]: entry["n"] for entry in attacks},
+        "epsilon_255": attacks[0]["epsilon_255"] if attacks else None,
+        "seconds": round(seconds(plan, run), 1),
+        "params_sha256": found["checkpoint"]["params_sha256"],
+        "config_sha256": found["config_sha256"],
+        "versions": found["versions"],
+    }
+
+
+def summarize(plan, failed):
+    """The value of `study.json`. failed: {run: (exit code, its complaint)} of this command's attempts."""
+    scores = selection(plan)
+    rates = choose(plan, scores)
+    results = {run: result(plan, run) for run in final_runs(plan, rates)}
+    devices = [found["execution"]["device"] for found in results.values() if found]
+    missing = []
+    for row in plan.rows:
+        for seed in plan.seeds:
+            run = Run(FINAL, row, seed, rates.get(row))
+            if not results.get(run):
+                code, reason = _why_missing(plan, run, failed)
+                missing.append({"row": row, "seed": seed, "reason": reason, "code": code})
+    return {
+        **identity(plan),
+        "rows": list(plan.rows),
+        "seeds": list(plan.seeds),
+        "rates": list(plan.rates),
+        "rule": rule(plan),
+        "selection": scores,
+        "chosen": rates,
+        "runs": [cell(plan, run, found) for run, found in results.items() if found],
+        "missing": missing,
+        "device": ", ".join(dict.fromkeys(devices)),
+        "cores": os.cpu_count(),
+    }
+
+
+def _why_missing(plan, run, failed):
+    """(exit code, reason) of a cell without a result; the code is None where nothing failed so far."""
+    if run.rate is None:
+        codes = [failed[one][0] for one in selection_runs(plan) if one.row == run.row and one in failed]
+        return _worst(codes), "its learning rate is not chosen yet" if not codes else "the choice of its rate failed"
+    if run in failed:
+        code, complaint = failed[run]
+        return _worst([code]), f"failed with exit code {code}{': ' * bool(complaint)}{portable(plan, complaint)}"
+    if not_finite(plan, run):
+        return 2, portable(plan, not_finite(plan, run))
+    return None, "not run yet"
+
+
+def _worst(codes):
+    """1 where any of the exit codes is a failure, 2 where all are refusals, None where there is none."""
+    return (2 if set(codes) == {2} else 1) if codes else None
+
+
+def portable(plan, text):
+    """Text without the study's own path and the data's."""
+    text = text.replace(f"{plan.workdir}{os.sep}", "")
+    return text.replace(plan.source.partition(":")[2] or "\0", "PATH") if plan.source.startswith("folder:") else text
+
+
+def identity(plan):
+    """What all runs in a study's folder have in common; without absolute paths."""
+    settings = {field: value for field, value in plan.settings.items() if not os.path.isabs(os.path.expanduser(value))}
+    kind, colon, rest = (plan.source or plan.study.source).partition(":")
+    source = kind if kind == "folder" else f"{kind}{colon}{rest}"
+    return {"study": plan.name, "config": plan.study.config, "source": source, "settings": settings}
+
+
+def changes(plan):
+    """How the study in the plan's folder differs from the plan, as text; "" where it does not, or there is none."""
+    old = read_json(os.path.join(plan.workdir, "study.json"))
+    new = identity(plan)
+    return "; ".join(validate.differences({name: old.get(name) for name in new}, new)) if isinstance(old, dict) else ""
+
+
+def write(plan, failed):
+    """Writes `study.json`; returns its value."""
+    summary = summarize(plan, failed)
+    try:
+        write_json(os.path.join(plan.workdir, "study.json"), summary)
+    except OSError as error:
+        raise errors.UserError(f"{plan.workdir}/study.json cannot be written ({error.strerror})") from error
+    return summary

@@ -1,0 +1,89 @@
+"""The command line of a study: everything is checked before anything is started."""
+
+import argparse
+import math
+import os
+
+from nofrost_jax import errors, validate
+from nofrost_jax.report.study import METHODS
+from nofrost_jax.reproduce import files
+from nofrost_jax.reproduce.study import STUDIES, Plan
+
+PROGRAM = "python -m nofrost_jax.reproduce"
+RESERVED = ("seed", "optimizer.learning_rate", "data.source", "data.holdout", "evaluation.name")  # the study's own
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise errors.UserError(f"{message}; see {PROGRAM} --help")
+
+
+def parse(arguments=None):
+    """The Plan of a command line. Raises UserError for whatever is wrong in it."""
+    parser = _Parser(prog=PROGRAM, description="Runs a study; the same command resumes it.", allow_abbrev=False)
+    parser.add_argument("study", help=", ".join(STUDIES))
+    parser.add_argument("--workdir", default="", help="folder of the study: all its runs, and study.json")
+    parser.add_argument("--rows", help="rows of configs/methods.py, with commas; default: the study's")
+    parser.add_argument("--seeds", help="with commas; default: the study's")
+    parser.add_argument("--rates", help="learning rates to choose from, with commas; a single one is taken as it is")
+    parser.add_argument("--source", default="", help="config.data.source of every run, e.g. folder:PATH")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="config.FIELD of every run")
+    options = parser.parse_args(arguments)
+    if options.study not in STUDIES:
+        raise errors.UserError(f"unknown study {options.study!r}; choose one of {', '.join(STUDIES)}")
+    study, workdir = STUDIES[options.study], os.path.expanduser(options.workdir)
+    validate.check_workdir(workdir)
+    settings = dict(_setting(text) for text in options.set)
+    plan = Plan(
+        name=options.study,
+        study=study,
+        workdir=os.path.abspath(workdir),
+        rows=_items("rows", options.rows, study.rows, str),
+        seeds=_items("seeds", options.seeds, study.seeds, int),
+        rates=_items("rates", options.rates, study.rates, float),
+        source=_source(options.source, settings),
+        settings=settings,
+    )
+    _check(plan)
+    return plan
+
+
+def _items(name, text, default, kind):
+    """The values of a list with commas, each once."""
+    if text is None:
+        return default
+    try:
+        return tuple(dict.fromkeys(kind(item.strip()) for item in text.split(",")))
+    except ValueError as error:
+        what = "whole numbers" if kind is int else "numbers"
+        raise errors.UserError(f"--{name}={text} must be {what} with commas between them") from error
+
+
+def _setting(text):
+    field, equals, value = text.partition("=")
+    if not field or not equals:
+        raise errors.UserError(f"--set {text} must be FIELD=VALUE, e.g. --set epochs=10")
+    if field in RESERVED:
+        raise errors.UserError(f"--set {text} cannot be, the study sets this field; use --seeds, --rates or --source")
+    return field, value
+
+
+def _source(source, settings):
+    """A folder's path as seen from anywhere: the runs start in the repository's root."""
+    kind, _, path = source.partition(":")
+    if kind == "folder" and path and "data.data_dir" not in settings:
+        return f"folder:{os.path.abspath(os.path.expanduser(path))}"
+    return source
+
+
+def _check(plan):
+    for row in plan.rows:
+        if row not in METHODS:
+            raise errors.UserError(f"--rows: unknown row {row!r}; choose some of {', '.join(METHODS)}")
+    if not all(0 <= seed < 2**31 for seed in plan.seeds):
+        raise errors.UserError(f"--seeds={','.join(map(str, plan.seeds))} must be numbers from 0 to 2147483647")
+    if not all(0 < rate < math.inf for rate in plan.rates):
+        raise errors.UserError(f"--rates={','.join(map(str, plan.rates))} must be positive numbers")
+    changed = files.changes(plan)
+    if changed:
+        raise errors.UserError(f"--workdir={plan.workdir} holds another study ({changed}); choose a new folder")

@@ -1,0 +1,211 @@
+"""What values a config may have, field by field and together. Nothing here touches a device or a file."""
+
+import difflib
+import json
+import math
+import os
+
+from nofrost_jax.errors import UserError
+
+RANGES = {  # field: (lowest, highest), both allowed; None = no bound
+    "seed": (0, 2**31 - 1),
+    "batch_size": (1, None),
+    "epochs": (1, None),
+    "label_smoothing": (0, 1),
+    "model.num_classes": (2, None),
+    "model.width": (0.01, None),
+    "model.dropout": (0, 0.99),
+    "model.drop_path": (0, 0.99),
+    "method.adversarial_weight": (0, 1),
+    "method.beta": (0, None),
+    "method.trades_forwards": (2, 3),
+    "method.replays": (1, None),
+    "optimizer.learning_rate": (0, None),
+    "optimizer.learning_rate_batch": (0, None),
+    "optimizer.momentum": (0, 1),
+    "optimizer.weight_decay": (0, None),
+    "optimizer.warmup_epochs": (0, None),
+    "optimizer.decay_epochs": (1, None),
+    "optimizer.agc": (0, None),
+    "data.image_size": (1, None),
+    "data.eval_resize": (0, None),
+    "data.holdout": (0, None),
+    "data.workers": (0, None),
+    "data.shuffle_buffer": (1, None),
+    "data.fake_train": (1, None),
+    "data.fake_eval": (1, None),
+    "evaluation.every_epochs": (0, None),
+    "evaluation.batch_size": (1, None),
+    "evaluation.limit": (0, None),
+    "evaluation.chunk_size": (1, None),
+    "evaluation.save_images": (0, None),
+    "evaluation.mbn_gamma": (0, 1),
+    "evaluation.mbn_p": (0, 1),
+    "evaluation.mbn_seed": (0, None),
+    "checkpoint.every_steps": (1, None),
+    "checkpoint.keep": (1, None),
+    "log.every_steps": (1, None),
+}
+RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # columns of a result beside the attacks'
+
+
+def get(config, field):
+    """`get(config, "model.name")`. Raises UserError where there is no such field."""
+    for name in field.split("."):
+        if name not in config:
+            raise UserError(f"config.{field} is missing; add it as in configs/common.py")
+        config = config[name]
+    return config
+
+
+def require_choice(field, value, choices):
+    """Raises UserError, with a suggestion, unless `value` is one of `choices`."""
+    if value not in choices:
+        close = difflib.get_close_matches(str(value), list(map(str, choices)), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UserError(f"config.{field}={value!r} is unknown; choose one of {', '.join(map(str, choices))}{hint}")
+
+
+def check_config(config, *, choices, is_source, create_attack, check_plan):
+    """Raises UserError for the first rule that a resolved config breaks; touches no device and no file.
+
+    choices: {field: allowed values} from the rooms' own tables. is_source: tells whether a data source exists.
+    create_attack: builds the training attack from its options; check_plan: told the options of an entry of
+    evaluation.attacks and the number of classes; both raise ValueError.
+    """
+    for field, allowed in choices.items():
+        require_choice(field, get(config, field), allowed)
+    if not is_source(config.data.source):
+        raise UserError(
+            f"config.data.source={config.data.source!r} is unknown; choose digits, fake, tfds:NAME or folder:PATH"
+        )
+    for field, (low, high) in RANGES.items():
+        _require_range(field, get(config, field), low, high)
+    _require_finite(json.loads(config.to_json()), "config")
+    _check_attack("attack", config.attack, create_attack)
+    classes = config.model.num_classes
+    for name, options in config.evaluation.attacks.items():
+        if name in RESERVED_NAMES or not name.isidentifier():
+            raise UserError(
+                f"config.evaluation.attacks.{name} cannot be called so; use a plain word other than "
+                f"{', '.join(RESERVED_NAMES)}"
+            )
+        _check_attack(f"evaluation.attacks.{name}", options.to_dict(), lambda **plan: check_plan(plan, classes))
+    for name in config.evaluation.while_training:
+        require_choice("evaluation.while_training", name, config.evaluation.attacks)
+    _check_batch_norm(config)
+    _check_mixture(config.model.norm, config.evaluation)
+    _check_method(config.method, config.attack)
+    _check_points(config.optimizer)
+    for field in ("data.mean", "data.std"):
+        if len(get(config, field)) != 3:
+            raise UserError(f"config.{field}={get(config, field)} needs three values, one for each colour channel")
+    if min(config.data.std) <= 0:
+        raise UserError(f"config.data.std={config.data.std} must be positive; it divides the images")
+    scale = config.data.crop_scale
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        raise UserError(f"config.data.crop_scale={scale} needs the least and the greatest share of the area, of 0 to 1")
+    if any(blocks < 1 for blocks in config.model.stage_sizes):
+        raise UserError(f"config.model.stage_sizes={config.model.stage_sizes} needs at least one block in each stage")
+    name = config.evaluation.name
+    if not name or os.path.basename(name) != name:
+        raise UserError(
+            f"config.evaluation.name={name!r} must be a plain file name; the result is evaluations/NAME.json"
+        )
+
+
+def _require_range(field, value, low, high):
+    if not (value >= low and (high is None or value <= high)):  # also refuses NaN
+        rule = f"between {low} and {high}" if high is not None else f"at least {low}"
+        raise UserError(f"config.{field}={value} is out of range; it must be {rule}")
+
+
+def _require_finite(value, field):
+    """Raises UserError for an infinite number or NaN anywhere in a plain config."""
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _require_finite(item, f"{field}.{name}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{field}={value} is not a finite number")
+
+
+def _check_attack(field, options, create_attack):
+    if "name" not in options:
+        raise UserError(f"config.{field} has no name; set it to an attack's, e.g. pgd")
+    radius = options["epsilon_255"]
+    unit = "the unit is the pixel value, 0 to 255, so 8/255 is written 8"
+    if not 0 <= radius <= 255:
+        raise UserError(f"config.{field}.epsilon_255={radius} is out of range; {unit}")
+    if 0 < radius < 0.1:
+        raise UserError(f"config.{field}.epsilon_255={radius} looks like a radius on the [0, 1] scale; {unit}")
+    try:
+        create_attack(**options)
+    except ValueError as error:
+        raise UserError(f"config.{field}: {error}") from error
+
+
+def _check_batch_norm(config):
+    group = config.model.bn_group_size
+    if group != "global" and not (group.isdigit() and int(group) > 0):
+        raise UserError(f"config.model.bn_group_size={group!r} must be a number of images, or global")
+    if config.model.norm == "mbn" and config.model.name.startswith("nf_"):
+        raise UserError(
+            f"config.model.norm=mbn on {config.model.name}, which has no batch norm; set config.model.name=resnet26 or "
+            "resnet50 for MBNAT, or config.model.norm=bn for NoFrost"
+        )
+    if config.model.norm == "mbn" and not (config.method.name == "at" and 0 < config.method.adversarial_weight < 1):
+        raise UserError(
+            "config.model.norm=mbn needs clean and adversarial images: set config.method.name=at and "
+            "config.method.adversarial_weight between 0 and 1, "
+            f"now {config.method.name}, {config.method.adversarial_weight}"
+        )
+
+
+def _check_method(method, attack):
+    """Raises UserError where a method's attack is not one that it can use."""
+    single = {"fast": "epsilon_times:1.25", "free": "epsilon_times:1"}
+    if method.name in single and (attack.name, attack.steps) != ("pgd", 1):
+        raise UserError(
+            f"config.method.name={method.name} takes one step of its own: set config.attack.name=pgd and steps=1, with "
+            f"step_rule={single[method.name]}; now {attack.name}, steps={attack.steps}"
+        )
+    friendly = {"fat": "friendly", "trades_fat": "friendly_kl"}
+    if method.name in friendly and attack.name != friendly[method.name]:
+        raise UserError(
+            f"config.method.name={method.name} stops its attack early: set config.attack.name={friendly[method.name]}, "
+            f"now {attack.name}"
+        )
+    epochs = list(method.tau_epochs)
+    if epochs and (method.name not in friendly or attack.get("tau") is None):
+        raise UserError(
+            "config.method.tau_epochs is for config.method.name=fat or trades_fat, with a number as config.attack.tau"
+        )
+    if epochs != sorted(set(epochs)) or not all(isinstance(epoch, int) and epoch > 0 for epoch in epochs):
+        raise UserError(f"config.method.tau_epochs={tuple(epochs)} must be whole epochs of 1 or more, ascending")
+
+
+def _check_points(optimizer):
+    """Raises UserError unless the points of a schedule can be drawn as one line from left to right."""
+    epochs, shares = list(optimizer.point_epochs), list(optimizer.point_shares)
+    if not epochs or len(epochs) != len(shares) or min(epochs + shares) < 0 or epochs != sorted(set(epochs)):
+        raise UserError(
+            f"config.optimizer.point_epochs={tuple(epochs)} and point_shares={tuple(shares)} must be equally many "
+            "numbers of 0 or more, epochs ascending"
+        )
+
+
+def _check_mixture(norm, section):
+    """Raises UserError where `mbn_gammas` cannot be told apart, or where a net without two branches is to mix them."""
+    gammas = list(section.mbn_gammas)
+    for gamma in gammas:
+        if not isinstance(gamma, int | float):
+            raise UserError(f"config.evaluation.mbn_gammas={tuple(gammas)} must be numbers between 0 and 1")
+        _require_range("evaluation.mbn_gammas", gamma, 0, 1)
+    if len({f"{gamma:g}" for gamma in gammas}) < len(gammas):
+        raise UserError(f"config.evaluation.mbn_gammas={tuple(gammas)} names a weight twice; give each once")
+    if norm != "mbn" and (gammas or section.mbn_interpolation != "logits"):
+        raise UserError(
+            f"config.evaluation.mbn_gammas={tuple(gammas)} and mbn_interpolation={section.mbn_interpolation} are for a "
+            f"net with model.norm=mbn, and this one has {norm}; evaluate a run of an mbnat config, or set them to () "
+            "and logits"
+        )

@@ -1,0 +1,66 @@
+"""What the tests of a study start in place of main.py.
+
+Does as orders.json beside it tells for a run, {"select/sat/rate_0.3": "crash"}, or succeeds with the two accuracies
+told there; notes in calls.jsonl what it was called with.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import sys
+import time
+
+
+def stop(*_):
+    print("heard", flush=True)
+    sys.exit(75)
+
+
+given = dict(argument.lstrip("-").partition("=")[::2] for argument in sys.argv[1:])
+workdir, root = pathlib.Path(given["workdir"]), pathlib.Path(__file__).parent
+name = "/".join(workdir.parts[-3:])
+open_files = [os.path.realpath(path) for path in pathlib.Path("/proc/self/fd").iterdir()]
+call = {
+    "run": name,
+    "given": given,
+    "cache": os.environ["JAX_COMPILATION_CACHE_DIR"],
+    "cwd": os.getcwd(),
+    "locked": any(path.endswith("/lock") for path in open_files),
+}
+with open(root / "calls.jsonl", "a") as file:
+    file.write(json.dumps(call) + "\n")
+print("training", flush=True)
+config = {
+    "seed": int(given["config.seed"]),
+    "optimizer": {"learning_rate": float(given["config.optimizer.learning_rate"])},
+    "data": {"holdout": int(given["config.data.holdout"])},
+}
+(workdir / "config.json").write_text(json.dumps(config))
+order = json.loads((root / "orders.json").read_text()).get(name, [0.9, 0.5])
+if order == "preempt":
+    signal.signal(signal.SIGTERM, stop)
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(60)
+if order == "preempt late":  # the signal comes when the result is there already
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.kill(os.getppid(), signal.SIGTERM)
+    order = [0.9, 0.5]
+if order == "crash":
+    raise RuntimeError("a bug")
+if isinstance(order, str):
+    print(f"error: {order}", file=sys.stderr)
+    sys.exit(2)
+result = {
+    "clean": {"accuracy": order[0], "n": 10},
+    "attacks": [
+        {"name": "pgd_20", "robust_accuracy": order[1], "epsilon_255": 8.0, "n": 10, "flags": ["weak_attack"]},
+    ],
+    "flags": ["probabilities", "weak_attack"],
+    "checkpoint": {"params_sha256": "p", "path": "/somewhere"},
+    "config_sha256": "c",
+    "versions": {"jax": "1"},
+    "execution": {"device": "cpu"},
+}
+(workdir / "evaluations").mkdir(exist_ok=True)
+(workdir / "evaluations/final.json").write_text(json.dumps(result))
