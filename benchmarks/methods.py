@@ -3,9 +3,10 @@
     python benchmarks/methods.py                    ResNet26 with batch norm, 64 pixels, batch 16: a CPU's size
     python benchmarks/methods.py --model=resnet50 --image_size=224 --batch_size=64      a GPU's
 
-The prediction counts a forward pass as 1, a backward pass to the image as 1 and one to the parameters, which goes
-through the feature maps as well, as 2. Images of `fat` and `trades_fat` never stop early here (tau = steps), since
-untrained nets are wrong at once. Prints a table and writes benchmarks/results/methods_DEVICE.json.
+The prediction multiplies each method's passes by what a pass costs, measured in the same round: a forward pass, a
+gradient to the image, and a step of standard training, which is a forward pass, a backward pass to the parameters and
+the update. Images of `fat` and `trades_fat` never stop early here (tau = steps), since untrained nets are wrong at
+once. Prints a table and writes benchmarks/results/methods_DEVICE.json.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import pathlib
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -23,6 +25,8 @@ from benchmarks.train_step import compiled_step, paired_rounds, summary
 from configs import common
 from configs import methods as rows
 from nofrost_jax import methods, models, parallel, validate
+from nofrost_jax.attacks.losses import cross_entropy
+from nofrost_jax.classifier import Classifier, create_model
 
 ROWS = {"at": "sat", "standard": "st", "fast": "fastat", "free": "freeat"}  # method: its row, if not its own name
 
@@ -38,12 +42,31 @@ def make_config(method, options):
     return validate.resolve(config)
 
 
-def predicted(method, config):
-    """A step's work in forward passes of a batch."""
+def compiled_units(config, batch):
+    """{"forward", "image gradient"} of the batch in evaluation mode, as zero-argument functions on one device."""
+    model, size = create_model(config.model), config.data.image_size
+    variables = jax.device_put(models.init(model, jax.random.key(0), size))
+    images, labels = jnp.asarray(batch["image"], jnp.float32) / 255, jnp.asarray(batch["label"])
+
+    def loss(images, variables):
+        classifier = Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std))
+        return cross_entropy(classifier(images), labels).sum()
+
+    compiled = {
+        "forward": jax.jit(loss).lower(images, variables).compile(),
+        "image gradient": jax.jit(jax.grad(loss)).lower(images, variables).compile(),
+    }
+    return {name: lambda run=run: jax.block_until_ready(run(images, variables)) for name, run in compiled.items()}
+
+
+def predicted(method, config, seconds):
+    """Seconds of a step by its passes, [rounds]."""
     forwards, image_backwards, parameter_backwards = methods.TABLE[method].passes(config)
     if method == "free":  # one backward pass serves both
         image_backwards = 0
-    return forwards + image_backwards + 2 * parameter_backwards
+    alone = forwards - image_backwards - parameter_backwards
+    parts = parameter_backwards * seconds["standard"] + image_backwards * seconds["image gradient"]
+    return parts + alone * seconds["forward"]
 
 
 def measure(options):
@@ -56,18 +79,20 @@ def measure(options):
     devices = parallel.Devices((jax.devices()[0],))
     configs = {method: make_config(method, options) for method in methods.NAMES}
     programs = {method: compiled_step(config, batch, devices) for method, config in configs.items()}
-    seconds = paired_rounds(programs, options.rounds)
-    work = {method: predicted(method, config) for method, config in configs.items()}
+    seconds = paired_rounds(programs | compiled_units(configs["at"], batch), options.rounds)
+    work = {method: predicted(method, config, seconds) for method, config in configs.items()}
     return {
         "command": "python benchmarks/methods.py " + " ".join(f"--{k}={v}" for k, v in vars(options).items()),
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
         "jax": jax.__version__,
+        "seconds": {name: summary(values) for name, values in seconds.items()},
         "methods": {
             method: {
                 "passes": list(methods.TABLE[method].passes(config)),
-                "predicted": work[method] / work["at"],
+                "predicted": summary(work[method] / work["at"]),
                 "measured": summary(seconds[method] / seconds["at"]),
+                "measured / predicted": summary(seconds[method] / seconds["at"] * work["at"] / work[method]),
             }
             for method, config in configs.items()
         },
@@ -83,12 +108,12 @@ def main():
     options = parser.parse_args()
     result = measure(options)
     print(f"{options.model}, {options.image_size} px, batch {options.batch_size}, {result['device']}; ratios to `at`")
-    print("  method       passes F, Bx, B   predicted   measured (median, min to max)   measured / predicted")
+    print("  method       passes F, Bx, B   predicted   measured   measured / predicted (median, min to max)")
     for name, row in result["methods"].items():
-        measured, passes = row["measured"], ", ".join(map(str, row["passes"]))
+        passes, ratio = ", ".join(map(str, row["passes"])), row["measured / predicted"]
         print(
-            f"  {name:12} {passes:15}   {row['predicted']:9.3f}   {measured['median']:8.3f} "
-            f"[{measured['min']:.3f}, {measured['max']:.3f}]   {measured['median'] / row['predicted']:6.2f}"
+            f"  {name:12} {passes:15}   {row['predicted']['median']:9.3f}   {row['measured']['median']:8.3f}   "
+            f"{ratio['median']:6.3f} [{ratio['min']:.3f}, {ratio['max']:.3f}]"
         )
     path = pathlib.Path(__file__).parent / "results" / f"methods_{result['device'].lower().replace(' ', '_')}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")

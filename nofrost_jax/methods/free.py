@@ -54,7 +54,8 @@ def make_step(model, optimizer, config, steps_per_epoch=None):
             return (state, noise), metrics
 
         noise = parallel.own_rows(state.method["noise"], len(images))
-        (state, noise), metrics = jax.lax.scan(replay, (state, noise), jnp.arange(config.method.replays))
+        # Unrolled: as a loop the updates take 1.6 times as long on a CPU.
+        (state, noise), metrics = jax.lax.scan(replay, (state, noise), jnp.arange(config.method.replays), unroll=True)
         state = state.replace(step=state.step + 1, method={"noise": parallel.all_rows(noise)})
         return state, jax.tree.map(lambda pairs: jnp.sum(pairs, axis=0), metrics)
 
