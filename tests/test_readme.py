@@ -65,6 +65,13 @@ def _peer_ratios():
         yield peer[label]["pyautoattack / ours"]
 
 
+def test_a_methods_step_costs_what_its_passes_predict():
+    for name, row in json.loads((RESULTS / "methods_cpu.json").read_text())["methods"].items():
+        assert 0.85 < row["measured / predicted"]["median"] < 1.15, name
+        passes = ", ".join(map(str, row["passes"]))
+        assert f"| {passes} | {row['predicted']['median']:.2f} | {row['measured']['median']:.2f} |" in text("README.md")
+
+
 def test_attacks_spend_the_passes_that_theory_gives_them():
     counts = json.loads((RESULTS / "attacks_cpu.json").read_text())["counts"]
     assert set(counts) == set(attacks.NAMES)
