@@ -143,16 +143,23 @@ def with_arg(config, arg):
     `epsilon_255=4`: the radius of training and evaluation (Table 7: 2 and 4). `runlocal`: see there.
     """
     for word in filter(None, arg.split(",")):
-        name, equals, value = word.partition("=")
+        name, _, value = word.partition("=")
         if word == "runlocal":
             config = runlocal(config)
-        elif name == "epsilon_255" and equals:
+        elif name == "epsilon_255" and _is_number(value):
             config.attack.epsilon_255 = float(value)
         else:
             raise ValueError(
                 f"unknown argument {word!r} after the config file; this one takes: runlocal, epsilon_255=NUMBER"
             )
     return config
+
+
+def _is_number(text):
+    try:
+        return bool(text) and float(text) >= 0
+    except ValueError:
+        return False
 
 
 def runlocal(config):
