@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import gc
 import os
 import pathlib
 import re
@@ -25,6 +26,9 @@ sys.modules.setdefault("triton", None)
 ROOT = pathlib.Path(__file__).parents[1]
 Outcome = collections.namedtuple("Outcome", "returncode stdout stderr")
 
+MEMORY_MAPS = pathlib.Path("/proc/self/maps")
+MOST_MAPS = 15_000  # every compiled program has some; Linux allows a process 65,530, and LLVM crashes at the next
+
 TINY = {  # A run of seconds: 15 steps in 3 epochs; logs, saves and evaluations at steps that do not coincide.
     "model.stage_sizes": (1,),
     "model.width": 0.0625,
@@ -39,6 +43,15 @@ TINY = {  # A run of seconds: 15 steps in 3 epochs; logs, saves and evaluations 
     "log.every_steps": 3,
     "log.tensorboard": False,
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_compiled_programs():
+    """Forgets them between two files once there are many."""
+    yield
+    if MEMORY_MAPS.exists() and len(MEMORY_MAPS.read_bytes().splitlines()) > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 def overrides(fields):
