@@ -19,10 +19,11 @@ run that starts from the one before (momentum starts anew, theirs goes on); the 
 
 from configs import common, methods
 
-PHASES = {  # crop, resize for evaluation, batch, epochs, then the epochs and the shares of the peak rate 0.4 there
-    "official_1": (128, 146, 512, 6, (0.0, 1.0, 6.0), (0.0, 1.0, 0.1)),
-    "official_2": (224, 256, 224, 6, (0.0, 6.0), (0.1, 0.01)),
-    "official_3": (288, 329, 128, 3, (0.0, 3.0), (0.01, 0.001)),
+PHASES = {  # crop, resize for evaluation, batch, images normalized together (eight devices divide them all), number of
+    # epochs, then epochs and the shares of the peak rate 0.4 there
+    "official_1": (128, 146, 512, "32", 6, (0.0, 1.0, 6.0), (0.0, 1.0, 0.1)),
+    "official_2": (224, 256, 224, "28", 6, (0.0, 6.0), (0.1, 0.01)),
+    "official_3": (288, 329, 128, "16", 3, (0.0, 3.0), (0.01, 0.001)),
 }
 
 
@@ -32,7 +33,8 @@ def get_config(arg=""):
         return methods.imagenet("fastat", 50, arg)
     config = methods.imagenet("fastat", 50)
     data, optimizer = config.data, config.optimizer
-    data.image_size, data.eval_resize, config.batch_size, config.epochs, epochs, shares = PHASES[phase]
+    data.image_size, data.eval_resize, config.batch_size, group, config.epochs, epochs, shares = PHASES[phase]
+    config.model.bn_group_size = group
     optimizer.schedule, optimizer.point_epochs, optimizer.point_shares = "points", epochs, shares
     optimizer.learning_rate, optimizer.learning_rate_batch = 0.4, 0
     optimizer.weight_decay, optimizer.decay_gains_and_biases = 1e-4, False

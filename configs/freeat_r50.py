@@ -8,8 +8,8 @@ at eps 4/255 (`--config=configs/eval/small_epsilon.py`).
 Cost: 115,092 steps of 256 images (23 epochs), 3.25e+13 floating-point operations a step, 3.7e+18 in all
 (`--mode=dry_run`); one backward pass serves both gradients, so that this is the most. `configs/freeat_r50.py:runlocal`
 is the same code in miniature, on any CPU.
-Those numbers are probably of the published model, made by its authors' recipe: `configs/freeat_r50.py:official`, a
-tenth of the rate every 8 of the same 23 epochs; the paper's own is --config.recipe=authors.
+Those numbers are probably of the published model, made by its authors' recipe, a tenth of the rate every 8 of the same
+23 epochs: `configs/freeat_r50.py:official,epsilon_255=4`. The paper's own is --config.recipe=authors.
 """
 
 from configs import common, methods

@@ -1,7 +1,9 @@
 """The rows of the paper's tables as functions of a config: which net, and which loss on which images."""
 
 NETS = {"bn": ("", "bn"), "in": ("", "in"), "mbn": ("", "mbn"), "nf": ("nf_", "bn")}  # prefix of the name, norm
-FRIENDLY = {"tau": 1, "jitter_255": 0.0}  # the paper's early-stop iteration; code of FAT's authors: 0, and 0.255 (CE)
+# The paper's early-stop iteration is 1; FAT's code says that its tau and the papers' differ by one: 0 is the other
+# reading. Jitter in FAT's code: 0.255 with cross-entropy.
+FRIENDLY = {"tau": 1, "jitter_255": 0.0}
 
 ROWS = {  # net, method, Equation 1's lambda, what the training attack has beside radius, steps and step rule
     "nofrost": ("nf", "at", 0.5, {}),  # adversarial training of a normalizer-free net

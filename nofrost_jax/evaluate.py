@@ -13,6 +13,7 @@ from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import create_model
 from nofrost_jax.evaluation import pictures, results, table
 
+MIXTURE = ("gamma", "interpolation", "p", "seed")
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
@@ -55,6 +56,12 @@ def config_sha256(config):
     return hashlib.sha256(json.dumps(validate.to_plain(config), sort_keys=True).encode()).hexdigest()
 
 
+def _mixture(section):
+    """How the two branches of a mixture-BN net were weighed."""
+    names = ("gamma", "interpolation") if section.mbn_interpolation != "random" else MIXTURE
+    return {name: section[f"mbn_{name}"] for name in names}
+
+
 def describe(config, spec, checkpoint, evaluator, outcomes):
     """The result as DESIGN's schema 1."""
     summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, evaluator.programs.compile_seconds)
@@ -76,6 +83,7 @@ def describe(config, spec, checkpoint, evaluator, outcomes):
         },
         "precision": f"verdict float32 highest, attacks {config.evaluation.attack_dtype}",
         "seed": config.seed,
+        **({"mbn": _mixture(config.evaluation)} if config.model.norm == "mbn" else {}),
         "rng": {
             "implementation": str(jax.config.jax_default_prng_impl),
             "partitionable": bool(jax.config.jax_threefry_partitionable),

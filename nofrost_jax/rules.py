@@ -170,10 +170,11 @@ def _check_method(method, attack):
             f"step_rule={single[method.name]}; now {attack.name}, steps={attack.steps}"
         )
     friendly = {"fat": "friendly", "trades_fat": "friendly_kl"}
-    if method.name in friendly and attack.name != friendly[method.name]:
+    needed = {"trades": "pgd_kl", **friendly}.get(method.name, attack.name)
+    if attack.name != needed:
         raise UserError(
-            f"config.method.name={method.name} stops its attack early: set config.attack.name={friendly[method.name]}, "
-            f"now {attack.name}"
+            f"config.method.name={method.name} has an attack of its own: set config.attack.name={needed}, now "
+            f"{attack.name}; the rows of configs/methods.py set all of it"
         )
     epochs = list(method.tau_epochs)
     if epochs and (method.name not in friendly or attack.get("tau") is None):

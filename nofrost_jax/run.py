@@ -47,7 +47,7 @@ def train(config, workdir, force=False):
     """Trains (or resumes) the config in `workdir`, then evaluates the result. Raises UserError, or Preempted."""
     config = prepare(config)
     validate.check_workdir(workdir)
-    validate.check_start(config)
+    validate.check_start(config, workdir)
     spec = data.check(config)
     _check_net(config, spec)
     devices = parallel.Devices()
@@ -97,6 +97,7 @@ def dry_run(config, workdir):
     config = prepare(config)
     if workdir:
         validate.check_workdir(workdir)
+    validate.check_start(config, workdir)
     dry.describe(config)
 
 

@@ -158,9 +158,14 @@ def check_devices(config, devices, processes, uses_groups):
         )
 
 
-def check_start(config):
-    """Raises UserError unless `start_from` is a run or an export, or empty; whether it fits is seen on loading."""
+def check_start(config, workdir):
+    """Raises UserError unless `start_from` is a run or an export, empty, or not needed any more.
+
+    Whether it fits is seen on loading.
+    """
     path = config.start_from
+    if workdir and os.path.isdir(os.path.join(workdir, "checkpoints")):
+        return
     if path and not any(os.path.exists(os.path.join(path, name)) for name in ("params.npz", "checkpoints")):
         raise UserError(f"no checkpoint in config.start_from={path}; give the folder of a training run, or an export")
 

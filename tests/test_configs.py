@@ -134,6 +134,8 @@ def test_rows_of_table_7_have_their_published_recipe():
     np.testing.assert_allclose(ends, [(0, 0.04), (0.04, 0.004), (0.004, 0.0004)], rtol=1e-5)
     assert float(rates[0](100)) == pytest.approx(0.4)
     for phase in phases:
+        for devices in (1, 2, 4, 8):
+            validate.check_devices(phase, devices, 1, uses_groups=True)
         assert threat.step_size(phase.attack.step_rule, phase.attack.epsilon_255 / 255, 1) == pytest.approx(5 / 255)
     free = run.prepare(module("freeat_r50").get_config("official"))
     rate = optim.learning_rate(free, 100)

@@ -64,7 +64,8 @@ def test_wrong_values_are_one_clear_line(row, fields, words):
 @pytest.mark.parametrize(
     ("row", "attack", "words"),
     [
-        ("fat", {"name": "pgd", "steps": 2, "step_rule": "nofrost"}, "name=fat stops .*attack.name=friendly, now pgd"),
+        ("fat", {"name": "pgd", "steps": 2, "step_rule": "nofrost"}, "name=fat has .*attack.name=friendly, now pgd"),
+        ("trades", {"name": "pgd", "steps": 2, "step_rule": "nofrost"}, "name=trades has .*attack.name=pgd_kl, now"),
         ("fastat", {"name": "mi_fgsm", "steps": 1, "step_rule": "nofrost"}, "name=fast takes one step .*now mi_fgsm"),
     ],
 )

@@ -10,7 +10,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from nofrost_jax import attacks
-from nofrost_jax.methods import at
+from nofrost_jax.methods import at, standard
 from nofrost_jax.methods.base import gradient_step
 
 passes = at.passes
@@ -18,6 +18,8 @@ passes = at.passes
 
 def make_step(model, optimizer, config, steps_per_epoch=None):
     """At most `attack.steps` gradient steps, and one train-mode forward and backward per image."""
+    if config.method.adversarial_weight == 0:
+        return standard.make_step(model, optimizer, config, steps_per_epoch)
     return with_tau(at.make_loss, model, optimizer, config, steps_per_epoch)
 
 

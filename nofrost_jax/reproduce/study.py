@@ -30,7 +30,7 @@ STUDIES = {
         config="configs/digits.py",
         rows=tuple(METHODS),
         seeds=(0, 1, 2),
-        rates=(0.1, 0.3),
+        rates=(0.1, 0.3, 1.0),
         holdout=237,  # leaves 1,200; 16 to 30 of each class
         source="digits",
     ),
