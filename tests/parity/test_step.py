@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nofrost_jax import keys, methods, optim, parallel, validate
-from nofrost_jax.attacks import threat
+from nofrost_jax.attacks import base, threat
 from nofrost_jax.classifier import create_model
 from nofrost_jax.convert.timm import from_timm
 from nofrost_jax.state import TrainState
@@ -58,7 +58,8 @@ def torch_step(timm, config, weights):
 
     image_keys = keys.per_image(jax.random.fold_in(jax.random.key(5), 0), np.arange(BATCH))
     clean = IMAGES.astype(np.float32) / 255
-    start = threat.uniform_start(jax.numpy.asarray(clean), 8 / 255, keys.named(image_keys, "attack"))
+    start_keys = keys.named(base.fold(keys.named(image_keys, "attack"), 0), "start")  # of the first restart
+    start = threat.uniform_start(jax.numpy.asarray(clean), 8 / 255, start_keys)
     clean, points = torch.from_numpy(clean), torch.from_numpy(np.array(start))
     clean_logits = forward(clean) if "nf_" not in config.model.name else None  # first: it moves the running statistics
     net.eval()
