@@ -5,8 +5,9 @@
 
 The prediction multiplies each method's passes by what a pass costs, measured in the same round: a forward pass, a
 gradient to the image, and a step of standard training, which is a forward pass, a backward pass to the parameters and
-the update; the one backward pass of `free` serves both gradients and is counted once. Images of `fat` and `trades_fat` never stop early here (tau = steps), since untrained nets are wrong at
-once. Prints a table and writes benchmarks/results/methods_DEVICE.json.
+the update; the one backward pass of `free` serves both gradients and is counted once. Images of `fat` and `trades_fat`
+never stop early here (tau = steps), since untrained nets are wrong at once. Prints a table and writes
+benchmarks/results/methods_DEVICE.json.
 """
 
 import argparse
