@@ -9,10 +9,13 @@ Fields of the config that count here:
 * `seed` (int), `batch_size` (int, all processes together), `model.num_classes` (int)
 * `data.source`: one of `SOURCES`. `digits`: 1,797 real 8 x 8 digits, comes with scikit-learn. `fake`: synthetic
   images. `tfds:NAME`: a prepared TensorFlow data set with `image` and `label`. `folder:PATH`:
-  `PATH/train/CLASS/*.jpg` and an evaluation folder of the same layout.
+  `PATH/train/CLASS/*.jpg` and an evaluation folder of the same layout; with `data.eval_split = "."` an evaluation set
+  only, `PATH/CLASS/*.jpg`.
 * `data.data_dir` (str): where tfds keeps its data sets ("" = its default); a relative folder PATH starts here.
 * `data.train_split`, `data.eval_split` (str): names of the splits or folders; if there is no such evaluation split,
   the first of `val`, `validation`, `test`. tfds also understands slices, "train[:90%]".
+* `data.class_names` (strings; may be missing): `folder` only, the classes' names in the order of their labels, where a
+  tree with some of the classes is to have the labels of one with all of them; () = see `folder`.
 * `data.holdout` (int): so many images of the training split, evenly spaced over its fixed order, are kept out of
   training; with `data.eval_split = "holdout"` evaluation sees these, so that choices are made without the evaluation
   split. Any source but tfds, which has slices for it. `index` then counts within what is left, or what is held out.
@@ -43,9 +46,11 @@ __all__ = [
     "SOURCES",
     "Spec",
     "check",
+    "class_names",
     "describe_missing",
     "eval_batches",
     "is_known",
+    "is_present",
     "steps_per_epoch",
     "train_batches",
 ]
@@ -66,6 +71,17 @@ def check(config, splits=checks.SPLITS) -> Spec:
 def describe_missing(config) -> list[str]:
     """What `check` would complain about, all of it, one line each; empty if nothing is wrong."""
     return checks.describe_missing(config)
+
+
+def is_present(config) -> bool:
+    """Whether the data of a config is there at all: the folder exists, the tfds data set is prepared. Says nothing about
+    what is in it (`check` does)."""
+    return checks.is_present(config)
+
+
+def class_names(config) -> tuple[str, ...]:
+    """The classes' names in the order of their labels, () where they have none. Raises UserError, see `check`."""
+    return checks.open_source(config).class_names
 
 
 def steps_per_epoch(config, spec: Spec) -> int:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from nofrost_jax.data import pipeline, preprocess
+from nofrost_jax.data import folder, pipeline, preprocess
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.sources import Source, Subset, open_source, size
 from nofrost_jax.errors import UserError
@@ -43,6 +43,18 @@ def check(config, splits=SPLITS) -> Spec:
 def describe_missing(config) -> list[str]:
     """See `nofrost_jax.data.describe_missing`."""
     return _examine(config, SPLITS)[0]
+
+
+def is_present(config) -> bool:
+    """See `nofrost_jax.data.is_present`."""
+    kind, _, rest = config.data.source.partition(":")
+    if kind == "folder":
+        return folder.root_of(config, rest).is_dir()
+    if kind == "tfds":
+        from nofrost_jax.data import tfds_source
+
+        return tfds_source.is_prepared(rest, config.data.data_dir)
+    return True
 
 
 def _examine(config, splits) -> tuple[list[str], Spec | None]:

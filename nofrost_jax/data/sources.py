@@ -61,6 +61,7 @@ class Source:
       num_classes: of the data's label space.
       fitted: the images are made for `image_size`, so that evaluation neither resizes nor crops.
       eval_name: what the evaluation split is called at the source; "" if it has no name of its own.
+      class_names: of the classes in the order of their labels; () where they have none.
     """
 
     num_classes: int
@@ -68,6 +69,7 @@ class Source:
     evaluation: Callable[[], RandomAccess | Sequential]
     fitted: bool = False
     eval_name: str = ""
+    class_names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

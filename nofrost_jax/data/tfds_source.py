@@ -7,6 +7,7 @@ example's index is its place in the files of its split, whatever the shuffling.
 import dataclasses
 import functools
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -60,6 +61,15 @@ def find_builder(name: str, data_dir: str):
         raise UserError(f"{what}; config.data.source = tfds:{name}; see tensorflow.org/datasets/catalog") from error
 
 
+def is_prepared(name: str, data_dir: str) -> bool:
+    """Whether the data set was prepared in `data_dir` ("" = tfds's default place); where there is no trace of it,
+    TensorFlow is not even imported. Raises UserError where there is one, but tfds is missing or does not know it."""
+    root = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+    return os.path.isdir(os.path.join(root, re.split("[/:]", name)[0])) and bool(
+        find_builder(name, data_dir).info.splits
+    )
+
+
 def open_source(config, name: str) -> Source:
     """A prepared tfds data set.
 
@@ -100,6 +110,7 @@ def open_source(config, name: str) -> Source:
         functools.partial(split, train, train),
         functools.partial(split, evaluation, " or ".join(dict.fromkeys((wanted, *EVAL_ALIASES)))),
         eval_name=evaluation,
+        class_names=tuple(features["label"].names),
     )
 
 
