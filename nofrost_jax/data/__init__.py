@@ -49,6 +49,7 @@ __all__ = [
     "class_names",
     "describe_missing",
     "eval_batches",
+    "eval_labels",
     "is_known",
     "is_present",
     "steps_per_epoch",
@@ -74,14 +75,22 @@ def describe_missing(config) -> list[str]:
 
 
 def is_present(config) -> bool:
-    """Whether the data of a config is there at all: the folder exists, the tfds data set is prepared. Says nothing about
-    what is in it (`check` does)."""
+    """Whether the data of a config is there at all: the folder exists, the tfds data set is prepared.
+
+    Says nothing about what is in it; `check` does.
+    """
     return checks.is_present(config)
 
 
 def class_names(config) -> tuple[str, ...]:
     """The classes' names in the order of their labels, () where they have none. Raises UserError, see `check`."""
     return checks.open_source(config).class_names
+
+
+def eval_labels(config):
+    """Labels of the evaluation split, int32 [N], or None where they are only known by reading all of it (tfds). Raises
+    UserError, see `check`."""
+    return getattr(checks.open_source(config).evaluation(), "labels", None)
 
 
 def steps_per_epoch(config, spec: Spec) -> int:

@@ -85,8 +85,8 @@ def class_labels(names: Iterable[str], num_classes: int, path: Path, known: Iter
         unknown = [name for name in names if name not in known]
         if unknown:
             raise UserError(
-                f"{unknown[0]} is none of the {len(known)} classes ({', '.join(list(known)[:3])}, ...); {path}; rename or "
-                "remove this folder"
+                f"{unknown[0]} is none of the {len(known)} classes ({', '.join(list(known)[:3])}, ...); {path}; rename "
+                "or remove this folder"
             )
         return {name: known[name] for name in names}
     return {name: label for label, name in enumerate(names)}
