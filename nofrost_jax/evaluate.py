@@ -24,10 +24,10 @@ def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False):
     config: the run's resolved config, whose `evaluation` may have been replaced; `evaluator` is made of it. stop: the
     StopSignal. reuse: show the result that is already there, if it is of the same config and parameters.
     """
-    step, variables = _restore(config, workdir)
+    variables, checkpoint = _restore(config, workdir)
     done = results.load(workdir, config.evaluation.name) if reuse else None
-    digest, main = tree_sha256(variables), parallel.is_main_process()
-    if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == (config_sha256(config), digest):
+    digests, main = (config_sha256(config), checkpoint["params_sha256"]), parallel.is_main_process()
+    if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == digests:
         if main:
             print(table.render(done))
             print(f"written by an earlier run: {workdir}/evaluations/{done['name']}.json", flush=True)
@@ -40,7 +40,6 @@ def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False):
     start, folder = time.perf_counter(), os.path.join(workdir, "evaluations", "outcomes")
     outcomes = evaluator.run(devices.replicate(variables), stop, folder, progress=main)
     summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, evaluator.programs.compile_seconds)
-    checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": digest}
     result = describe(config, spec, checkpoint, outcomes["index"], evaluator.chunk_size, summary)
     if main:
         path = results.save(workdir, result, results.columns(outcomes))
@@ -56,14 +55,13 @@ def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop):
 
     suite, jobs, missing: of `shift_sets`, on the run's resolved config; devices: of `parallel`; stop: the StopSignal.
     """
-    step, variables = _restore(config, workdir)
+    variables, checkpoint = _restore(config, workdir)
     main, start = parallel.is_main_process(), time.perf_counter()
     if main:
         print(*shift.announcement(jobs, missing), sep="\n", flush=True)
     programs = Programs(config, devices, config.evaluation.batch_size // jax.process_count())
-    digest, folder = tree_sha256(variables), os.path.join(workdir, "evaluations", "outcomes")
+    folder, digest = os.path.join(workdir, "evaluations", "outcomes"), checkpoint["params_sha256"]
     looked = shift.look(jobs, programs, devices.replicate(variables), digest, folder, stop, progress=main)
-    checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": digest}
     spec, index = shift.own_images(jobs, looked)
     summary = shift.summarize(suite, config, jobs, looked, missing)
     result = describe(config, spec, checkpoint, index, config.evaluation.chunk_size, summary)
@@ -75,11 +73,12 @@ def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop):
 
 
 def _restore(config, workdir):
-    """(step, variables) of a run's newest checkpoint, or of an export."""
+    """(variables, the result's `checkpoint`) of a run, or of an export."""
     model, size = create_model(config.model), config.data.image_size
     abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
-    step, variables, _ = load_variables(workdir, abstract)
-    return step, variables
+    step, variables, meta = load_variables(workdir, abstract)
+    checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": tree_sha256(variables)}
+    return variables, checkpoint | ({"selection": meta["selection"]} if "selection" in meta else {})
 
 
 def config_sha256(config):
@@ -96,6 +95,8 @@ def _mixture(section):
 def describe(config, spec, checkpoint, index, chunk_size, summary):
     """The result as DESIGN's schema 1. spec: of the run's own evaluation images, and `index`, int [N], which of them
     were evaluated; summary: what was found, the rest of the result."""
+    if checkpoint.get("selection", {}).get("rule") == "best_ra_val":
+        summary["flags"] = sorted({*summary["flags"], "selected_on_evaluation"})
     return {
         "schema": 1,
         "name": config.evaluation.name,
