@@ -1,0 +1,3 @@
+"""Spatter."""
+
+TABLE = {}
