@@ -91,7 +91,9 @@ def _check(name, severity):
     if name not in constants.PUBLISHED:
         raise UserError(f"unknown corruption {name!r}; name; use one of {', '.join(NAMES + EXTRA)}")
     if severity not in SEVERITIES:
-        raise UserError(f"unknown severity {severity!r}; corruption {name}; use one of {', '.join(map(str, SEVERITIES))}")
+        raise UserError(
+            f"unknown severity {severity!r}; corruption {name}; use one of {', '.join(map(str, SEVERITIES))}"
+        )
 
 
 def _on_device(images, name, severity, indices, seed, textures):

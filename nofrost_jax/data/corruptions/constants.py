@@ -83,5 +83,6 @@ def scaled(name: str, severity: int, side: int) -> dict[str, float]:
         values[constant] = max(1, whole(value)) if whole else value
     return values
 
+
 #: The corruptions that draw a layer at 224 and fit it to the side.
 LAYERS = ("snow", "frost", "fog", "elastic_transform", "spatter")
