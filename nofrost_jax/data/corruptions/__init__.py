@@ -77,8 +77,8 @@ def corrupt(
         )
     if images.shape[1] < _LEAST_SIDE or indices.shape != images.shape[:1]:
         raise UserError(
-            f"corruptions take images of at least {_LEAST_SIDE} pixels a side, and an index for each; {list(images.shape)}, "
-            f"indices {list(indices.shape)}; give larger images, or indices of shape [N]"
+            f"corruptions take images of at least {_LEAST_SIDE} pixels a side, and an index for each; images "
+            f"{list(images.shape)}, indices {list(indices.shape)}; give larger images, or indices of shape [N]"
         )
     if name == "jpeg_compression":
         result = digital.jpeg(images, constants.published(name, severity)["quality"])

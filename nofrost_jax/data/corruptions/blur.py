@@ -2,7 +2,6 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -41,9 +40,10 @@ def disk(radius, alias_sigma):
 
 
 def _prepare_defocus(severity, side):
-    """The kernel's Fourier transform. Away from 224 its taps move by side / 224 and are shared among the nearest pixels.
+    """The kernel's Fourier transform.
 
-    So the blur grows with the severity at any side; a disk on the smaller grid would have no radius between 0 and 1.
+    Away from 224 the taps move by side / 224 and are shared among the nearest pixels, so that the blur grows with the
+    severity at any side: a disk on the smaller grid would have no radius between 0 and 1.
     """
     kernel = disk(**published("defocus_blur", severity))
     half, scale, size, reach = len(kernel) // 2, side / SIDE, _transform_size(side), _defocus_reach(side)

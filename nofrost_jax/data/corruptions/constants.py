@@ -5,6 +5,8 @@ side; noise levels, mixing weights and factors have no unit. `elastic_transform`
 original that is part of the published images.
 """
 
+import math
+
 SIDE = 224
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -52,8 +54,8 @@ PUBLISHED = {
     "saturate": {"factor": (0.3, 0.1, 2, 5, 20), "shift": (0, 0, 0, 0.1, 0.2)},
 }
 
-#: The constants that are lengths on the image itself and so scale by side / 224. The lengths of snow, frost, fog,
-#: spatter and of elastic_transform's waves are those of a layer that is always drawn at 224 and then fitted to the side.
+#: The constants that are lengths on the image itself and so scale by side / 224. The other lengths are those of a
+#: layer that is drawn at 224 and then fitted to the side: see `LAYERS`.
 LENGTHS = {
     "defocus_blur": ("radius",),
     "glass_blur": ("sigma", "reach"),
@@ -63,7 +65,7 @@ LENGTHS = {
 }
 
 #: Of these, the ones that count whole pixels: rounded as told, never less than one pixel.
-WHOLE = {("glass_blur", "reach"): round, ("motion_blur", "radius"): lambda radius: int(-(-radius // 1))}
+WHOLE = {("glass_blur", "reach"): round, ("motion_blur", "radius"): math.ceil}
 
 NAMES = tuple(PUBLISHED)[:15]
 EXTRA = tuple(PUBLISHED)[15:]

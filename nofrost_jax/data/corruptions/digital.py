@@ -16,7 +16,6 @@ from nofrost_jax.data.corruptions.constants import SEVERITIES, SIDE, published, 
 from nofrost_jax.data.corruptions.kernels import HIGHEST, both_axes, box_taps, gaussian_matrix
 from nofrost_jax.data.corruptions.weather import fitted
 
-
 # contrast
 
 
