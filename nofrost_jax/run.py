@@ -10,7 +10,7 @@ from nofrost_jax.classifier import INTERPOLATIONS, create_model
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
 from nofrost_jax.evaluate import evaluate_shift
-from nofrost_jax.evaluation import cascades, shift_sets, sweep
+from nofrost_jax.evaluation import cascades, shift_sets, shift_suite, sweep
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
 from nofrost_jax.train import fit, prepare_workdir
@@ -70,7 +70,7 @@ def evaluate(config, workdir):
     """
     if not workdir:
         raise UserError("--workdir is missing; give the folder of the run to evaluate")
-    if shift_sets.is_suite(config):
+    if shift_suite.is_suite(config):
         _evaluate_shift(config, workdir)
         return
     own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), config)
@@ -98,7 +98,7 @@ def _evaluate_shift(config, workdir):
     """Evaluates the run in `workdir` on the sets of a config like configs/eval/shift.py."""
     own, suite, left_out = _shift(config, workdir)
     validate.check_workdir(workdir)
-    jobs, missing = shift_sets.jobs(suite, own, own.model.num_classes)
+    jobs, missing = shift_sets.jobs(suite, own)
     _check_net(own, own.data.image_size)
     devices = parallel.Devices()
     parallel.require_joined()
@@ -108,19 +108,35 @@ def _evaluate_shift(config, workdir):
         evaluate_shift(own, workdir, suite, jobs, missing, devices, stop)
 
 
+def _dry_run_shift(config, workdir):
+    """Prints what of a suite of evaluation sets is missing for the run in `workdir`."""
+    if not workdir:
+        raise UserError("--workdir is missing; give the folder of the run to evaluate")
+    own, suite, left_out = _shift(config, workdir)
+    _note(left_out)
+    missing = shift_sets.describe_missing(suite, own)
+    print("missing: nothing" if not missing else "\n".join(f"missing: {line}" for line in missing))
+
+
 def _shift(config, workdir):
     """(the run's resolved config with the suite's values in it, the Suite, what was left out of the config)."""
-    rest, section = shift_sets.section_of(config)
+    rest, section = shift_suite.section_of(config)
     own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), rest)
     own = prepare(own)
-    suite = shift_sets.read(section, own)
+    suite = shift_suite.read(section, own)
     with own.unlocked():
         own.shift = section
     return own, suite, left_out
 
 
 def dry_run(config, workdir):
-    """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing."""
+    """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing.
+
+    Of a config like configs/eval/shift.py: which evaluation sets are missing for the run in `workdir`.
+    """
+    if shift_suite.is_suite(config):
+        _dry_run_shift(config, workdir)
+        return
     config = prepare(config)
     if workdir:
         validate.check_workdir(workdir)

@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 
+from nofrost_jax.data import corruptions
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import chunks, flags
 from nofrost_jax.evaluation.store import Store, identity
@@ -25,7 +26,7 @@ EVERY_SECONDS = 10
 class Corruption:
     """One corruption of `data.corruptions`, made on the fly; what an image becomes depends on these and its index.
 
-    jpeg_quality: of the JPEG round trip at the end, 0 = none. textures: folder of frost's photographs, "" = procedural.
+    jpeg_quality: of the JPEG round trip at the end, 0 = none. textures: folder of frost's pictures, "" = grown ones.
     """
 
     name: str
@@ -36,13 +37,12 @@ class Corruption:
 
     def __call__(self, images, index):
         """uint8 [N, H, H, 3] -> the same, for int [N] indices."""
-        from nofrost_jax.data import corruptions
+        options = {"textures": self.textures or None, "jpeg_quality": self.jpeg_quality}
+        return corruptions.corrupt(images, self.name, self.severity, index, self.seed, **options)
 
-        quality = self.jpeg_quality or None
-        textures = corruptions.read_textures(self.textures) if self.textures else None
-        return corruptions.corrupt(
-            images, self.name, self.severity, index, self.seed, textures=textures, jpeg_quality=quality
-        )
+    def describe(self, side):
+        """What it uses on images of `side` pixels, plain values. Raises UserError where the textures are not there."""
+        return corruptions.describe(self.name, self.severity, side, textures=self.textures or None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,21 +108,16 @@ class Looker:
 
     def _chunk(self, chunk, view):
         """The rows of one view of a chunk."""
-        outside = np.flatnonzero(~view.allowed[chunk.label])
-        if len(outside):
-            raise UserError(
-                f"image {chunk.index[outside[0]]} of {view.name} has label {chunk.label[outside[0]]}, which is none of "
-                f"the {view.allowed.sum()} classes of its label set; use the set's own images, or label_set=all"
-            )
+        check_labels(view, chunk.label, chunk.index)
         size, seconds, parts, notes = self._programs.batch_size, 0.0, [], {}
         for first in range(0, len(chunk.index), size):
             if self._stop.local:
                 chunks.check(self._stop)
-            start, compiled = time.perf_counter(), self._programs.total_compile_seconds
+            compiled = self._programs.total_compile_seconds
             taken = np.arange(first, min(first + size, len(chunk.index)))
             batch = chunk.batch(taken, size)
             if view.corruption is not None:
-                batch["image"] = view.corruption(batch["image"], batch["index"])
+                batch["image"][: len(taken)] = view.corruption(chunk.image[taken], chunk.index[taken])
             times = 5 if view.probe and chunk.number == first == 0 else 1
             found = [self._programs.look(self._variables, batch, view.allowed) for _ in range(times)]
             if times > 1:
@@ -132,12 +127,22 @@ class Looker:
                     "probabilities": flags.are_probabilities(logits[0]),
                 }
             parts.append({name: found[0][name][: len(taken)] for name in ("correct", "nan")})
-            spent = time.perf_counter() - start - (self._programs.total_compile_seconds - compiled)
-            seconds += spent
-            self._progress.worked(view.name, len(taken), spent)
+            compiled = self._programs.total_compile_seconds - compiled
+            seconds += self._progress.worked(view.name, len(taken), compiled)
         notes = notes or (dict.fromkeys(NOTES, False) if view.probe else {})
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return {"index": chunk.index, "label": chunk.label, **joined, **notes, "seconds": seconds}
+
+
+def check_labels(view, labels, index):
+    """Raises UserError for the first of the images, int [N] labels and indices, whose class the view does not allow."""
+    outside = np.flatnonzero(~view.allowed[labels])
+    if len(outside):
+        raise UserError(
+            f"image {index[outside[0]]} of {view.name} has label {labels[outside[0]]}, which is none of the "
+            f"{view.allowed.sum()} classes of its label set; config.data.data_dir; use the set's own images, or "
+            f"config.shift.{view.name}.label_set=all"
+        )
 
 
 def _join(parts, view):
@@ -155,7 +160,8 @@ class Progress:
     def __init__(self, total, active):
         self._total, self._active = total, active
         self._done = self._worked = 0
-        self._seconds, self._said = 0.0, time.perf_counter()
+        self._seconds, self._last = 0.0, time.perf_counter()
+        self._said = self._last
 
     def say(self, text):
         if self._active:
@@ -165,12 +171,14 @@ class Progress:
         """So many looks were done by an earlier run."""
         self._done += images
 
-    def worked(self, name, images, seconds):
-        """So many looks more, in so many seconds without compilation."""
-        self._done, self._worked, self._seconds = self._done + images, self._worked + images, self._seconds + seconds
+    def worked(self, name, images, compile_seconds):
+        """So many looks more. Returns the seconds since the ones before, with the wait for the images, but without
+        compilation."""
         now = time.perf_counter()
-        if now - self._said < EVERY_SECONDS or not self._seconds:
-            return
-        self._said, speed = now, self._worked / self._seconds
-        left = format_seconds(max(self._total - self._done, 0) / speed)
-        self.say(f"  {name}: {self._done:.0f} of {self._total:.0f} looks done, {speed:.3g} images/s, {left} left")
+        seconds, self._last = max(now - self._last - compile_seconds, 1e-9), now
+        self._done, self._worked, self._seconds = self._done + images, self._worked + images, self._seconds + seconds
+        if now - self._said >= EVERY_SECONDS:
+            self._said, speed = now, self._worked / self._seconds
+            left = format_seconds(max(self._total - self._done, 0) / speed)
+            self.say(f"  {name}: {self._done:,.0f} of {self._total:,.0f} looks done, {speed:.3g} images/s, {left} left")
+        return seconds

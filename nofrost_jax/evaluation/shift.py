@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from nofrost_jax import data
-from nofrost_jax.evaluation import chunks, corruption_scores, label_sets, results, shift_sets
+from nofrost_jax.evaluation import chunks, corruption_scores, label_sets, results
 from nofrost_jax.evaluation.looking import Looker, Progress
+from nofrost_jax.evaluation.shift_suite import CLEAN, ON_THE_FLY
 
 
 def announcement(jobs, missing):
@@ -37,10 +38,11 @@ def look(jobs, programs, variables, digest, folder, stop, progress):
 
 
 def own_images(jobs, looked):
-    """(Spec, index [N]) of the run's own evaluation images; (that of the first set, none) where they are not there."""
-    if jobs[0].entry.name == shift_sets.CLEAN:
-        return jobs[0].spec, looked[0][0]["index"]
-    return jobs[0].spec, np.zeros(0, np.int64)
+    """(Spec, index [N]) of the run's own evaluation images, N = 0 where they are not there."""
+    spec = jobs[0].spec
+    if jobs[0].entry.name == CLEAN:
+        return spec, looked[0][0]["index"]
+    return dataclasses.replace(spec, num_eval=0, eval_split="", eval_crop=""), np.zeros(0, np.int64)
 
 
 def summarize(suite, run, jobs, looked, missing):
@@ -48,9 +50,9 @@ def summarize(suite, run, jobs, looked, missing):
     "missing"}. "clean" is None where the run's own images are not there."""
     pairs = list(zip(jobs, looked, strict=True))
     sets = [_set_entry(job, views[0]) for job, views in pairs if job.cell is None]
-    corrupted = _corruptions(suite, run, pairs)
+    corrupted = _corruptions(suite, pairs)
     clean = {"clean": None, "attacks": [], "worst_case": None, "convergence": [], "flags": []}
-    if jobs[0].entry.name == shift_sets.CLEAN:
+    if jobs[0].entry.name == CLEAN:
         clean = results.summarize([], looked[0][0] | {"plans": {}}, run.model.num_classes, {})
     flags = {flag for one in [*sets, corrupted or {"flags": []}] for flag in one["flags"]}
     return clean | {
@@ -65,7 +67,8 @@ def _set_entry(job, outcome):
     """One row of `shift`."""
     allowed, n = job.views[0].allowed, len(outcome["correct"])
     seen = np.unique(outcome["label"])
-    expected = job.entry.count or None
+    expected = job.entry.count or job.spec.num_eval
+    listed = job.entry.label_set in label_sets.TABLE
     return {
         "name": job.entry.name,
         **results.share_of(outcome["correct"], n),
@@ -77,53 +80,66 @@ def _set_entry(job, outcome):
         "expected": expected,
         "nan": int(outcome["nan"].sum()),
         "seconds": round(outcome["seconds"], 3),
-        "flags": _flags(job, n, len(seen) < allowed.sum(), outcome["nan"].any()),
+        "flags": _flags(
+            nan=outcome["nan"].any(),
+            partial=n != expected,
+            classes_missing=listed and len(seen) < allowed.sum(),
+        ),
     }
 
 
-def _flags(job, n, lacks_classes, nan):
-    expected = job.entry.count or job.spec.num_eval
-    return ["nan"] * bool(nan) + ["partial"] * (n != expected or (bool(job.entry.count) and bool(lacks_classes)))
+def _flags(**raised):
+    return [name for name, is_raised in raised.items() if is_raised]
 
 
-def _corruptions(suite, run, pairs):
+def _corruptions(suite, pairs):
     """The entry `corruptions`, or None where there are none."""
-    on_the_fly = suite.corruptions == shift_sets.ON_THE_FLY
-    if on_the_fly:
-        job, views = pairs[0]
-        cells = {(v.corruption.name, v.corruption.severity): o for v, o in zip(job.views[1:], views[1:], strict=True)}
-        jobs = [job]
-    else:
-        jobs = [job for job, _ in pairs if job.cell]
-        cells = {job.cell: views[0] for job, views in pairs if job.cell}
+    on_the_fly = suite.corruptions == ON_THE_FLY
+    jobs = [job for job, _ in (pairs[:1] if on_the_fly else pairs) if on_the_fly or job.cell]
+    cells = {}
+    for job, views in pairs:
+        for view, outcome in zip(job.views, views, strict=True):
+            if cell := cell_of(job, view):
+                cells[cell] = outcome
     if not cells:
         return None
-    imagenet = shift_sets.has_imagenet_classes(run)
     accuracy = {cell: float(outcome["correct"].mean()) for cell, outcome in cells.items()}
     expected = jobs[0].entry.count or jobs[0].spec.num_eval
-    partial = len(cells) < len(suite.cells) or any(len(one["correct"]) != expected for one in cells.values())
-    nan = any(one["nan"].any() for one in cells.values())
+    every = {(name, severity) for name in corruption_scores.ALEXNET for severity in corruption_scores.SEVERITIES}
+    partial = bool(every - cells.keys()) or any(len(one["correct"]) != expected for one in cells.values())
+    made = {view: view.corruption.describe(jobs[0].spec.image_size) for view in jobs[0].views[1:]} if on_the_fly else {}
+    reference = suite.is_imagenet or not on_the_fly  # published folders are ImageNet's, whatever the run calls its own
     return {
-        "name": shift_sets.corruption_name(suite, run),
-        "made": _how_made(suite) if on_the_fly else "published files",
+        "name": suite.corrupted,
+        "made": _how_made(suite, list(made.values())) if on_the_fly else {"how": "published files"},
         "crop": jobs[0].spec.eval_crop,
         "imagenet_c_crop": None if on_the_fly else suite.crop,
-        "source": run.data.source if on_the_fly else f"folder:{suite.imagenet_c.folder}",
+        "source": jobs[0].config.data.source if on_the_fly else f"folder:{suite.imagenet_c.folder}",
         "label_set": label_sets.describe(label_sets.ALL, jobs[0].views[0].allowed),
         "expected": expected,
-        **corruption_scores.scores(accuracy, corruption_scores.ALEXNET if imagenet or not on_the_fly else None),
-        "reference": "AlexNet, published" if imagenet or not on_the_fly else None,
+        **corruption_scores.scores(accuracy, corruption_scores.ALEXNET if reference else None),
+        "reference": "AlexNet, published" if reference else None,
         "cells": [_cell_entry(cell, outcome) for cell, outcome in cells.items()],
-        "flags": ["nan"] * nan + ["partial"] * partial,
+        "flags": _flags(
+            nan=any(one["nan"].any() for one in cells.values()),
+            partial=partial,
+            vanishes=any(one["vanishes"] for one in made.values()),
+        ),
     }
 
 
-def _how_made(suite):
-    """How corruptions on the fly differ from the published files, plain values."""
+def cell_of(job, view):
+    """(corruption, severity) of a view, of files or made on the fly, or None."""
+    return job.cell or (view.corruption and (view.corruption.name, view.corruption.severity))
+
+
+def _how_made(suite, described):
+    """What corruptions on the fly are made with, plain values."""
     return {
         "how": "on the fly, after resize and crop",
         "jpeg_quality": suite.jpeg_quality or None,
-        "frost_textures": suite.textures or "procedural",
+        "frost_textures": next((one["textures"] for one in described if "textures" in one), None),
+        "constants": described,
     }
 
 
@@ -144,10 +160,10 @@ def columns(jobs, looked):
     arrays = {}
     for job, views in zip(jobs, looked, strict=True):
         for view, outcome in zip(job.views, views, strict=True):
-            if view.name == shift_sets.CLEAN:
+            if view.name == CLEAN:
                 arrays |= {"index": outcome["index"], "label": outcome["label"], "clean_correct": outcome["correct"]}
                 continue
-            cell = job.cell or (view.corruption and (view.corruption.name, view.corruption.severity))
+            cell = cell_of(job, view)
             name = f"{cell[0]}.{cell[1]}" if cell else job.entry.name
             arrays |= {f"{name}.label": outcome["label"], f"{name}.correct": outcome["correct"]}
     return arrays

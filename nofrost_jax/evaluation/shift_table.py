@@ -1,5 +1,6 @@
 """A result of evaluation sets as text for the screen: one row a set, the grid of corruptions, what is missing."""
 
+from nofrost_jax.evaluation import flags
 from nofrost_jax.evaluation.corruption_scores import SEVERITIES
 
 
@@ -16,21 +17,26 @@ def render(result):
     lines += _aligned(rows, "<>><<<<")
     if corrupted:
         lines += ["", f"{corrupted['name']}, accuracy in % by severity:", *_aligned(_grid(corrupted), "<>>>>>>>")]
+        made = corrupted["made"]
+        if "jpeg_quality" in made:
+            quality, textures = made["jpeg_quality"], made["frost_textures"]
+            saved = f"JPEG quality {quality}" if quality else "no JPEG"
+            lines.append(f"  made {made['how']}: {saved}" + f", {textures} frost" * bool(textures))
+    lines += [f"  {name}: {flags.DESCRIPTIONS[name]}" for name in result["flags"]]
     return "\n".join(lines)
 
 
 def _row(name, entry, n):
     interval = "{:.1%} to {:.1%}".format(*entry["ci95"]) if "ci95" in entry else ""
-    flags = ", ".join(entry["flags"])
-    if "partial" in entry["flags"] and entry["expected"]:
-        flags += f": {n:,} of {entry['expected']:,}"
-    return name, f"{entry['accuracy']:.2%}", interval, f"{n:,}", entry["label_set"], entry["crop"], flags
+    marks = ", ".join(entry["flags"])
+    if "partial" in entry["flags"]:
+        marks += f": {n:,} of {entry['expected']:,}"
+    return name, f"{entry['accuracy']:.2%}", interval, f"{n:,}", entry["label_set"], entry["crop"], marks
 
 
 def _corruption_rows(corrupted):
     cells = corrupted["cells"]
-    name, flags = corrupted["name"], ", ".join(corrupted["flags"])
-    rest = (corrupted["label_set"], corrupted["crop"], flags)
+    name, rest = corrupted["name"], (corrupted["label_set"], corrupted["crop"], ", ".join(corrupted["flags"]))
     n = min(cell["n"] for cell in cells)
     if corrupted["mean_accuracy"] is not None:
         yield f"{name}, mean", f"{corrupted['mean_accuracy']:.2%}", "", f"{len(cells)} x {n:,}", *rest
@@ -56,8 +62,8 @@ def _aligned(rows, sides):
     """Lines of equally wide columns; sides: "<" or ">" for each column."""
     rows = list(rows)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  "
-        + "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=False)).rstrip()
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        cells = (f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=False))
+        lines.append(f"  {'  '.join(cells)}".rstrip())
+    return lines
