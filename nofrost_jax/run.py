@@ -27,9 +27,11 @@ def prepare(config):
         "model.dtype": models.DTYPES,
         "model.bn_running": models.BN_RUNNING,
         "method.name": methods.NAMES,
+        "method.terms": rules.TERMS,
         "attack.name": attacks.NAMES,
         "optimizer.schedule": optim.SCHEDULES,
         "data.augmentation": data.AUGMENTATIONS,
+        "deepaugment.mode": data.DEEPAUGMENT_MODES,
         "evaluation.attack_dtype": ATTACK_DTYPES,
         "evaluation.mbn_interpolation": INTERPOLATIONS,
     }

@@ -97,7 +97,7 @@ def _gathered(config, split, wanted: Views, epochs) -> Iterator[dict]:
     """Batches that are plain rows of an array in memory, every view the same: no decoding, no threads."""
     _check_labels(config, split.labels, split.where)
     for _, _, index in epochs:
-        images = {name: split.images[index] for name in wanted.geometries}
+        images = dict.fromkeys(wanted.geometries, split.images[index])
         yield images | {"label": split.labels[index], "index": index.astype(np.int32)}
 
 

@@ -16,11 +16,11 @@ from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.rng import AUGMENTATION, DEEPAUGMENT, TDA
 from nofrost_jax.data.sources import Subset
 from nofrost_jax.errors import UserError
+from nofrost_jax.rules import DEEPAUGMENT_SOURCES
 
 #: View: (its name in a batch, the purpose of its random numbers).
 VIEWS = {"clean": ("image", AUGMENTATION), "deepaugment": ("deepaugment", DEEPAUGMENT), "tda": ("tda", TDA)}
 DEEPAUGMENT_MODES = ("noise2net", "files")
-DEEPAUGMENT_SOURCES = ("edsr", "cae")  # the nets that DeepAugment distorts images with
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Training on several views of each image: DeepAugment, TDA, Combine and NoFrost* (the paper's Section 3.3, Equation 2).
+"""Training on several views of each image: DeepAugment, TDA, Combine and NoFrost* (the paper's Equation 2).
 
 The loss is the mean of the cross-entropies of some streams, which `method.terms` names:
 
@@ -8,8 +8,9 @@ The loss is the mean of the cross-entropies of some streams, which `method.terms
     paper         clean, augmented, adversarial    Equation 2: augmented is either of the two, by a coin for each image
     authors       as combine, DeepAugment's images by EDSR alone: what the code of the paper's authors does
 
-Combine is its terms on a net with batch norm, NoFrost* `paper` or `authors` on a normalizer-free one. Only clean images
-are attacked. The batch holds the views (`data.views`); what a view lacks of its distortion is added here, on the device.
+Combine is its terms on a net with batch norm, NoFrost* `paper` or `authors` on a normalizer-free one. Only clean
+images are attacked. The batch holds the views (`data.views`); what a view lacks of its distortion is added here, on the
+device.
 """
 
 import jax
