@@ -57,6 +57,7 @@ TERMS = {  # method.terms of `augmented`: the streams whose losses are averaged,
     "authors": ("clean", "deepaugment", "tda", "adversarial"),
 }
 DEEPAUGMENT_SOURCES = ("edsr", "cae")  # the nets whose images `deepaugment.folders` hold, in its order
+SELECTIONS = ("last", "best_ra_val", "best_ra_holdout")
 RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # columns of a result beside the attacks'
 
 
@@ -109,6 +110,7 @@ def check_config(config, *, choices, is_source, create_attack, check_plan):
     _check_method(config.method, config.attack)
     _check_views(config)
     _check_points(config.optimizer)
+    _check_selection(config)
     for field in ("data.mean", "data.std"):
         if len(get(config, field)) != 3:
             raise UserError(f"config.{field}={get(config, field)} needs three values, one for each colour channel")
@@ -176,6 +178,11 @@ def _check_batch_norm(config):
 
 def _check_method(method, attack):
     """Raises UserError where a method's attack is not one that it can use."""
+    if method.get("sum_losses") and not (method.name == "at" and 0 < method.adversarial_weight < 1):
+        raise UserError(
+            "config.method.sum_losses=True adds the clean and the adversarial loss: set config.method.name=at and "
+            f"adversarial_weight between 0 and 1, now {method.name}, {method.adversarial_weight}"
+        )
     single = {"fast": "epsilon_times:1.25", "free": "epsilon_times:1"}
     if method.name in single and (attack.name, attack.steps) != ("pgd", 1):
         raise UserError(
@@ -228,6 +235,16 @@ def _check_views(config):
                 f"config.deepaugment.folders={folders} has no folder of the images by {source}; give those of "
                 f"{', '.join(DEEPAUGMENT_SOURCES)} in this order, or set config.deepaugment.sources without {source}"
             )
+
+
+def _check_selection(config):
+    """Raises UserError where the checkpoint is to be chosen on images that nobody held out."""
+    require_choice("checkpoint.select", get(config, "checkpoint.select"), SELECTIONS)
+    if config.checkpoint.select == "best_ra_holdout" and not config.data.holdout:
+        raise UserError(
+            "config.checkpoint.select=best_ra_holdout chooses on held-out training images, but config.data.holdout=0; "
+            "set it to a number of images, e.g. a tenth of the training set"
+        )
 
 
 def _check_points(optimizer):

@@ -80,7 +80,7 @@ class Run:
         """Below the study's folder."""
         if self.stage == SELECTION:
             return f"select/{self.row}/rate_{self.rate:g}"
-        return f"runs/{self.row}/seed_{self.seed}"
+        return f"runs/{self.row}/rate_{self.rate:g}/seed_{self.seed}"
 
 
 def selection_runs(plan):
