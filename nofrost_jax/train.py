@@ -50,7 +50,7 @@ class Run:
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
         self.best = Best(config, workdir, devices, self.per_epoch) if config.checkpoint.select != "last" else None
         variables = self._first_variables(model, spec.image_size)
-        self._describe(variables, method.notes(config))
+        self._describe(variables)
         self.state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, spec.image_size)))
         self.sums = metrics.Sums()
         self.start_step, self.evaluation_due = self._restore()
@@ -107,14 +107,12 @@ class Run:
             _, variables, _ = load_variables(self.config.start_from, variables)
         return variables
 
-    def _describe(self, variables, notes):
+    def _describe(self, variables):
         count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
         self._say(
             f"{self.config.model.name}: {count:,} parameters; {self.total_steps} steps of {self.config.batch_size} "
             f"images ({self.per_epoch} an epoch) on {self.devices.count} device(s)"
         )
-        for line in notes:
-            self._say(line)
         if self.main:
             with open(os.path.join(self.workdir, "parameters.txt"), "w") as file:
                 file.write(metrics.parameter_overview(variables) + "\n")
