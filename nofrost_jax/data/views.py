@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from nofrost_jax.data import preprocess
 from nofrost_jax.data.preprocess import Geometry, ImageError
@@ -30,14 +31,15 @@ class Tree:
     root: str
     files: list[str]
 
-    def load(self, index: int) -> bytes:
-        """The file's content. Raises ImageError that names it."""
+    def load(self, index: int) -> Image.Image:
+        """The decoded image. Raises ImageError that names its file."""
         path = f"{self.root}/{self.files[index]}"
         try:
             with open(path, "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise ImageError(f"cannot read the DeepAugment image {path} ({error.strerror})") from error
+                return preprocess.decode(file.read())
+        except (ImageError, OSError) as error:
+            what = getattr(error, "strerror", None) or error
+            raise ImageError(f"the DeepAugment image {path} cannot be used ({what})") from error
 
 
 @dataclasses.dataclass(frozen=True)
