@@ -17,6 +17,9 @@ ROWS = {  # row: normalization of the small net
     "trades_fat": "bn",
     "fastat": "bn",
     "freeat": "bn",
+    "deepaugment": "bn",
+    "combine": "bn",
+    "nofrost_star": "",
 }
 
 
