@@ -32,7 +32,8 @@ def defocus_blur(image, radius, alias_sigma):
     y, x = np.mgrid[-small : small + 1, -small : small + 1]
     bell = np.exp(-(y * y + x * x) / (2 * alias_sigma**2))
     kernel = ndimage.correlate(disk / disk.sum(), bell / bell.sum(), mode="mirror")
-    return finish(correlate(image / 255, kernel, "mirror"))
+    # The original's kernel is float32. Where it should sum to 1 it sums to 1 - 1e-8 or so.
+    return finish(correlate(image / 255, kernel * (1 - 1e-8), "mirror"))
 
 
 def gaussian_blur(image, sigma):

@@ -22,7 +22,6 @@ import functools
 import os
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nofrost_jax import keys
@@ -80,6 +79,8 @@ def corrupt(
             f"corruptions take images of at least {_LEAST_SIDE} pixels a side, and an index for each; images "
             f"{list(images.shape)}, indices {list(indices.shape)}; give larger images, or indices of shape [N]"
         )
+    if not len(images):
+        return images
     if name == "jpeg_compression":
         result = digital.jpeg(images, constants.published(name, severity)["quality"])
     else:
@@ -100,51 +101,38 @@ def _on_device(images, name, severity, indices, seed, textures):
     arrays = _arrays(name, severity, images.shape[1])
     if name == "frost":
         arrays = arrays | _frost_arrays(ice.resolve(textures))
-    image_keys = _keys(name)(jax.random.key(seed), severity, jnp.asarray(indices, jnp.int32))
-    image_keys = jax.random.key_data(image_keys)
+    key = jax.random.fold_in(keys.named(keys.named(jax.random.key(seed), "corruptions"), name), severity)
     program, waiting, done = _program(name), collections.deque(), []
     for start in range(0, len(images), CHUNK):
-        part = slice(start, start + CHUNK)
-        missing = max(0, start + CHUNK - len(images))
-        chunk, words = (
-            np.pad(array[part], [(0, missing)] + [(0, 0)] * (array.ndim - 1), mode="edge")
-            for array in (images, np.asarray(image_keys))
+        count = min(CHUNK, len(images) - start)
+        chunk, numbers = (
+            np.pad(part[start : start + CHUNK], [(0, CHUNK - count)] + [(0, 0)] * (part.ndim - 1), mode="edge")
+            for part in (images, indices.astype(np.int32))
         )
-        waiting.append(program(chunk, words, arrays)[: CHUNK - missing])
+        waiting.append(program(chunk, _image_keys(key, numbers), arrays)[:count])
         if len(waiting) > 2:  # the host copies while the device works
             done.append(np.asarray(waiting.popleft()))
-    done += [np.asarray(part) for part in waiting]
-    return np.concatenate(done) if done else images
+    return np.concatenate(done + [np.asarray(part) for part in waiting])
 
 
-@functools.cache
-def _keys(name):
-    """Compiled: (key, severity, indices [N]) -> one key for each image."""
-
-    def derive(key, severity, indices):
-        key = jax.random.fold_in(keys.named(keys.named(key, "corruptions"), name), severity)
-        return keys.per_image(key, indices)
-
-    return jax.jit(derive)
+_image_keys = jax.jit(keys.per_image)
 
 
 @functools.cache
 def _program(name):
-    """Compiled for all severities: (images [CHUNK, side, side, 3], key data [CHUNK, 2], arrays) -> images.
+    """Compiled for all severities: (images [CHUNK, side, side, 3], keys [CHUNK], arrays) -> images.
 
     On a CPU one image at a time, which stays in the cache; elsewhere the chunk at once.
     """
     corruption = _TABLE[name]
 
-    def run(images, words, arrays):
+    def run(images, image_keys, arrays):
         def one(pair):
-            image, word = pair
-            draws = corruption.draw(jax.random.wrap_key_data(word), len(image), arrays)
-            return corruption.apply(image, draws, arrays)
+            image, key = pair
+            return corruption.apply(image, corruption.draw(key, len(image), arrays), arrays)
 
-        if jax.default_backend() == "cpu":
-            return jax.lax.map(one, (images, words))
-        return jax.vmap(one)((images, words))
+        every = jax.lax.map if jax.default_backend() == "cpu" else lambda function, pairs: jax.vmap(function)(pairs)
+        return every(one, (images, image_keys))
 
     return jax.jit(run)
 
@@ -164,8 +152,8 @@ def describe(name: str, severity: int, side: int, *, textures=None) -> dict:
 
     Returns:
       `name`, `severity`, `side`; `constants` as used at this side; `published` as they are at 224, where they differ;
-      `drawn_at` = 224 where a layer is fitted to the side; `vanishes`: whether every image comes out unchanged, before
-      JPEG, since a length became too small; for frost `textures`, "procedural" or "published".
+      `drawn_at` = 224 where a layer is fitted to the side; `vanishes`: whether no value of any image changes by more
+      than one level, before JPEG, since a length became too small; for frost `textures`, "procedural" or "published".
 
     Raises:
       UserError: see `corrupt`.

@@ -10,6 +10,8 @@ from jax.extend import random as threefry
 
 from nofrost_jax.data.corruptions.constants import scaled
 
+SLACK = 4e-6  # a thousandth of a level
+
 
 @dataclasses.dataclass(frozen=True)
 class Corruption:
@@ -63,6 +65,10 @@ def unit(image):
     return image.astype(jnp.float32) / 255.0
 
 
-def to_uint8(image):
-    """Clip to [0, 1], times 255, truncate: the end of every corruption, as published."""
-    return (jnp.clip(image, 0.0, 1.0) * 255.0).astype(jnp.uint8)
+def to_uint8(image, slack=SLACK):
+    """Clip to [0, 1], times 255, truncate: the end of every corruption, as published.
+
+    slack: added first. The originals compute in float64, and a whole value, as flat areas have it, mostly stays one;
+      rounding errors of float32 must not take it to the next lower one.
+    """
+    return (jnp.clip(image + slack, 0.0, 1.0) * 255.0).astype(jnp.uint8)

@@ -81,7 +81,7 @@ def distance(edges):
     def relax(_, found):
         padded = jnp.pad(found, 2, constant_values=far)
         ways = [
-            padded[2 + rows : 2 + rows + len(found), 2 + columns : 2 + columns + len(found)] + length
+            padded[2 + rows : 2 + rows + found.shape[0], 2 + columns : 2 + columns + found.shape[1]] + length
             for rows, columns, length in sorted(moves)
         ]
         return functools.reduce(jnp.minimum, ways, found)
