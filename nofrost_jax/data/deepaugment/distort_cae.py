@@ -53,7 +53,7 @@ class Edit(NamedTuple):
 class Latent(NamedTuple):
     """Distortion and binarisation of one code [h, w, 32]."""
 
-    option: jax.Array  # 0..8
+    option: jax.Array  # 0..8; -1, never drawn, for none
     threshold: jax.Array  # uniform [h, w, 32], for the binarisation
     field: jax.Array  # uniform [h, w, 32]
     places: jax.Array  # uniform [h, w]
@@ -68,10 +68,11 @@ class Latent(NamedTuple):
     shifts: jax.Array  # int [32] in 0..8: the place of each channel's only tap in A8
 
 
-def draw_edit(key: jax.Array) -> Edit:
-    """The distortion of one set of weights."""
+def draw_edit(key: jax.Array, option: jax.Array | None = None) -> Edit:
+    """The distortion of one set of weights; `option` instead of a drawn one."""
     key = named(key, "cae/edit")
-    option = jax.random.randint(named(key, "option"), (), 0, DRAWN, jnp.int32)
+    if option is None:
+        option = jax.random.randint(named(key, "option"), (), 0, DRAWN, jnp.int32)
     low, high = jnp.asarray(LOW, jnp.int32)[option], jnp.asarray(HIGH, jnp.int32)[option]
     return Edit(
         option=option,

@@ -8,14 +8,14 @@ which net it belongs to.
 """
 
 import argparse
-import math
+import hashlib
 import os
 import zipfile
 
 import numpy as np
 
 from nofrost_jax import errors
-from nofrost_jax.data.deepaugment import cae, edsr, torch_file
+from nofrost_jax.data.deepaugment import cae, edsr, random_weights, torch_file
 from nofrost_jax.errors import UserError
 
 NETWORKS = {"edsr": edsr, "cae": cae}
@@ -37,7 +37,7 @@ def load(text: str, networks: tuple[str, ...]) -> dict[str, dict]:
             seed = item.removeprefix(_RANDOM)
             if not seed.isdecimal():
                 raise UserError(f"--weights={item}: the seed must be a whole number, e.g. --weights=random:0")
-            found = {network: random_params(network, int(seed)) for network in networks} | found
+            found = {network: random_weights.random_params(network, int(seed)) for network in networks} | found
         else:
             network, params = read(item)
             found[network] = params
@@ -104,23 +104,18 @@ def save(path: str, params: dict) -> None:
     os.replace(f"{path}.part", path)
 
 
-def random_params(network: str, seed: int) -> dict:
-    """Random parameters, uniform within 1 / sqrt(fan-in) as PyTorch initializes: not the original, nothing trained."""
-    rng = np.random.default_rng([seed, *network.encode()])
-    params = {}
-    for name, shape in NETWORKS[network].SHAPES.items():
-        bound = math.prod(shape[-4:-1]) ** -0.5
-        kernel = rng.uniform(-bound, bound, shape).astype(np.float32)
-        params[name] = {
-            "kernel": kernel,
-            "bias": rng.uniform(-bound, bound, (*shape[:-4], shape[-1])).astype(np.float32),
-        }
-    return params
-
-
 def count(params: dict) -> int:
     """Number of parameters."""
     return sum(array.size for layer in params.values() for array in layer.values())
+
+
+def digest(params: dict) -> str:
+    """SHA-256 of all parameters, which tells one set of weights from another."""
+    whole = hashlib.sha256()
+    for name in sorted(params):
+        for part in ("kernel", "bias"):
+            whole.update(np.ascontiguousarray(params[name][part]).tobytes())
+    return whole.hexdigest()
 
 
 def _network(layers: set[str], path: str) -> str:
