@@ -84,15 +84,22 @@ def jobs(options):
 def main(arguments=None):
     """Command line; see the module's text."""
     with errors.exit_codes():
-        options = parse(arguments)
-        todo = jobs(options)
-        if options.preview:
-            preview.save(options.preview, todo)
-            print(f"written: {options.preview}", flush=True)
-        if options.output:
-            for job in todo:
-                generate.generate(job, options.shard, options.limit, options.workers, _say)
-                print(f"written: {job.output}", flush=True)
+        try:
+            run(parse(arguments))
+        except KeyboardInterrupt:  # before or between the generators, which hear it themselves
+            raise errors.Preempted("stopped; run the same command again to go on") from None
+
+
+def run(options):
+    """The picture, then the images. Raises UserError, Preempted."""
+    todo = jobs(options)
+    if options.preview:
+        preview.save(options.preview, todo)
+        _say(f"written: {options.preview}")
+    if options.output:
+        for job in todo:
+            generate.generate(job, options.shard, options.limit, options.workers, _say)
+            _say(f"written: {job.output}")
 
 
 def _say(text):

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -136,7 +137,8 @@ class Stop:
 
     def __enter__(self):
         self.heard = False
-        self._old = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
+        numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+        self._old = {number: signal.signal(number, self._hear) for number in numbers}
         return self
 
     def __exit__(self, *_):

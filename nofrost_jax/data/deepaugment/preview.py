@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, generate
+from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, generate, weights
 from nofrost_jax.errors import UserError
 from nofrost_jax.keys import named
 
@@ -18,7 +18,6 @@ SIDE = 256  # short side of the nets' results, smaller than in the data, to be q
 DRAWS = 8  # of Noise2Net
 GAP, HEAD, LABEL = 8, 30, 20
 INK, PAPER = (30, 30, 30), (255, 255, 255)
-SLIGHT = 2.0  # mean difference, of 255, below which an amplified difference is shown
 
 
 def save(path: str, jobs: list) -> None:
@@ -43,8 +42,9 @@ def part(job: "generate.Job") -> Image.Image:
     pixels = generate.load(path, job.network, job.side or SIDE)
     key = named(jax.random.key(job.seed), "deepaugment/preview")
     cells = [("original", original), *CELLS[job.network](job.params, pixels, key)]
-    note = {"": "", "random": "  -  RANDOM weights, not the published ones: nothing is trained"}
-    title = f"{job.network}: {job.files[index]}{note['random' if 'random:' in job.label and job.params else '']}"
+    is_random = job.params and weights.RANDOM in job.label
+    note = "  -  RANDOM weights, not the published ones: nothing is trained" if is_random else ""
+    title = f"{job.network}: {job.files[index]}{note}"
     return grid(title, cells)
 
 
@@ -67,35 +67,36 @@ def grid(title: str, cells: list) -> Image.Image:
 
 
 @jax.jit
-def _edsr(params, pixels, signal, edits):
-    params = distort_edsr.apply_edits(params, edits)
+def _edsr(params, pixels, signal, edits, editing):
+    params = _either(editing, distort_edsr.apply_edits(params, edits), params)
     outputs = edsr.forward(params, pixels[None].astype(jnp.float32), jax.tree.map(lambda x: x[None], signal))
     return jnp.round(jnp.clip(outputs[0], 0, 255)).astype(jnp.uint8)
+
+
+def _either(condition, first, second):
+    return jax.tree.map(functools.partial(jnp.where, condition), first, second)
 
 
 def _edsr_cells(params, pixels, key):
     names = distort_edsr.EDIT_NAMES
     edits = jax.jit(distort_edsr.draw_edits)(key, jnp.arange(len(names), dtype=jnp.int32))
-    nothing = jax.tree.map(lambda x: x[2:3] * (0 if x.dtype != bool else False), edits)
+    edits = [jax.tree.map(lambda x, k=k: x[k : k + 1], edits) for k in range(len(names))]
     signal = jax.jit(distort_edsr.draw_signal, static_argnums=(1, 2))(key, *pixels.shape[:2])
     plain = signal._replace(pre=jnp.int32(4), body=jnp.int32(5), survivor=jnp.int32(-1))
-    # The multiplication by 1 + 4 u R is the identity where u = 0.
-    nothing = nothing._replace(option=jnp.array([6], jnp.int32))
     run = functools.partial(_edsr, params, pixels)
-    yield "no distortion", run(plain, nothing)
+    yield "no distortion", run(plain, edits[0], False)
     for k, name in enumerate(names):
-        yield f"E{k} {name}", run(plain, jax.tree.map(lambda x, k=k: x[k : k + 1], edits))
+        yield f"E{k} {name}", run(plain, edits[k], True)
     for k, name in enumerate(distort_edsr.PRE_NAMES[:3], 1):
-        yield f"pre{k} {name}", run(plain._replace(pre=jnp.int32(k)), nothing)
+        yield f"pre{k} {name}", run(plain._replace(pre=jnp.int32(k)), edits[0], False)
     for k, name in enumerate(distort_edsr.BODY_NAMES[:4], 1):
         survivor = jnp.int32(edsr.BLOCKS if k == 4 else -1)
-        yield f"body{k} {name}", run(plain._replace(body=jnp.int32(k), survivor=survivor), nothing)
+        yield f"body{k} {name}", run(plain._replace(body=jnp.int32(k), survivor=survivor), edits[0], False)
 
 
 @jax.jit
 def _cae(params, pixels, latent, edit, editing):
-    changed = distort_cae.apply_edit(params, edit)
-    params = jax.tree.map(lambda a, b: jnp.where(editing, a, b), changed, params)
+    params = _either(editing, distort_cae.apply_edit(params, edit), params)
     outputs = cae.forward(params, pixels[None].astype(jnp.float32) / 255, jax.tree.map(lambda x: x[None], latent))
     return (jnp.clip(outputs[0], 0, 1) * 255).astype(jnp.uint8)
 
@@ -105,12 +106,13 @@ def _cae_cells(params, pixels, key):
     latent = jax.jit(distort_cae.draw_latent, static_argnums=(1, 2))(key, *code)
     plain = latent._replace(option=jnp.int32(-1))
     draw = jax.jit(distort_cae.draw_edit)
+    edits = [draw(jax.random.fold_in(key, k), jnp.int32(k)) for k in range(distort_cae.DRAWN)]
     run = functools.partial(_cae, params, pixels)
-    yield "no distortion", run(plain, draw(key, jnp.int32(0)), False)
+    yield "no distortion", run(plain, edits[0], False)
     for k, name in enumerate(distort_cae.EDIT_NAMES[: distort_cae.DRAWN]):
-        yield f"W{k} {name}", run(plain, draw(jax.random.fold_in(key, k), jnp.int32(k)), True)
+        yield f"W{k} {name}", run(plain, edits[k], True)
     for k, name in enumerate(distort_cae.LATENT_NAMES):
-        yield f"A{k} {name}", run(latent._replace(option=jnp.int32(k)), draw(key, jnp.int32(0)), False)
+        yield f"A{k} {name}", run(latent._replace(option=jnp.int32(k)), edits[0], False)
 
 
 def _noise2net_cells(params, pixels, key):

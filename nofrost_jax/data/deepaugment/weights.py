@@ -22,7 +22,7 @@ NETWORKS = {"edsr": edsr, "cae": cae}
 TRANSPOSED = ("d_up_conv_1.3", "d_up_conv_2.3")
 _IGNORED = ("sub_mean.", "add_mean.")  # EDSR's mean, which is a constant here
 _MARKS = {"edsr": "head.0", "cae": "e_conv_1.1"}  # a layer that only this net has
-_RANDOM = "random:"
+RANDOM = "random:"  # as a file name: a seed follows
 
 
 def load(text: str, networks: tuple[str, ...]) -> dict[str, dict]:
@@ -33,8 +33,8 @@ def load(text: str, networks: tuple[str, ...]) -> dict[str, dict]:
     """
     found = {}
     for item in filter(None, text.split(",")):
-        if item.startswith(_RANDOM):
-            seed = item.removeprefix(_RANDOM)
+        if item.startswith(RANDOM):
+            seed = item.removeprefix(RANDOM)
             if not seed.isdecimal():
                 raise UserError(f"--weights={item}: the seed must be a whole number, e.g. --weights=random:0")
             found = {network: random_weights.random_params(network, int(seed)) for network in networks} | found

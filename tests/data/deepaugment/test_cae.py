@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nofrost_jax.data.deepaugment import cae, distort_cae, weights
+from nofrost_jax.data.deepaugment import cae, distort_cae, random_weights
 
 HEIGHT, WIDTH = 18, 27  # neither divisible by 4
 CODE = (1, HEIGHT // 4, WIDTH // 4, 32)
@@ -103,7 +103,7 @@ def test_every_edit_equals_pytorch(reference, state, params, edits):
 
 
 def test_involutions_and_counts(edits):
-    params = weights.random_params("cae", 0)
+    params = random_weights.random_params("cae", 0)
     apply = jax.jit(distort_cae.apply_edit)
     first = jax.tree.map(lambda x: x[0], edits)
 
@@ -152,7 +152,7 @@ def test_draws():
 def test_output_sizes(height, width):
     shape = jax.eval_shape(
         lambda images, key: cae.forward(
-            weights.random_params("cae", 0),
+            random_weights.random_params("cae", 0),
             images,
             jax.tree.map(lambda x: x[None], distort_cae.draw_latent(key, height // 2 // 2, width // 2 // 2)),
         ),

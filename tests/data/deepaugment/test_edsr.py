@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nofrost_jax.data.deepaugment import distort_edsr, edsr, weights
+from nofrost_jax.data.deepaugment import distort_edsr, edsr, random_weights
 
 HEIGHT, WIDTH = 6, 8
 SIGNALS = [  # (pre, body, variant, survivor)
@@ -115,7 +115,7 @@ def test_edits_are_applied_in_turn(reference, state, params, edits):
 
 
 def test_involutions_and_counts(edits):
-    params = weights.random_params("edsr", 0)
+    params = random_weights.random_params("edsr", 0)
     kernel = params["body"]["kernel"]
     apply = jax.jit(distort_edsr.apply_edits)
 
