@@ -170,8 +170,9 @@ def generate(job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers:
             if number != current:
                 current, key = number, jax.random.fold_in(named(root_key, "deepaugment/weights"), number)
                 params = edited(job.network, job.params, key)
-            if pixels.shape not in shapes and len(shapes) % MOST_SHAPES == MOST_SHAPES - 1:
+            if len(shapes) == MOST_SHAPES:
                 jax.clear_caches()  # each compiled program holds memory maps, and their number is limited
+                shapes.clear()
             shapes.add(pixels.shape)
             key = jax.random.fold_in(named(root_key, "deepaugment/image"), index)
             writes.append(pool.submit(save, job.target(index), np.asarray(distorted(job.network, params, pixels, key))))

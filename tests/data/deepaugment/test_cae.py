@@ -9,6 +9,13 @@ from nofrost_jax.data.deepaugment import cae, distort_cae, random_weights
 
 HEIGHT, WIDTH = 18, 27  # neither divisible by 4
 CODE = (1, HEIGHT // 4, WIDTH // 4, 32)
+JITTED = jax.jit(distort_cae.apply_edit)
+
+
+def apply(params, edit):
+    """The edit in float64; compiled once for all tests, on the layers that change."""
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, JITTED(params, edit))
 
 
 @pytest.fixture(scope="module")
@@ -80,52 +87,47 @@ def test_bits(latents):
 
 def test_every_edit_equals_pytorch(reference, state, params, edits):
     distorted = {name: params[name] for name in distort_cae.LAYERS.values()}  # the others are handed through
-    with jax.enable_x64(True):
-        apply = jax.jit(distort_cae.apply_edit)
-        for draw in range(len(edits.option)):
-            option = draw % 9
-            low, high = distort_cae.LOW[option], distort_cae.HIGH[option]
-            numbers = [(low, high), (max(low, 10), low), (high, high)][draw // 9]  # 10 is the transposed one
-            numbers = np.array(numbers, np.int32)
-            edit = jax.tree.map(lambda x, draw=draw: x[draw], edits)
-            edit = edit._replace(option=np.int32(option), layers=numbers)
-            edited = reference.edit_cae(state, edit)
-            assert any((edited[name] != state[name]).any() for name in state)
-            layers = [f"{name}." for name in distort_cae.LAYERS.values()]
-            expected = {name: edited[name] for name in edited if name.startswith(tuple(layers))}
-            actual, expected = apply(distorted, edit), reference.as_params(expected)
-            assert actual.keys() == expected.keys()
-            jax.tree.map(
-                lambda a, b, option=option: np.testing.assert_allclose(a, b, atol=1e-12, err_msg=f"W{option}"),
-                actual,
-                expected,
-            )
+    prefixes = tuple(f"{name}." for name in distorted)
+    for draw in range(len(edits.option)):
+        option = draw % 9
+        low, high = distort_cae.LOW[option], distort_cae.HIGH[option]
+        numbers = [(low, high), (max(low, 10), low), (high, high)][draw // 9]  # 10 is the transposed one
+        edit = jax.tree.map(lambda x, draw=draw: x[draw], edits)
+        edit = edit._replace(option=np.int32(option), layers=np.array(numbers, np.int32))
+        edited = reference.edit_cae(state, edit)
+        assert any((edited[name] != state[name]).any() for name in state)
+        expected = reference.as_params({name: edited[name] for name in edited if name.startswith(prefixes)})
+        actual = apply(distorted, edit)
+        assert actual.keys() == expected.keys()
+        for name, layer in expected.items():
+            for part in ("kernel", "bias"):
+                message = f"W{option} on {numbers}: {name} {part}"
+                np.testing.assert_allclose(actual[name][part], layer[part], atol=1e-12, err_msg=message)
 
 
 def test_involutions_and_counts(edits):
     params = random_weights.random_params("cae", 0)
-    apply = jax.jit(distort_cae.apply_edit)
+    params = {name: jax.tree.map(np.float64, params[name]) for name in distort_cae.LAYERS.values()}
+    kernel, bias = params["d_block_1.1"]["kernel"], params["d_block_1.1"]["bias"]
     first = jax.tree.map(lambda x: x[0], edits)
 
-    def twice(option, times=2, **draws):
+    def repeated(option, times, **draws):
         edit = first._replace(option=np.int32(option), layers=np.array([11, 12], np.int32), **draws)
         changed = params
         for _ in range(times):
             changed = apply(changed, edit)
-        return changed[distort_cae.LAYERS[11]]
+        return changed["d_block_1.1"]["kernel"], changed["d_block_1.1"]["bias"]
 
-    for option, times, draws in [(0, 2, {}), (1, 2, {}), (5, 2, {"signs": True}), (6, 4, {"turns": 1}), (7, 2, {})]:
-        result = twice(option, times, **{name: np.asarray(value) for name, value in draws.items()})
-        for part in ("kernel", "bias"):
-            np.testing.assert_array_equal(result[part], params["d_block_1.1"][part], err_msg=f"W{option}")
+    cases = [(0, 2, {}), (1, 2, {}), (5, 2, {"signs": np.bool_(True)}), (6, 4, {"turns": np.int32(1)}), (7, 2, {})]
+    for option, times, draws in cases:
+        for actual, expected in zip(repeated(option, times, **draws), (kernel, bias), strict=True):
+            np.testing.assert_array_equal(actual, expected, err_msg=f"W{option}")
     rows = [int(row) for row in first.rows * 128]
-    kernel, bias = params["d_block_1.1"]["kernel"], params["d_block_1.1"]["bias"]
     for option, count in [(1, sum(rows[:12].count(k) % 2 for k in set(rows[:12]))), (2, len(set(rows)))]:
-        changed = twice(option, 1)
-        assert (np.asarray(changed["kernel"]) != kernel).sum() == 9 * 128 * count, f"W{option}"
-        assert (np.asarray(changed["bias"]) != bias).sum() == count
-    assert np.array_equal(twice(7, 1)["bias"], bias)
-    assert (np.asarray(twice(8, 1)["kernel"]) != 0).sum() == 128 * 128
+        changed = repeated(option, 1)
+        assert [(changed[0] != kernel).sum(), (changed[1] != bias).sum()] == [9 * 128 * count, count], f"W{option}"
+    assert np.array_equal(repeated(7, 1)[1], bias)
+    assert (repeated(8, 1)[0] != 0).sum() == 128 * 128
 
 
 def test_draws():

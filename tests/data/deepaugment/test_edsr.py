@@ -8,12 +8,19 @@ import pytest
 from nofrost_jax.data.deepaugment import distort_edsr, edsr, random_weights
 
 HEIGHT, WIDTH = 6, 8
+JITTED = jax.jit(distort_edsr.apply_edits)
 SIGNALS = [  # (pre, body, variant, survivor)
     *((pre, 5, 0.5, -1) for pre in (1, 2, 3, 4)),
     *((4, body, variant, -1) for body in (1, 2, 3) for variant in (0.1, 0.5)),
     *((1, 4, 0.5, survivor) for survivor in (16, 15, 14, 13)),
     *[(3, 1, 0.5, -1), (2, 2, 0.9, -1)],
 ]
+
+
+def apply(params, edits):
+    """The edits in float64; compiled once for all tests with one edit."""
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, JITTED(params, edits))
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +101,11 @@ def assert_same_body(actual, expected, params, message=""):
 
 
 def test_every_edit_equals_pytorch(reference, state, params, edits):
-    with jax.enable_x64(True):
-        apply = jax.jit(distort_edsr.apply_edits)
-        for option in edits.option:
-            edited = reference.edit_edsr(state, jax.tree.map(lambda x, option=option: x[option], edits))
-            assert any((edited[name] != state[name]).any() for name in state)
-            actual = apply(params, jax.tree.map(lambda x, option=option: x[option : option + 1], edits))
-            assert_same_body(actual, body_of(reference, edited), params, f"E{option}")
+    for option in edits.option:
+        edited = reference.edit_edsr(state, jax.tree.map(lambda x, option=option: x[option], edits))
+        assert any((edited[name] != state[name]).any() for name in state)
+        actual = apply(params, jax.tree.map(lambda x, option=option: x[option : option + 1], edits))
+        assert_same_body(actual, body_of(reference, edited), params, f"E{option}")
 
 
 def test_edits_are_applied_in_turn(reference, state, params, edits):
@@ -109,32 +114,31 @@ def test_edits_are_applied_in_turn(reference, state, params, edits):
     edited = state
     for i in range(3):
         edited = reference.edit_edsr(edited, jax.tree.map(lambda x, i=i: x[i], three))
-    with jax.enable_x64(True):
-        actual = jax.jit(distort_edsr.apply_edits)(params, three)
-    assert_same_body(actual, body_of(reference, edited), params)
+    assert_same_body(apply(params, three), body_of(reference, edited), params)
 
 
 def test_involutions_and_counts(edits):
-    params = random_weights.random_params("edsr", 0)
+    params = jax.tree.map(np.float64, random_weights.random_params("edsr", 0))
     kernel = params["body"]["kernel"]
-    apply = jax.jit(distort_edsr.apply_edits)
 
-    def body(*options, **draws):
-        chosen = jax.tree.map(lambda x: np.stack([x[0]] * len(options)), edits)
-        chosen = chosen._replace(option=np.array(options, np.int32))
+    def repeated(option, times=1, **draws):
+        edit = jax.tree.map(lambda x: x[:1], edits)._replace(option=np.array([option], np.int32))
         for name, value in draws.items():
-            chosen = chosen._replace(**{name: np.broadcast_to(value, getattr(chosen, name).shape).astype(np.int32)})
-        return np.asarray(apply(params, chosen)["body"]["kernel"])
+            edit = edit._replace(**{name: np.broadcast_to(value, getattr(edit, name).shape).astype(np.int32)})
+        changed = params
+        for _ in range(times):
+            changed = apply(changed, edit)
+        return changed["body"]["kernel"]
 
     for option in (0, 1, 7, 13, 15):
-        np.testing.assert_array_equal(body(option, option), kernel, err_msg=f"E{option} twice")
-    np.testing.assert_array_equal(body(12, 12, 12, 12, turns=1), kernel)
-    assert (body(2) == 0).sum() == 9 * 64 * 64
+        np.testing.assert_array_equal(repeated(option, 2), kernel, err_msg=f"E{option} twice")
+    np.testing.assert_array_equal(repeated(12, 4, turns=1), kernel)
+    assert (repeated(2) == 0).sum() == 9 * 64 * 64
     blocks = np.array([0, 3, 6, 9, 12])
     filters = sum(len(set(row)) for row in edits.filters[0].tolist())
-    assert (body(15, blocks=blocks) != kernel).sum() == 9 * 64 * filters
-    assert abs((body(14, blocks=blocks) == 0).sum() / (5 * 9 * 64 * 64) - 0.5) < 0.01
-    assert (body(16, blocks=blocks) != 0).sum() == kernel.size - 5 * 8 * 64 * 64
+    assert (repeated(15, blocks=blocks) != kernel).sum() == 9 * 64 * filters
+    assert abs((repeated(14, blocks=blocks) == 0).sum() / (5 * 9 * 64 * 64) - 0.5) < 0.01
+    assert (repeated(16, blocks=blocks) != 0).sum() == kernel.size - 5 * 8 * 64 * 64
 
 
 def test_draws():
