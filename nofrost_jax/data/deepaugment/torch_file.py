@@ -5,6 +5,7 @@ descriptions of tensors, and refuses any other name. Zip files (PyTorch >= 1.6) 
 """
 
 import io
+import math
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -137,7 +138,7 @@ def _array(tensor: _Tensor, storage: Callable[[_Storage], np.ndarray]) -> np.nda
     steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
     if tensor.offset < 0 or min((0, *tensor.strides)) < 0 or min((1, *tensor.shape)) < 1:
         raise ValueError("impossible shape")
-    if tensor.offset + steps >= len(data):
+    if max(tensor.offset + steps + 1, math.prod(tensor.shape)) > len(data):
         raise ValueError("a tensor is longer than its numbers")
     strides = [stride * data.itemsize for stride in tensor.strides]
     return np.lib.stride_tricks.as_strided(data[tensor.offset :], tensor.shape, strides).copy()

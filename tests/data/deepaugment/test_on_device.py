@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nofrost_jax.data.deepaugment import on_device, random_weights
+from nofrost_jax.data.deepaugment import generate, on_device, random_weights
 from nofrost_jax.errors import UserError
 
 SIZES = {"edsr": (16, 18), "cae": (18, 16)}  # one side that 4 does not divide
@@ -25,10 +25,9 @@ def case(request):
 
 def test_a_group_equals_its_images_one_by_one(case):
     network, params, images, keys, output, _ = case
-    edit = jax.jit(lambda params, key: on_device.distort_weights(network, params, key))
     transform = jax.jit(lambda params, image, key: on_device.transform(network, params, image[None], key[None])[0])
     for first, members in ((0, (0, 1, 2)), (3, (3, 4))):
-        edited = edit(params, keys[first])
+        edited = generate.edited(network, params, keys[first])
         for i in members:
             np.testing.assert_allclose(output[i], transform(edited, images[i], keys[i]), atol=2e-3)
 
