@@ -124,27 +124,41 @@ def eval_image(image: bytes | np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.asarray(picture)
 
 
+def random_resized_crop(picture: Image.Image, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
+    """The drawn window of a decoded image, resized and perhaps flipped: uint8 [size, size, 3]. Leaves `picture` alone.
+
+    The window is cut out first and resized then, as torchvision does: no pixel outside it counts.
+    """
+    size = geometry.image_size
+    top, left, h, w = random_resized_window(picture.height, picture.width, draws, geometry.crop_scale)
+    picture = picture.crop((left, top, left + w, top + h))
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+    return flip(np.asarray(picture), draws[-1])
+
+
+def flip(image: np.ndarray, draw: float) -> np.ndarray:
+    """The image, or its mirror image for `draw` < 0.5."""
+    return image[:, ::-1] if draw < 0.5 else image
+
+
 def train_image(image: bytes | np.ndarray, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
     """The augmented training image, uint8 [size, size, 3], for `geometry.draws` uniform numbers.
 
-    `random_resized_crop` cuts the window out first and resizes it then, as torchvision does: no pixel outside the
-    window counts. `pad_crop_flip` (CIFAR) and `none` start from the evaluation geometry.
+    `random_resized_crop` starts from the whole image, `pad_crop_flip` (CIFAR) and `none` from the evaluation geometry.
 
     Raises:
       ImageError: see `eval_image`.
     """
-    size = geometry.image_size
-    if geometry.augmentation == "none":
-        return eval_image(image, geometry)
-    if geometry.augmentation == "pad_crop_flip":
-        padded = np.pad(eval_image(image, geometry), ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
-        top, left = (int(draw * (2 * PADDING + 1)) for draw in draws[:2])
-        out = padded[top : top + size, left : left + size]
-    else:
-        picture = decode(image)
-        top, left, h, w = random_resized_window(picture.height, picture.width, draws, geometry.crop_scale)
-        picture = picture.crop((left, top, left + w, top + h))
-        if picture.size != (size, size):
-            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-        out = np.asarray(picture)
-    return out[:, ::-1] if draws[-1] < 0.5 else out
+    if geometry.augmentation == "random_resized_crop":
+        return random_resized_crop(decode(image), geometry, draws)
+    small = eval_image(image, geometry)
+    return small if geometry.augmentation == "none" else pad_crop_flip(small, draws)
+
+
+def pad_crop_flip(image: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """A window of the size of `image` out of the image with 4 black pixels around it, perhaps flipped."""
+    size = len(image)
+    padded = np.pad(image, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
+    top, left = (int(draw * (2 * PADDING + 1)) for draw in draws[:2])
+    return flip(padded[top : top + size, left : left + size], draws[-1])
