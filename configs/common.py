@@ -49,6 +49,8 @@ def get_config(arg=""):
         False  # authors: True (with weight 1 their clean forward only moves BN statistics)
     )
 
+    config.method.sum_losses = False  # at: L(clean) + L(adversarial), as AdvProp's code; paper: Equation 1's mean, of
+    # MBNAT's lambda silent
     config.method.beta = 1.0  # trades*: weight of the KL term; paper: 1; code of TRADES's authors: 6 on CIFAR-10
     config.method.trades_forwards = 2  # trades*: train-mode forwards; their code: 3 (clean, adversarial, clean again)
     config.method.tau_epochs = ()  # fat, trades_fat: attack.tau grows by one after each; paper silent, read as fixed;
@@ -118,6 +120,8 @@ def get_config(arg=""):
     config.evaluation.attacks = ConfigDict({"pgd_20": pgd_20()})
 
     config.checkpoint = ConfigDict({"every_steps": 2500, "keep": 2})
+    config.checkpoint.select = "last"  # paper silent | best_ra_val: the authors' choice, by PGD-5 on the evaluation
+    # split itself (results carry a flag) | best_ra_holdout: the same on the images of data.holdout
     config.log = ConfigDict({"every_steps": 50, "tensorboard": True})
     return with_arg(config, arg)
 

@@ -25,7 +25,7 @@ def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False):
     """
     model = create_model(config.model)
     abstract = jax.eval_shape(lambda key: models.init(model, key, spec.image_size), jax.random.key(0))
-    step, variables, _ = load_variables(workdir, abstract)
+    step, variables, meta = load_variables(workdir, abstract)
     done = results.load(workdir, config.evaluation.name) if reuse else None
     digest, main = tree_sha256(variables), parallel.is_main_process()
     if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == (config_sha256(config), digest):
@@ -41,6 +41,7 @@ def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False):
     start, folder = time.perf_counter(), os.path.join(workdir, "evaluations", "outcomes")
     outcomes = evaluator.run(devices.replicate(variables), stop, folder, progress=main)
     checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": digest}
+    checkpoint |= {"selection": meta["selection"]} if "selection" in meta else {}
     result = describe(config, spec, checkpoint, evaluator, outcomes)
     if main:
         path = results.save(workdir, result, outcomes)
@@ -65,6 +66,8 @@ def _mixture(section):
 def describe(config, spec, checkpoint, evaluator, outcomes):
     """The result as DESIGN's schema 1."""
     summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, evaluator.programs.compile_seconds)
+    if checkpoint.get("selection", {}).get("rule") == "best_ra_val":
+        summary["flags"] = sorted({*summary["flags"], "selected_on_evaluation"})
     return {
         "schema": 1,
         "name": config.evaluation.name,

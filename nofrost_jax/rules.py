@@ -46,6 +46,7 @@ RANGES = {  # field: (lowest, highest), both allowed; None = no bound
     "checkpoint.keep": (1, None),
     "log.every_steps": (1, None),
 }
+SELECTIONS = ("last", "best_ra_val", "best_ra_holdout")
 RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # columns of a result beside the attacks'
 
 
@@ -97,6 +98,7 @@ def check_config(config, *, choices, is_source, create_attack, check_plan):
     _check_mixture(config.model.norm, config.evaluation)
     _check_method(config.method, config.attack)
     _check_points(config.optimizer)
+    _check_selection(config)
     for field in ("data.mean", "data.std"):
         if len(get(config, field)) != 3:
             raise UserError(f"config.{field}={get(config, field)} needs three values, one for each colour channel")
@@ -163,6 +165,11 @@ def _check_batch_norm(config):
 
 def _check_method(method, attack):
     """Raises UserError where a method's attack is not one that it can use."""
+    if method.get("sum_losses") and not (method.name == "at" and 0 < method.adversarial_weight < 1):
+        raise UserError(
+            "config.method.sum_losses=True adds the clean and the adversarial loss: set config.method.name=at and "
+            f"adversarial_weight between 0 and 1, now {method.name}, {method.adversarial_weight}"
+        )
     single = {"fast": "epsilon_times:1.25", "free": "epsilon_times:1"}
     if method.name in single and (attack.name, attack.steps) != ("pgd", 1):
         raise UserError(
@@ -183,6 +190,16 @@ def _check_method(method, attack):
         )
     if epochs != sorted(set(epochs)) or not all(isinstance(epoch, int) and epoch > 0 for epoch in epochs):
         raise UserError(f"config.method.tau_epochs={tuple(epochs)} must be whole epochs of 1 or more, ascending")
+
+
+def _check_selection(config):
+    """Raises UserError where the checkpoint is to be chosen on images that nobody held out."""
+    require_choice("checkpoint.select", get(config, "checkpoint.select"), SELECTIONS)
+    if config.checkpoint.select == "best_ra_holdout" and not config.data.holdout:
+        raise UserError(
+            "config.checkpoint.select=best_ra_holdout chooses on held-out training images, but config.data.holdout=0; "
+            "set it to a number of images, e.g. a tenth of the training set"
+        )
 
 
 def _check_points(optimizer):

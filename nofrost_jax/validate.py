@@ -39,6 +39,8 @@ SINCE_ADDED = {
     "optimizer.point_epochs": (0.0,),
     "optimizer.point_shares": (1.0,),
     "optimizer.decay_epochs": 8,
+    "method.sum_losses": False,
+    "checkpoint.select": "last",
 }
 
 

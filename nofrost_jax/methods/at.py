@@ -1,7 +1,8 @@
 """Adversarial training: the paper's Equation 1 (Madry et al., 2018).
 
-`method.adversarial_weight` is its lambda: 0 = ST, 1 = PGDAT, 0.5 = SAT. NoFrost is this very step on a normalizer-free
-net, MBNAT (Xie & Yuille, 2020) this very step on a mixture-BN net.
+`method.adversarial_weight` is its lambda: 0 = ST, 1 = PGDAT, 0.5 = SAT; with `method.sum_losses` both losses count 1,
+as AdvProp's code adds them (the same up to the learning rate at lambda 0.5). NoFrost is this very step on a
+normalizer-free net, MBNAT (Xie & Yuille, 2020) this very step on a mixture-BN net.
 """
 
 from nofrost_jax import attacks, keys
@@ -33,16 +34,17 @@ def make_loss(model, config, attack):
     that the clean forward left. Where a net has none the attack comes first.
     """
     weight = config.method.adversarial_weight
+    clean_weight, adversarial_weight = (1, 1) if config.method.sum_losses else (1 - weight, weight)
 
     def loss_fn(params, stats, batch, image_keys):
         images, labels = to_float(batch["image"]), batch["label"]
         clean, adversarial, result, stats = forwards(model, config, attack, params, stats, images, labels, image_keys)
-        loss = weight * smoothed_cross_entropy(adversarial, labels, config.label_smoothing)
+        loss = adversarial_weight * smoothed_cross_entropy(adversarial, labels, config.label_smoothing)
         metrics = attack_metrics(adversarial, labels, result, images)
         if clean is not None:
             metrics["clean_accuracy"] = accuracy(clean, labels)
         if weight < 1:
-            loss += (1 - weight) * smoothed_cross_entropy(clean, labels, config.label_smoothing)
+            loss += clean_weight * smoothed_cross_entropy(clean, labels, config.label_smoothing)
         return loss, (stats, metrics)
 
     return loss_fn

@@ -91,6 +91,18 @@ def test_weight_one_is_its_limit_and_pgdat_with_the_clean_forward():
     assert largest_difference(limit[2], loss_and_gradients(at.make_loss, config, model)[2]) > 1e-3
 
 
+def test_the_sum_of_losses_is_twice_their_mean():
+    """In loss and gradients, so that it is a learning rate; at other weights it ignores them."""
+    config, model = tiny_config("mbnat"), SmallNet("mbn", axis_name=None)
+    mean = loss_and_gradients(at.make_loss, config, model)
+    config.method.sum_losses, found = True, []
+    for weight in (0.5, 0.2):
+        config.method.adversarial_weight = weight
+        found.append(loss_and_gradients(at.make_loss, config, model))
+    assert largest_difference(found[0][:2], jax.tree.map(lambda leaf: 2 * leaf, mean[:2])) < 1e-9
+    assert largest_difference(found[1], found[0]) == 0
+
+
 @pytest.mark.parametrize("row", ["nofrost", "sat"])
 def test_weight_zero_is_standard_training(row):
     """Equation 1 at lambda 0, with the attack left out; and a tiny lambda is near it, with the attack in."""
