@@ -30,6 +30,7 @@ def prepare(config):
         "attack.name": attacks.NAMES,
         "optimizer.schedule": optim.SCHEDULES,
         "data.augmentation": data.AUGMENTATIONS,
+        "data.access": data.ACCESS,
         "evaluation.attack_dtype": ATTACK_DTYPES,
         "evaluation.mbn_interpolation": INTERPOLATIONS,
     }

@@ -2,7 +2,7 @@
 
 One preprocessing code serves all sources: Pillow and NumPy, equal to torchvision on PIL images. Batches are NumPy
 arrays on the host; a training batch is a pure function of (`config.seed`, step), so that resuming needs nothing but
-the step. (With `tfds:`, whose record files are read in sequence, of the number of processes too.)
+the step. (With `data.access = "sequential"`, of the number of processes too.)
 
 Fields of the config that count here:
 
@@ -15,7 +15,7 @@ Fields of the config that count here:
   the first of `val`, `validation`, `test`. tfds also understands slices, "train[:90%]".
 * `data.holdout` (int): so many images of the training split, evenly spaced over its fixed order, are kept out of
   training; with `data.eval_split = "holdout"` evaluation sees these, so that choices are made without the evaluation
-  split. Any source but tfds, which has slices for it. `index` then counts within what is left, or what is held out.
+  split. `index` then counts within what is left, or what is held out (and within a slice of a tfds split).
 * `data.image_size` (int): pixels of the square images in a batch.
 * `data.eval_resize` (int): the short side before the central square is cut out, 0 = no resize. Not used by `digits`
   and `fake`, which come at `image_size`.
@@ -23,7 +23,9 @@ Fields of the config that count here:
   two start from the evaluation geometry.
 * `data.crop_scale`: (least, greatest) share of the image's area in a random resized crop.
 * `data.workers` (int): decoding threads, 0 = one a core. Does not change a byte of any batch.
-* `data.shuffle_buffer` (int): encoded images in the shuffle buffer of a tfds source; the others shuffle exactly.
+* `data.access` ("random" | "sequential"): how record files of tfds are read. Random: exact shuffling, resumes anywhere
+  in seconds; an index of the files is made once. Sequential: where seeking is slow, and for gs:// paths.
+* `data.shuffle_buffer` (int): encoded images in the shuffle buffer of sequential access.
 * `data.fake_train`, `data.fake_eval` (int): number of images of the `fake` source.
 """
 
@@ -37,7 +39,11 @@ from nofrost_jax.data.sources import SOURCES, is_known
 #: Training and evaluation images of data sets that take long to prepare, for a dry run before they are there.
 PUBLISHED_SIZES = {"tfds:imagenet2012": (1_281_167, 50_000), "tfds:cifar10": (50_000, 10_000)}
 
+#: Ways to read the record files of a tfds source.
+ACCESS = ("random", "sequential")
+
 __all__ = [
+    "ACCESS",
     "AUGMENTATIONS",
     "PUBLISHED_SIZES",
     "SOURCES",
