@@ -27,10 +27,12 @@ def prepare(config):
         "model.dtype": models.DTYPES,
         "model.bn_running": models.BN_RUNNING,
         "method.name": methods.NAMES,
+        "method.terms": rules.TERMS,
         "attack.name": attacks.NAMES,
         "optimizer.schedule": optim.SCHEDULES,
         "data.augmentation": data.AUGMENTATIONS,
         "data.access": data.ACCESS,
+        "deepaugment.mode": data.DEEPAUGMENT_MODES,
         "evaluation.attack_dtype": ATTACK_DTYPES,
         "evaluation.mbn_interpolation": INTERPOLATIONS,
     }
@@ -56,6 +58,9 @@ def train(config, workdir, force=False):
     uses_groups = create_model(config.model).has_batch_stats
     validate.check_devices(config, devices.count, jax.process_count(), uses_groups)
     prepare_workdir(config, workdir, force)
+    if parallel.is_main_process():
+        for line in methods.TABLE[config.method.name].notes(config):
+            print(f"note: {line}", flush=True)
     with parallel.StopSignal() as stop:
         evaluator = Evaluator(config, devices, spec)  # one for both, so that each attack compiles once
         fit(config, workdir, spec, devices, evaluator, stop)

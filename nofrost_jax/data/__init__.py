@@ -22,6 +22,10 @@ Fields of the config that count here:
 * `data.augmentation`: `random_resized_crop` (and flip; ImageNet), `pad_crop_flip` (4 pixels; CIFAR), `none`. The last
   two start from the evaluation geometry.
 * `data.crop_scale`: (least, greatest) share of the image's area in a random resized crop.
+* `data.views`: which views of each training image a batch holds, of `clean`, `deepaugment` and `tda` (`views.py`); from
+  one decoding, each with random numbers of its own. `data.tda_crop_scale`: `crop_scale` of the last.
+* `deepaugment.mode`, `deepaugment.folders`, `deepaugment.sources`: with `files` the view `deepaugment` comes from
+  trees of distorted images, laid out and named as the training split of a `folder:` source, but for extensions.
 * `data.workers` (int): decoding threads, 0 = one a core. Does not change a byte of any batch.
 * `data.access` ("random" | "sequential"): how record files of tfds are read. Random: exact shuffling, resumes anywhere
   in seconds; an index of the files is made once. Sequential: where seeking is slow, and for gs:// paths.
@@ -35,6 +39,7 @@ from nofrost_jax.data import checks, pipeline
 from nofrost_jax.data.checks import Spec
 from nofrost_jax.data.preprocess import AUGMENTATIONS
 from nofrost_jax.data.sources import SOURCES, is_known
+from nofrost_jax.data.views import DEEPAUGMENT_MODES
 
 #: Training and evaluation images of data sets that take long to prepare, for a dry run before they are there.
 PUBLISHED_SIZES = {"tfds:imagenet2012": (1_281_167, 50_000), "tfds:cifar10": (50_000, 10_000)}
@@ -45,6 +50,7 @@ ACCESS = ("random", "sequential")
 __all__ = [
     "ACCESS",
     "AUGMENTATIONS",
+    "DEEPAUGMENT_MODES",
     "PUBLISHED_SIZES",
     "SOURCES",
     "Spec",
@@ -84,7 +90,8 @@ def train_batches(config, start_step: int, process_index: int = 0, process_count
 
     Returns:
       Iterator of `image` uint8 [b, H, W, 3], `label` int32 [b], `index` int32 [b], with b = batch_size /
-      process_count. `index` is the example's position in the fixed order of its split. Threads end with the iterator.
+      process_count. `image` is the view `clean`; the views `deepaugment` and `tda` are called so. `index` is the
+      example's position in the fixed order of its split. Threads end with the iterator.
 
     Raises:
       UserError: see `check`; from `next` also for an image that cannot be read, which is named.

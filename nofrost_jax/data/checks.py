@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from nofrost_jax.data import pipeline, preprocess
+from nofrost_jax.data import pipeline, preprocess, views
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.sources import Source, Subset, open_source, size
 from nofrost_jax.errors import UserError
@@ -63,6 +63,7 @@ def _examine(config, splits) -> tuple[list[str], Spec | None]:
     counts = [attempt(_check_split, config, name, getattr(source, name)) if name in splits else 0 for name in SPLITS]
     if "train" in splits and counts[0] is not None:
         attempt(pipeline.epoch_length, config, counts[0])
+        attempt(lambda: views.open_trees(config, source.train()))
     if problems:
         return problems, None
     name = source.eval_name or config.data.eval_split

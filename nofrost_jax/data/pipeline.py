@@ -9,20 +9,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from nofrost_jax.data import preprocess
+from nofrost_jax.data import preprocess, views
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.rng import PERMUTATION, generator
 from nofrost_jax.data.sources import Source, open_source, size
+from nofrost_jax.data.views import Views
 from nofrost_jax.errors import UserError
 
 AHEAD = 2  # Batches that are decoded while the caller works on one.
-_Prepare = Callable[[int], np.ndarray]
+_Prepare = Callable[[int], dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """A batch before decoding; `prepare(row)` gives row `row` of `image` and runs in a thread."""
+    """A batch before decoding; `prepare(row)` gives row `row` of each of `images` and runs in a thread."""
 
+    images: tuple[str, ...]  # What the batch calls its images.
     rows: int  # Real examples; the others of `size` are padding.
     size: int
     label: np.ndarray
@@ -72,10 +74,11 @@ def train_batches(config, start_step: int, process_index: int = 0, process_count
     epoch_steps = epoch_length(config, size(split))
     local = _local(config.batch_size, process_count)
     process = (process_index, process_count)
+    wanted = views.of(config, geometry, split)
     if getattr(split, "images", None) is not None and geometry.augmentation == "none":
-        return _gathered(config, split, _epochs(config, split, start_step, epoch_steps, local, process))
+        return _gathered(config, split, wanted, _epochs(config, split, start_step, epoch_steps, local, process))
     make = _random_access_plans if hasattr(split, "labels") else _sequential_plans
-    plans = make(config, geometry, split, start_step, epoch_steps, local, process)
+    plans = make(config, wanted, split, start_step, epoch_steps, local, process)
     return _decoded(config, plans, masked=False)
 
 
@@ -90,24 +93,27 @@ def _epochs(config, split, start_step, epoch_steps, local, process) -> Iterator[
         yield epoch, first, order[first : first + local]
 
 
-def _gathered(config, split, epochs) -> Iterator[dict]:
-    """Batches that are plain rows of an array in memory: no decoding, no threads."""
+def _gathered(config, split, wanted: Views, epochs) -> Iterator[dict]:
+    """Batches that are plain rows of an array in memory, every view the same: no decoding, no threads."""
     _check_labels(config, split.labels, split.where)
     for _, _, index in epochs:
-        yield {"image": split.images[index], "label": split.labels[index], "index": index.astype(np.int32)}
+        images = dict.fromkeys(wanted.geometries, split.images[index])
+        yield images | {"label": split.labels[index], "index": index.astype(np.int32)}
 
 
-def _random_access_plans(config, geometry, split, start_step, epoch_steps, local, process) -> Iterator[_Plan]:
+def _random_access_plans(config, wanted: Views, split, start_step, epoch_steps, local, process) -> Iterator[_Plan]:
+    images = tuple(wanted.geometries)
     for epoch, first, index in _epochs(config, split, start_step, epoch_steps, local, process):
 
-        def prepare(row: int, epoch=epoch, first=first, index=index) -> np.ndarray:
-            draws = preprocess.augmentation_draws(config.seed, epoch, first + row, geometry.draws)
-            return preprocess.train_image(split.load(int(index[row])), geometry, draws)
+        def prepare(row: int, epoch=epoch, first=first, index=index) -> dict[str, np.ndarray]:
+            example = int(index[row])
+            return wanted.make(split.load(example), example, config.seed, epoch, first + row)
 
-        yield _Plan(local, local, split.labels[index], index.astype(np.int32), prepare, split.where)
+        yield _Plan(images, local, local, split.labels[index], index.astype(np.int32), prepare, split.where)
 
 
-def _sequential_plans(config, geometry, split, start_step, epoch_steps, local, process) -> Iterator[_Plan]:
+def _sequential_plans(config, wanted: Views, split, start_step, epoch_steps, local, process) -> Iterator[_Plan]:
+    names = tuple(wanted.geometries)
     step = start_step
     while True:
         epoch, done = divmod(step, epoch_steps)
@@ -115,11 +121,10 @@ def _sequential_plans(config, geometry, split, start_step, epoch_steps, local, p
         for chunk in itertools.islice(chunks, epoch_steps - done):
             first = step % epoch_steps * config.batch_size + process[0] * local
 
-            def prepare(row: int, epoch=epoch, first=first, images=chunk.images) -> np.ndarray:
-                draws = preprocess.augmentation_draws(config.seed, epoch, first + row, geometry.draws)
-                return preprocess.train_image(images[row], geometry, draws)
+            def prepare(row: int, epoch=epoch, first=first, chunk=chunk) -> dict[str, np.ndarray]:
+                return wanted.make(chunk.images[row], int(chunk.index[row]), config.seed, epoch, first + row)
 
-            yield _Plan(local, local, chunk.labels, chunk.index, prepare, split.where)
+            yield _Plan(names, local, local, chunk.labels, chunk.index, prepare, split.where)
             step += 1
 
 
@@ -158,7 +163,11 @@ def _sequential_chunks(geometry, split, local, process, total) -> Iterator[_Plan
 def _eval_plan(geometry, split, local, labels, index, fetch) -> _Plan:
     label, padded = np.zeros(local, np.int32), np.full(local, -1, np.int32)
     label[: len(index)], padded[: len(index)] = labels, index
-    return _Plan(len(index), local, label, padded, lambda row: preprocess.eval_image(fetch(row), geometry), split.where)
+
+    def prepare(row: int) -> dict[str, np.ndarray]:
+        return {"image": preprocess.eval_image(fetch(row), geometry)}
+
+    return _Plan(("image",), len(index), local, label, padded, prepare, split.where)
 
 
 def _check_labels(config, labels: np.ndarray, where: Callable[[int], str], index: np.ndarray | None = None) -> None:
@@ -171,10 +180,11 @@ def _check_labels(config, labels: np.ndarray, where: Callable[[int], str], index
         )
 
 
-def _fill(plan: _Plan, rows: range, out: np.ndarray) -> None:
+def _fill(plan: _Plan, rows: range, out: dict[str, np.ndarray]) -> None:
     for row in rows:
         try:
-            out[row] = plan.prepare(row)
+            for name, image in plan.prepare(row).items():
+                out[name][row] = image
         except (ImageError, OSError) as error:
             where = plan.where(int(plan.index[row]))
             raise UserError(f"{error}; {where}; replace this image or remove it from the data") from error
@@ -190,7 +200,7 @@ def _decoded(config, plans: Iterator[_Plan], masked: bool) -> Iterator[dict]:
         batch, futures = pending.popleft()
         for future in futures:
             future.result()
-        return batch if masked else {name: batch[name] for name in ("image", "label", "index")}
+        return batch if masked else {name: value for name, value in batch.items() if name != "mask"}
 
     try:
         for plan in plans:
@@ -206,12 +216,12 @@ def _decoded(config, plans: Iterator[_Plan], masked: bool) -> Iterator[dict]:
 def _submit(config, pool: ThreadPoolExecutor, workers: int, plan: _Plan) -> tuple[dict, list[Future]]:
     _check_labels(config, plan.label[: plan.rows], plan.where, plan.index)
     side = config.data.image_size
-    image = np.zeros((plan.size, side, side, 3), np.uint8)
+    images = {name: np.zeros((plan.size, side, side, 3), np.uint8) for name in plan.images}
     mask = np.arange(plan.size) < plan.rows
     # Some images a task: small ones cost less than a task's overhead, and the pool must still share a batch evenly.
     share = max(1, plan.rows // (4 * workers))
     futures = [
-        pool.submit(_fill, plan, range(first, min(first + share, plan.rows)), image)
+        pool.submit(_fill, plan, range(first, min(first + share, plan.rows)), images)
         for first in range(0, plan.rows, share)
     ]
-    return {"image": image, "label": plan.label, "index": plan.index, "mask": mask}, futures
+    return images | {"label": plan.label, "index": plan.index, "mask": mask}, futures

@@ -43,19 +43,23 @@ class Geometry:
         return DRAWS[self.augmentation]
 
 
-def augmentation_draws(seed: int, epoch: int, position: int, count: int) -> np.ndarray:
+def augmentation_draws(seed: int, epoch: int, position: int, count: int, purpose: int = AUGMENTATION) -> np.ndarray:
     """`count` uniform numbers in [0, 1) for the image at `position` of `epoch`: float64 [count]."""
-    return generator(seed, AUGMENTATION, epoch, position).random(count)
+    return generator(seed, purpose, epoch, position).random(count)
 
 
-def decode(image: bytes | np.ndarray) -> Image.Image:
+def decode(image: bytes | np.ndarray | Image.Image) -> Image.Image:
     """An RGB PIL image from any file format that Pillow reads (grey, CMYK and palette are converted) or from an array.
+
+    What has been decoded already comes back.
 
     Raises:
       ImageError: the bytes are not a complete image.
     """
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
+    if isinstance(image, Image.Image):
+        return image
     try:
         # Pillow reports damage by all of these, depending on the format and the place.
         return Image.open(io.BytesIO(image)).convert("RGB")
@@ -102,7 +106,7 @@ def center_window(height: int, width: int, size: int) -> tuple[int, int]:
     return round((height - size) / 2), round((width - size) / 2)
 
 
-def eval_image(image: bytes | np.ndarray, geometry: Geometry) -> np.ndarray:
+def eval_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> np.ndarray:
     """Resize the short side to `eval_resize` (0 = leave), then the central square: uint8 [size, size, 3].
 
     Raises:
@@ -142,7 +146,7 @@ def flip(image: np.ndarray, draw: float) -> np.ndarray:
     return image[:, ::-1] if draw < 0.5 else image
 
 
-def train_image(image: bytes | np.ndarray, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
+def train_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
     """The augmented training image, uint8 [size, size, 3], for `geometry.draws` uniform numbers.
 
     `random_resized_crop` starts from the whole image, `pad_crop_flip` (CIFAR) and `none` from the evaluation geometry.

@@ -28,6 +28,10 @@ METHODS = {
     "nofrost": "NoFrost",
     "fastat": "FastAT",
     "freeat": "FreeAT",
+    "deepaugment": "DeepAugment",
+    "tda": "TDA",
+    "combine": "Combine",
+    "nofrost_star": "NoFrost*",
 }
 ATTACKS = {  # the first columns; other labels follow as they are
     "pgd_20": "PGD-20",

@@ -1,0 +1,163 @@
+"""Noise2Net (Hendrycks et al., 2021, with DeepAugment): every image goes through a random residual net of its own.
+
+Four blocks x + epsilon * block(x) in the form of Res2Net (Gao et al., 2019; scale 4, width 16), fresh weights for
+every image, instance statistics. No published weights are needed, and nothing is clipped afterwards. Where this
+differs from the original: epsilon is drawn per image, not per batch, unless it is given; kernel sizes and dilations
+per image, not per epoch, unless an `epoch_key` is given; and the biases before the normalizations are left out, since
+instance statistics remove them exactly.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from nofrost_jax.errors import UserError
+from nofrost_jax.keys import named
+
+BLOCKS = 4
+SCALE = 4  # groups of channels in a block; the last goes through untouched
+WIDTH = 16  # channels in a group
+DILATIONS = 3  # of a 3x3 convolution: 1, 2 or 3
+NORM_EPSILON = 1e-5
+IMPLEMENTATIONS = ("map", "vmap")
+
+
+class Network(NamedTuple):
+    """The random numbers of one image; leading axis: the blocks. Kernels are HWIO.
+
+    dilations int32 [4, 3]: of the 3x3 convolution of a group, 0 for a 1x1 convolution, which uses its middle only.
+    """
+
+    entry: jax.Array  # [4, 3, 64]
+    kernels: jax.Array  # [4, 3, 3, 3, 16, 16]
+    exit: jax.Array  # [4, 64, 3]
+    dilations: jax.Array
+    epsilon: jax.Array  # []
+
+
+def apply(
+    images: jax.Array,
+    image_keys: jax.Array,
+    *,
+    maximum: float = 0.75,
+    epsilon: float | jax.Array | None = None,
+    epoch_key: jax.Array | None = None,
+    implementation: str | None = None,
+) -> jax.Array:
+    """Images through one random net each: float32 [N, H, W, 3] -> the same shape; jit-able.
+
+    Args:
+      images: normalized by mean and standard deviation, as a classifier's net sees them.
+      image_keys: typed keys [N]; an image's outcome depends on its own key (and `epoch_key`) alone.
+      maximum: epsilon is uniform between half of this and this.
+      epsilon: the same for all images, instead of a draw per image.
+      epoch_key: one typed key for the kernel sizes and dilations of all images, as the original has them for an epoch;
+        None draws them per image.
+      implementation: "map" runs image by image and computes only the taps that a kernel has, "vmap" all images at
+        once; None takes "map" on CPU. They agree up to summation order.
+
+    Raises:
+      UserError: the shapes do not fit, or the implementation is unknown.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3 or image_keys.shape != images.shape[:1]:
+        raise UserError(
+            f"noise2net takes images [N, H, W, 3] and one typed key per image, not {list(images.shape)} and keys "
+            f"{list(image_keys.shape)}"
+        )
+    implementation = implementation or ("map" if jax.default_backend() == "cpu" else "vmap")
+    if implementation not in IMPLEMENTATIONS:
+        raise UserError(f"noise2net: implementation={implementation!r} is unknown; choose one of {IMPLEMENTATIONS}")
+    shared = None if epoch_key is None else draw_dilations(epoch_key)
+
+    def single(image, key):
+        network = draw(key, maximum, shared)
+        if epsilon is not None:
+            network = network._replace(epsilon=jnp.asarray(epsilon, jnp.float32))
+        # A switch over a batched index computes every branch; then one 7x7 kernel that holds them all is cheaper.
+        convolve = _scattered if implementation == "vmap" and shared is None else _switched
+        return transform(image, network, convolve)
+
+    if implementation == "map":
+        return lax.map(lambda pair: single(*pair), (images, image_keys))
+    return jax.vmap(single)(images, image_keys)
+
+
+def draw(key: jax.Array, maximum: float, dilations: jax.Array | None = None) -> Network:
+    """The net of one typed key: weights uniform within 1 / sqrt(fan-in), PyTorch's default for a convolution."""
+
+    def uniform(name, shape, fan_in):
+        return jax.random.uniform(named(key, name), shape, jnp.float32, -1, 1) * fan_in**-0.5
+
+    channels, groups = SCALE * WIDTH, SCALE - 1
+    if dilations is None:
+        dilations = draw_dilations(key)
+    fan_in = WIDTH * jnp.where(dilations == 0, 1.0, 9.0)[..., None, None, None, None]
+    return Network(
+        entry=uniform("noise2net/entry", (BLOCKS, 3, channels), 3.0),
+        kernels=uniform("noise2net/kernels", (BLOCKS, groups, 3, 3, WIDTH, WIDTH), fan_in),
+        exit=uniform("noise2net/exit", (BLOCKS, channels, 3), float(channels)),
+        dilations=dilations,
+        epsilon=jax.random.uniform(named(key, "noise2net/epsilon"), (), jnp.float32, maximum / 2, maximum),
+    )
+
+
+def draw_dilations(key: jax.Array) -> jax.Array:
+    """int32 [4, 3]: kernel size 1 (here 0) or 3, each with probability 1/2, and dilation 1, 2 or 3 of the latter."""
+    choices = jax.random.randint(named(key, "noise2net/dilations"), (BLOCKS, SCALE - 1), 0, 2 * DILATIONS, jnp.int32)
+    return jnp.maximum(choices - DILATIONS + 1, 0)
+
+
+def transform(image: jax.Array, network: Network, convolve=None) -> jax.Array:
+    """One image [H, W, 3] through its net, in the image's dtype."""
+    convolve = convolve or _switched
+    network = jax.tree.map(lambda x: x if x.dtype == jnp.int32 else x.astype(image.dtype), network)
+
+    def block(x, weights):
+        entry, kernels, leave, dilations = weights
+        *groups, untouched = jnp.split(_relu_norm(x @ entry), SCALE, axis=-1)
+        outputs, previous = [], 0.0
+        for group, kernel, dilation in zip(groups, kernels, dilations, strict=True):
+            previous = _relu_norm(convolve(group + previous, kernel, dilation))
+            outputs.append(previous)
+        return x + network.epsilon * _norm(jnp.concatenate([*outputs, untouched], axis=-1) @ leave), None
+
+    return lax.scan(block, image, network[:4])[0]
+
+
+def _norm(x):
+    """Each channel of x [H, W, C] to mean 0 and variance 1: batch normalization of one image, without parameters."""
+    centred = x - x.mean((0, 1))
+    return centred * lax.rsqrt(jnp.square(centred).mean((0, 1)) + NORM_EPSILON)
+
+
+def _relu_norm(x):
+    return jax.nn.relu(_norm(x))
+
+
+def _switched(x, kernel, dilation):
+    """Same-size convolution of x [H, W, I] as a matrix product of the taps that there are; a branch per dilation."""
+
+    def dilated(dilation, x, kernel):
+        height, width, _ = x.shape
+        padded = jnp.pad(x, ((dilation, dilation), (dilation, dilation), (0, 0)))
+        rows = [padded[i * dilation : i * dilation + height] for i in range(3)]
+        taps = [row[:, j * dilation : j * dilation + width] for row in rows for j in range(3)]
+        return jnp.concatenate(taps, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+    branches = [functools.partial(dilated, dilation) for dilation in range(1, DILATIONS + 1)]
+    return lax.switch(dilation, [lambda x, kernel: x @ kernel[1, 1], *branches], x, kernel)
+
+
+def _scattered(x, kernel, dilation):
+    """The same as one 7x7 convolution, the nine taps scattered over zeros."""
+    reach = DILATIONS
+    place = reach + dilation * jnp.arange(-1, 2)  # with dilation 0 all taps meet in the middle: one of them may count
+    kernel = jnp.where((dilation > 0) | (jnp.arange(9).reshape(3, 3, 1, 1) == 4), kernel, 0)
+    size = 2 * reach + 1
+    wide = jnp.zeros((size, size, *kernel.shape[2:]), kernel.dtype).at[place[:, None], place[None, :]].add(kernel)
+    return lax.conv_general_dilated(
+        x[None], wide, (1, 1), [(reach, reach)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )[0]
