@@ -33,6 +33,7 @@ SINCE_ADDED = {
     "evaluation.mbn_gammas": (),
     "data.holdout": 0,
     "data.access": "random",
+    "data.on_error": "raise",
     "method.beta": 1.0,
     "method.trades_forwards": 2,
     "method.tau_epochs": (),

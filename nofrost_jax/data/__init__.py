@@ -27,6 +27,8 @@ Fields of the config that count here:
 * `deepaugment.mode`, `deepaugment.folders`, `deepaugment.sources`: with `files` the view `deepaugment` comes from
   trees of distorted images, laid out and named as the training split of a `folder:` source, but for extensions.
 * `data.workers` (int): decoding threads, 0 = one a core. Does not change a byte of any batch.
+* `data.on_error` ("raise" | "skip"): an unreadable training image is an error that names it, or is replaced by the next
+  readable one of the epoch's order, with its label and index, named and counted on stderr. Evaluation never skips.
 * `data.access` ("random" | "sequential"): how record files of tfds are read. Random: exact shuffling, resumes anywhere
   in seconds; an index of the files is made once. Sequential: where seeking is slow, and for gs:// paths.
 * `data.shuffle_buffer` (int): encoded images in the shuffle buffer of sequential access.
@@ -38,6 +40,7 @@ from collections.abc import Iterator
 from nofrost_jax.data import checks, pipeline
 from nofrost_jax.data.checks import Spec
 from nofrost_jax.data.preprocess import AUGMENTATIONS
+from nofrost_jax.data.skips import ON_ERROR
 from nofrost_jax.data.sources import SOURCES, is_known
 from nofrost_jax.data.views import DEEPAUGMENT_MODES
 
@@ -49,6 +52,7 @@ ACCESS = ("random", "sequential")
 
 __all__ = [
     "ACCESS",
+    "ON_ERROR",
     "AUGMENTATIONS",
     "DEEPAUGMENT_MODES",
     "PUBLISHED_SIZES",

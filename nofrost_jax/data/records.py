@@ -25,11 +25,11 @@ READERS = 16  # Threads that scan files; they wait for the disk more than they w
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """A split or a slice of one: example `i` lies at `offsets[i]` of `paths[files[i]]`. Arrays have one row each."""
+    """A split or a slice of one: example `i` lies at `offsets[i]` of `paths[shards[i]]`. Arrays have one row each."""
 
     name: str
     paths: list[str]
-    files: np.ndarray
+    shards: np.ndarray
     offsets: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray  # int32 [n]
@@ -37,12 +37,12 @@ class Records:
 
     def load(self, index: int) -> bytes:
         """The encoded image. Raises OSError, also for a record that does not match its checksum."""
-        path = self.paths[self.files[index]]
+        path = self.paths[self.shards[index]]
         return tfrecord.load(path, int(self.offsets[index]), int(self.lengths[index]))
 
     def where(self, index: int) -> str:
         """Data set, split, place and file."""
-        return f"{self.name} example {index} in {self.paths[self.files[index]]}"
+        return f"{self.name} example {index} in {self.paths[self.shards[index]]}"
 
 
 @dataclasses.dataclass(frozen=True)
