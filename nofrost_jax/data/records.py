@@ -137,7 +137,7 @@ def _index_files(folder: str, split: str) -> list[Path]:
 def _read(place: Path, names: list[str], sizes: np.ndarray) -> Index | None:
     """The index kept there, or None if there is none, it is damaged, or it is of other files."""
     try:
-        with np.load(place, allow_pickle=False) as kept:
+        with open(place, "rb") as file, np.load(file, allow_pickle=False) as kept:
             if int(kept["version"]) != VERSION or kept["names"].tolist() != names:
                 return None
             if not np.array_equal(kept["sizes"], sizes):

@@ -43,7 +43,7 @@ def scan(path: str, label: str = "label") -> tuple[np.ndarray, np.ndarray, np.nd
             if place > end:
                 raise RecordError(f"incomplete record at byte {first - HEADER}")
             read = _peeking(handle, first, length, head[HEADER : HEADER + length])
-            found.append((first, length, _only(_feature(read, length, label), label)))
+            found.append((first, length, _only(_feature(read, length, label), label, int)))
     finally:
         os.close(handle)
     return tuple(np.array(found, np.int64).reshape(-1, 3).T)
@@ -64,7 +64,7 @@ def load(path: str, offset: int, length: int, image: str = "image") -> bytes:
     content = record[:length]
     if record[length:] != _checksum(content):
         raise RecordError(f"unreadable record (not as its checksum says, byte {offset - HEADER})")
-    return _only(_feature(lambda first, count: content[first : first + count], length, image), image)
+    return _only(_feature(lambda first, count: content[first : first + count], length, image), image, bytes)
 
 
 def _length(head: bytes, place: int) -> int:
@@ -94,9 +94,9 @@ def _peeking(handle: int, offset: int, length: int, start: bytes) -> _Read:
     return read
 
 
-def _only(values: list, name: str):
-    if len(values) != 1:
-        raise RecordError(f"an example with {len(values)} values of {name} instead of one")
+def _only(values: list, name: str, kind: type):
+    if len(values) != 1 or not isinstance(values[0], kind):
+        raise RecordError(f"an example without one {kind.__name__} called {name}")
     return values[0]
 
 
