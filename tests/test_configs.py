@@ -150,6 +150,13 @@ def test_unknown_arguments_are_refused(arg):
         module("fastat_r50").get_config(arg)
 
 
+@pytest.mark.parametrize("name", ["digits", "cifar10"])
+def test_rows_on_small_images_take_a_radius_too(name):
+    config = run.prepare(module(name).get_config("sat,epsilon_255=4"))
+    assert config.attack.epsilon_255 == config.evaluation.attacks.aa_standard.epsilon_255 == 4
+    assert module(name).get_config("").model.name == "nf_resnet26"
+
+
 def test_the_papers_values():
     """Section 4.1; what follows from the recipe is below."""
     config = run.prepare(module("nofrost_r50").get_config())
