@@ -32,6 +32,7 @@ def prepare(config):
         "optimizer.schedule": optim.SCHEDULES,
         "data.augmentation": data.AUGMENTATIONS,
         "data.access": data.ACCESS,
+        "data.decode": data.DECODE,
         "data.on_error": data.ON_ERROR,
         "deepaugment.mode": data.DEEPAUGMENT_MODES,
         "evaluation.attack_dtype": ATTACK_DTYPES,

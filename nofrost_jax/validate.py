@@ -34,6 +34,7 @@ SINCE_ADDED = {
     "data.holdout": 0,
     "data.access": "random",
     "data.on_error": "raise",
+    "data.decode": "exact",
     "method.beta": 1.0,
     "method.trades_forwards": 2,
     "method.tau_epochs": (),

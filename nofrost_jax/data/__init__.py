@@ -27,6 +27,8 @@ Fields of the config that count here:
 * `deepaugment.mode`, `deepaugment.folders`, `deepaugment.sources`: with `files` the view `deepaugment` comes from
   trees of distorted images, laid out and named as the training split of a `folder:` source, but for extensions.
 * `data.workers` (int): decoding threads, 0 = one a core. Does not change a byte of any batch.
+* `data.decode` ("exact" | "fast"): training images by Pillow, equal to torchvision to the last bit, or by faster
+  packages, equal to a level or two of 255 (`fast.py`; `random_resized_crop` only). Evaluation is always exact.
 * `data.on_error` ("raise" | "skip"): an unreadable training image is an error that names it, or is replaced by the next
   readable one of the epoch's order, with its label and index, named and counted on stderr. Evaluation never skips.
 * `data.access` ("random" | "sequential"): how record files of tfds are read. Random: exact shuffling, resumes anywhere
@@ -39,6 +41,7 @@ from collections.abc import Iterator
 
 from nofrost_jax.data import checks, pipeline
 from nofrost_jax.data.checks import Spec
+from nofrost_jax.data.fast import DECODE
 from nofrost_jax.data.preprocess import AUGMENTATIONS
 from nofrost_jax.data.skips import ON_ERROR
 from nofrost_jax.data.sources import SOURCES, is_known
@@ -54,6 +57,7 @@ __all__ = [
     "ACCESS",
     "ON_ERROR",
     "AUGMENTATIONS",
+    "DECODE",
     "DEEPAUGMENT_MODES",
     "PUBLISHED_SIZES",
     "SOURCES",

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from nofrost_jax.data import preprocess, views
+from nofrost_jax.data import fast, preprocess, views
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.rng import PERMUTATION, generator
 from nofrost_jax.data.skips import Skips
@@ -38,13 +38,16 @@ class _Plan:
 
 
 def geometry_of(config, source: Source) -> Geometry:
-    """The image geometry of a config. Raises UserError for an unknown augmentation."""
+    """The image geometry of a config. Raises UserError for an unknown augmentation, or without a package it needs."""
     data = config.data
     if data.augmentation not in preprocess.DRAWS:
         known = ", ".join(preprocess.DRAWS)
         raise UserError(f"unknown augmentation {data.augmentation!r}; config.data.augmentation; use one of {known}")
+    quick = data.get("decode", "exact") == "fast" and data.augmentation == "random_resized_crop"
+    if quick:
+        fast.require()
     eval_resize = 0 if source.fitted else data.eval_resize
-    return Geometry(data.image_size, eval_resize, data.augmentation, tuple(data.crop_scale))
+    return Geometry(data.image_size, eval_resize, data.augmentation, tuple(data.crop_scale), quick)
 
 
 def epoch_length(config, num_train: int) -> int:

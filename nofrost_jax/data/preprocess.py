@@ -12,6 +12,7 @@ import struct
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from nofrost_jax.data import fast
 from nofrost_jax.data.rng import AUGMENTATION, generator
 
 Image.preinit()  # Registers the common decoders now, not first from several threads at once.
@@ -36,6 +37,7 @@ class Geometry:
     eval_resize: int = 0
     augmentation: str = "none"
     crop_scale: tuple[float, float] = (0.08, 1.0)
+    fast: bool = False  # `random_resized_crop` by `fast` instead of Pillow
 
     @property
     def draws(self) -> int:
@@ -68,6 +70,18 @@ def decode(image: bytes | np.ndarray | Image.Image) -> Image.Image:
         if isinstance(error, UnidentifiedImageError):  # Its own text is an object's address.
             what = "of no known format" if image else "empty file"
         raise ImageError(f"unreadable image ({what})") from error
+
+
+def decode_for(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> np.ndarray | Image.Image:
+    """What every crop of an image under `geometry` starts from; `decode`, or an array where that is faster.
+
+    Raises:
+      ImageError: see `decode`.
+    """
+    if not geometry.fast or isinstance(image, np.ndarray):
+        return image if geometry.fast else decode(image)
+    pixels = fast.decode(image) if isinstance(image, bytes) else None
+    return np.asarray(decode(image)) if pixels is None else pixels
 
 
 def random_resized_window(height: int, width: int, draws: np.ndarray, scale=(0.08, 1.0)) -> tuple[int, int, int, int]:
@@ -128,13 +142,17 @@ def eval_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> n
     return np.asarray(picture)
 
 
-def random_resized_crop(picture: Image.Image, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
-    """The drawn window of a decoded image, resized and perhaps flipped: uint8 [size, size, 3]. Leaves `picture` alone.
+def random_resized_crop(picture: np.ndarray | Image.Image, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
+    """The drawn window of what `decode_for` gave, resized and perhaps flipped: uint8 [size, size, 3].
 
-    The window is cut out first and resized then, as torchvision does: no pixel outside it counts.
+    The window is cut out first and resized then, as torchvision does: no pixel outside it counts. `picture` stays.
     """
     size = geometry.image_size
-    top, left, h, w = random_resized_window(picture.height, picture.width, draws, geometry.crop_scale)
+    height, width = picture.shape[:2] if geometry.fast else (picture.height, picture.width)
+    top, left, h, w = random_resized_window(height, width, draws, geometry.crop_scale)
+    if geometry.fast:
+        window = picture[top : top + h, left : left + w]
+        return flip(window if (h, w) == (size, size) else fast.resize(window, size), draws[-1])
     picture = picture.crop((left, top, left + w, top + h))
     if picture.size != (size, size):
         picture = picture.resize((size, size), Image.Resampling.BILINEAR)
@@ -155,7 +173,7 @@ def train_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry, dra
       ImageError: see `eval_image`.
     """
     if geometry.augmentation == "random_resized_crop":
-        return random_resized_crop(decode(image), geometry, draws)
+        return random_resized_crop(decode_for(image, geometry), geometry, draws)
     small = eval_image(image, geometry)
     return small if geometry.augmentation == "none" else pad_crop_flip(small, draws)
 

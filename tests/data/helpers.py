@@ -19,6 +19,7 @@ def config(source: str, batch_size: int = 8, num_classes: int = 10, seed: int = 
         "augmentation": "none",
         "crop_scale": (0.08, 1.0),
         "workers": 2,
+        "decode": "exact",
         "on_error": "raise",
         "access": "random",
         "shuffle_buffer": 16,
