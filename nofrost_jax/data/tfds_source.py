@@ -15,12 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from nofrost_jax.data import records
+from nofrost_jax.data import downloads, records
 from nofrost_jax.data.rng import SHUFFLE_SEEDS, generator
 from nofrost_jax.data.sources import EVAL_ALIASES, Chunk, Source, eval_split
 from nofrost_jax.errors import UserError
-
-_TARS = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar"
 
 
 def import_tfds() -> tuple[Any, Any]:
@@ -49,7 +47,7 @@ def import_tfds() -> tuple[Any, Any]:
 
 def prepare_command(name: str, data_dir: str) -> str:
     """The command that prepares a data set, for messages and documentation."""
-    manual = " --manual_dir=TARS" if name.startswith("imagenet2012") else ""
+    manual = " --manual_dir=TARS" if name.startswith("imagenet2012") else ""  # What tfds cannot download.
     return f"python -m nofrost_jax.data.prepare {name}{manual}" + (f" --data_dir={data_dir}" if data_dir else "")
 
 
@@ -74,8 +72,8 @@ def open_source(config, name: str) -> Source:
     builder = find_builder(name, data_dir)
     if not builder.info.splits:
         where = os.path.dirname(str(builder.data_path))
-        tars = f" (TARS: a directory with {_TARS})" if name.startswith("imagenet2012") else ""
-        raise UserError(f"{name} is not prepared; nothing in {where}; run: {prepare_command(name, data_dir)}{tars}")
+        files = downloads.describe(downloads.of(builder))
+        raise UserError(f"{name} is not prepared; nothing in {where}; run: {prepare_command(name, data_dir)} ({files})")
     if builder.info.file_format.value != "tfrecord":
         raise UserError(
             f"{name} is prepared as {builder.info.file_format.value}, but tfrecord is needed; {builder.data_path}; "
