@@ -2,13 +2,14 @@
 
 import io
 import itertools
+import sys
 import tarfile
 
 import numpy as np
 import pytest
 
 from nofrost_jax import data
-from nofrost_jax.data import folder, preprocess
+from nofrost_jax.data import folder, preprocess, verify
 from nofrost_jax.data.pipeline import permutation
 from nofrost_jax.data.sources import open_source
 from nofrost_jax.errors import UserError
@@ -204,3 +205,34 @@ def test_nothing_but_broken_images_is_an_error(tmp_path):
 def test_wordnet_ids_are_the_labels():
     pytest.importorskip("tensorflow_datasets")
     assert [folder._imagenet_wnids().index(name) for name in CLASSES] == [1, 2]
+
+
+def verified(settings, monkeypatch, capsys, *more):
+    fields = settings.data
+    arguments = [fields.source, f"--data_dir={fields.data_dir}", f"--access={fields.access}", *more]
+    monkeypatch.setattr(sys, "argv", ["verify", *arguments])
+    code = 0
+    try:
+        verify.main()
+    except SystemExit as end:
+        code = end.code
+    return code, capsys.readouterr()
+
+
+def test_verify_names_every_unreadable_image(settings, monkeypatch, capsys):
+    code, text = verified(settings, monkeypatch, capsys)
+    lines = text.out.splitlines()
+    assert (
+        code == 2 and len(lines) == 3 and all(line.startswith("unreadable: unreadable image (") for line in lines[:2])
+    )
+    assert lines[2].startswith(f"{settings.data.source}: ") and lines[2].endswith(" images, 2 unreadable")
+    if settings.data.source.startswith("folder"):
+        assert "truncated.JPEG" in text.out and "text.JPEG" in text.out
+        code, text = verified(settings, monkeypatch, capsys, "--train_split=val")
+        assert (code, text.out) == (0, f"{settings.data.source}: {2 * (NUM_TRAIN - 2)} images, 0 unreadable\n")
+
+
+def test_verify_of_what_is_not_there(settings, monkeypatch, capsys, tmp_path):
+    settings.data.data_dir, settings.data.source = str(tmp_path), settings.data.source.replace(":/", ":/no/")
+    code, text = verified(settings, monkeypatch, capsys)
+    assert code == 2 and text.out == "" and text.err.startswith("error: ")
