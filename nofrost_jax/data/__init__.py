@@ -55,10 +55,10 @@ ACCESS = ("random", "sequential")
 
 __all__ = [
     "ACCESS",
-    "ON_ERROR",
     "AUGMENTATIONS",
     "DECODE",
     "DEEPAUGMENT_MODES",
+    "ON_ERROR",
     "PUBLISHED_SIZES",
     "SOURCES",
     "Spec",

@@ -58,7 +58,7 @@ def test_crops_differ_by_a_level_or_two(kind, size):
 
 def test_a_window_of_the_right_size_is_not_resized():
     exact, quick = geometries(16, (1.0, 1.0))
-    draws = np.tile([0.5, 0.5, 0.0, 0.0], 10).tolist() + [0.1]
+    draws = [*np.tile([0.5, 0.5, 0.0, 0.0], 10).tolist(), 0.1]
     image = picture(5, 16, 16)
     np.testing.assert_array_equal(preprocess.train_image(image, quick, np.array(draws)), image[:, ::-1])
     np.testing.assert_array_equal(preprocess.train_image(image, exact, np.array(draws)), image[:, ::-1])
