@@ -118,7 +118,11 @@ def get_config(arg=""):
     config.data.mean = IMAGENET_MEAN  # of [0, 1] images, applied inside the classifier
     config.data.std = IMAGENET_STD
     config.data.workers = 0  # decoding threads; 0 = one a core
-    config.data.shuffle_buffer = 16384  # encoded images, tfds only
+    config.data.decode = "exact"  # training images: exact (Pillow, as torchvision) | fast (within 2 of 255; needs
+    # simplejpeg and cykooz-resizer)
+    config.data.on_error = "raise"  # an unreadable training image: raise | skip (the next one takes its place, counted)
+    config.data.access = "random"  # of tfds' record files: random | sequential (slow seeks, gs:// paths)
+    config.data.shuffle_buffer = 16384  # encoded images, sequential access only
     config.data.fake_train = 1_281_167
     config.data.fake_eval = 50_000
 

@@ -57,7 +57,7 @@ class Views:
           ImageError: see `preprocess.train_image`.
         """
         if len(self.geometries) > 1 + bool(self.trees) and isinstance(image, bytes):
-            image = preprocess.decode(image)
+            image = preprocess.decode_for(image, next(iter(self.geometries.values())))
         made = {}
         for name, geometry in self.geometries.items():
             chosen = self.trees if name == "deepaugment" else ()
