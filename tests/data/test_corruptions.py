@@ -64,6 +64,17 @@ def test_equal_images_get_draws_of_their_own(images):
         assert (result[0] != result[1]).any()
 
 
+@pytest.mark.parametrize("name", ["glass_blur", "motion_blur", "spatter", "elastic_transform"])
+def test_a_chunk_at_once_gives_the_same(images, name, monkeypatch):
+    """As on a GPU: to the last bit of float32, which may take a whole value to the next."""
+    one_by_one = corruptions.corrupt(images[:4], name, 5, np.arange(4), 0, jpeg_quality=0)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(corruptions, "_program", corruptions._program.__wrapped__)
+    at_once = corruptions.corrupt(images[:4], name, 5, np.arange(4), 0, jpeg_quality=0)
+    assert abs(at_once.astype(int) - one_by_one).max() <= 1
+    assert (at_once != one_by_one).mean() < 0.01
+
+
 def test_one_program_serves_five_severities(images):
     program = corruptions._program("zoom_blur")
     before = program._cache_size()
