@@ -62,6 +62,13 @@ WRONG = [  # row, fields, words of the line
     ("combine", {"deepaugment__sources": ("edsr", "edsr")}, ["deepaugment.sources=('edsr', 'edsr')", "each once"]),
     ("combine", {"deepaugment__sources": ()}, ["deepaugment.sources=()", "each once"]),
     ("combine", {"deepaugment__sources": ("esdr",)}, ["deepaugment.sources='esdr'", "did you mean edsr?"]),
+    ("combine", {"deepaugment__mode": "on_device"}, ["mode=on_device", "weights, now ''", "random:SEED"]),
+    (
+        "combine",
+        {"deepaugment__mode": "on_device", "deepaugment__weights": "random:0"},
+        ["mode=on_device", "12 pixels or more, now 8"],
+    ),
+    ("combine", {"deepaugment__group": 0}, ["deepaugment.group=0", "at least 1"]),
     ("combine", {"deepaugment__maximum": -0.5}, ["deepaugment.maximum=-0.5", "at least 0"]),
 ]
 
