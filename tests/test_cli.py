@@ -300,7 +300,7 @@ def test_dry_run_of_nofrost_star_counts_its_streams_and_says_whose_images_they_a
     assert "passes per image 13 forward, 10 backward to the image, 3 backward to the parameters" in text
     assert "note DeepAugment: Noise2Net" in text and "devices 8 (8 clean images each)" in text
     fields = {"deepaugment.mode": "files", "deepaugment.folders": f"('{tmp_path}/EDSR', '{tmp_path}/CAE')"}
-    fields |= {"data.source": f"folder:{tree(tmp_path / 'data', count=40)}", "model.num_classes": 2}
+    fields |= {"data.source": f"folder:{tree(tmp_path / 'data', count=40)}", "attacks": "pgd_20"}
     outcome = cli("--config=configs/digits.py:nofrost_star", "--mode=dry_run", *overrides(fields))
     assert outcome.returncode == 0, outcome.stderr
     missing = [line for line in outcome.stdout.splitlines() if line.startswith("missing: ")]
