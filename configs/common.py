@@ -68,11 +68,13 @@ def get_config(arg=""):
 
     config.deepaugment = ConfigDict()
     config.deepaugment.mode = "noise2net"  # of the view deepaugment: noise2net: random nets on the device, which needs
-    # no weights | files: images distorted beforehand, as paper and authors
+    # no weights | files: images distorted beforehand, as paper and authors | on_device: the crops, by EDSR and CAE
     config.deepaugment.folders = ()  # files: the folders of EDSR's and CAE's images, in this order; each is laid out
     # and named as the training split, CLASS/FILE; the names' extensions may differ
-    config.deepaugment.sources = config_dict.placeholder(tuple)  # files: one of these for each image, by the seed;
+    config.deepaugment.sources = config_dict.placeholder(tuple)  # files, on_device: one of these for each image;
     # ("edsr", "cae"), as the paper implies; with method.terms=authors ("edsr",), as their code never reaches CAE's
+    config.deepaugment.weights = ""  # on_device: the nets' files, with a comma between them, or random:SEED
+    config.deepaugment.group = 16  # on_device: images that share a set of distorted weights; original: 20 in the mean
     config.deepaugment.maximum = 0.75  # noise2net: greatest share of a net's output added to the image, as its authors
 
     config.attack = ConfigDict()

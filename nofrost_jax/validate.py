@@ -48,6 +48,8 @@ SINCE_ADDED = {
     "deepaugment.folders": (),
     "deepaugment.sources": DEEPAUGMENT_SOURCES,
     "deepaugment.maximum": 0.75,
+    "deepaugment.weights": "",
+    "deepaugment.group": 16,
     "optimizer.point_epochs": (0.0,),
     "optimizer.point_shares": (1.0,),
     "optimizer.decay_epochs": 8,

@@ -77,6 +77,7 @@ def _examine(config, splits) -> tuple[list[str], Spec | None]:
     if "train" in splits and counts[0] is not None:
         attempt(pipeline.epoch_length, config, counts[0])
         attempt(lambda: views.open_trees(config, source.train()))
+        attempt(views.check_weights, config)
     if problems:
         return problems, None
     name = source.eval_name or config.data.eval_split

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nofrost_jax import data
-from nofrost_jax.data import folder, prepare, preprocess, records, tfds_source
+from nofrost_jax.data import folder, prepare, preprocess, records, rng, tfds_source
 from nofrost_jax.errors import UserError
 from tests.data.helpers import assert_equal_batches, config, encoded, picture
 
@@ -246,6 +246,30 @@ def test_eval_is_exact(settings, batch_size, count):
             mask = np.concatenate([part[j]["mask"] for j in range(len(parts[0])) for part in parts])
             np.testing.assert_array_equal(joined[mask], whole[name][:total])
             assert (joined[~mask] == (-1 if name == "index" else 0)).all()
+
+
+def test_views_of_an_image(settings, imagenet):
+    """From the same bytes, each with its own draws; the image is what it is without them, resumed or not."""
+    plain = take(settings, 0, 6)
+    settings.data.views, settings.data.tda_crop_scale = ("clean", "deepaugment", "tda"), (0.64, 1.0)
+    settings.deepaugment = {"mode": "noise2net", "folders": (), "sources": ("edsr", "cae")}
+    whole = take(settings, 0, 6)
+    for batch, alone in zip(whole, plain, strict=True):
+        assert_equal_batches({name: batch[name] for name in alone}, alone)
+        assert (batch["tda"] != batch["image"]).any() and (batch["tda"] != batch["deepaugment"]).any()
+    for left, right in zip(whole[5:], take(settings, 5, 1), strict=True):
+        assert_equal_batches(left, right)
+    geometry = preprocess.Geometry(16, 18, "random_resized_crop", (0.64, 1.0))
+    split = tfds_source.open_source(settings, "imagenet2012").train()
+    stored = {
+        index: image
+        for chunk in split.train(0, 0, 0, 12, (0, 1))
+        for index, image in zip(chunk.index, chunk.images, strict=True)
+    }
+    for row, index in enumerate(whole[1]["index"]):
+        draws = preprocess.augmentation_draws(settings.seed, 0, 8 + row, geometry.draws, rng.TDA)
+        expected = preprocess.train_image(stored[index], geometry, draws)
+        np.testing.assert_array_equal(whole[1]["tda"][row], expected)
 
 
 def test_slices_of_splits(settings):
