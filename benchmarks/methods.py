@@ -29,7 +29,13 @@ from nofrost_jax import methods, models, parallel, validate
 from nofrost_jax.attacks.losses import cross_entropy
 from nofrost_jax.classifier import Classifier, create_model
 
-ROWS = {"at": "sat", "standard": "st", "fast": "fastat", "free": "freeat"}  # method: its row, if not its own name
+ROWS = {
+    "at": "sat",
+    "standard": "st",
+    "fast": "fastat",
+    "free": "freeat",
+    "augmented": "combine",
+}  # method: its row, if not its own name
 
 
 def make_config(method, options):
@@ -76,6 +82,7 @@ def measure(options):
     batch = {
         "image": rng.integers(0, 256, shape, dtype=np.uint8),
         "label": rng.integers(0, 1000, shape[0]).astype(np.int32),
+        **{view: rng.integers(0, 256, shape, dtype=np.uint8) for view in ("deepaugment", "tda")},
     }
     devices = parallel.Devices((jax.devices()[0],))
     configs = {method: make_config(method, options) for method in methods.NAMES}

@@ -4,7 +4,8 @@
     python main.py --config=configs/cifar10.py:sat --workdir=runs/cifar10_sat --config.data.source=folder:PATH
 
 PATH holds train/CLASS/*.png and test/CLASS/*.png (JPEG too); this way needs no TensorFlow. Another row of
-configs/methods.py goes after the colon; without one it is NoFrost. Not in the paper, whose tables are ImageNet's.
+configs/methods.py goes after the colon, without one it is NoFrost; `:sat,epsilon_255=4` changes the radius. Not in the
+paper, whose tables are ImageNet's.
 """
 
 from configs import common, methods
@@ -42,4 +43,5 @@ def get_config(arg="nofrost"):
     config.evaluation.batch_size = 500
     config.checkpoint.every_steps = 391
     config.log.every_steps = 50
-    return methods.apply(config, arg or "nofrost")
+    row, _, rest = arg.partition(",")
+    return common.with_arg(methods.apply(config, row or "nofrost"), rest)

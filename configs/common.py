@@ -43,18 +43,37 @@ def get_config(arg=""):
     config.model.bn_running = "mean"  # running statistics over the groups: mean | first (authors: rank 0's)
 
     config.method = ConfigDict()
-    config.method.name = "at"  # standard | at | trades | fat | trades_fat | fast | free
+    config.method.name = "at"  # standard | at | trades | fat | trades_fat | fast | free | augmented
     config.method.adversarial_weight = 0.5  # at, fat: Equation 1's lambda: 0 = ST, 1 = PGDAT, FAT, 0.5 = the others
     config.method.pgdat_clean_forward = (
         False  # authors: True (with weight 1 their clean forward only moves BN statistics)
     )
 
+    config.method.sum_losses = False  # at: L(clean) + L(adversarial), as AdvProp's code; paper: Equation 1's mean, of
+    # MBNAT's lambda silent
     config.method.beta = 1.0  # trades*: weight of the KL term; paper: 1; code of TRADES's authors: 6 on CIFAR-10
     config.method.trades_forwards = 2  # trades*: train-mode forwards; their code: 3 (clean, adversarial, clean again)
     config.method.tau_epochs = ()  # fat, trades_fat: attack.tau grows by one after each; paper silent, read as fixed;
     # code of FAT's authors: tau 0 and (50, 90) of 120 epochs, for TRADES-FAT (30, 50, 70) of 85
     config.method.replays = 4  # free: times that each batch is trained on (m); paper silent, the method's own. The row
     # freeat divides the epochs by 4 once: whoever changes replays or epochs on the command line divides anew
+
+    config.method.terms = "paper"  # augmented: whose losses are averaged: paper (Equation 2: clean, DeepAugment or TDA
+    # by a coin for each image, adversarial) | authors (a quarter each, DeepAugment by EDSR alone) | combine (a quarter
+    # each) | deepaugment (clean and DeepAugment; paper silent, inferred) | tda (TDA alone; paper silent, inferred)
+    config.method.tda_blur = 0.0  # greatest sigma in pixels of half of TDA's images; 0 = none, as paper and authors;
+    # Hermann et al. (2020) blur; SimCLR's blur has 2
+    config.method.tda_noise = 0.0  # greatest deviation, of the range, of Gaussian noise in half of TDA's images; 0 =
+    # none, as paper and authors; Hermann et al. (2020) add noise
+
+    config.deepaugment = ConfigDict()
+    config.deepaugment.mode = "noise2net"  # of the view deepaugment: noise2net: random nets on the device, which needs
+    # no weights | files: images distorted beforehand, as paper and authors
+    config.deepaugment.folders = ()  # files: the folders of EDSR's and CAE's images, in this order; each is laid out
+    # and named as the training split, CLASS/FILE; the names' extensions may differ
+    config.deepaugment.sources = config_dict.placeholder(tuple)  # files: one of these for each image, by the seed;
+    # ("edsr", "cae"), as the paper implies; with method.terms=authors ("edsr",), as their code never reaches CAE's
+    config.deepaugment.maximum = 0.75  # noise2net: greatest share of a net's output added to the image, as its authors
 
     config.attack = ConfigDict()
     config.attack.name = "pgd"  # of training; its other fields are below, or the row's own (configs/methods.py)
@@ -94,10 +113,16 @@ def get_config(arg=""):
         "random_resized_crop"  # with flip | pad_crop_flip | none; paper silent, this is the authors'
     )
     config.data.crop_scale = (0.08, 1.0)
+    config.data.views = ("clean",)  # of each training image: clean, deepaugment, tda, as the method needs them
+    config.data.tda_crop_scale = (0.64, 1.0)  # crop_scale of the view tda; paper: "less aggressive", authors: this
     config.data.mean = IMAGENET_MEAN  # of [0, 1] images, applied inside the classifier
     config.data.std = IMAGENET_STD
     config.data.workers = 0  # decoding threads; 0 = one a core
-    config.data.shuffle_buffer = 16384  # encoded images, tfds only
+    config.data.decode = "exact"  # training images: exact (Pillow, as torchvision) | fast (within 2 of 255; needs
+    # simplejpeg and cykooz-resizer)
+    config.data.on_error = "raise"  # an unreadable training image: raise | skip (the next one takes its place, counted)
+    config.data.access = "random"  # of tfds' record files: random | sequential (slow seeks, gs:// paths)
+    config.data.shuffle_buffer = 16384  # encoded images, sequential access only
     config.data.fake_train = 1_281_167
     config.data.fake_eval = 50_000
 
@@ -118,6 +143,8 @@ def get_config(arg=""):
     config.evaluation.attacks = ConfigDict({"pgd_20": pgd_20()})
 
     config.checkpoint = ConfigDict({"every_steps": 2500, "keep": 2})
+    config.checkpoint.select = "last"  # paper silent | best_ra_val: the authors' choice, by PGD-5 on the evaluation
+    # split itself (results carry a flag) | best_ra_holdout: the same on the images of data.holdout
     config.log = ConfigDict({"every_steps": 50, "tensorboard": True})
     return with_arg(config, arg)
 

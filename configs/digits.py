@@ -2,6 +2,7 @@
 
     python main.py --config=configs/digits.py --workdir=runs/digits            NoFrost
     python main.py --config=configs/digits.py:sat --workdir=runs/digits_sat    another row of configs/methods.py
+    python main.py --config=configs/digits.py:sat,epsilon_255=16 --workdir=runs/digits_sat_16    at another radius
 
 Not a row of the paper, and its trend is not visible here: every net reaches 98 or 99 % clean accuracy. Visible is that
 standard training (`:st`) falls to 3 % under PGD and adversarial training does not. PGD flatters (see the README).
@@ -41,4 +42,5 @@ def get_config(arg="nofrost"):
     config.evaluation.batch_size = 120
     config.checkpoint.every_steps = 110
     config.log.every_steps = 22
-    return methods.apply(config, arg or "nofrost")
+    row, _, rest = arg.partition(",")
+    return common.with_arg(methods.apply(config, row or "nofrost"), rest)

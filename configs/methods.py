@@ -18,6 +18,16 @@ ROWS = {  # net, method, Equation 1's lambda, what the training attack has besid
     "trades_fat": ("bn", "trades_fat", 0.5, {"name": "friendly_kl", **FRIENDLY}),  # the same on TRADES
     "fastat": ("bn", "fast", 1.0, {"steps": 1, "step_rule": "epsilon_times:1.25"}),  # Wong et al. (2020)
     "freeat": ("bn", "free", 1.0, {"steps": 1, "step_rule": "epsilon_times:1"}),  # Shafahi et al. (2019)
+    "deepaugment": ("bn", "augmented", 0.0, {}),  # Hendrycks et al. (2021); this one and the next do not attack
+    "tda": ("bn", "augmented", 0.0, {}),  # Hermann et al. (2020)
+    "combine": ("bn", "augmented", 0.5, {}),  # clean, DeepAugment, TDA and adversarial images on batch norm
+    "nofrost_star": ("nf", "augmented", 0.5, {}),  # the same without batch norm, NoFrost* (Equation 2)
+}
+AUGMENTED = {  # row: method.terms, data.views
+    "deepaugment": ("deepaugment", ("clean", "deepaugment")),
+    "tda": ("tda", ("tda",)),
+    "combine": ("combine", ("clean", "deepaugment", "tda")),
+    "nofrost_star": ("paper", ("clean", "deepaugment", "tda")),
 }
 
 
@@ -32,6 +42,8 @@ def apply(config, row):
     prefix, config.model.norm = NETS[net]
     config.model.name = prefix + config.model.name.removeprefix("nf_")
     config.attack = {**config.attack, **attack}
+    if row in AUGMENTED:
+        config.method.terms, config.data.views = AUGMENTED[row]
     if config.method.name == "free":
         config.epochs = -(-config.epochs // config.method.replays)
     return config

@@ -13,6 +13,8 @@ import numpy as np
 from nofrost_jax import parallel
 from nofrost_jax.errors import UserError
 
+BEST, SELECTION = "best", "selection.json"  # the variables that `config.checkpoint.select` chose, and how
+
 
 def tree_sha256(tree):
     """Hex SHA-256 of all leaves with their paths, types and shapes; the same on any number of devices."""
@@ -183,12 +185,16 @@ def load_export(path):
 def load_variables(path, abstract):
     """(step, variables, meta) of a run's newest whole checkpoint, or of an export (step -1, meta {}).
 
+    Of a run that chose its most robust checkpoint so far (`nofrost_jax.selection`) that one, with meta["selection"].
     abstract: the variables' ShapeDtypeStructs. Raises UserError where PATH holds neither, or another net's variables.
     """
-    if os.path.exists(os.path.join(path, "params.npz")):
-        variables = load_export(path)
-        require_fit(f"{path}/params.npz", _shapes(variables), _shapes(abstract))
-        return -1, jax.device_put(variables), {}
+    selection = read_selection(os.path.join(path, BEST))
+    folder = os.path.join(path, BEST) if selection else path
+    if os.path.exists(os.path.join(folder, "params.npz")):
+        variables = load_export(folder)
+        require_fit(f"{folder}/params.npz", _shapes(variables), _shapes(abstract))
+        step, meta = (selection["step"], {"selection": selection}) if selection else (-1, {})
+        return step, jax.device_put(variables), meta
     if not os.path.isdir(os.path.join(path, "checkpoints")):
         raise UserError(f"no checkpoint in {path}; give the folder of a training run, or one with params.npz")
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -202,6 +208,17 @@ def load_variables(path, abstract):
         raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
     step, items, meta = restored
     return step, items["variables"], meta
+
+
+def read_selection(folder):
+    """How the variables in a folder `best/` were chosen, or None where there are none yet."""
+    try:
+        with open(os.path.join(folder, SELECTION)) as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{folder}/{SELECTION} cannot be read ({error}); remove {folder} and run again") from error
 
 
 def _shapes(tree):

@@ -43,8 +43,10 @@ def mixed_layers(names, interpolation, p=0.5, seed=0):
     "all", round(p * len(names)) drawn by `seed` under "random". Raises UserError for other values."""
     if interpolation not in INTERPOLATIONS:
         raise UserError(f"interpolation={interpolation!r} is unknown; choose one of {', '.join(INTERPOLATIONS)}")
-    if not 0 <= p <= 1:
-        raise UserError(f"p={p} is a share of the layers; it must be between 0 and 1")
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise UserError(f"seed={seed!r} draws the layers that mix; it must be a whole number of 0 or more")
+    if not isinstance(p, (int, float, np.number)) or not 0 <= p <= 1:
+        raise UserError(f"p={p!r} is a share of the layers; it must be a number between 0 and 1")
     names = sorted(names)
     if interpolation == "random":
         drawn = np.random.default_rng(seed).permutation(len(names))
@@ -77,9 +79,10 @@ class Classifier:
         inputs = normalize(to_float(images), self.mean, self.std)
         if not self.model.has_branches:
             return self.model.apply(self.variables, inputs, train=False)
-        gamma = float(self.gamma)
-        if not 0 <= gamma <= 1:
-            raise UserError(f"gamma={gamma} is the adversarial branch's weight; it must be between 0 and 1")
+        gamma = self.gamma
+        if not isinstance(gamma, (int, float, np.number)) or not 0 <= gamma <= 1:
+            raise UserError(f"gamma={gamma!r} is the adversarial branch's weight; it must be a number between 0 and 1")
+        gamma = float(gamma)
         mixed = mixed_layers(mixture_layers(self.variables["batch_stats"]), self.interpolation, self.p, self.seed)
         if gamma in (0, 1):
             return self.model.apply(self.variables, inputs, train=False, branch=BRANCHES[int(gamma)])

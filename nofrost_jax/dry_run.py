@@ -48,6 +48,7 @@ def report(config, model, variables, devices):
         f"passes per image   {forwards} forward, {image_backwards} backward to the image, "
         f"{parameter_backwards} backward to the parameters"
     )
+    yield from (f"note               {line}" for line in methods.TABLE[config.method.name].notes(config))
     yield from evaluation_lines(config)
     yield f"FLOPs per step     {step_flops:.3g} (one forward at {side} pixels: {flops:.4g})"
     for implementation, where in (("xla", "a GPU or TPU"), ("slices", "a CPU")):

@@ -11,7 +11,8 @@ import jax
 from nofrost_jax import metrics, models, parallel, validate
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import create_model
-from nofrost_jax.evaluation import pictures, results, table
+from nofrost_jax.evaluation import pictures, results, shift, shift_table, table
+from nofrost_jax.evaluation.programs import Programs
 
 MIXTURE = ("gamma", "interpolation", "p", "seed")
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
@@ -23,12 +24,10 @@ def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False):
     config: the run's resolved config, whose `evaluation` may have been replaced; `evaluator` is made of it. stop: the
     StopSignal. reuse: show the result that is already there, if it is of the same config and parameters.
     """
-    model = create_model(config.model)
-    abstract = jax.eval_shape(lambda key: models.init(model, key, spec.image_size), jax.random.key(0))
-    step, variables, _ = load_variables(workdir, abstract)
+    variables, checkpoint = _restore(config, workdir)
     done = results.load(workdir, config.evaluation.name) if reuse else None
-    digest, main = tree_sha256(variables), parallel.is_main_process()
-    if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == (config_sha256(config), digest):
+    digests, main = (config_sha256(config), checkpoint["params_sha256"]), parallel.is_main_process()
+    if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == digests:
         if main:
             print(table.render(done))
             print(f"written by an earlier run: {workdir}/evaluations/{done['name']}.json", flush=True)
@@ -40,15 +39,46 @@ def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False):
         )
     start, folder = time.perf_counter(), os.path.join(workdir, "evaluations", "outcomes")
     outcomes = evaluator.run(devices.replicate(variables), stop, folder, progress=main)
-    checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": digest}
-    result = describe(config, spec, checkpoint, evaluator, outcomes)
+    summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, evaluator.programs.compile_seconds)
+    result = describe(config, spec, checkpoint, outcomes["index"], evaluator.chunk_size, summary)
     if main:
-        path = results.save(workdir, result, outcomes)
+        path = results.save(workdir, result, results.columns(outcomes))
         print(table.render(result))
         print(f"written: {path}  ({metrics.format_seconds(time.perf_counter() - start)})", flush=True)
         for picture in pictures.save(workdir, config.evaluation.name, evaluator.plans, outcomes):
             print(f"written: {picture}", flush=True)
     return result
+
+
+def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop):
+    """Writes `evaluations/NAME.json` and `.npz` of a suite of evaluation sets; returns the result.
+
+    suite, jobs, missing: of `shift_sets`, on the run's resolved config; devices: of `parallel`; stop: the StopSignal.
+    """
+    variables, checkpoint = _restore(config, workdir)
+    main, start = parallel.is_main_process(), time.perf_counter()
+    if main:
+        print(*shift.announcement(jobs, missing), sep="\n", flush=True)
+    programs = Programs(config, devices, config.evaluation.batch_size // jax.process_count())
+    folder, digest = os.path.join(workdir, "evaluations", "outcomes"), checkpoint["params_sha256"]
+    looked = shift.look(jobs, programs, devices.replicate(variables), digest, folder, stop, progress=main)
+    spec, index = shift.own_images(jobs, looked)
+    summary = shift.summarize(suite, config, jobs, looked, missing)
+    result = describe(config, spec, checkpoint, index, config.evaluation.chunk_size, summary)
+    if main:
+        path = results.save(workdir, result, shift.columns(jobs, looked))
+        print(shift_table.render(result))
+        print(f"written: {path}  ({metrics.format_seconds(time.perf_counter() - start)})", flush=True)
+    return result
+
+
+def _restore(config, workdir):
+    """(variables, the result's `checkpoint`) of a run, or of an export."""
+    model, size = create_model(config.model), config.data.image_size
+    abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
+    step, variables, meta = load_variables(workdir, abstract)
+    checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": tree_sha256(variables)}
+    return variables, checkpoint | ({"selection": meta["selection"]} if "selection" in meta else {})
 
 
 def config_sha256(config):
@@ -62,9 +92,11 @@ def _mixture(section):
     return {name: section[f"mbn_{name}"] for name in names}
 
 
-def describe(config, spec, checkpoint, evaluator, outcomes):
-    """The result as DESIGN's schema 1."""
-    summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, evaluator.programs.compile_seconds)
+def describe(config, spec, checkpoint, index, chunk_size, summary):
+    """The result as DESIGN's schema 1. spec: of the run's own evaluation images, and `index`, int [N], which of them
+    were evaluated; summary: what was found, the rest of the result."""
+    if checkpoint.get("selection", {}).get("rule") == "best_ra_val":
+        summary["flags"] = sorted({*summary["flags"], "selected_on_evaluation"})
     return {
         "schema": 1,
         "name": config.evaluation.name,
@@ -74,8 +106,8 @@ def describe(config, spec, checkpoint, evaluator, outcomes):
         "dataset": {
             "source": config.data.source,
             "split": spec.eval_split,
-            "n": len(outcomes["index"]),
-            "index_sha256": hashlib.sha256(outcomes["index"].astype("<i8").tobytes()).hexdigest(),
+            "n": len(index),
+            "index_sha256": hashlib.sha256(index.astype("<i8").tobytes()).hexdigest(),
             "crop": spec.eval_crop,
             "mean": list(config.data.mean),
             "std": list(config.data.std),
@@ -93,7 +125,7 @@ def describe(config, spec, checkpoint, evaluator, outcomes):
             "devices": jax.device_count(),
             "processes": jax.process_count(),
             "batch_size": config.evaluation.batch_size,
-            "chunk_size": evaluator.chunk_size,
+            "chunk_size": chunk_size,
         },
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         **summary,

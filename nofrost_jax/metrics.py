@@ -53,7 +53,7 @@ class Writer:
 
         def keep(line):
             scalars = json.loads(line)
-            again = drop_evaluation and "eval/clean" in scalars
+            again = drop_evaluation and any(name.startswith("eval/") for name in scalars)
             return scalars["step"] < step or (scalars["step"] == step and not again)
 
         with open(self.path) as file:

@@ -20,6 +20,9 @@ RANGES = {  # field: (lowest, highest), both allowed; None = no bound
     "method.beta": (0, None),
     "method.trades_forwards": (2, 3),
     "method.replays": (1, None),
+    "method.tda_blur": (0, None),
+    "method.tda_noise": (0, 1),
+    "deepaugment.maximum": (0, None),
     "optimizer.learning_rate": (0, None),
     "optimizer.learning_rate_batch": (0, None),
     "optimizer.momentum": (0, 1),
@@ -46,6 +49,15 @@ RANGES = {  # field: (lowest, highest), both allowed; None = no bound
     "checkpoint.keep": (1, None),
     "log.every_steps": (1, None),
 }
+TERMS = {  # method.terms of `augmented`: the streams whose losses are averaged, in the order of their forwards
+    "deepaugment": ("clean", "deepaugment"),
+    "tda": ("tda",),
+    "combine": ("clean", "deepaugment", "tda", "adversarial"),
+    "paper": ("clean", "augmented", "adversarial"),  # augmented: deepaugment or tda, by a coin for each image
+    "authors": ("clean", "deepaugment", "tda", "adversarial"),
+}
+DEEPAUGMENT_SOURCES = ("edsr", "cae")  # the nets whose images `deepaugment.folders` hold, in its order
+SELECTIONS = ("last", "best_ra_val", "best_ra_holdout")
 RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # columns of a result beside the attacks'
 
 
@@ -96,15 +108,18 @@ def check_config(config, *, choices, is_source, create_attack, check_plan):
     _check_batch_norm(config)
     _check_mixture(config.model.norm, config.evaluation)
     _check_method(config.method, config.attack)
+    _check_views(config)
     _check_points(config.optimizer)
+    _check_selection(config)
     for field in ("data.mean", "data.std"):
         if len(get(config, field)) != 3:
             raise UserError(f"config.{field}={get(config, field)} needs three values, one for each colour channel")
     if min(config.data.std) <= 0:
         raise UserError(f"config.data.std={config.data.std} must be positive; it divides the images")
-    scale = config.data.crop_scale
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-        raise UserError(f"config.data.crop_scale={scale} needs the least and the greatest share of the area, of 0 to 1")
+    for field in ("data.crop_scale", "data.tda_crop_scale"):
+        scale = get(config, field)
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+            raise UserError(f"config.{field}={scale} needs the least and the greatest share of the area, of 0 to 1")
     if any(blocks < 1 for blocks in config.model.stage_sizes):
         raise UserError(f"config.model.stage_sizes={config.model.stage_sizes} needs at least one block in each stage")
     name = config.evaluation.name
@@ -163,6 +178,11 @@ def _check_batch_norm(config):
 
 def _check_method(method, attack):
     """Raises UserError where a method's attack is not one that it can use."""
+    if method.get("sum_losses") and not (method.name == "at" and 0 < method.adversarial_weight < 1):
+        raise UserError(
+            "config.method.sum_losses=True adds the clean and the adversarial loss: set config.method.name=at and "
+            f"adversarial_weight between 0 and 1, now {method.name}, {method.adversarial_weight}"
+        )
     single = {"fast": "epsilon_times:1.25", "free": "epsilon_times:1"}
     if method.name in single and (attack.name, attack.steps) != ("pgd", 1):
         raise UserError(
@@ -183,6 +203,48 @@ def _check_method(method, attack):
         )
     if epochs != sorted(set(epochs)) or not all(isinstance(epoch, int) and epoch > 0 for epoch in epochs):
         raise UserError(f"config.method.tau_epochs={tuple(epochs)} must be whole epochs of 1 or more, ascending")
+
+
+def views_of(method):
+    """The views of an image that a method's batches hold, in the order of `data.views`."""
+    if method.name != "augmented":
+        return ("clean",)
+    names = TERMS[method.terms]
+    return tuple(view for view in ("clean", "deepaugment", "tda") if view in names or "augmented" in names)
+
+
+def _check_views(config):
+    """Raises UserError unless the batches hold the views that the method trains on, and no other."""
+    method, views, section = config.method, tuple(config.data.views), config.deepaugment
+    needed = views_of(method)
+    if len(set(views)) < len(views) or set(views) != set(needed):
+        terms = f" with method.terms={method.terms}" if method.name == "augmented" else ""
+        raise UserError(
+            f"config.data.views={views} does not fit config.method.name={method.name}{terms}; set it to {needed}"
+        )
+    sources, folders = tuple(section.sources), tuple(section.folders)
+    if not sources or len(set(sources)) < len(sources):
+        raise UserError(f"config.deepaugment.sources={sources} must name edsr, cae or both, each once")
+    for source in sources:
+        require_choice("deepaugment.sources", source, DEEPAUGMENT_SOURCES)
+    if "deepaugment" not in views or section.mode != "files":
+        return
+    for place, source in enumerate(DEEPAUGMENT_SOURCES):
+        if source in sources and not (place < len(folders) and folders[place]):
+            raise UserError(
+                f"config.deepaugment.folders={folders} has no folder of the images by {source}; give those of "
+                f"{', '.join(DEEPAUGMENT_SOURCES)} in this order, or set config.deepaugment.sources without {source}"
+            )
+
+
+def _check_selection(config):
+    """Raises UserError where the checkpoint is to be chosen on images that nobody held out."""
+    require_choice("checkpoint.select", get(config, "checkpoint.select"), SELECTIONS)
+    if config.checkpoint.select == "best_ra_holdout" and not config.data.holdout:
+        raise UserError(
+            "config.checkpoint.select=best_ra_holdout chooses on held-out training images, but config.data.holdout=0; "
+            "set it to a number of images, e.g. a tenth of the training set"
+        )
 
 
 def _check_points(optimizer):

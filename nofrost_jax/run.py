@@ -9,7 +9,8 @@ from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import INTERPOLATIONS, create_model
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
-from nofrost_jax.evaluation import cascades, sweep
+from nofrost_jax.evaluate import evaluate_shift
+from nofrost_jax.evaluation import cascades, shift_sets, shift_suite, sweep
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
 from nofrost_jax.train import fit, prepare_workdir
@@ -27,9 +28,14 @@ def prepare(config):
         "model.dtype": models.DTYPES,
         "model.bn_running": models.BN_RUNNING,
         "method.name": methods.NAMES,
+        "method.terms": rules.TERMS,
         "attack.name": attacks.NAMES,
         "optimizer.schedule": optim.SCHEDULES,
         "data.augmentation": data.AUGMENTATIONS,
+        "data.access": data.ACCESS,
+        "data.decode": data.DECODE,
+        "data.on_error": data.ON_ERROR,
+        "deepaugment.mode": data.DEEPAUGMENT_MODES,
         "evaluation.attack_dtype": ATTACK_DTYPES,
         "evaluation.mbn_interpolation": INTERPOLATIONS,
     }
@@ -49,12 +55,15 @@ def train(config, workdir, force=False):
     validate.check_workdir(workdir)
     validate.check_start(config, workdir)
     spec = data.check(config)
-    _check_net(config, spec)
+    _check_net(config, spec.image_size)
     devices = parallel.Devices()
     parallel.require_joined()
     uses_groups = create_model(config.model).has_batch_stats
     validate.check_devices(config, devices.count, jax.process_count(), uses_groups)
     prepare_workdir(config, workdir, force)
+    if parallel.is_main_process():
+        for line in methods.TABLE[config.method.name].notes(config):
+            print(f"note: {line}", flush=True)
     with parallel.StopSignal() as stop:
         evaluator = Evaluator(config, devices, spec)  # one for both, so that each attack compiles once
         fit(config, workdir, spec, devices, evaluator, stop)
@@ -69,17 +78,18 @@ def evaluate(config, workdir):
     """
     if not workdir:
         raise UserError("--workdir is missing; give the folder of the run to evaluate")
+    if shift_suite.is_suite(config):
+        _evaluate_shift(config, workdir)
+        return
     own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), config)
     own = prepare(own)
     validate.check_workdir(workdir)
     spec = data.check(own, splits=("evaluation",))
-    _check_net(own, spec)
+    _check_net(own, spec.image_size)
     devices = parallel.Devices()
     parallel.require_joined()
     validate.check_evaluation_devices(own, devices.count, jax.process_count())
-    if left_out and parallel.is_main_process():
-        kept = "; ".join(left_out)
-        print(f"note: from --config come only how to evaluate and where the data is; the run keeps its own: {kept}")
+    _note(left_out)
     with parallel.StopSignal(each_alone=True) as stop:
         if not own.evaluation.mbn_gammas:
             evaluate_run(own, workdir, spec, devices, Evaluator(own, devices, spec), stop)
@@ -92,8 +102,49 @@ def evaluate(config, workdir):
         print(sweep.render(own, found), flush=True)
 
 
+def _evaluate_shift(config, workdir):
+    """Evaluates the run in `workdir` on the sets of a config like configs/eval/shift.py."""
+    own, suite, left_out = _shift(config, workdir)
+    validate.check_workdir(workdir)
+    jobs, missing = shift_sets.jobs(suite, own)
+    _check_net(own, own.data.image_size)
+    devices = parallel.Devices()
+    parallel.require_joined()
+    validate.check_evaluation_devices(own, devices.count, jax.process_count())
+    _note(left_out)
+    with parallel.StopSignal(each_alone=True) as stop:
+        evaluate_shift(own, workdir, suite, jobs, missing, devices, stop)
+
+
+def _dry_run_shift(config, workdir):
+    """Prints what of a suite of evaluation sets is missing for the run in `workdir`."""
+    if not workdir:
+        raise UserError("--workdir is missing; give the folder of the run to evaluate")
+    own, suite, left_out = _shift(config, workdir)
+    _note(left_out)
+    missing = shift_sets.describe_missing(suite, own)
+    print("missing: nothing" if not missing else "\n".join(f"missing: {line}" for line in missing))
+
+
+def _shift(config, workdir):
+    """(the run's resolved config with the suite's values in it, the Suite, what was left out of the config)."""
+    rest, section = shift_suite.section_of(config)
+    own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), rest)
+    own = prepare(own)
+    suite = shift_suite.read(section, own)
+    with own.unlocked():
+        own.shift = section
+    return own, suite, left_out
+
+
 def dry_run(config, workdir):
-    """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing."""
+    """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing.
+
+    Of a config like configs/eval/shift.py: which evaluation sets are missing for the run in `workdir`.
+    """
+    if shift_suite.is_suite(config):
+        _dry_run_shift(config, workdir)
+        return
     config = prepare(config)
     if workdir:
         validate.check_workdir(workdir)
@@ -101,9 +152,16 @@ def dry_run(config, workdir):
     dry.describe(config)
 
 
-def _check_net(config, spec):
+def _note(left_out):
+    """Says what of --config an evaluation does not take."""
+    if left_out and parallel.is_main_process():
+        kept = "; ".join(left_out)
+        print(f"note: from --config come only how to evaluate and where the data is; the run keeps its own: {kept}")
+
+
+def _check_net(config, size):
     """Raises UserError where the net cannot take images of this size; shapes only, nothing is computed."""
     model = create_model(config.model)
-    images = jax.ShapeDtypeStruct((1, spec.image_size, spec.image_size, 3), "float32")
-    variables = jax.eval_shape(lambda key: models.init(model, key, spec.image_size), jax.random.key(0))
+    images = jax.ShapeDtypeStruct((1, size, size, 3), "float32")
+    variables = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
     jax.eval_shape(lambda variables, images: model.apply(variables, images, train=False), variables, images)

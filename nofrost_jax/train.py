@@ -13,6 +13,7 @@ from nofrost_jax.checkpoint import Checkpoints, load_variables
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import results
+from nofrost_jax.selection import Best
 from nofrost_jax.state import TrainState
 
 
@@ -47,6 +48,7 @@ class Run:
         self.learning_rate = optim.learning_rate(config, self.per_epoch)
         self.method_step = method.make_step(model, optimizer, config, self.per_epoch)
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
+        self.best = Best(config, workdir, devices, self.per_epoch) if config.checkpoint.select != "last" else None
         variables = self._first_variables(model, spec.image_size)
         self._describe(variables)
         self.state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, spec.image_size)))
@@ -63,10 +65,10 @@ class Run:
 
     def loop(self):
         """All remaining steps, with metrics read one step late so that the host never stalls the devices."""
-        if self.start_step >= self.total_steps:
-            return self.state
         if self.evaluation_due:
             self._evaluate(self.start_step)
+        if self.start_step >= self.total_steps:
+            return self.state
         batches = data.train_batches(self.config, self.start_step, jax.process_index(), jax.process_count())
         key = self.devices.replicate(keys.named(self.root, "train"))
         step_fn, unread = None, None
@@ -79,7 +81,7 @@ class Run:
             stop = self.stop.requested()
             last = step == self.total_steps
             log = step % self.config.log.every_steps == 0 or last
-            evaluate = self._is_evaluation(step)
+            evaluate = self._is_evaluation(step) or self._is_selection(step)
             save = step % self.config.checkpoint.every_steps == 0 or last or stop or evaluate
             if log or save:
                 self._read(*unread)
@@ -181,8 +183,22 @@ class Run:
         every = self.config.evaluation.every_epochs * self.per_epoch
         return bool(every) and step % every == 0 and step < self.total_steps
 
+    def _is_selection(self, step):
+        return self.best is not None and self.best.is_due(step)
+
     def _evaluate(self, step):
+        """Measures what is due at a step: the evaluation while training, and what the choice of a checkpoint needs."""
         start = time.perf_counter()
+        scalars = self._measure(step) if self._is_evaluation(step) else {}
+        if self._is_selection(step):
+            scalars["eval/selection"] = self.best.look(self.state, step, self.stop)
+        self.writer.write(step, scalars)
+        seconds = time.perf_counter() - start
+        self.progress.pause(seconds)
+        shown = "  ".join(f"{name.removeprefix('eval/')} {value:.2%}" for name, value in scalars.items())
+        self._say(f"evaluated step {step}: {shown}  ({metrics.format_seconds(seconds)})")
+
+    def _measure(self, step):
         labels = self.config.evaluation.while_training
         folder = os.path.join(self.workdir, "evaluations", f"step_{step}")
         outcomes = self.evaluator.run(self.state.variables, self.stop, folder, labels, progress=self.main)
@@ -191,11 +207,7 @@ class Run:
             shutil.rmtree(folder)
         scalars = {"eval/clean": float(np.mean(outcomes["correct"]))}
         scalars |= {f"eval/{label}": results.robust_accuracy(plan) for label, plan in outcomes["plans"].items()}
-        self.writer.write(step, scalars)
-        seconds = time.perf_counter() - start
-        self.progress.pause(seconds)
-        shown = "  ".join(f"{name.removeprefix('eval/')} {value:.2%}" for name, value in scalars.items())
-        self._say(f"evaluated step {step}: {shown}  ({metrics.format_seconds(seconds)})")
+        return scalars
 
     def _save(self, step, evaluation_due):
         """Saves the state. `evaluation_due`: the evaluation comes next; a run that resumes here repeats it."""

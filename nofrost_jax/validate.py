@@ -7,7 +7,7 @@ import json
 import os
 
 from nofrost_jax.errors import UserError
-from nofrost_jax.rules import RANGES, get, require_choice
+from nofrost_jax.rules import DEEPAUGMENT_SOURCES, RANGES, get, require_choice
 
 RECIPES = {
     "paper": {"label_smoothing": 0.0, "model.dropout": 0.0, "model.drop_path": 0.0, "optimizer.nesterov": False},
@@ -19,7 +19,7 @@ EVALUATION_FIELDS = (
         for name in ("name", "attacks", "batch_size", "chunk_size", "limit", "attack_dtype", "save_images")
     ),
     *(f"evaluation.mbn_{name}" for name in ("gamma", "interpolation", "p", "seed", "gammas")),
-    *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "workers")),
+    *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "workers", "access")),
 )
 # What runs of earlier versions lack in their config.json; such a run can still be evaluated.
 SINCE_ADDED = {
@@ -32,23 +32,37 @@ SINCE_ADDED = {
     "evaluation.mbn_seed": 0,
     "evaluation.mbn_gammas": (),
     "data.holdout": 0,
+    "data.access": "random",
+    "data.on_error": "raise",
+    "data.decode": "exact",
     "method.beta": 1.0,
     "method.trades_forwards": 2,
     "method.tau_epochs": (),
     "method.replays": 4,
+    "method.terms": "paper",
+    "method.tda_blur": 0.0,
+    "method.tda_noise": 0.0,
+    "data.views": ("clean",),
+    "data.tda_crop_scale": (0.64, 1.0),
+    "deepaugment.mode": "noise2net",
+    "deepaugment.folders": (),
+    "deepaugment.sources": DEEPAUGMENT_SOURCES,
+    "deepaugment.maximum": 0.75,
     "optimizer.point_epochs": (0.0,),
     "optimizer.point_shares": (1.0,),
     "optimizer.decay_epochs": 8,
+    "method.sum_losses": False,
+    "checkpoint.select": "last",
 }
 
 
 def resolve(config):
-    """A copy of the config in which nothing is left open: recipe placeholders and evaluation radii are filled.
+    """A copy of the config in which nothing is left open: what the recipe says, DeepAugment's nets, evaluation radii.
 
     Raises UserError for an unknown recipe, or where a field is missing.
     """
     config = config.copy_and_resolve_references()
-    for field in ("recipe", "attacks", "attack.epsilon_255", "evaluation.attacks", *RANGES):
+    for field in ("recipe", "attacks", "attack.epsilon_255", "evaluation.attacks", "deepaugment.sources", *RANGES):
         get(config, field)
     require_choice("recipe", config.recipe, RECIPES)
     with config.unlocked():
@@ -57,6 +71,9 @@ def resolve(config):
             target = config[section] if section else config
             if target[name] is None:
                 target[name] = value
+        if config.deepaugment.sources is None:
+            edsr_alone = config.method.name == "augmented" and config.method.terms == "authors"
+            config.deepaugment.sources = DEEPAUGMENT_SOURCES[:1] if edsr_alone else DEEPAUGMENT_SOURCES
         if config.attacks:
             config.evaluation.attacks = _pick(config.evaluation.attacks, config.attacks)
             config.attacks = ""
@@ -90,6 +107,7 @@ def for_evaluation(own, config):
         own.attacks = ""
         for field, value in SINCE_ADDED.items():
             room, name = field.split(".")
+            own[room] = own.get(room, {})
             own[room][name] = own[room].get(name, value)
         for field in EVALUATION_FIELDS:
             room, name = field.split(".")

@@ -19,7 +19,8 @@ def stop(*_):
 
 given = dict(argument.lstrip("-").partition("=")[::2] for argument in sys.argv[1:])
 workdir, root = pathlib.Path(given["workdir"]), pathlib.Path(__file__).parent
-name = "/".join(workdir.parts[-3:])
+parts = workdir.parts
+name = "/".join(parts[-4:] if parts[-4] == "runs" else parts[-3:])
 open_files = [os.path.realpath(path) for path in pathlib.Path("/proc/self/fd").iterdir()]
 call = {
     "run": name,

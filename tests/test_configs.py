@@ -17,6 +17,13 @@ from tests.conftest import ROOT, tiny_config
 IMAGENET = sorted(path.stem for path in (ROOT / "configs").glob("*_r[25][06].py"))
 FILES = [*IMAGENET, "digits", "cifar10"]
 ROWS = ["nofrost", "st", "st_nf", "sat", "pgdat", "mbnat", "sat_in", "trades", "fat", "trades_fat", "fastat", "freeat"]
+AUGMENTED = {  # row: its terms, and the views that these need
+    "nofrost_star": ("paper", ("clean", "deepaugment", "tda")),
+    "combine": ("combine", ("clean", "deepaugment", "tda")),
+    "deepaugment": ("deepaugment", ("clean", "deepaugment")),
+    "tda": ("tda", ("tda",)),
+}
+ROWS += AUGMENTED
 TABLE_7 = ("fastat", "freeat")  # on ResNet-50 only, as published
 NETS = {  # row: model, norm, method, adversarial weight
     "nofrost": ("nf_resnet{}", None, "at", 0.5),
@@ -31,6 +38,10 @@ NETS = {  # row: model, norm, method, adversarial weight
     "trades_fat": ("resnet{}", "bn", "trades_fat", None),
     "fastat": ("resnet{}", "bn", "fast", None),
     "freeat": ("resnet{}", "bn", "free", None),
+    "nofrost_star": ("nf_resnet{}", None, "augmented", None),
+    "combine": ("resnet{}", "bn", "augmented", None),
+    "deepaugment": ("resnet{}", "bn", "augmented", None),
+    "tda": ("resnet{}", "bn", "augmented", None),
 }
 
 
@@ -62,7 +73,7 @@ def test_docstring_tells_the_command(name):
         assert f"Cost: {steps} steps of 256 images" in text and f"configs/{name}.py:runlocal" in text
 
 
-@pytest.mark.parametrize("name", ["nofrost_r50", "st_r26", "trades_fat_r26"])
+@pytest.mark.parametrize("name", ["nofrost_r50", "st_r26", "trades_fat_r26", "nofrost_star_r26"])
 def test_cost_in_the_docstring_is_the_dry_runs(name):
     config = run.prepare(module(name).get_config())
     model = classifier.create_model(config.model)
@@ -111,6 +122,7 @@ def test_row_has_its_net_and_method(name):
     assert config.model.name == model.format(depth) and config.method.name == method
     assert norm is None or config.model.norm == norm
     assert weight is None or config.method.adversarial_weight == weight
+    assert (config.method.terms, config.data.views) == AUGMENTED.get(row, ("paper", ("clean",)))
 
 
 @pytest.mark.parametrize("row", ["trades", "fat", "trades_fat"])
@@ -122,6 +134,16 @@ def test_rows_of_trades_and_fat_keep_the_papers_budget(row):
     assert threat.step_size(attack.step_rule, attack.epsilon, attack.steps) == pytest.approx(1 / 255)
     assert attack.tau == (None if row == "trades" else 1)
     assert (config.method.beta, config.method.trades_forwards, config.method.tau_epochs) == (1.0, 2, ())
+
+
+@pytest.mark.parametrize(("terms", "sources"), [("paper", ("edsr", "cae")), ("authors", ("edsr",))])
+def test_deepaugments_nets_follow_from_the_terms(terms, sources):
+    """The code of the authors never reaches CAE's images; what is set wins."""
+    config = module("nofrost_star_r50").get_config()
+    config.method.terms = terms
+    assert run.prepare(config).deepaugment.sources == sources
+    config.deepaugment.sources = ("cae",)
+    assert run.prepare(config).deepaugment.sources == ("cae",)
 
 
 def test_rows_of_table_7_have_their_published_recipe():
@@ -148,6 +170,13 @@ def test_rows_of_table_7_have_their_published_recipe():
 def test_unknown_arguments_are_refused(arg):
     with pytest.raises(ValueError, match="unknown argument"):
         module("fastat_r50").get_config(arg)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10"])
+def test_rows_on_small_images_take_a_radius_too(name):
+    config = run.prepare(module(name).get_config("sat,epsilon_255=4"))
+    assert config.attack.epsilon_255 == config.evaluation.attacks.aa_standard.epsilon_255 == 4
+    assert module(name).get_config("").model.name == "nf_resnet26"
 
 
 def test_the_papers_values():
@@ -195,7 +224,8 @@ def test_recipe_fills_what_is_open(recipe, column):
     resolved = run.prepare(config)
     assert {field: validate.get(resolved, field) for field in EXTRAS} == {f: v[column] for f, v in EXTRAS.items()}
     changed = validate.differences(validate.to_plain(config), validate.to_plain(resolved))
-    assert sorted(line.split(":")[0] for line in changed) == sorted([*EXTRAS, "evaluation.attacks.pgd_20.epsilon_255"])
+    others = ["deepaugment.sources", "evaluation.attacks.pgd_20.epsilon_255"]
+    assert sorted(line.split(":")[0] for line in changed) == sorted([*EXTRAS, *others])
 
 
 def test_explicit_values_win_over_the_recipe():
@@ -235,12 +265,14 @@ def test_runlocal_trains(name, tmp_path):
     config.model.stage_sizes, config.recipe = (1,), "authors"
     config.attack.steps = min(2, config.attack.steps)
     line = one_step(config, str(tmp_path / "run"))
-    adversarial = not name.startswith("st_")
+    adversarial = not name.startswith(("st_", "deepaugment", "tda"))
     assert adversarial == ("train/adversarial_accuracy" in line) and "train/loss" in line
     # Two TRADES steps from the image itself need not fill the ball; friendly images stop, free noise begins at 0.
     low = 0 if name.startswith(("trades", "fat", "free")) else 7.9
     assert not adversarial or low < line["train/perturbation_linf_255"] <= 8.0001
-    assert ("train/clean_accuracy" in line) == (not name.startswith(("pgdat", "fat", "fast", "free")))
+    assert ("train/clean_accuracy" in line) == (not name.startswith(("pgdat", "fat", "fast", "free", "tda")))
+    views = ["augmented"] if name.startswith("nofrost_star") else AUGMENTED.get(name[:-4], ("", ()))[1]
+    assert all(0 <= line[f"train/{view}_accuracy"] <= 1 for view in views)
 
 
 @pytest.mark.usefixtures("compile_once")

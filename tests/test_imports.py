@@ -15,6 +15,7 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"models", "attacks", "data", "metrics", "parallel", "state", "validate", "report"},
     {"classifier", "checkpoint", "optim"},
     {"evaluation", "methods", "analysis", "convert"},
+    {"selection"},
     {"train", "evaluate", "dry_run"},
     {"run", "reproduce"},
 ]

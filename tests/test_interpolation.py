@@ -187,6 +187,9 @@ def test_other_values_are_refused():
         ({"interpolation": "random", "p": 1.5}, "p=1.5"),
         ({"gamma": 1.1}, "gamma=1.1"),
         ({"gamma": -0.1}, "gamma=-0.1"),
+        ({"gamma": "half"}, "gamma='half'.*a number"),
+        ({"interpolation": "random", "p": None}, "p=None.*a number"),
+        ({"interpolation": "random", "seed": -1}, "seed=-1.*whole number"),
     ]:
         with pytest.raises(UserError, match=word):
             Classifier(variables(), network(), MEAN, STD, **{"gamma": 0.5, **fields})(images().astype(np.float32))

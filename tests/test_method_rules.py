@@ -41,6 +41,27 @@ WRONG = [  # row, fields, words of the line
     ("freeat", {"optimizer__decay_epochs": 0}, ["optimizer.decay_epochs=0", "at least 1"]),
     ("freeat", {"optimizer__schedule": "decays"}, ["optimizer.schedule='decays'", "did you mean decay?"]),
     ("st", {"method__name": "fats"}, ["method.name='fats'", "standard, at, trades, fat, trades_fat, fast, free"]),
+    ("sat", {"data__views": ("clean", "tda")}, ["data.views=('clean', 'tda')", "method.name=at;", "('clean',)"]),
+    ("sat", {"data__views": ()}, ["data.views=()", "set it to ('clean',)"]),
+    ("combine", {"data__views": ("clean", "tda")}, ["method.terms=combine", "('clean', 'deepaugment', 'tda')"]),
+    ("nofrost_star", {"method__terms": "tda"}, ["data.views", "method.terms=tda", "set it to ('tda',)"]),
+    ("deepaugment", {"data__views": ("clean", "clean", "deepaugment")}, ["('clean', 'deepaugment')"]),
+    ("deepaugment", {"data__views": ("clean", "deepaugmented")}, ["deepaugmented", "('clean', 'deepaugment')"]),
+    ("tda", {"method__terms": "td"}, ["method.terms='td'", "paper", "did you mean tda?"]),
+    ("tda", {"method__tda_noise": 1.5}, ["method.tda_noise=1.5", "between 0 and 1"]),
+    ("tda", {"method__tda_blur": -1.0}, ["method.tda_blur=-1.0", "at least 0"]),
+    ("tda", {"data__tda_crop_scale": (0.8, 0.5)}, ["data.tda_crop_scale=(0.8, 0.5)", "of 0 to 1"]),
+    ("combine", {"deepaugment__mode": "file"}, ["deepaugment.mode='file'", "did you mean files?"]),
+    ("combine", {"deepaugment__mode": "files"}, ["deepaugment.folders=()", "edsr, cae", "without edsr"]),
+    (
+        "combine",
+        {"deepaugment__mode": "files", "deepaugment__folders": ("EDSR",)},
+        ["deepaugment.folders=('EDSR',)", "no folder of the images by cae", "without cae"],
+    ),
+    ("combine", {"deepaugment__sources": ("edsr", "edsr")}, ["deepaugment.sources=('edsr', 'edsr')", "each once"]),
+    ("combine", {"deepaugment__sources": ()}, ["deepaugment.sources=()", "each once"]),
+    ("combine", {"deepaugment__sources": ("esdr",)}, ["deepaugment.sources='esdr'", "did you mean edsr?"]),
+    ("combine", {"deepaugment__maximum": -0.5}, ["deepaugment.maximum=-0.5", "at least 0"]),
 ]
 
 

@@ -58,13 +58,16 @@ def fake(tmp_path):
 
 
 SELECT = [f"select/{row}/rate_{rate}" for row in ("st", "sat") for rate in ("0.1", "0.3")]
-FINALS = [f"runs/{row}/seed_{seed}" for row in ("st", "sat") for seed in (0, 1)]
+FINALS = [f"runs/{row}/rate_0.1/seed_{seed}" for row in ("st", "sat") for seed in (0, 1)]
 
 
 def test_a_study_selects_then_trains_every_seed_and_does_nothing_twice(fake, capsys):
-    fake.orders(**{"select/st/rate_0.3": [0.9, 0.7], "select/sat/rate_0.3": [0.9, 0.3], "runs/sat/seed_1": [0.8, 0.6]})
+    fake.orders(
+        **{"select/st/rate_0.3": [0.9, 0.7], "select/sat/rate_0.3": [0.9, 0.3], "runs/sat/rate_0.1/seed_1": [0.8, 0.6]}
+    )
+    chosen = [name.replace("st/rate_0.1", "st/rate_0.3") for name in FINALS]
     assert fake.run() == 0
-    assert fake.runs == SELECT + FINALS
+    assert fake.runs == SELECT + chosen
     study = fake.study
     assert study["chosen"] == {"st": 0.3, "sat": 0.1} and study["missing"] == []
     assert study["selection"][1] == {"row": "st", "rate": 0.3, "clean": 0.9, "pgd_20": 0.7, "score": 0.8}
@@ -82,7 +85,7 @@ def test_a_study_selects_then_trains_every_seed_and_does_nothing_twice(fake, cap
     assert lines[1].endswith(" left of the selection)")
     assert "8 of 8" not in lines[15] and lines[15].endswith("pgd_20 60.0%")  # nothing is left then
     assert fake.run() == 0
-    assert fake.runs == SELECT + FINALS and fake.study == study
+    assert fake.runs == SELECT + chosen and fake.study == study
     assert "4 of 4 selection runs are there already" in capsys.readouterr().out
 
 
@@ -98,9 +101,9 @@ def test_what_each_run_is_told(fake):
     wanted = {"seed": "1", "data.holdout": "0", "attacks": "pgd_20,mine", "optimizer.learning_rate": "0.1"}
     fields = {name: value for name, value in final["given"].items() if name.startswith("config.")}
     assert fields == common | {f"config.{name}": value for name, value in wanted.items()}
-    assert final["given"]["workdir"] == f"{fake.workdir}/runs/sat/seed_1" and final["cwd"] == str(fake.root)
+    assert final["given"]["workdir"] == f"{fake.workdir}/runs/sat/rate_0.1/seed_1" and final["cwd"] == str(fake.root)
     assert final["cache"] == os.environ.get("JAX_COMPILATION_CACHE_DIR", f"{fake.workdir}/compilation_cache")
-    log = (fake.workdir / "runs/sat/seed_1/log.txt").read_text().splitlines()
+    log = (fake.workdir / "runs/sat/rate_0.1/seed_1/log.txt").read_text().splitlines()
     assert log[0].startswith("$ python main.py --config=configs/digits.py:sat") and log[1] == "training"
     assert fake.study["settings"] == {"epochs": "1", "attacks": "pgd_20,mine"}
 
@@ -120,7 +123,7 @@ def test_a_single_rate_is_not_selected(fake):
 
 def test_a_run_that_is_not_finite_counts_as_nothing_and_is_not_repeated(fake, capsys):
     broken = "not finite at step 3: loss; lower config.optimizer.learning_rate"
-    fake.orders(**{"select/sat/rate_0.3": broken, "runs/st/seed_1": broken})
+    fake.orders(**{"select/sat/rate_0.3": broken, "runs/st/rate_0.1/seed_1": broken})
     assert fake.run() == 2
     entry = next(one for one in fake.study["selection"] if (one["row"], one["rate"]) == ("sat", 0.3))
     assert entry == {"row": "sat", "rate": 0.3, "clean": 0.0, "pgd_20": 0.0, "score": 0.0, "not_finite": True}
@@ -133,24 +136,24 @@ def test_a_run_that_is_not_finite_counts_as_nothing_and_is_not_repeated(fake, ca
 
 
 def test_a_failure_is_named_and_the_others_go_on(fake, capsys):
-    fake.orders(**{"runs/st/seed_0": "crash", "runs/st/seed_1": "config.epochs=0 is out of range"})
+    fake.orders(**{"runs/st/rate_0.1/seed_0": "crash", "runs/st/rate_0.1/seed_1": "config.epochs=0 is out of range"})
     assert fake.run() == 1
     assert fake.runs == SELECT + FINALS
     assert [(one["row"], one["seed"], one["code"]) for one in fake.study["missing"]] == [("st", 0, 1), ("st", 1, 2)]
     out = capsys.readouterr().out
-    log = fake.workdir / "runs/st/seed_0/log.txt"
+    log = fake.workdir / "runs/st/rate_0.1/seed_0/log.txt"
     assert f"[5/8] final st, seed 0, rate 0.1: FAILED with exit code 1 after 1 s: see {log}" in out
     assert "FAILED with exit code 2 after 1 s: config.epochs=0 is out of range" in out
     assert "a bug" in log.read_text()
-    fake.orders(**{"runs/st/seed_1": "config.epochs=0 is out of range"})
+    fake.orders(**{"runs/st/rate_0.1/seed_1": "config.epochs=0 is out of range"})
     assert fake.run() == 2  # nothing but a refusal is left
-    fake.orders(**{"runs/st/seed_1": "crash"})
+    fake.orders(**{"runs/st/rate_0.1/seed_1": "crash"})
     capsys.readouterr()
     assert fake.run() == 1  # and what an earlier attempt complained of is not told again
     assert "FAILED with exit code 1 after 1 s: see " in capsys.readouterr().out
     fake.orders()
     assert fake.run() == 0
-    assert fake.runs[8:] == ["runs/st/seed_0", *["runs/st/seed_1"] * 3]
+    assert fake.runs[8:] == ["runs/st/rate_0.1/seed_0", *["runs/st/rate_0.1/seed_1"] * 3]
     assert fake.study["missing"] == [] and len(fake.study["runs"]) == 4
 
 
@@ -164,10 +167,10 @@ def test_a_row_whose_selection_failed_is_not_trained(fake):
 
 def test_sigterm_is_passed_on_and_the_same_command_goes_on(fake, capsys):
     """The stand-in signals the study's process, waits, and exits with 75 once the signal is handed to it."""
-    fake.orders(**{"runs/st/seed_1": "preempt"})
+    fake.orders(**{"runs/st/rate_0.1/seed_1": "preempt"})
     with pytest.raises(errors.Preempted, match=r"final st, seed 1, rate 0\.1: stopped; run the same command again"):
         fake.run()
-    log = fake.workdir / "runs/st/seed_1/log.txt"
+    log = fake.workdir / "runs/st/rate_0.1/seed_1/log.txt"
     assert log.read_text().splitlines()[1:] == ["training", "heard"]
     plan, run = fake.plan(), Run(FINAL, "st", 1, 0.1)
     assert 0 < files.seconds(plan, run) < 30 and "started" not in files.attempts(plan, run)
@@ -183,12 +186,12 @@ def test_sigterm_is_passed_on_and_the_same_command_goes_on(fake, capsys):
 
 
 def test_a_run_that_ends_while_it_is_stopped_is_reported_as_done(fake, capsys):
-    fake.orders(**{"runs/st/seed_1": "preempt late"})
+    fake.orders(**{"runs/st/rate_0.1/seed_1": "preempt late"})
     with pytest.raises(errors.Preempted, match="stopped; run the same command again"):
         fake.run()
     assert "[6/8] final st, seed 1, rate 0.1: 1 s  clean 90.0%" in capsys.readouterr().out
-    assert len(fake.study["runs"]) == 2 and fake.runs[-1] == "runs/st/seed_1"
-    fake.orders(**{"runs/sat/seed_1": "preempt late"})
+    assert len(fake.study["runs"]) == 2 and fake.runs[-1] == "runs/st/rate_0.1/seed_1"
+    fake.orders(**{"runs/sat/rate_0.1/seed_1": "preempt late"})
     assert fake.run() == 0  # nothing was left to be stopped
 
 
@@ -250,7 +253,11 @@ def test_tfds_holds_out_slices_and_a_folder_is_found_from_anywhere(tmp_path, mon
     plan = parse(["cifar10", "--workdir=study", "--source=folder:images"])
     told = arguments(plan, Run(SELECTION, "sat", 0, 0.3))
     assert f"--config.data.source=folder:{tmp_path}/images" in told and "--config.data.holdout=5000" in told
-    assert files.identity(plan)["source"] == "folder"
+    source = files.identity(plan)["source"]
+    other = parse(["cifar10", "--workdir=study", "--source=folder:others", "--set=data.data_dir=/data"])
+    assert source.startswith("folder:path-") and str(tmp_path) not in source
+    assert files.identity(other)["source"] == "folder:others"  # below data_dir, of which only a hash is kept
+    assert files.identity(other)["settings"]["data.data_dir"].startswith("path-")
 
 
 WRONG = [
@@ -265,6 +272,7 @@ WRONG = [
     (["digits", "--rates=0"], "must be positive numbers"),
     (["digits", "--set", "epochs"], "must be FIELD=VALUE"),
     (["digits", "--set", "seed=3"], "the study sets this field"),
+    (["digits", "--set", "start_from=runs/a"], "the study sets this field"),
     (["digits", "--sets=1"], "unrecognized arguments: --sets=1"),
     (["digits", "--workdir=FILE"], "is a file"),
     (["digits", "--workdir="], "--workdir is missing"),
@@ -285,6 +293,30 @@ def test_a_folder_of_other_settings_is_refused(fake):
     assert fake.run("--set", "epochs=1", rates="0.1", rows="st", seeds="0") == 0
     with pytest.raises(errors.UserError, match=r"holds another study \(settings.epochs: '1' -> '2'\)"):
         fake.plan("--set", "epochs=2")
+
+
+def test_a_refusal_of_the_first_run_ends_the_study_and_the_corrected_command_may_follow(fake):
+    fake.orders(**dict.fromkeys(SELECT, "the config has no such field: epoch"))
+    with pytest.raises(errors.UserError, match="refused, and so would be the others: the config has no such field"):
+        fake.run("--set", "epoch=1")
+    assert fake.runs == SELECT[:1]
+    fake.orders()
+    assert fake.run("--set", "epochs=1") == 0
+
+
+def test_a_rate_added_later_that_wins_gets_folders_of_its_own(fake):
+    assert fake.run(rates="0.1,0.3", rows="st", seeds="0") == 0
+    fake.orders(**{"select/st/rate_1": [0.99, 0.9]})
+    assert fake.run(rates="0.1,0.3,1", rows="st", seeds="0") == 0
+    assert fake.runs[-2:] == ["select/st/rate_1", "runs/st/rate_1/seed_0"] and fake.study["chosen"] == {"st": 1.0}
+
+
+def test_cpu_seconds_are_the_childs_and_unknown_after_a_kill(fake):
+    assert fake.run(rates="0.1", rows="st", seeds="0") == 0
+    plan, run = fake.plan(rates="0.1", rows="st", seeds="0"), Run(FINAL, "st", 0, 0.1)
+    assert 0 < fake.study["runs"][0]["cpu_seconds"] == files.cpu_seconds(plan, run) < 30
+    files.note(plan, run, {"seconds": 10.0, "started": 1000.0})
+    assert files.cpu_seconds(plan, run) is None
 
 
 def test_a_real_study_in_miniature(tmp_path):

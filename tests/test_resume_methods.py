@@ -39,6 +39,19 @@ def test_free_adversarial_training_resumes_with_its_noise(tmp_path):
 
 
 @pytest.mark.usefixtures("compile_once")
+def test_views_and_their_distortions_resume_bit_for_bit(tmp_path):
+    """Cut in the third epoch; crops, coins, colours and random nets are functions of seed and step."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(whole, "nofrost_star", data__augmentation="pad_crop_flip")
+    shutil.copytree(whole, cut)
+    shutil.rmtree(cut / "checkpoints" / "15")
+    shutil.rmtree(cut / "evaluations")
+    train(cut, "nofrost_star", data__augmentation="pad_crop_flip")
+    assert saved(cut, 15)[0] == saved(whole, 15)[0] != saved(whole, 12)[0]
+    assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.usefixtures("compile_once")
 def test_a_run_may_begin_with_anothers_parameters(tmp_path):
     """With a rate of 0 it ends with them, too; the net without norms has nothing else that moves."""
     first, second = tmp_path / "first", tmp_path / "second"

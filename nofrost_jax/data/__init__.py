@@ -2,28 +2,41 @@
 
 One preprocessing code serves all sources: Pillow and NumPy, equal to torchvision on PIL images. Batches are NumPy
 arrays on the host; a training batch is a pure function of (`config.seed`, step), so that resuming needs nothing but
-the step. (With `tfds:`, whose record files are read in sequence, of the number of processes too.)
+the step. (With `data.access = "sequential"`, of the number of processes too.)
 
 Fields of the config that count here:
 
 * `seed` (int), `batch_size` (int, all processes together), `model.num_classes` (int)
 * `data.source`: one of `SOURCES`. `digits`: 1,797 real 8 x 8 digits, comes with scikit-learn. `fake`: synthetic
   images. `tfds:NAME`: a prepared TensorFlow data set with `image` and `label`. `folder:PATH`:
-  `PATH/train/CLASS/*.jpg` and an evaluation folder of the same layout.
+  `PATH/train/CLASS/*.jpg` and an evaluation folder of the same layout; with `data.eval_split = "."` an evaluation set
+  only, `PATH/CLASS/*.jpg`.
 * `data.data_dir` (str): where tfds keeps its data sets ("" = its default); a relative folder PATH starts here.
 * `data.train_split`, `data.eval_split` (str): names of the splits or folders; if there is no such evaluation split,
   the first of `val`, `validation`, `test`. tfds also understands slices, "train[:90%]".
+* `data.class_names` (strings; may be missing): `folder` only, the classes' names in the order of their labels, where a
+  tree with some of the classes is to have the labels of one with all of them; () = see `folder`.
 * `data.holdout` (int): so many images of the training split, evenly spaced over its fixed order, are kept out of
   training; with `data.eval_split = "holdout"` evaluation sees these, so that choices are made without the evaluation
-  split. Any source but tfds, which has slices for it. `index` then counts within what is left, or what is held out.
+  split. `index` then counts within what is left, or what is held out (and within a slice of a tfds split).
 * `data.image_size` (int): pixels of the square images in a batch.
 * `data.eval_resize` (int): the short side before the central square is cut out, 0 = no resize. Not used by `digits`
   and `fake`, which come at `image_size`.
 * `data.augmentation`: `random_resized_crop` (and flip; ImageNet), `pad_crop_flip` (4 pixels; CIFAR), `none`. The last
   two start from the evaluation geometry.
 * `data.crop_scale`: (least, greatest) share of the image's area in a random resized crop.
+* `data.views`: which views of each training image a batch holds, of `clean`, `deepaugment` and `tda` (`views.py`); from
+  one decoding, each with random numbers of its own. `data.tda_crop_scale`: `crop_scale` of the last.
+* `deepaugment.mode`, `deepaugment.folders`, `deepaugment.sources`: with `files` the view `deepaugment` comes from
+  trees of distorted images, laid out and named as the training split of a `folder:` source, but for extensions.
 * `data.workers` (int): decoding threads, 0 = one a core. Does not change a byte of any batch.
-* `data.shuffle_buffer` (int): encoded images in the shuffle buffer of a tfds source; the others shuffle exactly.
+* `data.decode` ("exact" | "fast"): training images by Pillow, equal to torchvision to the last bit, or by faster
+  packages, equal to a level or two of 255 (`fast.py`; `random_resized_crop` only). Evaluation is always exact.
+* `data.on_error` ("raise" | "skip"): an unreadable training image is an error that names it, or is replaced by the next
+  readable one of the epoch's order, with its label and index, named and counted on stderr. Evaluation never skips.
+* `data.access` ("random" | "sequential"): how record files of tfds are read. Random: exact shuffling, resumes anywhere
+  in seconds; an index of the files is made once. Sequential: where seeking is slow, and for gs:// paths.
+* `data.shuffle_buffer` (int): encoded images in the shuffle buffer of sequential access.
 * `data.fake_train`, `data.fake_eval` (int): number of images of the `fake` source.
 """
 
@@ -31,21 +44,34 @@ from collections.abc import Iterator
 
 from nofrost_jax.data import checks, pipeline
 from nofrost_jax.data.checks import Spec
+from nofrost_jax.data.fast import DECODE
 from nofrost_jax.data.preprocess import AUGMENTATIONS
+from nofrost_jax.data.skips import ON_ERROR
 from nofrost_jax.data.sources import SOURCES, is_known
+from nofrost_jax.data.views import DEEPAUGMENT_MODES
 
 #: Training and evaluation images of data sets that take long to prepare, for a dry run before they are there.
 PUBLISHED_SIZES = {"tfds:imagenet2012": (1_281_167, 50_000), "tfds:cifar10": (50_000, 10_000)}
 
+#: Ways to read the record files of a tfds source.
+ACCESS = ("random", "sequential")
+
 __all__ = [
+    "ACCESS",
     "AUGMENTATIONS",
+    "DECODE",
+    "DEEPAUGMENT_MODES",
+    "ON_ERROR",
     "PUBLISHED_SIZES",
     "SOURCES",
     "Spec",
     "check",
+    "class_names",
     "describe_missing",
     "eval_batches",
+    "eval_labels",
     "is_known",
+    "is_present",
     "steps_per_epoch",
     "train_batches",
 ]
@@ -68,6 +94,25 @@ def describe_missing(config) -> list[str]:
     return checks.describe_missing(config)
 
 
+def is_present(config) -> bool:
+    """Whether the data of a config is there at all: the folder exists, the tfds data set is prepared.
+
+    Says nothing about what is in it; `check` does.
+    """
+    return checks.is_present(config)
+
+
+def class_names(config) -> tuple[str, ...]:
+    """The classes' names in the order of their labels, () where they have none. Raises UserError, see `check`."""
+    return checks.open_source(config).class_names
+
+
+def eval_labels(config):
+    """Labels of the evaluation split, int32 [N], or None where they are only known by reading all of it (tfds). Raises
+    UserError, see `check`."""
+    return getattr(checks.open_source(config).evaluation(), "labels", None)
+
+
 def steps_per_epoch(config, spec: Spec) -> int:
     """Full batches in an epoch; the rest of each epoch's permutation is left out. Raises UserError if there is none."""
     return pipeline.epoch_length(config, spec.num_train)
@@ -78,7 +123,8 @@ def train_batches(config, start_step: int, process_index: int = 0, process_count
 
     Returns:
       Iterator of `image` uint8 [b, H, W, 3], `label` int32 [b], `index` int32 [b], with b = batch_size /
-      process_count. `index` is the example's position in the fixed order of its split. Threads end with the iterator.
+      process_count. `image` is the view `clean`; the views `deepaugment` and `tda` are called so. `index` is the
+      example's position in the fixed order of its split. Threads end with the iterator.
 
     Raises:
       UserError: see `check`; from `next` also for an image that cannot be read, which is named.

@@ -2,8 +2,12 @@
 
 The order is part of the contract, since the index identifies an image: classes sorted by name, then files sorted by
 name. Labels: with 1,000 classes configured, WordNet ids ("n01440764") mean their place in ImageNet's list, however
-few of them are there; numeric names mean themselves; any other names are numbered in sorted order. Hidden files and
-other types are ignored.
+few of them are there; numeric names mean themselves; any other names mean their place in `config.data.class_names`,
+or, where that is empty, are numbered in sorted order. Hidden files and other types are ignored.
+
+With `config.data.eval_split = "."` the classes lie in PATH itself, without a level of splits: PATH/CLASS/image files,
+as ImageNet-R, ImageNet-A, ImageNet-Sketch, ImageNet-V2 and each severity of ImageNet-C come. There is no training
+folder then.
 """
 
 import dataclasses
@@ -22,6 +26,7 @@ from nofrost_jax.errors import UserError
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 _IMAGENET_CLASSES = 1000
 _WNID = re.compile(r"n\d{8}")
+FLAT = "."  # as `config.data.eval_split`: no level of splits
 _LAYOUT = "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg"
 
 
@@ -64,8 +69,9 @@ def _imagenet_wnids() -> list[str]:
     return path.read_text().split()
 
 
-def class_labels(names: Iterable[str], num_classes: int, path: Path) -> dict[str, int]:
-    """Label of each class folder by the rule above. Raises UserError for an unknown WordNet id."""
+def class_labels(names: Iterable[str], num_classes: int, path: Path, known: Iterable[str] = ()) -> dict[str, int]:
+    """Label of each class folder by the rule above. Raises UserError for an unknown WordNet id, or for a name that is
+    not among those of `known`, the classes' names in the order of their labels, if there are any."""
     names = sorted(names)
     if all(name.isascii() and name.isdigit() for name in names):
         return {name: int(name) for name in names}
@@ -75,7 +81,24 @@ def class_labels(names: Iterable[str], num_classes: int, path: Path) -> dict[str
         if unknown:
             raise UserError(f"{unknown[0]} is none of ImageNet's 1,000 classes; {path}; remove or rename this folder")
         return {name: labels[name] for name in names}
+    if known := {name: label for label, name in enumerate(known)}:
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UserError(
+                f"{unknown[0]} is none of the {len(known)} classes ({', '.join(list(known)[:3])}, ...); {path}; rename "
+                "or remove this folder"
+            )
+        return {name: known[name] for name in names}
     return {name: label for label, name in enumerate(names)}
+
+
+def _class_names(names: list[str], imagenet: bool, known: Iterable[str]) -> tuple[str, ...]:
+    """The classes' names in the order of their labels; none where the folders are called by the labels."""
+    if all(name.isascii() and name.isdigit() for name in names):
+        return ()
+    if imagenet and len(names) < _IMAGENET_CLASSES:
+        return tuple(_imagenet_wnids())
+    return tuple(known or names)
 
 
 def _read(root: Path, labels: dict[str, int]) -> Folder:
@@ -100,6 +123,11 @@ def _read(root: Path, labels: dict[str, int]) -> Folder:
     return Folder(str(root), files, np.array(numbers, np.int32))
 
 
+def root_of(config, path: str) -> Path:
+    """The folder of `folder:PATH`: relative to `config.data.data_dir` unless absolute."""
+    return Path(config.data.data_dir).expanduser() / Path(path).expanduser()
+
+
 def open_source(config, path: str) -> Source:
     """The tree at `path`, relative to `config.data.data_dir` unless absolute. Files are listed when a split is opened.
 
@@ -107,17 +135,18 @@ def open_source(config, path: str) -> Source:
       UserError: no such folder, neither training nor evaluation folder, no class folders, unknown WordNet id; on
         opening a split also: its folder is missing, a class is empty or unknown.
     """
-    root = Path(config.data.data_dir).expanduser() / Path(path).expanduser()
+    root = root_of(config, path)
     available = _subfolders(root)
-    train = config.data.train_split if config.data.train_split in available else None
-    evaluation = eval_split(config.data.eval_split, available)
+    flat = config.data.eval_split == FLAT
+    train = config.data.train_split if config.data.train_split in available and not flat else None
+    evaluation = FLAT if flat else eval_split(config.data.eval_split, available)
     if train is None and evaluation is None:
         raise UserError(f"neither a folder {config.data.train_split}/ nor {config.data.eval_split}/; {root}; {_LAYOUT}")
     classes = root / (train or evaluation)
     names = _subfolders(classes)
     if not names:
         raise UserError(f"no class folders; {classes}; {_LAYOUT}")
-    labels = class_labels(names, config.model.num_classes, classes)
+    labels = class_labels(names, config.model.num_classes, classes, config.data.get("class_names", ()))
     imagenet = config.model.num_classes == _IMAGENET_CLASSES and all(_WNID.fullmatch(name) for name in names)
 
     def split(name: str | None, wanted: Iterable[str]) -> Folder:
@@ -130,4 +159,5 @@ def open_source(config, path: str) -> Source:
         functools.partial(split, train, [config.data.train_split]),
         functools.partial(split, evaluation, [config.data.eval_split, *EVAL_ALIASES]),
         eval_name=evaluation or "",
+        class_names=_class_names(names, imagenet, config.data.get("class_names", ())),
     )

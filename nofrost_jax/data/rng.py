@@ -2,7 +2,7 @@
 
 import numpy as np
 
-PERMUTATION, AUGMENTATION, SHUFFLE_SEEDS = range(3)
+PERMUTATION, AUGMENTATION, SHUFFLE_SEEDS, DEEPAUGMENT, TDA = range(5)
 
 
 def generator(seed: int, purpose: int, epoch: int, position: int = 0) -> np.random.Generator:

@@ -1,34 +1,17 @@
 """One attack on one chunk: batches of survivors through the compiled stages, a verdict on each, saves on the way."""
 
 import time
-from typing import NamedTuple
 
 import numpy as np
 
 from nofrost_jax.errors import Preempted
+from nofrost_jax.evaluation.chunks import STOPPED
 from nofrost_jax.evaluation.programs import memo_of
 from nofrost_jax.evaluation.reporter import cost
 from nofrost_jax.evaluation.work import COLUMNS, Work, blank_rows
 
 SAVE_SECONDS = 20  # least time between two saves of unfinished work,
 SAVE_COST = 10  # and at least so many times what a save takes
-STOPPED = "stopped by SIGTERM during an evaluation; run the same command again to go on, nothing is lost"
-
-
-class Chunk(NamedTuple):
-    """Images (uint8 [n, H, W, 3]), labels and indices (int32 [n]) in the order of the index; the chunk's number."""
-
-    number: int
-    image: np.ndarray
-    label: np.ndarray
-    index: np.ndarray
-
-    def batch(self, rows, size):
-        """`rows` of this chunk as a batch of `size`: zeros where there are fewer, and `active` False."""
-        padding = [(0, size - len(rows))]
-        batch = {name: getattr(self, name)[rows] for name in ("image", "label", "index")}
-        batch["active"] = np.ones(len(rows), bool)
-        return {name: np.pad(value, padding + [(0, 0)] * (value.ndim - 1)) for name, value in batch.items()}
 
 
 class Attacker:

@@ -10,18 +10,16 @@ import time
 import jax
 import numpy as np
 
-from nofrost_jax import data, keys
+from nofrost_jax import keys
 from nofrost_jax.checkpoint import tree_sha256
-from nofrost_jax.errors import Preempted
-from nofrost_jax.evaluation import cascades, flags
-from nofrost_jax.evaluation.attacking import STOPPED, Attacker, Chunk
+from nofrost_jax.evaluation import cascades, chunks, flags
+from nofrost_jax.evaluation.attacking import Attacker
 from nofrost_jax.evaluation.programs import Programs
 from nofrost_jax.evaluation.reporter import Reporter
 from nofrost_jax.evaluation.store import Store, identity
 from nofrost_jax.evaluation.work import COLUMNS, blank_rows
 
 CLEAN = "clean"  # the file of a chunk without an attack; no attack may be called so
-POLL_SECONDS = 1
 
 
 class Evaluator:
@@ -33,12 +31,10 @@ class Evaluator:
     """
 
     def __init__(self, config, devices, spec):
-        section = config.evaluation
-        self.config, self.count = config, min(section.limit or spec.num_eval, spec.num_eval)
-        # Each process has chunks of its own: where there are few images, smaller ones, so that none stands idle.
-        self.chunk_size = min(section.chunk_size, -(-self.count // jax.process_count()))
+        self.config = config
+        self.count, self.chunk_size = chunks.count_and_size(config, spec.num_eval)
         self.plans = cascades.make_plans(config)
-        self.programs = Programs(config, devices, section.batch_size // jax.process_count())
+        self.programs = Programs(config, devices, config.evaluation.batch_size // jax.process_count())
 
     def run(self, variables, stop, folder, labels=None, progress=False):
         """Per-image outcomes of replicated `variables`: a dict of NumPy arrays over all images, in their order,
@@ -78,25 +74,7 @@ class _Run:
 
     def outcomes(self):
         """Does what is not known yet, waits for what other processes do, and puts all together."""
-        process, processes = jax.process_index(), jax.process_count()
-        todo = {number for number in self._chunks if number % processes == process and not self._is_known(number)}
-        batches = data.eval_batches(
-            self._config,
-            self._size * processes,
-            process,
-            processes,
-            limit=self._config.evaluation.limit,
-            wanted=lambda turn: turn * processes + process in todo,
-        )
-        for turn in range(-(-len(self._chunks) // processes)):
-            if not self._stop.local and self._stop.requested():
-                raise Preempted(STOPPED)
-            number = turn * processes + process
-            if number in todo:
-                self._fill(_chunk(number, next(batches)))
-        while not all(self._is_known(number) for number in self._chunks):
-            self._check_stop()
-            time.sleep(POLL_SECONDS)
+        chunks.fill_all(self._config, self._count, self._size, self._stop, self._is_known, self._fill)
         return self._assemble()
 
     def _rows(self, number, name):
@@ -146,8 +124,8 @@ class _Run:
         return np.isin(index, np.arange(plan.limit) * self._count // plan.limit)
 
     def _check_stop(self):
-        if self._may_stop is not None and self._may_stop.requested():
-            raise Preempted(STOPPED)
+        if self._may_stop is not None:
+            chunks.check(self._may_stop)
 
     def _fill(self, chunk):
         """Does all work that a chunk lacks."""
@@ -221,9 +199,3 @@ class _Run:
             padded[: len(kept)] = kept.reshape(-1, *shape)
             pixels.append(padded)
         return np.concatenate(pixels)
-
-
-def _chunk(number, batch):
-    """The data's batch without its padding."""
-    mask = batch["mask"]
-    return Chunk(number, batch["image"][mask], batch["label"][mask], batch["index"][mask])

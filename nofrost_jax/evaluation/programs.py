@@ -56,6 +56,15 @@ class Programs:
         found = self._compile("verdict", "the verdict", self._verdict, shared, rows)(shared, rows)
         return jax.device_get({name: value for name, value in found.items() if logits or name != "logits"})
 
+    def look(self, variables, batch, allowed):
+        """What the net says of the images themselves, of which it may only answer classes of `allowed`, bool [K].
+
+        {"logits": float32 as they are, "correct", "nan"}: NumPy, with padding. One program whatever is allowed.
+        """
+        rows = self._devices.place({name: batch[name] for name in ("image", "label")})
+        shared = (variables, self._devices.replicate(allowed))
+        return jax.device_get(self._compile("look", "the forward pass", self._look, shared, rows)(shared, rows))
+
     def stage(self, member, variables, batch, key, index, memo):
         """Runs stage `index` of a member on the batch; (State, adversarial images on the devices).
 
@@ -102,6 +111,14 @@ class Programs:
             "in_range": jnp.all((adversarial >= 0) & (adversarial <= 1), axis=(1, 2, 3)),
             "correct_uint8": (jnp.argmax(logits_uint8, -1) == batch["label"]) & finite,
         }
+
+    def _look(self, shared, batch):
+        variables, allowed = shared
+        with jax.default_matmul_precision("highest"):
+            logits = self.classifier(variables)(to_pixels(batch["image"]))
+        answer = jnp.argmax(jnp.where(allowed, logits, -jnp.inf), -1)
+        nan = ~jnp.all(jnp.isfinite(logits), -1)
+        return {"logits": logits, "correct": (answer == batch["label"]) & ~nan, "nan": nan}
 
     def _stage_program(self, member):
         attack = member.attack

@@ -165,13 +165,16 @@ def columns(outcomes):
     return arrays
 
 
-def save(workdir, result, outcomes):
-    """Writes `evaluations/NAME.json` and `.npz`, each whole or not at all; the JSON last. Returns the JSON's path."""
+def save(workdir, result, arrays):
+    """Writes `evaluations/NAME.json` and, of {name: array}, `.npz`, each whole or not at all; the JSON last.
+
+    Returns the JSON's path.
+    """
     folder = os.path.join(workdir, "evaluations")
     os.makedirs(folder, exist_ok=True)
     base = os.path.join(folder, result["name"])
     with open(f"{base}.npz.tmp", "wb") as file:
-        np.savez(file, **columns(outcomes))
+        np.savez(file, **arrays)
     os.replace(f"{base}.npz.tmp", f"{base}.npz")
     with open(f"{base}.json.tmp", "w") as file:
         json.dump(result, file, indent=2)

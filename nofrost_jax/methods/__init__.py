@@ -1,9 +1,10 @@
-"""Training methods. Each is a module with two functions, or four:
+"""Training methods. Each is a module with two functions, or more:
 
     make_step(model, optimizer, config, steps_per_epoch=None) -> step(state, batch, key) -> (state, metrics)
     passes(config) -> (forwards, backwards to the image, backwards to the parameters) per training image
     begin(config, image_size) -> what it keeps from step to step in `state.method`, if it keeps something
     updates(config) -> optimizer steps of one training step, if not one
+    notes(config) -> lines that a run begins with, about what it does in another way than the paper
 
 `step` is a pure function of one device's shard; `parallel.Devices.map_step` maps it. Its metrics are float32 pairs
 (sum, count). A new method is one file here and one row in TABLE.
@@ -12,7 +13,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from nofrost_jax.methods import at, fast, fat, free, standard, trades, trades_fat
+from nofrost_jax.methods import at, augmented, fast, fat, free, standard, trades, trades_fat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Method:
     passes: Callable
     begin: Callable = lambda config, image_size: {}
     updates: Callable = lambda config: 1
+    notes: Callable = lambda config: ()
 
 
 TABLE = {
@@ -33,5 +35,6 @@ TABLE = {
     "trades_fat": Method(trades_fat.make_step, trades_fat.passes),
     "fast": Method(fast.make_step, fast.passes),
     "free": Method(free.make_step, free.passes, free.begin, free.updates),
+    "augmented": Method(augmented.make_step, augmented.passes, notes=augmented.notes),
 }
 NAMES = tuple(TABLE)

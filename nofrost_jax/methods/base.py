@@ -18,20 +18,40 @@ def train_forward(model, config, params, stats, images, image_keys, branch="clea
     return logits, updated.get("batch_stats", stats)
 
 
-def paired_forwards(model, config, params, stats, images, perturbed, image_keys):
-    """(clean logits, adversarial logits, statistics) of N images and N perturbed ones, in train mode.
+def forwards(model, config, params, stats, streams, image_keys):
+    """({stream: train-mode logits}, statistics) of `streams`, {name: images}, each with the same N images' keys.
 
-    Where the net has batch statistics the two are separate forwards, clean first, a mixture-BN net's each through its
-    own branch. Elsewhere no image sees another, and both pass as one batch of 2N.
+    Where the net has batch statistics every stream is a forward of its own, in the order given, a mixture-BN net's
+    adversarial one through the adversarial branch. Elsewhere no image sees another, and all pass as one batch.
     """
-    clean_keys, adversarial_keys = (keys.named(image_keys, name) for name in ("clean", "adversarial"))
+    stream_keys = {name: keys.named(image_keys, name) for name in streams}
+    if model.has_batch_stats or len(streams) == 1:
+        logits = {}
+        for name, images in streams.items():
+            branch = "adversarial" if name == "adversarial" else "clean"
+            logits[name], stats = train_forward(model, config, params, stats, images, stream_keys[name], branch)
+        return logits, stats
+    order = tuple(streams)[::-1]
+    inputs = jnp.concatenate([streams[name] for name in order])
+    input_keys = jnp.concatenate([stream_keys[name] for name in order])
+    joint, stats = train_forward(model, config, params, stats, inputs, input_keys)
+    return dict(zip(order, jnp.split(joint, len(order)), strict=True)), stats
+
+
+def attacked_forwards(model, config, attack, params, stats, streams, images, labels, image_keys):
+    """({stream: train-mode logits}, AttackResult, statistics) of `streams`, and of "adversarial" versions of `images`.
+
+    Statistics thread streams -> (attack, frozen) -> adversarial, as in the authors' code: the attack already sees those
+    that the other forwards left. Where a net has none the attack comes first.
+    """
+    logits, waiting = {}, streams
     if model.has_batch_stats:
-        clean, stats = train_forward(model, config, params, stats, images, clean_keys, "clean")
-        adversarial, stats = train_forward(model, config, params, stats, perturbed, adversarial_keys, "adversarial")
-        return clean, adversarial, stats
-    inputs, input_keys = jnp.concatenate([perturbed, images]), jnp.concatenate([adversarial_keys, clean_keys])
-    logits, stats = train_forward(model, config, params, stats, inputs, input_keys)
-    return logits[len(images) :], logits[: len(images)], stats
+        logits, stats = forwards(model, config, params, stats, streams, image_keys)
+        waiting = {}
+    target = frozen_classifier(model, config, params, stats)
+    result = attack(target, images, labels, keys.named(image_keys, "attack"))
+    last, stats = forwards(model, config, params, stats, {**waiting, "adversarial": result.images}, image_keys)
+    return logits | last, result, stats
 
 
 def frozen_classifier(model, config, params, stats):

@@ -14,9 +14,9 @@ from nofrost_jax.classifier import to_float
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import (
     accuracy,
+    forwards,
     frozen_classifier,
     gradient_step,
-    paired_forwards,
     smoothed_cross_entropy,
     train_forward,
 )
@@ -38,7 +38,9 @@ def make_loss(model, config, attack):
         images, labels = to_float(batch["image"]), batch["label"]
         target = frozen_classifier(model, config, params, stats)
         result = attack(target, images, labels, keys.named(image_keys, "attack"))
-        clean, adversarial, stats = paired_forwards(model, config, params, stats, images, result.images, image_keys)
+        streams = {"clean": images, "adversarial": result.images}
+        logits, stats = forwards(model, config, params, stats, streams, image_keys)
+        clean, adversarial = logits["clean"], logits["adversarial"]
         reference = clean
         if config.method.trades_forwards == 3:  # as in the code of its authors: clean, adversarial, clean again
             again = keys.named(image_keys, "clean again")

@@ -28,6 +28,10 @@ METHODS = {
     "nofrost": "NoFrost",
     "fastat": "FastAT",
     "freeat": "FreeAT",
+    "deepaugment": "DeepAugment",
+    "tda": "TDA",
+    "combine": "Combine",
+    "nofrost_star": "NoFrost*",
 }
 ATTACKS = {  # the first columns; other labels follow as they are
     "pgd_20": "PGD-20",
@@ -36,6 +40,7 @@ ATTACKS = {  # the first columns; other labels follow as they are
     "aa_standard": "aa_standard",
 }
 END = "<!-- end -->"
+RUN_FIELDS = {"row", "seed", "learning_rate", "clean", "attacks", "flags", "n", "attacked", "epsilon_255", "seconds"}
 
 
 def read(path):
@@ -50,6 +55,9 @@ def read(path):
     lacking = sorted(needed - study.keys()) if isinstance(study, dict) else sorted(needed)
     if lacking:
         raise errors.UserError(f"{path} is no study, it lacks {', '.join(lacking)}; give the study.json of a study")
+    for number, run in enumerate(study["runs"]):
+        if lacking := sorted(RUN_FIELDS - run.keys()):
+            raise errors.UserError(f"{path}: entry {number} of runs lacks {', '.join(lacking)}; run the study again")
     return study
 
 
@@ -69,17 +77,24 @@ def table(study):
     """The lines of the table."""
     found = dict.fromkeys(label for run in study["runs"] for label in run["attacks"])
     labels = [label for label in dict.fromkeys([*ATTACKS, *found]) if label in found]
-    head = ["Method", "Learning rate", "Clean", *(ATTACKS.get(label, label) for label in labels), "Seconds"]
+    times = ["Seconds", "CPU seconds"]
+    head = ["Method", "Learning rate", "Clean", *(ATTACKS.get(label, label) for label in labels), *times]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for row in study["rows"]:
         runs = [run for run in study["runs"] if run["row"] == row]
         columns = [[run["clean"] for run in runs]]
         columns += [[run["attacks"][label] for run in runs if label in run["attacks"]] for label in labels]
         rate = study["chosen"].get(row)
-        seconds = f"{statistics.mean(run['seconds'] for run in runs):.0f}" if runs else "–"
         cells = [accuracy_cell(column, len(study["seeds"])) for column in columns]
-        lines.append([METHODS.get(row, row), "–" if rate is None else f"{rate:g}", *cells, seconds])
+        cells += [_mean([run.get(name) for run in runs]) for name in ("seconds", "cpu_seconds")]
+        lines.append([METHODS.get(row, row), "–" if rate is None else f"{rate:g}", *cells])
     return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _mean(values):
+    """A mean without decimals, of those that are known."""
+    known = [value for value in values if value is not None]
+    return f"{statistics.mean(known):.0f}" if known else "–"
 
 
 def notes(study):
@@ -93,11 +108,22 @@ def notes(study):
     text += f" and {images or 'no'} images each" + _partial(runs) + f"; epsilon {radii}" * bool(radii) + "."
     text += f" Seconds: mean of a run's training and evaluation{where}; the seeds share compiled programs."
     if len(study["rates"]) > 1:
-        text += f" Learning rates tried for every row: {rates}; chosen: {study['rule']}."
+        text += f" Learning rates tried for every row: {rates}; chosen: {study['rule']}." + _edges(study)
     else:
         text += f" Learning rate of every row: {rates}; none was selected."
+    changed = [f"{field}={value}" for field, value in study.get("settings", {}).items()]
+    text += f" Changed for every run: {', '.join(changed)}." * bool(changed)
     found = _flags(runs)
     return text + f" Flags: {found}." * bool(found)
+
+
+def _edges(study):
+    """Which rows chose the least or the greatest rate, so that a better one may lie beyond."""
+    ends, parts = {min(study["rates"]): "least", max(study["rates"]): "greatest"}, []
+    for rate, which in ends.items():
+        rows = [METHODS.get(row, row) for row, chosen in study["chosen"].items() if chosen == rate]
+        parts += [f"{', '.join(rows)} chose the {which}"] * bool(rows)
+    return f" A better rate may lie beyond: {'; '.join(parts)}." * bool(parts)
 
 
 def _partial(runs):

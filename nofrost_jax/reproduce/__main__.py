@@ -6,8 +6,9 @@
 
 Every run is a process of its own, `main.py` of this repository. First each row trains once with each learning rate,
 without some training images, and is scored on those (`select/ROW/rate_RATE`); then each row trains on every seed with
-its best rate and all training images (`runs/ROW/seed_SEED`). Every row gets the same rates and the same rule. With one
-rate nothing is chosen. A study that was stopped goes on with the same command. After every run `study.json` is written.
+its best rate and all training images (`runs/ROW/rate_RATE/seed_SEED`). Every row gets the same rates and the same
+rule. With one rate nothing is chosen. A study that was stopped goes on with the same command. After every run
+`study.json` is written.
 
 Exit codes: 0 done; 1 a run failed; 2 the command line is wrong, or a run refused its config or was not finite;
 75 stopped: run the same command again.
@@ -16,6 +17,7 @@ Exit codes: 0 done; 1 a run failed; 2 the command line is wrong, or a run refuse
 import itertools
 import os
 import pathlib
+import resource
 import sys
 import time
 
@@ -83,6 +85,8 @@ def stage(plan, runs, numbers, children, failed):
             if code == PREEMPTED or (children.stopped and code < 0):  # below 0: before it listens, or at its very end
                 raise errors.Preempted(f"{title}: stopped; run the same command again to go on")
             failed[run] = code, complaint
+            if code == 2 and not files.anything_done(plan):
+                raise errors.UserError(f"{title}: refused, and so would be the others: {complaint}")
         files.write(plan, failed)
         left = time_left(plan, runs, waiting[waiting.index(run) + 1 :])
         print(f"{title}: {outcome(plan, run, failed)}{left}", flush=True)
@@ -94,14 +98,23 @@ def attempt(plan, run, children):
     A run that ended because it is no longer finite is noted as such, and is not started again: it would end so again.
     """
     os.makedirs(files.path(plan, run), exist_ok=True)
-    spent, clock = files.seconds(plan, run), time.perf_counter()
-    files.note(plan, run, {"seconds": spent, "started": time.time()})
+    spent, cpu, clock = files.seconds(plan, run), files.cpu_seconds(plan, run), time.perf_counter()
+    files.note(plan, run, {"seconds": spent, "started": time.time()})  # a kill leaves no count of CPU seconds
+    before = cpu_seconds_of_children()
     code, complaint = children.call(arguments(plan, run), files.path(plan, run, "log.txt"))
     record = {"seconds": round(spent + time.perf_counter() - clock, 3)}
+    if cpu is not None:
+        record["cpu_seconds"] = round(cpu + cpu_seconds_of_children() - before, 3)
     if code == 2 and "not finite" in complaint:
         record["not_finite"] = complaint
     files.note(plan, run, record)
     return code, complaint
+
+
+def cpu_seconds_of_children():
+    """CPU seconds of all ended child processes; unlike wall time, other work on the machine hardly changes it."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def outcome(plan, run, failed):

@@ -1,5 +1,6 @@
 """What lies in a study's folder: each run's result and seconds, and `study.json`, which is made of them."""
 
+import hashlib
 import json
 import os
 
@@ -47,9 +48,10 @@ def _get(config, field):
 
 
 def attempts(plan, run):
-    """{"rate", "seconds"} of all attempts so far, "started" while one runs, and "not_finite", why it ended."""
+    """{"rate", "seconds", "cpu_seconds"} of all attempts so far, "started" while one runs, and "not_finite", why it
+    ended."""
     found = read_json(path(plan, run, ATTEMPTS)) or {}
-    return found if found.get("rate") == run.rate else {"rate": run.rate, "seconds": 0.0}
+    return found if found.get("rate") == run.rate else {"rate": run.rate, "seconds": 0.0, "cpu_seconds": 0.0}
 
 
 def note(plan, run, record):
@@ -67,6 +69,11 @@ def seconds(plan, run):
     return found["seconds"] + max(last - found["started"], 0.0)
 
 
+def cpu_seconds(plan, run):
+    """CPU seconds of all attempts, or None where one of them was killed and took its count with it."""
+    return attempts(plan, run).get("cpu_seconds")
+
+
 def not_finite(plan, run):
     """The line that a run ended with because it was no longer finite, or ""."""
     return attempts(plan, run).get("not_finite", "")
@@ -75,6 +82,12 @@ def not_finite(plan, run):
 def is_settled(plan, run):
     """Whether there is nothing to be done for a run: it has its result, or it ended as not finite."""
     return result(plan, run) is not None or bool(not_finite(plan, run))
+
+
+def anything_done(plan):
+    """Whether any run of the plan is settled."""
+    runs = [*selection_runs(plan), *final_runs(plan, chosen(plan))]
+    return any(is_settled(plan, run) for run in runs)
 
 
 def selection(plan):
@@ -130,6 +143,7 @@ def cell(plan, run, found):
         "attacked": {entry["name"]: entry["n"] for entry in attacks},
         "epsilon_255": attacks[0]["epsilon_255"] if attacks else None,
         "seconds": round(seconds(plan, run), 1),
+        "cpu_seconds": cpu_seconds(plan, run),
         "params_sha256": found["checkpoint"]["params_sha256"],
         "config_sha256": found["config_sha256"],
         "versions": found["versions"],
@@ -189,18 +203,26 @@ def portable(plan, text):
 
 
 def identity(plan):
-    """What all runs in a study's folder have in common; without absolute paths."""
-    settings = {field: value for field, value in plan.settings.items() if not os.path.isabs(os.path.expanduser(value))}
+    """What all runs in a study's folder have in common. Of paths only a hash: a table is for others' eyes too."""
+    settings = {field: _hidden(value) for field, value in plan.settings.items()}
     kind, colon, rest = (plan.source or plan.study.source).partition(":")
-    source = kind if kind == "folder" else f"{kind}{colon}{rest}"
+    source = f"{kind}{colon}{_hidden(rest)}"
     return {"study": plan.name, "config": plan.study.config, "source": source, "settings": settings}
 
 
+def _hidden(text):
+    """An absolute path's hash in its place; other text as it is."""
+    path = os.path.expanduser(text)
+    return f"path-{hashlib.sha256(path.encode()).hexdigest()[:12]}" if os.path.isabs(path) else text
+
+
 def changes(plan):
-    """How the study in the plan's folder differs from the plan, as text; "" where it does not, or there is none."""
+    """How the study in the plan's folder differs from the plan, as text; "" where it does not, or nothing is done."""
     old = read_json(os.path.join(plan.workdir, "study.json"))
+    if not isinstance(old, dict) or not (old.get("selection") or old.get("runs")):
+        return ""
     new = identity(plan)
-    return "; ".join(validate.differences({name: old.get(name) for name in new}, new)) if isinstance(old, dict) else ""
+    return "; ".join(validate.differences({name: old.get(name) for name in new}, new))
 
 
 def write(plan, failed):

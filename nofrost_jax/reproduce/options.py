@@ -10,7 +10,10 @@ from nofrost_jax.reproduce import files
 from nofrost_jax.reproduce.study import STUDIES, Plan
 
 PROGRAM = "python -m nofrost_jax.reproduce"
-RESERVED = ("seed", "optimizer.learning_rate", "data.source", "data.holdout", "evaluation.name")  # the study's own
+RESERVED = (  # the study's own
+    *("seed", "optimizer.learning_rate", "evaluation.name", "start_from"),
+    *(f"data.{name}" for name in ("source", "holdout", "train_split", "eval_split")),
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -61,11 +61,11 @@ def test_the_table_names_both_protocols_run_or_not(result):
 
 
 def test_an_interrupted_save_leaves_the_old_result(tmp_path, reference, result, monkeypatch):
-    path = results.save(tmp_path, result, reference.outcomes)
+    path = results.save(tmp_path, result, results.columns(reference.outcomes))
     before = pathlib.Path(path).read_text()
     monkeypatch.setattr(results.json, "dump", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        results.save(tmp_path, result, reference.outcomes)
+        results.save(tmp_path, result, results.columns(reference.outcomes))
     assert pathlib.Path(path).read_text() == before
     with np.load(f"{path.removesuffix('json')}npz") as columns:
         assert set(columns.files) == {"index", "label", "clean_correct", "pgd_20", "rays", "rays.selected", "cascade"}

@@ -80,7 +80,8 @@ def batch():
     draw = stream("golden batch")
     images = np.clip(draw.uniform(-0.1, 1.1, (BATCH, SIZE, SIZE, 3)), 0, 1)
     labels = np.where(np.arange(BATCH) % 4 > 0, 0, draw.randint(0, CLASSES, BATCH))
-    return {"image": images, "label": labels.astype(np.int32)}
+    views = {name: stream(f"golden {name}").uniform(0, 1, images.shape) for name in ("deepaugment", "tda")}
+    return {"image": images, "label": labels.astype(np.int32), **views}
 
 
 def numbers(metrics, variables, state):

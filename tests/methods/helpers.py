@@ -22,6 +22,7 @@ DATA = {
     "label": RNG.integers(0, CLASSES, BATCH).astype(np.int32),
     "index": np.arange(BATCH, dtype=np.int32),
 }
+VIEWS = {name: RNG.integers(0, 256, DATA["image"].shape, dtype=np.uint8) for name in ("deepaugment", "tda")}
 KEY = 3  # seed of the key that a step is given
 
 
@@ -105,15 +106,15 @@ class Trainer:
         return self.devices.replicate(state.replace(step=jnp.int32(step)))
 
     def __call__(self, state, batch=None):
-        return self.step(state, self.devices.shard(DATA if batch is None else batch), self.key)
+        return self.step(state, self.devices.shard(DATA | VIEWS if batch is None else batch), self.key)
 
 
-def run_steps(config, devices=None, steps=1, step=0, **options):
+def run_steps(config, devices=None, steps=1, step=0, batch=None, **options):
     """(state, metrics of the last step) as host arrays; `step`: the number that the first one has."""
     trainer = Trainer(config, devices, **options)
     state = trainer.start(step)
     for _ in range(steps):
-        state, metrics = trainer(state)
+        state, metrics = trainer(state, batch)
     return jax.device_get((state, metrics))
 
 

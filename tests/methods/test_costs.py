@@ -6,7 +6,17 @@ import pytest
 
 from configs.methods import ROWS
 from nofrost_jax import methods
-from tests.methods.helpers import BATCH, DATA, SmallNet, Trainer, Watched, random_variables, small_net, tiny_config
+from tests.methods.helpers import (
+    BATCH,
+    DATA,
+    VIEWS,
+    SmallNet,
+    Trainer,
+    Watched,
+    random_variables,
+    small_net,
+    tiny_config,
+)
 
 T, M = 2, 3  # attack steps, FreeAT's replays
 # Forwards, backwards to the image, backwards to the parameters of a step, per clean image: T (F + Bx) is an attack.
@@ -23,10 +33,14 @@ TABLE = {
     "trades_fat": (1 + T + 2, T, 2),  # at most
     "fastat": (1 + 1, 1, 1),
     "freeat": (M, M, M),
+    "deepaugment": (2, 0, 2),
+    "tda": (1, 0, 1),
+    "combine": (T + 4, T, 4),
+    "nofrost_star": (T + 3, T, 3),
 }
 
 
-def measure(config, model, batch=DATA):
+def measure(config, model, batch=DATA | VIEWS):
     """((F, Bx, B) per image, train-mode forwards per image, keys of those forwards, mean attack steps) of a step."""
     watched = Watched(model)
     trainer = Trainer(config, model=watched, variables=random_variables(model))
@@ -44,7 +58,7 @@ def test_the_table_is_complete():
 @pytest.mark.parametrize("row", ROWS)
 def test_a_step_costs_what_the_table_says(row):
     """The attack's passes run in evaluation mode, but for FastAT's and FreeAT's; and no image's key serves twice."""
-    config = tiny_config(row, method__replays=M)
+    config = tiny_config(row, method__replays=M, deepaugment__mode="files")
     if row not in ("fastat", "freeat"):
         config.attack.steps = T
     if "fat" in row:
@@ -52,7 +66,8 @@ def test_a_step_costs_what_the_table_says(row):
     counts, trained, image_keys, attack_steps = measure(config, small_net(row))
     assert counts == TABLE[row] == methods.TABLE[config.method.name].passes(config)
     assert trained == (2 if row == "fastat" else counts[2])
-    assert attack_steps == (T if config.method.name in ("at", "trades", "fat", "trades_fat") else None)
+    attacks = config.method.name in ("at", "trades", "fat", "trades_fat") or row in ("combine", "nofrost_star")
+    assert attack_steps == (T if attacks else None)
     used = np.concatenate([np.asarray(one).reshape(-1, 2) for one in image_keys])
     assert len(used) == trained * BATCH and len(np.unique(used, axis=0)) == len(used)
 
@@ -63,6 +78,7 @@ def test_a_step_costs_what_the_table_says(row):
         ("trades", {"method__trades_forwards": 3}, (1 + T + 3, T, 3)),
         ("sat", {"method__adversarial_weight": 0.0}, (1, 0, 1)),
         ("freeat", {"method__replays": 1}, (1, 1, 1)),
+        ("nofrost_star", {"method__terms": "authors"}, (T + 4, T, 4)),
     ],
 )
 def test_options_cost_what_they_promise(row, option, expected):

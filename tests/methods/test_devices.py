@@ -17,6 +17,9 @@ ROWS = {  # row: normalization of the small net
     "trades_fat": "bn",
     "fastat": "bn",
     "freeat": "bn",
+    "deepaugment": "bn",
+    "combine": "bn",
+    "nofrost_star": "",
 }
 
 
@@ -28,6 +31,7 @@ def test_one_device_equals_four(row):
     norm spans two of the four devices.
     """
     config = tiny_config(row.split(" ")[0], optimizer__agc=0.1)
+    config.deepaugment.mode = "files" if row == "combine" else "noise2net"
     model = SmallNet(ROWS[row], dropout=0.25) if row in ROWS else create_model(config.model, axis_name=parallel.AXIS)
     start = random_variables(model)
     with jax.enable_x64(True):

@@ -15,6 +15,7 @@ from tests.methods.helpers import (
     CLASSES,
     DATA,
     PER_EPOCH,
+    VIEWS,
     SmallNet,
     Trainer,
     largest_difference,
@@ -27,15 +28,15 @@ from tests.methods.helpers import (
 FLOATS = DATA | {"image": DATA["image"] / 255.0}  # float64 images, for programs in float64
 
 
-def loss_and_gradients(make_loss, config, model, attack=None):
-    """(loss, gradients, statistics) of a loss in float64, on one batch."""
+def loss_and_gradients(make_loss, config, model, attack=None, views=None):
+    """(loss, gradients, statistics) of a loss in float64, on one batch, with float64 `views` where there are some."""
     variables = random_variables(model)
     with jax.enable_x64(True):
         attack = attack or attacks.create(**config.attack)
         loss_fn = jax.value_and_grad(make_loss(model, config, attack), has_aux=True)
         params = jax.tree.map(np.float64, variables["params"])
         compute = jax.jit(lambda params, stats, batch: loss_fn(params, stats, batch, step_keys()))
-        (loss, (stats, _)), gradients = compute(params, variables.get("batch_stats", {}), FLOATS)
+        (loss, (stats, _)), gradients = compute(params, variables.get("batch_stats", {}), FLOATS | (views or {}))
         return jax.device_get((loss, gradients, stats))
 
 
@@ -89,6 +90,18 @@ def test_weight_one_is_its_limit_and_pgdat_with_the_clean_forward():
     assert largest_difference(limit, loss_and_gradients(at.make_loss, config, model)) < 1e-6
     config.method.pgdat_clean_forward = False
     assert largest_difference(limit[2], loss_and_gradients(at.make_loss, config, model)[2]) > 1e-3
+
+
+def test_the_sum_of_losses_is_twice_their_mean():
+    """In loss and gradients, so that it is a learning rate; at other weights it ignores them."""
+    config, model = tiny_config("mbnat"), SmallNet("mbn", axis_name=None)
+    mean = loss_and_gradients(at.make_loss, config, model)
+    config.method.sum_losses, found = True, []
+    for weight in (0.5, 0.2):
+        config.method.adversarial_weight = weight
+        found.append(loss_and_gradients(at.make_loss, config, model))
+    assert largest_difference(found[0][:2], jax.tree.map(lambda leaf: 2 * leaf, mean[:2])) < 1e-9
+    assert largest_difference(found[1], found[0]) == 0
 
 
 @pytest.mark.parametrize("row", ["nofrost", "sat"])
@@ -197,20 +210,21 @@ def test_dynamic_tau_must_know_the_length_of_an_epoch(row):
 
 
 def test_every_method_honours_the_contract():
-    for row in ("st", "sat", "trades", "fat", "trades_fat", "fastat", "freeat"):
+    for row in ("st", "sat", "trades", "fat", "trades_fat", "fastat", "freeat", "nofrost_star"):
         config = tiny_config(row)
         method = methods.TABLE[config.method.name]
         assert callable(method.make_step) and len(method.passes(config)) == 3
         assert method.updates(config) == (config.method.replays if row == "freeat" else 1)
         assert set(method.begin(config, 8)) == ({"noise"} if row == "freeat" else set())
-    assert methods.NAMES == ("standard", "at", "trades", "fat", "trades_fat", "fast", "free")
+    assert methods.NAMES == ("standard", "at", "trades", "fat", "trades_fat", "fast", "free", "augmented")
 
 
 def test_data_and_methods_agree_on_batches():
-    config = tiny_config("nofrost")
-    config.data.source, config.data.fake_train, config.data.augmentation = "fake", 64, "none"
-    batch = next(data.train_batches(config, 0))
-    assert {name: (value.dtype, value.shape[1:]) for name, value in batch.items()} == {
-        name: (value.dtype, value.shape[1:]) for name, value in DATA.items()
-    }
+    for row, expected in (("nofrost", DATA), ("nofrost_star", DATA | VIEWS)):
+        config = tiny_config(row)
+        config.data.source, config.data.fake_train, config.data.augmentation = "fake", 64, "none"
+        batch = next(data.train_batches(config, 0))
+        assert {name: (value.dtype, value.shape[1:]) for name, value in batch.items()} == {
+            name: (value.dtype, value.shape[1:]) for name, value in expected.items()
+        }
     assert jnp.asarray(batch["label"]).max() < CLASSES

@@ -1,14 +1,17 @@
 """Batch statistics: which forwards move them, in which order, and what an attack sees of them."""
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nofrost_jax import attacks, methods
-from nofrost_jax.methods import at, trades
+from nofrost_jax.methods import at, augmented, trades
 from tests.methods.helpers import (
     DATA,
+    VIEWS,
     SmallNet,
     largest_difference,
     random_variables,
@@ -27,13 +30,19 @@ FORWARDS = {  # train-mode forwards of a step
     "trades_fat": 2,
     "fastat": 2,
     "freeat": M,
+    "deepaugment": 2,
+    "tda": 1,
+    "combine": 4,
 }
 
 
 def running_means(config):
     """The running mean after one step with radius 0, where every forward sees the clean batch, and with rate 0."""
     config.attack.epsilon_255, config.optimizer.learning_rate = 0.0, 0.0
-    state, _ = run_steps(config, model=SmallNet())
+    config.deepaugment.mode = "files"
+    same = DATA | dict.fromkeys(VIEWS, DATA["image"])
+    with mock.patch.object(augmented.tda, "colours", lambda images, image_keys: images):
+        state, _ = run_steps(config, model=SmallNet(), batch=same)
     return state.batch_stats["norm"]["mean"]
 
 
@@ -62,12 +71,15 @@ def test_statistics_move_once_for_each_forward_in_train_mode(row, batch_mean):
         ("trades", trades.make_loss, ("clean", "adversarial"), 0),
         ("trades_fat", trades.make_loss, ("clean", "adversarial"), 0),
         ("trades of three forwards", trades.make_loss, ("clean", "adversarial", "clean"), 0),
+        ("combine", augmented.make_loss, ("clean", "deepaugment", "tda", "adversarial"), 3),
+        ("deepaugment", augmented.make_loss, ("clean", "deepaugment"), None),
+        ("nofrost_star", augmented.make_loss, ("clean", "augmented", "adversarial"), 2),
     ],
 )
 def test_statistics_thread_through_the_forwards_in_order(row, make_loss, order, sees):
     """Bit for bit those of the train-mode forwards alone; the attack sees the statistics after `sees` of them."""
     config = tiny_config(row.split(" ")[0], recipe="paper", attack__epsilon_255=64.0, attack__steps=2)
-    config.method.trades_forwards = 3 if " " in row else 2
+    config.method.trades_forwards, config.deepaugment.mode = 3 if " " in row else 2, "files"
     model, attack = SmallNet(axis_name=None), attacks.create(**config.attack)
     variables = random_variables(model)
     mean, std = (jnp.asarray(value) for value in (config.data.mean, config.data.std))
@@ -81,18 +93,20 @@ def test_statistics_thread_through_the_forwards_in_order(row, make_loss, order, 
             return attack(target, *arguments)
 
         _, (after, _) = make_loss(model, config, watched)(params, stats, batch, step_keys())
-        images = {"clean": batch["image"].astype(jnp.float32) / 255, "adversarial": seen["images"]}
+        images = {"clean": batch["image"].astype(jnp.float32) / 255, "adversarial": seen.get("images")}
+        for name in set(order) - set(images):
+            images[name] = augmented.stream(name, config, batch, step_keys())
         threaded = [stats]
         for name in order:
             variables = {"params": params, "batch_stats": threaded[-1]}
             inputs = (images[name] - mean) / std
             _, updated = model.apply(variables, inputs, train=True, mutable=["batch_stats"])
             threaded.append(updated["batch_stats"])
-        return after, seen["stats"], threaded
+        return after, seen.get("stats"), threaded
 
-    after, attacked, threaded = jax.jit(both)(variables["params"], variables["batch_stats"], DATA)
+    after, attacked, threaded = jax.jit(both)(variables["params"], variables["batch_stats"], DATA | VIEWS)
     assert largest_difference(after, threaded[-1]) == 0
-    assert largest_difference(attacked, threaded[sees]) == 0
+    assert attacked is None if sees is None else largest_difference(attacked, threaded[sees]) == 0
     assert all(largest_difference(one, after) > 1e-3 for one in threaded[:-1])
 
 

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from configs.methods import apply
-from nofrost_jax import keys, methods, models, optim, parallel, validate
+from nofrost_jax import keys, methods, models, optim, parallel, rules, validate
 from nofrost_jax.attacks import base, threat
 from nofrost_jax.classifier import create_model
-from nofrost_jax.methods import at, trades
+from nofrost_jax.data import tda
+from nofrost_jax.methods import at, augmented, trades
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import frozen_classifier
 from nofrost_jax.state import TrainState
@@ -71,6 +72,13 @@ def cases():
     yield Case(
         "freeat", "smoothed", setting._replace(replays=2, smoothing=0.1), single | smooth | {"method.replays": 2}
     )
+    setting, given = published.Setting(epsilon=8 / 255, size=2 / 255, steps=6), pgd | {"deepaugment.mode": "files"}
+    yield Case("combine", "four streams", setting, given)
+    more = setting._replace(smoothing=0.1)
+    yield Case("nofrost_star", "a coin", more, given | smooth)  # its terms, on this file's net with batch norm
+    yield Case("nofrost_star", "as its authors", setting, given | {"method.terms": "authors"})
+    yield Case("deepaugment", "two streams", setting, given)
+    yield Case("tda", "one stream", more, given | smooth)
 
 
 def rows():
@@ -107,7 +115,8 @@ def start():
         classifier = frozen_classifier(model, config_of(next(cases())), variables["params"], variables["batch_stats"])
         labels = np.array(classifier.predict(jnp.asarray(images)), np.int32)
         labels[::6] = (labels[::6] + 1) % CLASSES
-        batches.append({"image": images, "label": labels})
+        views = {name: draw.uniform(0, 1, images.shape) for name in ("deepaugment", "tda")}
+        batches.append({"image": images, "label": labels, **views})
     return variables, batches
 
 
@@ -142,6 +151,7 @@ class Watched:
 @mock.patch.dict(os.environ, {"NOFROST_CONV": "xla"})
 @mock.patch.object(at, "attack_metrics", lambda *arguments: with_attack(*arguments))
 @mock.patch.object(trades, "attack_metrics", lambda *arguments: with_attack(*arguments))
+@mock.patch.object(augmented, "attack_metrics", lambda *arguments: with_attack(*arguments))
 def our_steps(case):
     """What `compare` compares, of this project."""
     config, (variables, batches) = config_of(case), start()
@@ -187,6 +197,8 @@ def draws_of(case, images, step):
     if case.row == "fastat":
         noise = threat.uniform(images, keys.named(image_keys, "start"), -case.setting.epsilon, case.setting.epsilon)
         return {"start": torch_of(noise)}
+    if method_of(case) == "augmented":
+        return stream_draws(case, images, step)
     image_keys = base.fold(keys.named(image_keys, "attack"), 0)
     start_keys, jitter_keys = keys.named(image_keys, "start"), keys.named(image_keys, "jitter")
     if case.row == "fat":
@@ -195,6 +207,26 @@ def draws_of(case, images, step):
         noise = threat.normal(images, start_keys)
     jitter = [threat.normal(images, base.fold(jitter_keys, number)) for number in range(case.setting.steps)]
     return {"start": torch_of(noise), "jitter": [torch_of(values) for values in jitter]}
+
+
+def method_of(case):
+    return config_of(case).method.name
+
+
+def stream_draws(case, images, step):
+    """What `published.augmented` is given: the views, TDA's with our colours, our coins, our start of the attack."""
+    config, image_keys, batch = config_of(case), image_keys_of(step), start()[1][0]
+    textures = tda.colours(jnp.asarray(batch["tda"]), keys.named(image_keys, "tda colours"))
+    views = {"clean": images, "deepaugment": batch["deepaugment"], "tda": textures}
+    names = rules.TERMS[config.method.terms]
+    draws = {"views": [torch_of(views[name]) for name in names if name in views], "coin": None, "start": None}
+    if "augmented" in names:
+        draws["coin"] = np.asarray(jax.vmap(jax.random.bernoulli)(keys.named(image_keys, "coin")))
+        draws["either"] = torch_of(views["deepaugment"]), torch_of(textures)
+    if "adversarial" in names:
+        start_keys = keys.named(base.fold(keys.named(image_keys, "attack"), 0), "start")
+        draws["start"] = torch_of(threat.uniform(images, start_keys, -case.setting.epsilon, case.setting.epsilon))
+    return draws
 
 
 def torch_steps(case):
@@ -209,7 +241,7 @@ def torch_steps(case):
         found["loss"], noises = published.free(net, optimizer, pairs, case.setting)
         found["noise"], orders = [nhwc(noise) for noise in noises], None
     else:
-        update = getattr(published, {"fastat": "fast"}.get(case.row, case.row))
+        update = getattr(published, method_of(case))
         found["loss"], orders = [], []
         for number, (images, labels) in enumerate(pairs):
             draws = draws_of(case, jnp.asarray(batches[number]["image"]), case.step + number)

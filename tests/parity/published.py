@@ -1,8 +1,9 @@
 """The methods' published algorithms in plain PyTorch, step by step as their papers and codes order them.
 
-TRADES (Zhang et al., 2019), FAT and TRADES-FAT (Zhang et al., 2020), FastAT (Wong et al., 2020) and FreeAT (Shafahi et
-al., 2019). Images are NCHW float64 in [0, 1]; every random number comes from outside. FAT takes images out of its batch
-as they finish, so that its batch is re-ordered: `order` says which image is where.
+TRADES (Zhang et al., 2019), FAT and TRADES-FAT (Zhang et al., 2020), FastAT (Wong et al., 2020), FreeAT (Shafahi et
+al., 2019), and the NoFrost paper's training on augmented images, Combine and NoFrost* (Wang et al., 2022). Images are
+NCHW float64 in [0, 1]; every random number comes from outside. FAT takes images out of its batch as they finish, so
+that its batch is re-ordered: `order` says which image is where.
 """
 
 from typing import NamedTuple
@@ -185,6 +186,35 @@ def fast(net, optimizer, images, labels, draws, setting):
     loss = functional.cross_entropy(net(adversarial), labels, label_smoothing=setting.smoothing)
     update(optimizer, loss)
     return loss.item(), adversarial, torch.ones(len(images), dtype=torch.long), torch.arange(len(images))
+
+
+def augmented(net, optimizer, images, labels, draws, setting):
+    """(loss, adversarial images, steps of each image, order) of one update by Equation 2 and its relatives.
+
+    draws: "views", the streams' images in their order; "coin", whether an image takes the first of "either", not the
+    second, or None where no stream is chosen so; "start", the attack's, or None where no stream is adversarial.
+    """
+    streams = list(draws["views"])
+    if draws["coin"] is not None:
+        deep, textures = draws["either"]
+        chosen = [deep[i] if coin else textures[i] for i, coin in enumerate(draws["coin"])]
+        streams.append(torch.stack(chosen))
+    net.train()
+    losses = [functional.cross_entropy(net(s), labels, label_smoothing=setting.smoothing) for s in streams]
+    points, steps = images, 0
+    if draws["start"] is not None:
+        net.eval()
+        points, steps = torch.clamp(images + draws["start"], 0.0, 1.0), setting.steps
+        for _ in range(steps):
+            points = points.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(functional.cross_entropy(net(points), labels, reduction="sum"), points)
+            points = points.detach() + setting.size * torch.sign(gradient)
+            points = torch.clamp(images + torch.clamp(points - images, -setting.epsilon, setting.epsilon), 0.0, 1.0)
+        net.train()
+        losses.append(functional.cross_entropy(net(points), labels, label_smoothing=setting.smoothing))
+    loss = torch.stack(losses).mean()
+    update(optimizer, loss)
+    return loss.item(), points, torch.full((len(images),), steps), torch.arange(len(images))
 
 
 def free(net, optimizer, batches, setting):

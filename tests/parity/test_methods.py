@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import finish, start
 
 pytest.importorskip("torch", reason="the parity tests need PyTorch: requirements-parity.txt")
-ROWS = ("trades", "fat", "trades_fat", "fastat", "freeat")
+ROWS = ("trades", "fat", "trades_fat", "fastat", "freeat", "combine", "nofrost_star", "deepaugment", "tda")
 
 
 @pytest.fixture(scope="module")

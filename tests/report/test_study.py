@@ -38,8 +38,8 @@ def study(**changes):
         "chosen": {"st": 0.1, "nofrost": 0.3},
         "runs": [
             *(run("st", seed, 0.98, 0.03, 0.0) for seed in range(3)),
-            run("nofrost", 0, 0.99, 0.70, 0.60, 200.0),
-            run("nofrost", 1, 0.98, 0.72, 0.62, 210.0),
+            run("nofrost", 0, 0.99, 0.70, 0.60, 200.0, cpu_seconds=150.0),
+            run("nofrost", 1, 0.98, 0.72, 0.62, 210.0, cpu_seconds=160.0),
             run("nofrost", 2, 0.97, 0.77, 0.64, 220.0),
         ],
         "missing": [],
@@ -52,10 +52,10 @@ def study(**changes):
 def test_means_and_sample_deviations_are_exact():
     """0.70, 0.72, 0.77: mean 73.0, squares 9 + 1 + 16 = 26, sample deviation sqrt(13) = 3.6 (population: 2.9)."""
     assert report.table(study()) == [
-        "| Method | Learning rate | Clean | PGD-20 | aa_standard | Seconds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| ST | 0.1 | 98.0 ± 0.0 | 3.0 ± 0.0 | 0.0 ± 0.0 | 100 |",
-        "| NoFrost | 0.3 | 98.0 ± 1.0 | 73.0 ± 3.6 | 62.0 ± 2.0 | 210 |",
+        "| Method | Learning rate | Clean | PGD-20 | aa_standard | Seconds | CPU seconds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| ST | 0.1 | 98.0 ± 0.0 | 3.0 ± 0.0 | 0.0 ± 0.0 | 100 | – |",
+        "| NoFrost | 0.3 | 98.0 ± 1.0 | 73.0 ± 3.6 | 62.0 ± 2.0 | 210 | 155 |",
     ]
 
 
@@ -63,8 +63,14 @@ def test_notes_say_what_the_numbers_are():
     assert report.notes(study()) == (
         "Accuracy in %: mean ± sample standard deviation, n = 3 seeds (0, 1, 2) and 360 images each; "
         "epsilon 38.25/255. Seconds: mean of a run's training and evaluation on cpu, 2 cores; "
-        "the seeds share compiled programs. Learning rates tried for every row: 0.1, 0.3; chosen: greatest mean."
+        "the seeds share compiled programs. Learning rates tried for every row: 0.1, 0.3; chosen: greatest mean. "
+        "A better rate may lie beyond: ST chose the least; NoFrost chose the greatest."
     )
+
+
+def test_notes_name_what_was_changed_and_no_edge_where_there_is_none():
+    inner = study(rates=[0.01, 0.1, 0.3, 1.0], settings={"epochs": "3"})
+    assert report.notes(inner).endswith("chosen: greatest mean. Changed for every run: epochs=3.")
 
 
 def test_notes_name_partial_attacks_flags_and_that_nothing_was_selected():
@@ -78,15 +84,15 @@ def test_notes_name_partial_attacks_flags_and_that_nothing_was_selected():
 
 def test_one_seed_has_a_dash_for_its_deviation():
     lines = report.table(study(seeds=[0], rows=["st"], runs=[run("st", 0, 0.98, 0.03, 0.0)]))
-    assert lines[-1] == "| ST | 0.1 | 98.0 ± – | 3.0 ± – | 0.0 ± – | 100 |"
+    assert lines[-1] == "| ST | 0.1 | 98.0 ± – | 3.0 ± – | 0.0 ± – | 100 | – |"
 
 
 def test_incomplete_cells_say_so():
     runs = [run("st", 0, 0.98, 0.02, 0.0), run("st", 2, 0.96, 0.04, None)]
     lines = report.table(study(runs=runs, chosen={"st": 0.1}))
     assert lines[2:] == [
-        "| ST | 0.1 | 97.0 ± 1.4 (2 of 3) | 3.0 ± 1.4 (2 of 3) | 0.0 ± – (1 of 3) | 100 |",
-        "| NoFrost | – | – (0 of 3) | – (0 of 3) | – (0 of 3) | – |",
+        "| ST | 0.1 | 97.0 ± 1.4 (2 of 3) | 3.0 ± 1.4 (2 of 3) | 0.0 ± – (1 of 3) | 100 | – |",
+        "| NoFrost | – | – (0 of 3) | – (0 of 3) | – (0 of 3) | – | – |",
     ]
     assert report.render(study(runs=[], chosen={}))  # before the first run is done
 
@@ -146,7 +152,16 @@ def test_missing_markers_are_one_line_and_change_nothing(file, tmp_path, capsys,
     assert text is None or document.read_text() == text
 
 
-@pytest.mark.parametrize(("text", "words"), [(None, "cannot be read"), ("{", "cannot be read"), ("[]", "is no study")])
+BROKEN = json.dumps(study(runs=[{"row": "st", "seed": 0}]))
+NO_STUDY = [
+    (None, "cannot be read"),
+    ("{", "cannot be read"),
+    ("[]", "is no study"),
+    (BROKEN, "lacks attacked, attacks"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), NO_STUDY)
 def test_what_is_no_study_is_refused(tmp_path, capsys, text, words):
     path = tmp_path / "study.json"
     if text is not None:

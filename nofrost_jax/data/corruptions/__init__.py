@@ -1,0 +1,171 @@
+"""The corruptions of ImageNet-C (Hendrycks and Dietterich, 2019), in JAX, for square images of any side.
+
+    corrupted = corruptions.corrupt(images, "fog", 3, indices, seed=0)
+
+Fifteen corruptions make up mCE (`NAMES`), four more came as extra ones (`EXTRA`); each has severities 1 to 5. The
+results are truncated to bytes and then, as the published files, go through JPEG at quality 85.
+
+An image's result is a function of the image, the corruption, the severity, `seed` and the image's own index: to the
+byte, whatever the batch. The random draws cannot be those behind the published files; scores on images made here are
+close to scores on those, not equal.
+
+The constants are for 224 x 224. At another side the lengths scale by side / 224 (`describe` tells to what), whole
+pixels are at least 1, noise levels stay, and what falls on the image or bends it (snow, ice, fog, spatter, elastic
+waves) is drawn at 224 and fitted to the side. So this is not CIFAR-10-C or Tiny-ImageNet-C, whose authors chose other
+constants. On the smallest images a blur can vanish; `describe` says that too.
+
+`frost` needs pictures of ice: five grown here, or the published files from a folder. JPEG is Pillow's, on the host.
+"""
+
+import collections
+import functools
+import os
+
+import jax
+import numpy as np
+
+from nofrost_jax import keys
+from nofrost_jax.data.corruptions import blur, constants, digital, noise, spatter, weather
+from nofrost_jax.data.corruptions import textures as ice
+from nofrost_jax.data.corruptions.constants import EXTRA, NAMES, SEVERITIES
+from nofrost_jax.errors import UserError
+
+__all__ = ["CHUNK", "EXTRA", "NAMES", "SEVERITIES", "corrupt", "describe"]
+
+#: Images in one call of a compiled program. Fixed, so that every image meets the same program in any batch.
+CHUNK = 16
+#: Quality of the JPEG files that ImageNet-C consists of.
+JPEG_QUALITY = 85
+
+_TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE, **spatter.TABLE}
+_LEAST_SIDE = 8
+
+
+def corrupt(
+    images: np.ndarray,
+    name: str,
+    severity: int,
+    indices: np.ndarray,
+    seed: int,
+    *,
+    textures: str | os.PathLike | ice.Textures | None = None,
+    jpeg_quality: int = JPEG_QUALITY,
+) -> np.ndarray:
+    """Corrupted images.
+
+    Args:
+      images: uint8 [N, side, side, 3], side >= 8.
+      name: one of `NAMES` or `EXTRA`.
+      severity: 1 to 5.
+      indices: int [N]; an image's place in its data set, of which its random draws are a function.
+      textures: for `frost`, the folder of the published files; None: ice grown here.
+      jpeg_quality: of the final JPEG round trip (Pillow, optimized Huffman tables); 0: none.
+
+    Returns:
+      uint8 [N, side, side, 3].
+
+    Raises:
+      UserError: unknown name or severity, images of another type or shape, textures missing.
+    """
+    images, indices = np.asarray(images), np.asarray(indices)
+    _check(name, severity)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
+        raise UserError(
+            f"corruptions take square images, uint8 [N, side, side, 3], not {images.dtype} {list(images.shape)}; "
+            "images; crop them and give bytes"
+        )
+    if images.shape[1] < _LEAST_SIDE or indices.shape != images.shape[:1]:
+        raise UserError(
+            f"corruptions take images of at least {_LEAST_SIDE} pixels a side, and an index for each; images "
+            f"{list(images.shape)}, indices {list(indices.shape)}; give larger images, or indices of shape [N]"
+        )
+    if not len(images):
+        return images
+    if name == "jpeg_compression":
+        result = digital.jpeg(images, constants.published(name, severity)["quality"])
+    else:
+        result = _on_device(images, name, severity, indices, seed, textures)
+    return digital.jpeg(result, jpeg_quality, optimize=True) if jpeg_quality else result
+
+
+def _check(name, severity):
+    if name not in constants.PUBLISHED:
+        raise UserError(f"unknown corruption {name!r}; name; use one of {', '.join(NAMES + EXTRA)}")
+    if severity not in SEVERITIES:
+        raise UserError(
+            f"unknown severity {severity!r}; corruption {name}; use one of {', '.join(map(str, SEVERITIES))}"
+        )
+
+
+def _on_device(images, name, severity, indices, seed, textures):
+    arrays = _arrays(name, severity, images.shape[1])
+    if name == "frost":
+        arrays = arrays | _frost_arrays(ice.resolve(textures))
+    key = jax.random.fold_in(keys.named(keys.named(jax.random.key(seed), "corruptions"), name), severity)
+    program, waiting, done = _program(name), collections.deque(), []
+    for start in range(0, len(images), CHUNK):
+        count = min(CHUNK, len(images) - start)
+        chunk, numbers = (
+            np.pad(part[start : start + CHUNK], [(0, CHUNK - count)] + [(0, 0)] * (part.ndim - 1), mode="edge")
+            for part in (images, indices.astype(np.int32))
+        )
+        waiting.append(program(chunk, _image_keys(key, numbers), arrays)[:count])
+        if len(waiting) > 2:  # the host copies while the device works
+            done.append(np.asarray(waiting.popleft()))
+    return np.concatenate(done + [np.asarray(part) for part in waiting])
+
+
+_image_keys = jax.jit(keys.per_image)
+
+
+@functools.cache
+def _program(name):
+    """Compiled for all severities: (images [CHUNK, side, side, 3], keys [CHUNK], arrays) -> images.
+
+    On a CPU one image at a time, which stays in the cache; elsewhere the chunk at once.
+    """
+    corruption = _TABLE[name]
+
+    def run(images, image_keys, arrays):
+        def one(pair):
+            image, key = pair
+            return corruption.apply(image, corruption.draw(key, len(image), arrays), arrays)
+
+        every = jax.lax.map if jax.default_backend() == "cpu" else lambda function, pairs: jax.vmap(function)(pairs)
+        return every(one, (images, image_keys))
+
+    return jax.jit(run)
+
+
+@functools.lru_cache(maxsize=16)
+def _arrays(name, severity, side):
+    return jax.device_put(_TABLE[name].prepare(severity, side))
+
+
+@functools.lru_cache(maxsize=1)
+def _frost_arrays(textures):
+    return jax.device_put({"textures": textures.images, "sizes": textures.sizes})
+
+
+def describe(name: str, severity: int, side: int, *, textures=None) -> dict:
+    """What is used for a corruption: plain values, for result files.
+
+    Returns:
+      `name`, `severity`, `side`; `constants` as used at this side; `published` as they are at 224, where they differ;
+      `drawn_at` = 224 where a layer is fitted to the side; `vanishes`: whether no value of any image changes by more
+      than one level, before JPEG, since a length became too small; for frost `textures`, "procedural" or "published".
+
+    Raises:
+      UserError: see `corrupt`.
+    """
+    _check(name, severity)
+    used, original = constants.scaled(name, severity, side), constants.published(name, severity)
+    told = {"name": name, "severity": severity, "side": side, "constants": used}
+    if used != original:
+        told["published"] = original
+    if name in constants.LAYERS and side != constants.SIDE:
+        told["drawn_at"] = constants.SIDE
+    told["vanishes"] = blur.vanishes(name, severity, side)
+    if name == "frost":
+        told["textures"] = ice.resolve(textures).origin
+    return told

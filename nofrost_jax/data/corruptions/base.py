@@ -1,0 +1,74 @@
+"""What a corruption is, and the random numbers and the last step that they share."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import random as threefry
+
+from nofrost_jax.data.corruptions.constants import scaled
+
+SLACK = 1e-6  # a 4,000th of a level
+
+
+@dataclasses.dataclass(frozen=True)
+class Corruption:
+    """Three functions of one image. Random draws are apart from what is done with them, so that both can be tested.
+
+    Attributes:
+      prepare: (severity, side) -> {name: NumPy array}, on the host. Shapes are those of any other severity, so that
+        one compiled program serves all five.
+      draw: (key, side, arrays) -> pytree of random arrays.
+      apply: (image uint8 [side, side, 3], draws, arrays) -> uint8 [side, side, 3].
+    """
+
+    prepare: Callable
+    draw: Callable
+    apply: Callable
+
+
+def plain(name):
+    """`prepare` of a corruption whose constants need no preparation."""
+    return lambda severity, side: {key: np.float32(value) for key, value in scaled(name, severity, side).items()}
+
+
+def nothing(key, side, arrays):
+    """The draws of a corruption without chance."""
+    return ()
+
+
+def bits(key, shape):
+    """Random words, uint32 of the given shape, of a typed threefry key; each one is a function of key and place.
+
+    Counter mode as `jax.random.bits`, which hashes twice as much and is several times slower on a CPU.
+    """
+    count = int(np.prod(shape))
+    return threefry.threefry_2x32(jax.random.key_data(key), jnp.arange(count, dtype=jnp.uint32)).reshape(shape)
+
+
+def uniform(key, shape, low=0.0, high=1.0):
+    """float32 in [low, high), from 23 random bits each."""
+    ones = (bits(key, shape) >> 9) | jnp.uint32(0x3F800000)
+    return jnp.maximum(low, (jax.lax.bitcast_convert_type(ones, jnp.float32) - 1.0) * (high - low) + low)
+
+
+def normal(key, shape):
+    """Standard normal float32, by the inverse of the error function."""
+    low = np.nextafter(np.float32(-1), np.float32(0))
+    return jax.lax.erf_inv(uniform(key, shape, low, 1.0)) * np.float32(np.sqrt(2))
+
+
+def unit(image):
+    """uint8 -> float32 in [0, 1]."""
+    return image.astype(jnp.float32) / 255.0
+
+
+def to_uint8(image, slack=SLACK):
+    """Clip to [0, 1], times 255, truncate: the end of every corruption, as published.
+
+    slack: added first. The originals compute in float64, and a whole value, as flat areas have it, mostly stays one;
+      rounding errors of float32 must not take it to the next lower one.
+    """
+    return (jnp.clip(image + slack, 0.0, 1.0) * 255.0).astype(jnp.uint8)

@@ -1,0 +1,35 @@
+"""One image under every corruption, as a picture with labels."""
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from nofrost_jax.data.corruptions import EXTRA, NAMES, corrupt
+
+_COLUMNS = 5
+_LABEL, _GAP = 20, 4  # pixels
+_LEAST_CELL = 160
+
+
+def grid(image: np.ndarray, severity: int, seed: int = 0, textures=None) -> Image.Image:
+    """The image itself, the 15 corruptions in mCE order and the 4 extra ones.
+
+    Args:
+      image: uint8 [side, side, 3]; small ones are shown with magnified pixels.
+      severity, seed, textures: see `corruptions.corrupt`.
+    """
+    panes = [("clean", image)]
+    for name in NAMES + EXTRA:
+        panes.append((name, corrupt(image[None], name, severity, np.zeros(1, int), seed, textures=textures)[0]))
+    cell = len(image) * math.ceil(_LEAST_CELL / len(image))
+    rows = math.ceil(len(panes) / _COLUMNS)
+    size = (_COLUMNS * (cell + _GAP) + _GAP, rows * (cell + _LABEL + _GAP) + _GAP)
+    sheet = Image.new("RGB", size, "white")
+    brush, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for place, (name, pane) in enumerate(panes):
+        left = _GAP + place % _COLUMNS * (cell + _GAP)
+        top = _GAP + place // _COLUMNS * (cell + _LABEL + _GAP)
+        brush.text((left, top), name if name == "clean" else f"{name} {severity}", "black", font)
+        sheet.paste(Image.fromarray(pane).resize((cell, cell), Image.Resampling.NEAREST), (left, top + _LABEL))
+    return sheet

@@ -1,0 +1,129 @@
+"""Frost: the ice that `frost` lays over an image, grown here or read from the published files.
+
+The published files belong to the code of ImageNet-C (Hendrycks and Dietterich, 2019). Without them, five textures of
+our own are grown: ferns of ice that branch from the edges of a dark pane. They look like frost and cover as much
+light as the published ones, but scores on them are scores on another ice.
+"""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from nofrost_jax.data.corruptions.constants import SIDE
+from nofrost_jax.errors import UserError
+
+#: The published corruption draws among the first five of its six files.
+FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Textures:
+    """Ice. `images` uint8 [n, H, W, 3], smaller ones filled up with zeros; `sizes` int32 [n, 2], (height, width)."""
+
+    origin: str  # "procedural" or "published"
+    images: np.ndarray
+    sizes: np.ndarray
+
+
+def _stacked(origin, images):
+    sizes = np.array([image.shape[:2] for image in images], np.int32)
+    stacked = np.zeros((len(images), *sizes.max(0), 3), np.uint8)
+    for place, image in zip(stacked, images, strict=True):
+        place[: image.shape[0], : image.shape[1]] = image
+    return Textures(origin, stacked, sizes)
+
+
+@functools.cache
+def load(folder: str) -> Textures:
+    """The published files, from a folder.
+
+    Raises:
+      UserError: a file is missing, unreadable or not larger than 224 x 224.
+    """
+    root, images = Path(os.path.expanduser(folder)), []
+    missing = [name for name in FILES if not (root / name).is_file()]
+    if missing:
+        raise UserError(
+            f"no frost texture {', '.join(missing)}; {root}; put the published files there (folder ImageNet-C/create_c "
+            "of github.com/hendrycks/robustness), or give no folder: ice is then grown"
+        )
+    for name in FILES:
+        try:
+            image = np.asarray(Image.open(root / name).convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UserError(f"cannot read a frost texture; {root / name}; replace the file") from error
+        if min(image.shape[:2]) <= SIDE:
+            raise UserError(
+                f"frost texture of {image.shape[1]} x {image.shape[0]} pixels; {root / name}; it must exceed {SIDE} x "
+                f"{SIDE}, take the published file"
+            )
+        images.append(image)
+    return _stacked("published", images)
+
+
+# Ice of our own: (colour, contrast in levels, ferns, their length in pixels), near the published files' statistics.
+_KINDS = (
+    ((78, 149, 166), 18, 500, 45),
+    ((201, 205, 214), 22, 900, 60),
+    ((196, 203, 216), 24, 500, 90),
+    ((138, 153, 165), 29, 1400, 30),
+    ((112, 123, 135), 43, 350, 110),
+)
+_HEIGHT, _WIDTH = 384, 512
+_SEED = 20190328
+
+
+@functools.cache
+def procedural() -> Textures:
+    """Five textures of our own, the same ones at any time."""
+    return _stacked("procedural", [grow(np.random.default_rng([_SEED, i]), *kind) for i, kind in enumerate(_KINDS)])
+
+
+def grow(rng, colour, contrast, ferns, length):
+    """One texture, uint8 [384, 512, 3]: feathered crystals in relief on a cloudy pane."""
+    pane = Image.new("L", (2 * _WIDTH, 2 * _HEIGHT), 0)
+    brush = ImageDraw.Draw(pane)
+    for _ in range(ferns):
+        _fern(brush, rng, rng.uniform((0, 0), pane.size), rng.uniform(0, 2 * np.pi), 2 * length * rng.uniform(0.4, 1.2))
+    ice = np.asarray(pane.resize((_WIDTH, _HEIGHT), Image.Resampling.BOX), np.float64)
+    clouds = sum(_cloud(rng, cells) / cells for cells in (4, 8, 16, 32, 128))
+    relief = ice - np.roll(ice, (1, 1), (0, 1))  # light from one side
+    value = _standard(clouds) + 0.8 * _standard(ice) + 0.7 * _standard(relief)
+    shade = np.clip(_standard(value), -2.5, 2.5)[..., None] * contrast
+    return np.clip(np.array(colour) + shade * np.array([1.1, 1.0, 0.9]), 0, 255).astype(np.uint8)
+
+
+def _fern(brush, rng, start, angle, length):
+    """A bent spine, and on both of its sides needles that shorten towards the tip."""
+    joints = max(4, int(length / 6))
+    spread, bend, tone = rng.uniform(0.4, 1.0), rng.normal(0, 0.03), int(rng.integers(90, 256))
+    turned = angle + bend * np.arange(joints)
+    spine = start + np.cumsum(np.stack([np.cos(turned), np.sin(turned)], 1), 0) * length / joints
+    brush.line([tuple(point) for point in spine], fill=tone, width=2)
+    for sign in (-1, 1):
+        needle = length * 0.35 * np.linspace(1, 0.1, joints) * rng.uniform(0.6, 1.1, joints)
+        towards = turned + sign * spread
+        tips = spine + np.stack([np.cos(towards), np.sin(towards)], 1) * needle[:, None]
+        for root, tip in zip(spine, tips, strict=True):
+            brush.line([tuple(root), tuple(tip)], fill=int(tone * 0.85), width=1)
+
+
+def _cloud(rng, cells):
+    """Smooth noise with so many cells across, float64 [384, 512]."""
+    noise = Image.fromarray(rng.standard_normal((cells * 3 // 4, cells)).astype(np.float32))
+    return np.asarray(noise.resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC), np.float64)
+
+
+def _standard(field):
+    return (field - field.mean()) / field.std()
+
+
+def resolve(textures) -> Textures:
+    """Textures from None (grown), the path of a folder (published files) or Textures. Raises UserError: see `load`."""
+    if textures is None or textures == "":
+        return procedural()
+    return textures if isinstance(textures, Textures) else load(os.fspath(textures))

@@ -1,0 +1,140 @@
+"""The views of a training image: the same picture, several times, each with a crop of its own, from one decoding.
+
+`clean` is the training image as ever. `deepaugment` is cropped alike; its distortion follows on the device, or, with
+`config.deepaugment.mode = "files"`, it comes from a tree of images that were distorted beforehand. `tda` is cropped
+less (`config.data.tda_crop_scale`); its colours follow on the device (`tda.colours`).
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nofrost_jax.data import preprocess
+from nofrost_jax.data.preprocess import Geometry, ImageError
+from nofrost_jax.data.rng import AUGMENTATION, DEEPAUGMENT, TDA
+from nofrost_jax.data.sources import Subset
+from nofrost_jax.errors import UserError
+from nofrost_jax.rules import DEEPAUGMENT_SOURCES
+
+#: View: (its name in a batch, the purpose of its random numbers).
+VIEWS = {"clean": ("image", AUGMENTATION), "deepaugment": ("deepaugment", DEEPAUGMENT), "tda": ("tda", TDA)}
+DEEPAUGMENT_MODES = ("noise2net", "files")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    """Distorted versions of a training split: `files[i]`, below `root`, is its example `i`'s."""
+
+    root: str
+    files: list[str]
+
+    def load(self, index: int) -> Image.Image:
+        """The decoded image. Raises ImageError that names its file."""
+        path = f"{self.root}/{self.files[index]}"
+        try:
+            with open(path, "rb") as file:
+                return preprocess.decode(file.read())
+        except (ImageError, OSError) as error:
+            what = getattr(error, "strerror", None) or error
+            raise ImageError(f"the DeepAugment image {path} cannot be used ({what})") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """How each view of a training image is made: its geometry, by its name in a batch; `trees`: of deepaugment."""
+
+    geometries: dict[str, Geometry]
+    purposes: dict[str, int]
+    trees: tuple[Tree, ...] = ()
+
+    def make(self, image: bytes | np.ndarray, index: int, seed: int, epoch: int, position: int) -> dict:
+        """{name in the batch: uint8 [size, size, 3]} of example `index`, at `position` of `epoch`.
+
+        Raises:
+          ImageError: see `preprocess.train_image`.
+        """
+        if len(self.geometries) > 1 + bool(self.trees) and isinstance(image, bytes):
+            image = preprocess.decode_for(image, next(iter(self.geometries.values())))
+        made = {}
+        for name, geometry in self.geometries.items():
+            chosen = self.trees if name == "deepaugment" else ()
+            count = geometry.draws + bool(chosen)
+            draws = preprocess.augmentation_draws(seed, epoch, position, count, self.purposes[name])
+            picture = image
+            if chosen:
+                picture, draws = chosen[int(draws[-1] * len(chosen))].load(index), draws[:-1]
+            made[name] = preprocess.train_image(picture, geometry, draws)
+        return made
+
+
+def of(config, geometry: Geometry, split) -> Views:
+    """The views that `config.data.views` asks for; `geometry`: the clean one's. Raises UserError, see `open_trees`."""
+    wanted = tuple(config.data.get("views", ("clean",)))
+    geometries = {VIEWS[view][0]: geometry for view in wanted}
+    if "tda" in geometries:
+        geometries["tda"] = dataclasses.replace(geometry, crop_scale=tuple(config.data.tda_crop_scale))
+    return Views(geometries, {VIEWS[view][0]: VIEWS[view][1] for view in wanted}, open_trees(config, split))
+
+
+def open_trees(config, split) -> tuple[Tree, ...]:
+    """The trees of distorted images for a training split; none unless a view comes from files.
+
+    Raises:
+      UserError: the split's images are no files; a folder, a class or an image is not there.
+    """
+    if "deepaugment" not in config.data.get("views", ()) or config.deepaugment.mode != "files":
+        return ()
+    names = _file_names(split)
+    if names is None:
+        raise UserError(
+            f"{config.data.source} has no files to look for distorted versions of; config.deepaugment.mode = files; "
+            "use config.data.source = folder:PATH, or another mode"
+        )
+    folders = dict(zip(DEEPAUGMENT_SOURCES, config.deepaugment.folders, strict=False))
+    return tuple(_open_tree(source, folders.get(source, ""), names) for source in config.deepaugment.sources)
+
+
+def _file_names(split) -> list[str] | None:
+    """ "CLASS/FILE" of every example, or None where the examples are no files."""
+    if isinstance(split, Subset):
+        names = _file_names(split.whole)
+        return None if names is None else [names[place] for place in split.places]
+    return getattr(split, "files", None)
+
+
+def _open_tree(source: str, folder: str, names: list[str]) -> Tree:
+    """The files below `folder` for `names`, by the same name, or by the same name with another extension."""
+    place = DEEPAUGMENT_SOURCES.index(source)
+    root = Path(folder).expanduser()
+    mend = f"config.deepaugment.folders[{place}]; give the folder of the {source.upper()} images, laid out as train/"
+    if not folder or not root.is_dir():
+        raise UserError(f"no DeepAugment images of {source.upper()} in {folder or '(no folder)'}; {mend}")
+    found: dict[str, dict[str, str]] = {}
+    files, absent = [], []
+    for name in names:
+        label, _, file = name.rpartition("/")
+        if label not in found:
+            found[label] = _listed(root / label)
+        match = found[label].get(file) or found[label].get(_stem(file))
+        files.append(f"{label}/{match}")
+        if match is None:
+            absent.append(name)
+    if absent:
+        raise UserError(
+            f"{len(absent)} of {len(names)} DeepAugment images of {source.upper()} are missing, the first is "
+            f"{absent[0]}; {root}; make them, or set config.deepaugment.sources without {source}"
+        )
+    return Tree(str(root), files)
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """The files of a folder, each under its name and, unless another has that name, under its name's stem."""
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    return {_stem(name): name for name in reversed(names)} | {name: name for name in names}
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]

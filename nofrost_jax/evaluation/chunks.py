@@ -1,0 +1,78 @@
+"""An evaluation set in chunks, which bound the memory: each process does its own, and all wait for what others do."""
+
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from nofrost_jax import data
+from nofrost_jax.errors import Preempted
+
+STOPPED = "stopped by SIGTERM during an evaluation; run the same command again to go on, nothing is lost"
+POLL_SECONDS = 1
+
+
+class Chunk(NamedTuple):
+    """Images (uint8 [n, H, W, 3]), labels and indices (int32 [n]) in the order of the index; the chunk's number."""
+
+    number: int
+    image: np.ndarray
+    label: np.ndarray
+    index: np.ndarray
+
+    def batch(self, rows, size):
+        """`rows` of this chunk as a batch of `size`: zeros where there are fewer, and `active` False."""
+        padding = [(0, size - len(rows))]
+        batch = {name: getattr(self, name)[rows] for name in ("image", "label", "index")}
+        batch["active"] = np.ones(len(rows), bool)
+        return {name: np.pad(value, padding + [(0, 0)] * (value.ndim - 1)) for name, value in batch.items()}
+
+
+def count_and_size(config, num_eval):
+    """(images to evaluate, images in a chunk) of an evaluation split of `num_eval` images."""
+    section = config.evaluation
+    count = min(section.limit or num_eval, num_eval)
+    # Each process has chunks of its own: where there are few images, smaller ones, so that none stands idle.
+    return count, min(section.chunk_size, -(-count // jax.process_count()))
+
+
+def fill_all(config, count, size, stop, is_known, fill):
+    """Calls `fill(chunk)` for this process's share of the chunks for which not `is_known(number)`, in order; then waits
+    until all are known, also those of the other processes, which share the folder of outcomes.
+
+    config: data and `evaluation.limit` count. stop: the StopSignal; asked here between chunks if it is not local.
+    Raises Preempted when it says so.
+    """
+    process, processes = jax.process_index(), jax.process_count()
+    numbers = range(-(-count // size))
+    todo = {number for number in numbers if number % processes == process and not is_known(number)}
+    batches = data.eval_batches(
+        config,
+        size * processes,
+        process,
+        processes,
+        limit=config.evaluation.limit,
+        wanted=lambda turn: turn * processes + process in todo,
+    )
+    for turn in range(-(-len(numbers) // processes)):
+        if not stop.local:
+            check(stop)
+        number = turn * processes + process
+        if number in todo:
+            fill(_without_padding(number, next(batches)))
+    while not all(is_known(number) for number in numbers):
+        if stop.local:
+            check(stop)
+        time.sleep(POLL_SECONDS)
+
+
+def check(stop):
+    """Raises Preempted where the StopSignal says so."""
+    if stop.requested():
+        raise Preempted(STOPPED)
+
+
+def _without_padding(number, batch):
+    mask = batch["mask"]
+    return Chunk(number, batch["image"][mask], batch["label"][mask], batch["index"][mask])

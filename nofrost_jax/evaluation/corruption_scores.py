@@ -1,0 +1,52 @@
+"""The scores of ImageNet-C (Hendrycks and Dietterich, 2019): errors, ratios to AlexNet's errors, their mean: mCE."""
+
+import statistics
+
+SEVERITIES = (1, 2, 3, 4, 5)
+#: AlexNet's top-1 error on the published files, the mean over the five severities; in the order of mCE.
+ALEXNET = {
+    "gaussian_noise": 0.886428,
+    "shot_noise": 0.894468,
+    "impulse_noise": 0.922640,
+    "defocus_blur": 0.819880,
+    "glass_blur": 0.826268,
+    "motion_blur": 0.785948,
+    "zoom_blur": 0.798360,
+    "snow": 0.866816,
+    "frost": 0.826572,
+    "fog": 0.819324,
+    "brightness": 0.564592,
+    "contrast": 0.853204,
+    "elastic_transform": 0.646056,
+    "pixelate": 0.717840,
+    "jpeg_compression": 0.606500,
+}
+EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")  # come with ImageNet-C, but are not in mCE
+
+
+def scores(accuracy, reference=None):
+    """The summary of a table of cells.
+
+    accuracy: {(corruption, severity): share of the images that are right}, not empty; cells may be lacking. reference:
+    {corruption: error of the reference net}, `ALEXNET`, or None where there is none.
+
+    Returns {"mean_accuracy": over the cells of the fifteen corruptions; "errors": {corruption: mean error over its
+    severities}, "ratios": {corruption: that over the reference's}, both of corruptions with all five severities;
+    "mce": the mean of the ratios, a fraction, or None unless every corruption of the reference is complete}. The four
+    extra corruptions (speckle noise and the like) have an error, but count in no mean.
+    """
+    counted = {cell: share for cell, share in accuracy.items() if cell[0] in ALEXNET}
+    names = dict.fromkeys(name for name, _ in accuracy)
+    errors = {
+        name: 1 - statistics.fmean(accuracy[name, severity] for severity in SEVERITIES)
+        for name in names
+        if all((name, severity) in accuracy for severity in SEVERITIES)
+    }
+    ratios = {name: errors[name] / reference[name] for name in reference or () if name in errors}
+    complete = bool(reference) and len(ratios) == len(reference)
+    return {
+        "mean_accuracy": statistics.fmean(counted.values()) if counted else None,
+        "errors": errors,
+        "ratios": ratios,
+        "mce": statistics.fmean(ratios.values()) if complete else None,
+    }

@@ -1,0 +1,184 @@
+"""A net's answers on evaluation sets, without attacks: to the images as they are, or corrupted on the way.
+
+Outcomes go to disk a chunk of a view at a time, in the same kind of folder as those of attacks: killed at any moment
+and run again, an evaluation goes on where it was.
+"""
+
+import dataclasses
+import hashlib
+import time
+
+import jax
+import numpy as np
+
+from nofrost_jax.data import corruptions
+from nofrost_jax.errors import UserError
+from nofrost_jax.evaluation import chunks, flags
+from nofrost_jax.evaluation.store import Store, identity
+from nofrost_jax.metrics import format_seconds
+
+COLUMNS = ("index", "label", "correct", "nan")
+NOTES = ("randomised", "probabilities")
+EVERY_SECONDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Corruption:
+    """One corruption of `data.corruptions`, made on the fly; what an image becomes depends on these and its index.
+
+    jpeg_quality: of the JPEG round trip at the end, 0 = none. textures: folder of frost's pictures, "" = grown ones.
+    """
+
+    name: str
+    severity: int
+    seed: int
+    jpeg_quality: int
+    textures: str = ""
+
+    def __call__(self, images, index):
+        """uint8 [N, H, H, 3] -> the same, for int [N] indices."""
+        options = {"textures": self.textures or None, "jpeg_quality": self.jpeg_quality}
+        return corruptions.corrupt(images, self.name, self.severity, index, self.seed, **options)
+
+    def describe(self, side):
+        """What it uses on images of `side` pixels, plain values. Raises UserError where the textures are not there."""
+        return corruptions.describe(self.name, self.severity, side, textures=self.textures or None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class View:
+    """How the net sees a set. name: for the screen; allowed: bool [K], the classes that it may answer; corruption: what
+    happens to the images before, or None; probe: look at the first batch five times, for the flags."""
+
+    name: str
+    allowed: np.ndarray
+    corruption: Corruption | None = None
+    probe: bool = False
+
+    @property
+    def key(self):
+        """A file name: a hash of all that outcomes depend on beside the set and the net."""
+        text = repr((np.flatnonzero(~self.allowed).tolist(), self.corruption))
+        lead = "look" if self.corruption is None else f"{self.corruption.name}-{self.corruption.severity}"
+        return f"{lead}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+    @property
+    def required(self):
+        return (*COLUMNS, "seconds", *(NOTES if self.probe else ()))
+
+
+class Looker:
+    """Looks at sets with one net. variables: on the devices; digest: their `tree_sha256`; folder: where outcomes are
+    kept and found, shared by all processes; stop: the StopSignal, asked between batches; progress: a `Progress`."""
+
+    def __init__(self, programs, variables, digest, folder, stop, progress):
+        self._programs, self._variables, self._digest = programs, variables, digest
+        self._folder, self._stop, self._progress = folder, stop, progress
+
+    def look(self, config, num_eval, views):
+        """[outcomes] of each view of `config`'s evaluation split of `num_eval` images: {"index", "label", "correct",
+        "nan": [N], in the split's order, "seconds"}, and NOTES where it probes.
+
+        Raises Preempted where `stop` says so; UserError for an image whose class a view does not allow.
+        """
+        count, size = chunks.count_and_size(config, num_eval)
+        store = Store.open(self._folder, identity(config, self._digest, count, size))
+        known = {}
+
+        def find(number, view):
+            place = number, view.key
+            if place not in known and (rows := store.load(number, view.key, view.required)) is not None:
+                known[place] = rows
+                if number % jax.process_count() == jax.process_index():
+                    self._progress.found(len(rows["index"]))
+            return known.get(place)
+
+        def is_known(number):
+            return all(find(number, view) is not None for view in views)
+
+        def fill(chunk):
+            for view in views:
+                if find(chunk.number, view) is None:
+                    known[chunk.number, view.key] = rows = self._chunk(chunk, view)
+                    store.save(chunk.number, view.key, rows)
+
+        chunks.fill_all(config, count, size, self._stop, is_known, fill)
+        numbers = range(-(-count // size))
+        return [_join([known[number, view.key] for number in numbers], view) for view in views]
+
+    def _chunk(self, chunk, view):
+        """The rows of one view of a chunk."""
+        check_labels(view, chunk.label, chunk.index)
+        size, seconds, parts, notes = self._programs.batch_size, 0.0, [], {}
+        for first in range(0, len(chunk.index), size):
+            if self._stop.local:
+                chunks.check(self._stop)
+            compiled = self._programs.total_compile_seconds
+            taken = np.arange(first, min(first + size, len(chunk.index)))
+            batch = chunk.batch(taken, size)
+            if view.corruption is not None:
+                batch["image"][: len(taken)] = view.corruption(chunk.image[taken], chunk.index[taken])
+            times = 5 if view.probe and chunk.number == first == 0 else 1
+            found = [self._programs.look(self._variables, batch, view.allowed) for _ in range(times)]
+            if times > 1:
+                logits = np.stack([one["logits"][: len(taken)] for one in found])
+                notes = {
+                    "randomised": flags.is_randomised(logits, chunk.label[taken]),
+                    "probabilities": flags.are_probabilities(logits[0]),
+                }
+            parts.append({name: found[0][name][: len(taken)] for name in ("correct", "nan")})
+            compiled = self._programs.total_compile_seconds - compiled
+            seconds += self._progress.worked(view.name, len(taken), compiled)
+        notes = notes or (dict.fromkeys(NOTES, False) if view.probe else {})
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {"index": chunk.index, "label": chunk.label, **joined, **notes, "seconds": seconds}
+
+
+def check_labels(view, labels, index):
+    """Raises UserError for the first of the images, int [N] labels and indices, whose class the view does not allow."""
+    outside = np.flatnonzero(~view.allowed[labels])
+    if len(outside):
+        raise UserError(
+            f"image {index[outside[0]]} of {view.name} has label {labels[outside[0]]}, which is none of the "
+            f"{view.allowed.sum()} classes of its label set; config.data.data_dir; use the set's own images, or "
+            f"config.shift.{view.name}.label_set=all"
+        )
+
+
+def _join(parts, view):
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
+    joined |= {name: bool(parts[0][name]) for name in NOTES if view.probe}
+    return joined | {"seconds": float(sum(part["seconds"] for part in parts))}
+
+
+class Progress:
+    """At most one line in ten seconds: how many looks of all are done, and the time left by their speed so far.
+
+    total: looks of this process, an image under a view being one; active: whether to print at all.
+    """
+
+    def __init__(self, total, active):
+        self._total, self._active = total, active
+        self._done = self._worked = 0
+        self._seconds, self._last = 0.0, time.perf_counter()
+        self._said = self._last
+
+    def say(self, text):
+        if self._active:
+            print(text, flush=True)
+
+    def found(self, images):
+        """So many looks were done by an earlier run."""
+        self._done += images
+
+    def worked(self, name, images, compile_seconds):
+        """So many looks more. Returns the seconds since the ones before, with the wait for the images, but without
+        compilation."""
+        now = time.perf_counter()
+        seconds, self._last = max(now - self._last - compile_seconds, 1e-9), now
+        self._done, self._worked, self._seconds = self._done + images, self._worked + images, self._seconds + seconds
+        if now - self._said >= EVERY_SECONDS:
+            self._said, speed = now, self._worked / self._seconds
+            left = format_seconds(max(self._total - self._done, 0) / speed)
+            self.say(f"  {name}: {self._done:,.0f} of {self._total:,.0f} looks done, {speed:.3g} images/s, {left} left")
+        return seconds

@@ -1,0 +1,169 @@
+"""Evaluation under distribution shift: looks at every set of a suite, and what the result says of them."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from nofrost_jax import data
+from nofrost_jax.evaluation import chunks, corruption_scores, label_sets, results
+from nofrost_jax.evaluation.looking import Looker, Progress
+from nofrost_jax.evaluation.shift_suite import CLEAN, ON_THE_FLY
+
+
+def announcement(jobs, missing):
+    """Lines for the screen before the work begins."""
+    lines = [f"skipped: {one.line}" for one in missing]
+    names = dict.fromkeys(job.entry.name for job in jobs)
+    cells = sum(len(job.views) if job.cell else len(job.views) - 1 for job in jobs)
+    corrupted = f", {cells} cells of corruptions" if cells else ""
+    return [*lines, f"evaluating {', '.join(names)}{corrupted}: {_total(jobs):,} looks at images ..."]
+
+
+def _total(jobs):
+    return sum(chunks.count_and_size(job.config, job.spec.num_eval)[0] * len(job.views) for job in jobs)
+
+
+def look(jobs, programs, variables, digest, folder, stop, progress):
+    """[[outcomes of a view] of each job]; for the arguments see `Looker`. progress: whether to print any."""
+    reporter = Progress(_total(jobs) / jax.process_count(), progress)
+    programs.say = reporter.say
+    looker = Looker(programs, variables, digest, folder, stop, reporter)
+    looked = []
+    for job in jobs:
+        # Of ImageNet-C's cells only the first has been checked: to list 75 x 1,000 folders takes its time.
+        spec = job.spec if job.cell is None else data.check(job.config, ("evaluation",))
+        looked.append(looker.look(job.config, spec.num_eval, job.views))
+    return looked
+
+
+def own_images(jobs, looked):
+    """(Spec, index [N]) of the run's own evaluation images, N = 0 where they are not there."""
+    spec = jobs[0].spec
+    if jobs[0].entry.name == CLEAN:
+        return spec, looked[0][0]["index"]
+    return dataclasses.replace(spec, num_eval=0, eval_split="", eval_crop=""), np.zeros(0, np.int64)
+
+
+def summarize(suite, run, jobs, looked, missing):
+    """{"clean", "attacks", "worst_case", "convergence", "flags"} of the schema, and {"shift": the sets, "corruptions",
+    "missing"}. "clean" is None where the run's own images are not there."""
+    pairs = list(zip(jobs, looked, strict=True))
+    sets = [_set_entry(job, views[0]) for job, views in pairs if job.cell is None]
+    corrupted = _corruptions(suite, pairs)
+    clean = {"clean": None, "attacks": [], "worst_case": None, "convergence": [], "flags": []}
+    if jobs[0].entry.name == CLEAN:
+        clean = results.summarize([], looked[0][0] | {"plans": {}}, run.model.num_classes, {})
+    flags = {flag for one in [*sets, corrupted or {"flags": []}] for flag in one["flags"]}
+    return clean | {
+        "flags": sorted({*clean["flags"], *flags}),
+        "shift": sets,
+        "corruptions": corrupted,
+        "missing": [dataclasses.asdict(one) for one in missing],
+    }
+
+
+def _set_entry(job, outcome):
+    """One row of `shift`."""
+    allowed, n = job.views[0].allowed, len(outcome["correct"])
+    seen = np.unique(outcome["label"])
+    expected = job.entry.count or job.spec.num_eval
+    listed = job.entry.label_set in label_sets.TABLE
+    return {
+        "name": job.entry.name,
+        **results.share_of(outcome["correct"], n),
+        "label_set": label_sets.describe(job.entry.label_set, allowed),
+        "classes_seen": len(seen),
+        "crop": job.spec.eval_crop,
+        "source": job.config.data.source,
+        "split": job.spec.eval_split,
+        "expected": expected,
+        "nan": int(outcome["nan"].sum()),
+        "seconds": round(outcome["seconds"], 3),
+        "flags": _flags(
+            nan=outcome["nan"].any(),
+            partial=n != expected,
+            classes_missing=listed and len(seen) < allowed.sum(),
+        ),
+    }
+
+
+def _flags(**raised):
+    return [name for name, is_raised in raised.items() if is_raised]
+
+
+def _corruptions(suite, pairs):
+    """The entry `corruptions`, or None where there are none."""
+    on_the_fly = suite.corruptions == ON_THE_FLY
+    jobs = [job for job, _ in (pairs[:1] if on_the_fly else pairs) if on_the_fly or job.cell]
+    cells = {}
+    for job, views in pairs:
+        for view, outcome in zip(job.views, views, strict=True):
+            if cell := cell_of(job, view):
+                cells[cell] = outcome
+    if not cells:
+        return None
+    accuracy = {cell: float(outcome["correct"].mean()) for cell, outcome in cells.items()}
+    expected = jobs[0].entry.count or jobs[0].spec.num_eval
+    every = {(name, severity) for name in corruption_scores.ALEXNET for severity in corruption_scores.SEVERITIES}
+    partial = bool(every - cells.keys()) or any(len(one["correct"]) != expected for one in cells.values())
+    made = {view: view.corruption.describe(jobs[0].spec.image_size) for view in jobs[0].views[1:]} if on_the_fly else {}
+    reference = suite.is_imagenet or not on_the_fly  # published folders are ImageNet's, whatever the run calls its own
+    return {
+        "name": suite.corrupted,
+        "made": _how_made(suite, list(made.values())) if on_the_fly else {"how": "published files"},
+        "crop": jobs[0].spec.eval_crop,
+        "imagenet_c_crop": None if on_the_fly else suite.crop,
+        "source": jobs[0].config.data.source if on_the_fly else f"folder:{suite.imagenet_c.folder}",
+        "label_set": label_sets.describe(label_sets.ALL, jobs[0].views[0].allowed),
+        "expected": expected,
+        **corruption_scores.scores(accuracy, corruption_scores.ALEXNET if reference else None),
+        "reference": "AlexNet, published" if reference else None,
+        "cells": [_cell_entry(cell, outcome) for cell, outcome in cells.items()],
+        "flags": _flags(
+            nan=any(one["nan"].any() for one in cells.values()),
+            partial=partial,
+            vanishes=any(one["vanishes"] for one in made.values()),
+        ),
+    }
+
+
+def cell_of(job, view):
+    """(corruption, severity) of a view, of files or made on the fly, or None."""
+    return job.cell or (view.corruption and (view.corruption.name, view.corruption.severity))
+
+
+def _how_made(suite, described):
+    """What corruptions on the fly are made with, plain values."""
+    return {
+        "how": "on the fly, after resize and crop",
+        "jpeg_quality": suite.jpeg_quality or None,
+        "frost_textures": next((one["textures"] for one in described if "textures" in one), None),
+        "constants": described,
+    }
+
+
+def _cell_entry(cell, outcome):
+    n = len(outcome["correct"])
+    return {
+        "corruption": cell[0],
+        "severity": cell[1],
+        **results.share_of(outcome["correct"], n),
+        "nan": int(outcome["nan"].sum()),
+        "seconds": round(outcome["seconds"], 3),
+    }
+
+
+def columns(jobs, looked):
+    """The arrays of `NAME.npz`: index, label, clean_correct of the run's own images; of each set SET.label and
+    SET.correct, of each cell of corruptions CORRUPTION.SEVERITY.label and .correct, in the order of the set."""
+    arrays = {}
+    for job, views in zip(jobs, looked, strict=True):
+        for view, outcome in zip(job.views, views, strict=True):
+            if view.name == CLEAN:
+                arrays |= {"index": outcome["index"], "label": outcome["label"], "clean_correct": outcome["correct"]}
+                continue
+            cell = cell_of(job, view)
+            name = f"{cell[0]}.{cell[1]}" if cell else job.entry.name
+            arrays |= {f"{name}.label": outcome["label"], f"{name}.correct": outcome["correct"]}
+    return arrays

@@ -1,0 +1,171 @@
+"""From a Suite to the looks that it takes, and to what of it is missing. Lists folders and checks data; computes
+nothing."""
+
+import dataclasses
+import functools
+import os
+
+import numpy as np
+
+from nofrost_jax import data
+from nofrost_jax.data.tfds_source import prepare_command
+from nofrost_jax.errors import UserError
+from nofrost_jax.evaluation import label_sets
+from nofrost_jax.evaluation.looking import Corruption, View, check_labels
+from nofrost_jax.evaluation.shift_suite import CLEAN, CROPS, FILES, ON_THE_FLY, Entry
+
+IMAGENET_VAL = 50_000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """Looks at one set. config: the run's, with the set as its evaluation split; spec: what `data.check` says of it.
+    views: how it is looked at; the run's own images are also seen under corruptions made on the fly. cell: (corruption,
+    severity) of ImageNet-C's files, each of which is a job, or None."""
+
+    entry: Entry
+    config: object
+    spec: data.Spec
+    views: list
+    cell: tuple | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Missing:
+    """Data that is not there: its name, what it is, where it was looked for, and how to get it."""
+
+    name: str
+    what: str
+    where: str
+    get: str
+
+    @property
+    def line(self):
+        return f"{self.name} is not there: {self.what}; expected {self.where}; {self.get}"
+
+
+def jobs(suite, run):
+    """(jobs, missing) of a Suite on a run's resolved config: the run's own images, the sets, ImageNet-C.
+
+    Raises UserError where data is broken, or missing and was asked for by name, or where nothing is there at all.
+    """
+    found, missing = [], []
+    for part in _parts(suite, run):
+        made, lacking = part()
+        found, missing = found + made, missing + lacking
+    for one in missing:
+        if one.name in suite.named:
+            raise UserError(one.line)
+    if not found:
+        raise UserError(f"none of the {len(missing)} sets is there to evaluate; {missing[0].line}")
+    return found, missing
+
+
+def describe_missing(suite, run):
+    """Lines that say what of a Suite is missing or broken, and how to mend it; empty if nothing is."""
+    lines = []
+    for part in _parts(suite, run):
+        try:
+            lines += [one.line for one in part()[1]]
+        except UserError as error:
+            lines.append(str(error))
+    return lines
+
+
+def _parts(suite, run):
+    """Functions without arguments that return (jobs, missing), one for each part of the suite."""
+    yield functools.partial(_own, suite, run)
+    for entry in suite.entries:
+        yield functools.partial(_set, entry, run)
+    if suite.corruptions == FILES:
+        yield functools.partial(_imagenet_c, suite, run)
+
+
+def _own(suite, run):
+    """The run's evaluation images, as they are and under corruptions."""
+    count = IMAGENET_VAL if suite.is_imagenet else 0
+    entry = Entry(CLEAN, f"the evaluation images of the run, {run.data.source}", count=count)
+    if not data.is_present(run):
+        where = f"in config.data.data_dir={run.data.data_dir!r}"
+        return [], [Missing(CLEAN, entry.what, where, "set config.data.source or data_dir to where they are")]
+    allowed = np.ones(run.model.num_classes, bool)
+    views = [View(CLEAN, allowed, probe=True)]
+    for name, severity in suite.cells if suite.corruptions == ON_THE_FLY else ():
+        made_by = Corruption(name, severity, run.seed, suite.jpeg_quality, suite.textures)
+        made_by.describe(run.data.image_size)  # refuses a folder without textures now, not in the middle
+        views.append(View(f"{suite.corrupted} {name} {severity}", allowed, made_by))
+    return [Job(entry, run, data.check(run, ("evaluation",)), views)], []
+
+
+def _set(entry, run):
+    """One evaluation set."""
+    num_classes = run.model.num_classes
+    label_sets.mask(entry.label_set, num_classes, [0])  # refuses a set that does not suit the net, there or not
+    config = _locate(entry, run)
+    if config is None:
+        return [], [_lacking(entry, run)]
+    spec, labels = data.check(config, ("evaluation",)), data.eval_labels(config)
+    if entry.label_set == label_sets.PRESENT and labels is None:
+        raise UserError(
+            f"config.shift.{entry.name}.label_set=present is for folders, whose classes are seen at once; set it to all"
+        )
+    view = View(entry.name, label_sets.mask(entry.label_set, num_classes, labels))
+    if labels is not None:
+        check_labels(view, labels, np.arange(len(labels)))
+    return [Job(entry, config, spec, [view])], []
+
+
+def _imagenet_c(suite, run):
+    """The cells of ImageNet-C's files; what is missing of them in one piece."""
+    entry, made, lacking, spec = suite.imagenet_c, [], [], None
+    allowed = np.ones(run.model.num_classes, bool)
+    for name, severity in suite.cells:
+        config = _with_data(run, f"folder:{entry.folder}/{name}/{severity}", ".", CROPS[suite.crop])
+        if not data.is_present(config):
+            lacking.append(f"{name}/{severity}")
+            continue
+        spec = spec or data.check(config, ("evaluation",))  # of the first; to list 75 x 1,000 folders takes a while
+        made.append(Job(entry, config, spec, [View(f"{suite.corrupted} {name} {severity}", allowed)], (name, severity)))
+    if not lacking:
+        return made, []
+    missing = _lacking(entry, run)
+    if made:
+        shown = ", ".join(lacking[:3]) + ", ..." * (len(lacking) > 3)
+        what = f"{len(lacking)} of {len(suite.cells)} cells ({shown}) of {entry.what}"
+        missing = dataclasses.replace(missing, what=what)
+    return made, [missing]
+
+
+def _locate(entry, run):
+    """The run's config with the set as its evaluation split: the folder, or else the tfds data set; None if neither
+    is there."""
+    places = [(f"folder:{entry.folder}", ".")] * bool(entry.folder)
+    places += [(f"tfds:{entry.builder}", entry.split)] * bool(entry.builder)
+    for source, split in places:
+        config = _with_data(run, source, split, entry.eval_resize)
+        if data.is_present(config):
+            return config
+    return None
+
+
+def _with_data(run, source, split, eval_resize):
+    config = run.copy_and_resolve_references()
+    with config.unlocked():
+        config.data.update({"source": source, "eval_split": split, "holdout": 0})
+        if eval_resize is not None:
+            config.data.eval_resize = eval_resize
+        config.data.class_names = ()
+        if source.startswith("folder:") and data.is_present(run):
+            config.data.class_names = data.class_names(run)
+    return config
+
+
+def _lacking(entry, run):
+    root, places, ways = os.path.expanduser(run.data.data_dir), [], [f"get it from {entry.get}"] * bool(entry.get)
+    if entry.folder:
+        places.append(f"the folder {os.path.join(root, entry.folder)}")
+        ways = ways or ["put it there, or set config.data.data_dir"]
+    if entry.builder:
+        places.append(f"tfds:{entry.builder} in {root or 'its default folder'}")
+        ways.append(f"run: {prepare_command(entry.builder, run.data.data_dir)}")
+    return Missing(entry.name, entry.what, " or ".join(places), ", or ".join(ways))

@@ -1,0 +1,201 @@
+"""Which evaluation sets were asked for: a config like configs/eval/shift.py on a run, read and checked. No data is
+looked at, except for the names of the run's own classes."""
+
+import dataclasses
+import os
+import re
+
+from nofrost_jax import data, rules, validate
+from nofrost_jax.errors import UserError
+from nofrost_jax.evaluation import label_sets
+from nofrost_jax.evaluation.corruption_scores import ALEXNET, EXTRA, SEVERITIES
+
+#: Fields of a suite's config that say which sets; everything else in it says how to evaluate.
+FIELDS = (
+    *("sets", "corruptions", "corruption_names", "severities"),
+    *("imagenet_c_crop", "jpeg_quality", "frost_textures", "shift"),
+)
+CLEAN, IMAGENET_C = "clean", "imagenet_c"
+FILES, ON_THE_FLY, NONE = "files", "on_the_fly", "none"
+# Resize of ImageNet-C's images, which have the net's size already: 0 = none, None = the run's own; the result's name.
+CROPS = {"standard": 0, "nofrost": None}
+CROP_NAMES = {"standard": IMAGENET_C, "nofrost": f"{IMAGENET_C}_nofrost_crop"}
+JPEG_QUALITY = 85  # of the published ImageNet-C
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An evaluation set; the fields are those of `benchmark` in configs/eval/shift.py."""
+
+    name: str
+    what: str
+    folder: str = ""
+    builder: str = ""
+    split: str = "test"
+    count: int = 0
+    get: str = ""
+    label_set: str = label_sets.ALL
+    default: bool = True
+    eval_resize: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """What was asked for.
+
+    entries: the sets beside the run's own images. corruptions: one of FILES, ON_THE_FLY, NONE; cells: (corruption,
+    severity) in the order of mCE; imagenet_c: the entry of the files. named: names of what must be there. corrupted:
+    the corruptions' name in the result. is_imagenet: whether the run's own classes are ImageNet's.
+    """
+
+    entries: tuple
+    corruptions: str
+    cells: tuple
+    imagenet_c: Entry
+    crop: str
+    jpeg_quality: int
+    textures: str
+    named: frozenset
+    corrupted: str
+    is_imagenet: bool
+
+
+def is_suite(config):
+    """Whether a config (or None) asks for evaluation sets."""
+    return config is not None and "shift" in config
+
+
+def section_of(config):
+    """(the config without FIELDS, those as plain values). Raises UserError where one is lacking."""
+    rest, plain = config.copy_and_resolve_references(), validate.to_plain(config)
+    with rest.unlocked():
+        for field in FIELDS:
+            rules.get(rest, field)
+            del rest[field]
+    return rest, {field: plain[field] for field in FIELDS}
+
+
+def read(section, run):
+    """The Suite of a section on a run's resolved config. Raises UserError for values that make none."""
+    entries = {name: _entry(name, fields) for name, fields in section["shift"].items()}
+    if IMAGENET_C not in entries:
+        raise UserError(f"config.shift.{IMAGENET_C} is missing; add it as in configs/eval/shift.py")
+    imagenet, named = has_imagenet_classes(run), _words(section["sets"])
+    chosen = named or [name for name, entry in entries.items() if imagenet and entry.default]
+    found = [_find(name, entries) for name in dict.fromkeys(chosen) if name not in (CLEAN, IMAGENET_C)]
+    mode = _mode(section["corruptions"], named, imagenet)
+    _check_crop(section["imagenet_c_crop"], mode)
+    if mode == FILES and run.model.num_classes != 1000:
+        raise UserError(
+            f"ImageNet-C has ImageNet's 1,000 classes, and the net has {run.model.num_classes}; config.sets, "
+            "config.corruptions; set config.corruptions=on_the_fly for corruptions of the run's own images"
+        )
+    titles = [entry.name for entry in found]
+    for title in titles:
+        if titles.count(title) > 1 or title in (CLEAN, IMAGENET_C):
+            raise UserError(f"config.sets={section['sets']!r} has two sets called {title}; rename one folder")
+    must = {*titles, *([CLEAN] if CLEAN in named else [])} if named else set()
+    must |= {CLEAN} if mode == ON_THE_FLY else set()
+    must |= {IMAGENET_C} if mode == FILES and (section["corruptions"] or named) else set()
+    return Suite(
+        entries=tuple(found),
+        corruptions=mode,
+        cells=_cells(section["corruption_names"], section["severities"]),
+        imagenet_c=entries[IMAGENET_C],
+        crop=section["imagenet_c_crop"],
+        jpeg_quality=_jpeg_quality(section["jpeg_quality"], imagenet),
+        textures=section["frost_textures"],
+        named=frozenset(must),
+        corrupted=CROP_NAMES[section["imagenet_c_crop"]] if mode == FILES else f"{_title(run, imagenet)}_c_otf",
+        is_imagenet=imagenet,
+    )
+
+
+def has_imagenet_classes(run):
+    """Whether a run's classes are ImageNet's: 1,000, from the tfds data set, or from folders called by WordNet ids (or
+    folders that are not there to look at)."""
+    kind, _, name = run.data.source.partition(":")
+    if run.model.num_classes != 1000 or kind not in ("tfds", "folder"):
+        return False
+    if kind == "tfds":
+        return name.startswith("imagenet2012")
+    return not data.is_present(run) or all(re.fullmatch(r"n\d{8}", name) for name in data.class_names(run))
+
+
+def _mode(mode, named, imagenet):
+    """FILES, ON_THE_FLY or NONE, where "" leaves it open."""
+    rules.require_choice("corruptions", mode or NONE, (FILES, ON_THE_FLY, NONE))
+    if mode:
+        return mode
+    if named:
+        return FILES if IMAGENET_C in named else NONE
+    return FILES if imagenet else ON_THE_FLY
+
+
+def _check_crop(crop, mode):
+    rules.require_choice("imagenet_c_crop", crop, CROPS)
+    if crop != "standard" and mode != FILES:
+        raise UserError(
+            f"config.imagenet_c_crop={crop} is for the published files, and config.corruptions is {mode}; set it to "
+            "standard"
+        )
+
+
+def _jpeg_quality(quality, imagenet):
+    quality = (JPEG_QUALITY if imagenet else 0) if quality is None else quality
+    if not 0 <= quality <= 100:
+        raise UserError(f"config.jpeg_quality={quality} must be between 1 and 100, or 0 for none")
+    return quality
+
+
+def _entry(name, fields):
+    known = {field.name for field in dataclasses.fields(Entry)} - {"name"}
+    if not isinstance(fields, dict) or (set(fields) - known) or not fields.get("what"):
+        raise UserError(
+            f"config.shift.{name} must have the fields of an evaluation set, {', '.join(sorted(known))}, and no others"
+        )
+    rules.require_choice(f"shift.{name}.label_set", fields.get("label_set", label_sets.ALL), label_sets.NAMES)
+    if name == CLEAN or not name.isidentifier():
+        raise UserError(f"config.shift.{name} cannot be called so; use a plain word other than {CLEAN}")
+    return Entry(name, **fields)
+
+
+def _find(name, entries):
+    """The entry of a name, or a new one for folder:PATH and tfds:NAME."""
+    kind, colon, place = name.partition(":")
+    if not colon:
+        rules.require_choice("sets", name, [CLEAN, *entries])
+        return entries[name]
+    if not data.is_known(name):
+        raise UserError(f"config.sets: {name!r} is no evaluation set; give folder:PATH, tfds:NAME, or a set's name")
+    if kind == "tfds":
+        return Entry(_plain(place), f"the tfds data set {place}", builder=place)
+    title = _plain(os.path.basename(os.path.normpath(place)))
+    return Entry(title, f"a folder of class folders, {place}", folder=place, label_set=label_sets.PRESENT)
+
+
+def _cells(names, severities):
+    """The (corruption, severity) pairs, in the order of mCE."""
+    order = [*ALEXNET, *EXTRA]
+    names = _words(names) or list(ALEXNET)
+    for name in names:
+        rules.require_choice("corruption_names", name, order)
+    if not severities or any(one not in SEVERITIES for one in severities):
+        raise UserError(f"config.severities={tuple(severities)} must be some of 1, 2, 3, 4, 5")
+    return tuple((name, severity) for name in sorted({*names}, key=order.index) for severity in sorted({*severities}))
+
+
+def _words(text):
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _title(run, imagenet):
+    """A source's name in that of its corruptions: digits, cifar10, the folder's."""
+    kind, _, name = run.data.source.partition(":")
+    if imagenet:
+        return "imagenet"
+    return _plain(os.path.basename(os.path.normpath(name)) if kind == "folder" else name or kind)
+
+
+def _plain(text):
+    return re.sub(r"\W+", "_", text).strip("_")

@@ -1,0 +1,69 @@
+"""A result of evaluation sets as text for the screen: one row a set, the grid of corruptions, what is missing."""
+
+from nofrost_jax.evaluation import flags
+from nofrost_jax.evaluation.corruption_scores import SEVERITIES
+
+
+def render(result):
+    """The tables of a result with `shift`, a plain dict of schema 1."""
+    step = "export" if result["checkpoint"]["step"] < 0 else f"step {result['checkpoint']['step']}"
+    lines = [f"{result['checkpoint']['path']}, {step}: accuracy under distribution shift"]
+    rows = [("", "accuracy", "95 % interval", "images", "label set", "crop", "flags")]
+    rows += [_row(entry["name"], entry, entry["n"]) for entry in result["shift"]]
+    corrupted = result["corruptions"]
+    if corrupted:
+        rows += _corruption_rows(corrupted)
+    rows += [(one["name"], "missing", "", "", "", "", "") for one in result["missing"]]
+    lines += _aligned(rows, "<>><<<<")
+    if corrupted:
+        lines += ["", f"{corrupted['name']}, accuracy in % by severity:", *_aligned(_grid(corrupted), "<>>>>>>>")]
+        made = corrupted["made"]
+        if "jpeg_quality" in made:
+            quality, textures = made["jpeg_quality"], made["frost_textures"]
+            saved = f"JPEG quality {quality}" if quality else "no JPEG"
+            lines.append(f"  made {made['how']}: {saved}" + f", {textures} frost" * bool(textures))
+    lines += [f"  {name}: {flags.DESCRIPTIONS[name]}" for name in result["flags"]]
+    return "\n".join(lines)
+
+
+def _row(name, entry, n):
+    interval = "{:.1%} to {:.1%}".format(*entry["ci95"]) if "ci95" in entry else ""
+    marks = ", ".join(entry["flags"])
+    if "partial" in entry["flags"]:
+        marks += f": {n:,} of {entry['expected']:,}"
+    return name, f"{entry['accuracy']:.2%}", interval, f"{n:,}", entry["label_set"], entry["crop"], marks
+
+
+def _corruption_rows(corrupted):
+    cells = corrupted["cells"]
+    name, rest = corrupted["name"], (corrupted["label_set"], corrupted["crop"], ", ".join(corrupted["flags"]))
+    n = min(cell["n"] for cell in cells)
+    if corrupted["mean_accuracy"] is not None:
+        yield f"{name}, mean", f"{corrupted['mean_accuracy']:.2%}", "", f"{len(cells)} x {n:,}", *rest
+    if corrupted["mce"] is not None:
+        yield f"{name}, mCE", f"{corrupted['mce']:.2%}", "", "", f"error over that of {corrupted['reference']}", "", ""
+
+
+def _grid(corrupted):
+    accuracy = {(cell["corruption"], cell["severity"]): cell["accuracy"] for cell in corrupted["cells"]}
+    ratios = bool(corrupted["ratios"])
+    yield "", *map(str, SEVERITIES), "error", *(["ratio"] * ratios)
+    for name in dict.fromkeys(name for name, _ in accuracy):
+        shares = (accuracy.get((name, severity)) for severity in SEVERITIES)
+        last = [corrupted["errors"].get(name)] + [corrupted["ratios"].get(name)] * ratios
+        yield name, *(_percent(share) for share in (*shares, *last))
+
+
+def _percent(share):
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _aligned(rows, sides):
+    """Lines of equally wide columns; sides: "<" or ">" for each column."""
+    rows = list(rows)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = (f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=False))
+        lines.append(f"  {'  '.join(cells)}".rstrip())
+    return lines

@@ -1,0 +1,113 @@
+"""Training on several views of each image: DeepAugment, TDA, Combine and NoFrost* (the paper's Equation 2).
+
+The loss is the mean of the cross-entropies of some streams, which `method.terms` names:
+
+    deepaugment   clean, deepaugment               DeepAugment (Hendrycks et al., 2021) alone
+    tda           tda                              TDA (Hermann et al., 2020) alone
+    combine       clean, deepaugment, tda, adversarial
+    paper         clean, augmented, adversarial    Equation 2: augmented is either of the two, by a coin for each image
+    authors       as combine, DeepAugment's images by EDSR alone: what the code of the paper's authors does
+
+Combine is its terms on a net with batch norm, NoFrost* `paper` or `authors` on a normalizer-free one. Only clean
+images are attacked. The batch holds the views (`data.views`); what a view lacks of its distortion is added here, on the
+device.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from nofrost_jax import attacks, keys
+from nofrost_jax.classifier import normalize, to_float
+from nofrost_jax.data import tda
+from nofrost_jax.data.deepaugment import noise2net
+from nofrost_jax.methods.at import attack_metrics
+from nofrost_jax.methods.base import accuracy, attacked_forwards, forwards, gradient_step, smoothed_cross_entropy
+from nofrost_jax.rules import TERMS
+
+
+def make_step(model, optimizer, config, steps_per_epoch=None):
+    """A train-mode forward and backward per image for each stream, and the attack's passes if one is adversarial."""
+    del steps_per_epoch
+    return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer)
+
+
+def make_loss(model, config, attack):
+    """`loss_fn(params, stats, batch, image_keys)`: the mean of the streams' losses; `attack` makes the adversarial one.
+
+    Statistics thread through the streams in the order of the table above; the attack sees those of all the others.
+    """
+    names = TERMS[config.method.terms]
+
+    def loss_fn(params, stats, batch, image_keys):
+        labels = batch["label"]
+        streams = {name: stream(name, config, batch, image_keys) for name in names if name != "adversarial"}
+        if "adversarial" in names:
+            clean = streams["clean"]
+            logits, result, stats = attacked_forwards(
+                model, config, attack, params, stats, streams, clean, labels, image_keys
+            )
+            metrics = attack_metrics(logits["adversarial"], labels, result, clean)
+        else:
+            logits, stats = forwards(model, config, params, stats, streams, image_keys)
+            metrics = {}
+        losses = [smoothed_cross_entropy(logits[name], labels, config.label_smoothing) for name in names]
+        metrics |= {f"{name}_accuracy": accuracy(logits[name], labels) for name in names}
+        return sum(losses) / len(losses), (stats, metrics)
+
+    return loss_fn
+
+
+def stream(name, config, batch, image_keys):
+    """The images [N, H, W, 3] of one stream: clean ones in [0, 1], or distorted on the device."""
+    if name == "clean":
+        return to_float(batch["image"])
+    if name == "deepaugment":
+        return deepaugment(config, to_float(batch["deepaugment"]), keys.named(image_keys, "noise2net"))
+    if name == "tda":
+        return textures_removed(config, to_float(batch["tda"]), image_keys)
+    coins = jax.vmap(jax.random.bernoulli)(keys.named(image_keys, "coin"))
+    either = (stream(one, config, batch, image_keys) for one in ("deepaugment", "tda"))
+    return jnp.where(coins[:, None, None, None], *either)
+
+
+def deepaugment(config, images, image_keys):
+    """DeepAugment's view of images in [0, 1]: they are distorted already, or Noise2Net distorts them here.
+
+    Noise2Net works on normalized pixels and cuts nothing off, so that its images leave [0, 1].
+    """
+    if config.deepaugment.mode == "files":
+        return images
+    mean, std = (jnp.asarray(values, images.dtype) for values in (config.data.mean, config.data.std))
+    distorted = noise2net.apply(normalize(images, mean, std), image_keys, maximum=config.deepaugment.maximum)
+    return distorted * std + mean
+
+
+def textures_removed(config, images, image_keys):
+    """TDA's view of images in [0, 1]; blur and noise, where they are on, follow the colours."""
+    images = tda.colours(images, keys.named(image_keys, "tda colours"))
+    if config.method.tda_blur:
+        images = tda.blur(images, keys.named(image_keys, "tda blur"), config.method.tda_blur)
+    if config.method.tda_noise:
+        images = tda.noise(images, keys.named(image_keys, "tda noise"), config.method.tda_noise)
+    return images
+
+
+def passes(config):
+    """(forward, backward to the image, backward to the parameters) passes per training image."""
+    names = TERMS[config.method.terms]
+    forward, backward = (0, 0)
+    if "adversarial" in names:
+        forward, backward = attacks.create(**config.attack).passes(config.model.num_classes)
+    return forward + len(names), backward, len(names)
+
+
+def notes(config):
+    """What a user should know of where DeepAugment's images come from; nothing where they are the paper's."""
+    if "deepaugment" not in config.data.views:
+        return []
+    if config.deepaugment.mode == "files":
+        return [f"DeepAugment: files of {' and '.join(config.deepaugment.sources)}"]
+    return [
+        "DeepAugment: Noise2Net, random nets on the device; the paper's images by EDSR and CAE need "
+        "config.deepaugment.mode=files and folders"
+    ]

@@ -1,0 +1,66 @@
+"""Image trees without a level of splits, the names of classes, and whether data is there at all."""
+
+import numpy as np
+import pytest
+
+from nofrost_jax import data
+from nofrost_jax.data import folder
+from nofrost_jax.errors import UserError
+from tests.data.helpers import config, encoded, picture
+from tests.data.test_folder import write
+
+
+def tree(root, names, per_class=2):
+    for position, name in enumerate(names):
+        for i in range(per_class):
+            write(root / name / f"{i}.JPEG", encoded(picture(10 * position + i)))
+    return root
+
+
+def settings(root, num_classes, **more):
+    return config(f"folder:{root}", num_classes=num_classes, eval_split=".", **more)
+
+
+def labels(config):
+    (batch,) = data.eval_batches(config, 8)
+    found = batch["label"][batch["mask"]]
+    np.testing.assert_array_equal(data.eval_labels(config), found)
+    return found.tolist()
+
+
+def test_classes_lie_in_the_folder_itself(tmp_path):
+    one = settings(tree(tmp_path / "flat", ["ant", "bee", "train"]), 3)  # a class may be called like a split
+    spec = data.check(one, ("evaluation",))
+    assert (spec.num_train, spec.num_eval, spec.num_classes, spec.eval_split) == (0, 6, 3, ".")
+    assert labels(one) == [0, 0, 1, 1, 2, 2]
+    with pytest.raises(UserError, match=r"no folder train/"):
+        data.check(one)
+
+
+def test_names_of_classes(tmp_path):
+    some = settings(tree(tmp_path / "some", ["cat", "bee"]), 3, class_names=("ant", "bee", "cat"))
+    assert labels(some) == [1, 1, 2, 2] and data.class_names(some) == ("ant", "bee", "cat")
+    some.data.class_names = ()
+    assert labels(some) == [0, 0, 1, 1] and data.class_names(some) == ("bee", "cat")
+    some.data.class_names = ("ant", "bee")
+    with pytest.raises(UserError, match=r"cat is none of the 2 classes \(ant, bee, \.\.\.\); .*rename or remove"):
+        data.check(some, ("evaluation",))
+
+
+def test_numbers_mean_themselves_whatever_the_classes_are_called(tmp_path):
+    numbered = settings(tree(tmp_path, ["10", "9"]), 1000, class_names=("n00000001",))
+    assert labels(numbered) == [10, 10, 9, 9] and data.class_names(numbered) == ()
+
+
+def test_some_of_imagenets_classes(tmp_path):
+    wnids = folder._imagenet_wnids()
+    some = settings(tree(tmp_path, [wnids[291], wnids[1]]), 1000)
+    assert labels(some) == [1, 1, 291, 291] and data.class_names(some) == tuple(wnids)
+    assert data.check(some, ("evaluation",)).num_classes == 1000
+
+
+def test_is_present(tmp_path):
+    assert data.is_present(config("digits")) and data.is_present(config("fake"))
+    assert not data.is_present(settings(tmp_path / "nothing", 3))
+    assert data.is_present(config("folder:x", data_dir=str(tree(tmp_path / "x", ["ant"]).parent)))
+    assert not data.is_present(config("tfds:imagenet_v2/topimages:3.0.0", data_dir=str(tmp_path)))

@@ -1,0 +1,226 @@
+"""Several views of a training image: one decoding, crops of their own, and images that were distorted beforehand."""
+
+import dataclasses
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nofrost_jax import data
+from nofrost_jax.data import pipeline, preprocess, rng
+from nofrost_jax.data.sources import open_source
+from nofrost_jax.errors import UserError
+from tests.data.helpers import assert_equal_batches, config, encoded, picture
+
+ALL = ("clean", "deepaugment", "tda")
+NAMES = ("image", "deepaugment", "tda")
+PURPOSES = dict(zip(NAMES, (rng.AUGMENTATION, rng.DEEPAUGMENT, rng.TDA), strict=True))
+SOURCES = {
+    "crops": ("fake", {"augmentation": "random_resized_crop"}),
+    "shifts": ("fake", {"augmentation": "pad_crop_flip"}),
+    "fitted": ("digits", {"image_size": 8, "batch_size": 100}),
+    "resized": ("digits", {"image_size": 12, "batch_size": 100, "augmentation": "pad_crop_flip"}),
+}
+
+
+def settings_of(source, views=ALL, mode="noise2net", folders=(), sources=("edsr", "cae"), **fields):
+    made = config(source, views=views, tda_crop_scale=(0.64, 1.0), **fields)
+    made.deepaugment = {"mode": mode, "folders": folders, "sources": sources}
+    return made
+
+
+@pytest.fixture(params=SOURCES)
+def settings(request):
+    source, fields = SOURCES[request.param]
+    return settings_of(source, **fields)
+
+
+def take(settings, start, n, **process):
+    batches = data.train_batches(settings, start, **process)
+    try:
+        return list(itertools.islice(batches, n))
+    finally:
+        batches.close()
+
+
+def test_every_view_is_its_own_crop_of_the_image(settings):
+    """Made anew from the source by the rule: geometry, purpose of the random numbers, epoch and position."""
+    source = open_source(settings)
+    split, geometry = source.train(), pipeline.geometry_of(settings, source)
+    per_epoch = data.steps_per_epoch(settings, data.check(settings))
+    step = per_epoch + 1
+    (batch,) = take(settings, step, 1)
+    assert list(batch) == [*NAMES, "label", "index"]
+    for row, name in itertools.product(range(0, settings.batch_size, 7), NAMES):
+        scale = (0.64, 1.0) if name == "tda" else (0.08, 1.0)
+        own = dataclasses.replace(geometry, crop_scale=scale)
+        position = settings.batch_size + row
+        draws = preprocess.augmentation_draws(settings.seed, 1, position, own.draws, PURPOSES[name])
+        expected = preprocess.train_image(split.load(int(batch["index"][row])), own, draws)
+        np.testing.assert_array_equal(batch[name][row], expected)
+    if geometry.augmentation == "none":
+        return
+    assert all((batch[one] != batch[other]).any() for one, other in itertools.combinations(NAMES, 2))
+
+
+def test_clean_images_do_not_know_of_other_views(settings):
+    alone, before = settings.copy_and_resolve_references(), settings.copy_and_resolve_references()
+    alone.data.views = ("clean",)
+    with before.unlocked():
+        del before.data["views"]
+    for batch, one, other in zip(*(take(made, 1, 2) for made in (settings, alone, before)), strict=True):
+        assert_equal_batches(one, other)
+        assert_equal_batches(one, {name: batch[name] for name in ("image", "label", "index")})
+
+
+@pytest.mark.parametrize("views", [("tda",), ("clean", "deepaugment")])
+def test_a_batch_holds_the_views_that_are_asked_for(settings, views):
+    (whole,) = take(settings, 0, 1)
+    settings.data.views = views
+    (some,) = take(settings, 0, 1)
+    names = ["image" if view == "clean" else view for view in views]
+    assert list(some) == [*names, "label", "index"]
+    assert_equal_batches(some, {name: whole[name] for name in some})
+
+
+def test_resume_threads_and_processes_change_no_byte(settings):
+    n = data.steps_per_epoch(settings, data.check(settings)) + 2
+    whole = take(settings, 0, n)
+    for start in (1, n - 2):
+        for left, right in zip(whole[start:], take(settings, start, n - start), strict=True):
+            assert_equal_batches(left, right)
+    settings.data.workers = 5
+    parts = [take(settings, 0, 3, process_index=k, process_count=2) for k in range(2)]
+    for step, batch in enumerate(whole[:3]):
+        assert_equal_batches(batch, {name: np.concatenate([part[step][name] for part in parts]) for name in batch})
+
+
+def test_evaluation_has_the_image_alone(settings):
+    batch = next(data.eval_batches(settings, 4))
+    assert list(batch) == ["image", "label", "index", "mask"]
+
+
+# Images that were distorted beforehand
+
+
+@pytest.fixture
+def trees(tmp_path):
+    """(training data, EDSR's images, CAE's): two classes of six; a distorted image is one grey, that of its source."""
+    for number, name in enumerate(("ant", "bee")):
+        for split in ("train", "val"):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+        for i in range(6):
+            file = tmp_path / "data" / "train" / name / f"{i}.JPEG"
+            file.write_bytes(encoded(picture(10 * number + i)))
+            shutil.copy(file, tmp_path / "data" / "val" / name)
+            for source, (place, kind) in {"edsr": (0, "JPEG"), "cae": (1, "png")}.items():
+                folder = tmp_path / source / name
+                folder.mkdir(parents=True, exist_ok=True)
+                grey = np.full((30, 40, 3), 100 * place + 10 * (6 * number + i) // 2, np.uint8)
+                (folder / f"{i}.{kind}").write_bytes(encoded(grey, "PNG"))
+    return tmp_path
+
+
+def from_files(trees, **fields):
+    folders = (str(trees / "edsr"), str(trees / "cae"))
+    options = {"mode": "files", "folders": folders, "num_classes": 2, "batch_size": 12}
+    return settings_of(f"folder:{trees / 'data'}", **(options | {"augmentation": "random_resized_crop"} | fields))
+
+
+def expected_grey(index, source):
+    return 100 * source + 10 * index // 2
+
+
+def test_distorted_images_are_those_of_the_same_name(trees):
+    """Of either source by the seed, in every epoch anew; with another extension, too."""
+    settings = from_files(trees)
+    assert data.describe_missing(settings) == []
+    chosen = []
+    for batch in take(settings, 0, 30):
+        greys = batch["deepaugment"].max((1, 2, 3))
+        assert (batch["deepaugment"] == greys[:, None, None, None]).all()
+        by_source = np.stack([expected_grey(batch["index"], source) for source in (0, 1)])
+        assert (by_source == greys).any(0).all()
+        chosen.append(by_source[1] == greys)
+        assert (batch["image"].std((1, 2, 3)) > 5).all()
+    assert 0.4 < np.mean(chosen) < 0.6
+    settings.seed = 1
+    assert any(
+        (a["deepaugment"] != b["deepaugment"]).any()
+        for a, b in zip(take(settings, 0, 1), take(from_files(trees), 0, 1), strict=True)
+    )
+
+
+def test_edsr_alone_needs_no_other_folder(trees):
+    settings = from_files(trees, sources=("edsr",), folders=(str(trees / "edsr"),))
+    for batch in take(settings, 0, 3):
+        greys = batch["deepaugment"].max((1, 2, 3))
+        np.testing.assert_array_equal(greys, expected_grey(batch["index"], 0))
+
+
+def test_held_out_images_shift_no_name(trees):
+    settings = from_files(trees, sources=("cae",), holdout=4, eval_split="holdout", batch_size=8)
+    kept = open_source(settings).train().places
+    for batch in take(settings, 0, 2):
+        np.testing.assert_array_equal(batch["deepaugment"].max((1, 2, 3)), expected_grey(kept[batch["index"]], 1))
+
+
+def test_resume_with_files(trees):
+    settings = from_files(trees)
+    whole = take(settings, 0, 4)
+    settings.data.workers = 1
+    for left, right in zip(whole[2:], take(settings, 2, 2), strict=True):
+        assert_equal_batches(left, right)
+
+
+def test_an_image_is_decoded_once_for_all_of_its_views(trees, monkeypatch):
+    opened, original = [], Image.open
+    monkeypatch.setattr(preprocess.Image, "open", lambda file: opened.append(1) or original(file))
+    source = from_files(trees, mode="noise2net")
+    views = pipeline.views.of(source, pipeline.geometry_of(source, open_source(source)), open_source(source).train())
+    image = encoded(picture(0))
+    made = views.make(image, 0, 0, 0, 0)
+    assert list(made) == list(NAMES) and len(opened) == 1
+    source.data.views = ("clean",)
+    views = pipeline.views.of(source, pipeline.geometry_of(source, open_source(source)), None)
+    np.testing.assert_array_equal(views.make(image, 0, 0, 0, 0)["image"], made["image"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda trees: shutil.rmtree(trees / "cae"), ["no DeepAugment images of CAE", "folders[1]"]),
+        (lambda trees: shutil.rmtree(trees / "edsr" / "bee"), ["6 of 12 DeepAugment images of EDSR", "bee/0.JPEG"]),
+        (lambda trees: (trees / "cae/ant/3.png").unlink(), ["1 of 12 DeepAugment images of CAE", "ant/3.JPEG"]),
+    ],
+)
+def test_what_is_missing_is_one_line(trees, damage, words):
+    damage(trees)
+    settings = from_files(trees)
+    (line,) = data.describe_missing(settings)
+    assert all(word in line for word in [*words, str(trees)]) and "\n" not in line
+    with pytest.raises(UserError, match=words[0]):
+        take(settings, 0, 1)
+
+
+def test_a_source_without_files_has_no_distorted_ones(trees):
+    settings = settings_of("digits", image_size=8, mode="files", folders=(str(trees / "edsr"), str(trees / "cae")))
+    (line,) = data.describe_missing(settings)
+    assert "digits has no files" in line and "folder:PATH" in line
+
+
+def test_a_damaged_or_vanished_distorted_image_is_named(trees):
+    settings = from_files(trees, sources=("edsr",))
+    file = trees / "edsr/bee/2.JPEG"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:60])
+    with pytest.raises(UserError, match=r"edsr/bee/2\.JPEG"):
+        take(settings, 0, 1)
+    file.write_bytes(whole)
+    batches = data.train_batches(settings, 0)
+    next(batches)
+    file.unlink()
+    with pytest.raises(UserError, match=r"edsr/bee/2\.JPEG"):
+        list(itertools.islice(batches, 4))

@@ -1,0 +1,80 @@
+"""Fake evaluation sets on disk whose right answers are known: trees of tiny PNGs, labelled by what the net says."""
+
+import collections
+import functools
+
+import jax
+import numpy as np
+
+import nofrost_jax
+from nofrost_jax.data.folder import _imagenet_wnids
+from tests.data.helpers import encoded
+from tests.evaluation.test_sweep import make_run
+
+SIDE = 8
+Set = collections.namedtuple("Set", "images labels correct")  # in the order of the index
+
+
+@functools.cache
+def wnids():
+    return _imagenet_wnids()
+
+
+def make_imagenet_run(folder, data_dir):
+    """A run on ImageNet's classes, of random variables, whose data lies in `data_dir`."""
+    return make_run(
+        folder,
+        "nofrost",
+        model__num_classes=1000,
+        data__source="folder:imagenet",
+        data__data_dir=str(data_dir),
+        data__image_size=SIDE,
+        evaluation__batch_size=8,
+    )
+
+
+def pictures(seed, count):
+    """uint8 [count, SIDE, SIDE, 3]."""
+    return np.random.default_rng([seed, 4]).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+_load = functools.cache(nofrost_jax.load)
+
+
+@jax.jit
+def _forward(classifier, images):
+    with jax.default_matmul_precision("highest"):
+        return classifier(images)
+
+
+def logits(run, images):
+    """The net's float32 logits, NumPy [N, K], N <= 32; one shape compiles once."""
+    padded = np.zeros((32, *images.shape[1:]), np.uint8)
+    padded[: len(images)] = images
+    return np.asarray(_forward(_load(run), padded))[: len(images)]
+
+
+def labelled(run, images, allowed, wrong):
+    """Labels out of the list `allowed`: the net's best answer among these, except for the first `wrong` images, which
+    get its worst."""
+    scores = logits(run, images)[:, allowed]
+    best, worst = (np.array(allowed)[pick(scores, axis=1)] for pick in (np.argmax, np.argmin))
+    return np.where(np.arange(len(images)) < wrong, worst, best)
+
+
+def write(root, images, labels, wrong, names=None):
+    """Writes root/CLASS/NUMBER.png, `names` of the classes being WordNet ids; the Set."""
+    names = [names[label] if names else wnids()[label] for label in labels]
+    for number, (image, name) in enumerate(zip(images, names, strict=True)):
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:04d}.png").write_bytes(encoded(image, kind="PNG"))
+    order = sorted(range(len(labels)), key=lambda i: (names[i], i))
+    return Set(images[order], labels[order], np.arange(len(labels))[order] >= wrong)
+
+
+def make_set(run, root, seed, count, wrong, allowed=range(1000), names=None):
+    """A set of `count` images at `root`, of which the net gets the first `wrong` wrong."""
+    images = pictures(seed, count)
+    labels = labelled(run, images, list(allowed), wrong)
+    return write(root, images, labels, wrong, names)

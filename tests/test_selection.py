@@ -1,0 +1,110 @@
+"""The choice of a checkpoint by its robustness while training, through main.py."""
+
+import json
+
+import numpy as np
+import pytest
+
+import nofrost_jax
+from nofrost_jax import checkpoint, rules, run, selection
+from nofrost_jax.errors import Preempted, UserError
+from tests.conftest import sharing_compiled, tiny_args, tiny_config
+
+HELD = {"checkpoint__select": "best_ra_holdout", "data__holdout": 237, "evaluation__every_epochs": 2, "epochs": 5}
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory, compilation_cache):
+    """A run of 5 epochs of 4 steps: looks after epochs 2, 4 (every second) and 5 (the last tenth)."""
+    folder = tmp_path_factory.mktemp("chosen") / "run"
+    with sharing_compiled(compilation_cache):
+        run.train(tiny_config(**HELD), str(folder))
+    return folder
+
+
+def test_the_most_robust_checkpoint_is_kept_and_everyone_reads_it(chosen):
+    looks = {line["step"]: line["eval/selection"] for line in lines(chosen) if "eval/selection" in line}
+    assert sorted(looks) == [8, 16, 20]
+    kept = checkpoint.read_selection(chosen / "best")
+    best = max(looks.values())
+    assert kept["robust_accuracy"] == best
+    assert kept["step"] == min(step for step, share in looks.items() if share == best)
+    assert (kept["rule"], kept["n"], kept["attack"]["steps"]) == ("best_ra_holdout", 237, 5)
+    result = json.loads((chosen / "evaluations/final.json").read_text())
+    assert result["checkpoint"]["selection"] == kept and result["checkpoint"]["step"] == kept["step"]
+    assert result["clean"]["n"] == 360 and "selected_on_evaluation" not in result["flags"]
+    loaded = nofrost_jax.load(chosen)
+    assert checkpoint.tree_sha256(loaded.variables) == result["checkpoint"]["params_sha256"]
+    assert sorted(path.name for path in chosen.glob("best*")) == ["best"]
+
+
+def test_of_equal_ones_the_earlier_stays_and_a_better_one_takes_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(selection, "Evaluator", lambda *_: Fixed())
+    monkeypatch.setattr(selection, "check", lambda *_, **__: None)
+    state, shares = type("State", (), {"variables": {"params": {"w": np.zeros(1)}}})(), iter((0.2, 0.5, 0.5, 0.6))
+
+    class Fixed:
+        count = 4
+
+        def run(self, variables, stop, folder):
+            (tmp_path / "best_outcomes").mkdir()
+            return {"plans": {"selection": {}}}
+
+    monkeypatch.setattr(selection.results, "robust_accuracy", lambda _: next(shares))
+    best = selection.Best(tiny_config(**HELD), str(tmp_path), None, 4)
+    steps = []
+    for step in (8, 16, 20, 24):
+        best.look(state, step, None)
+        steps.append(checkpoint.read_selection(tmp_path / "best")["step"])
+    assert steps == [8, 16, 16, 24]
+
+
+def test_when_it_looks(monkeypatch):
+    monkeypatch.setattr(selection, "Evaluator", lambda *_: None)
+    monkeypatch.setattr(selection, "check", lambda *_, **__: None)
+    best = selection.Best(tiny_config(epochs=90, evaluation__every_epochs=10), "", None, 7)
+    due = [step / 7 for step in range(1, 631) if best.is_due(step)]
+    assert due == [*range(10, 90, 10), *range(82, 91)]  # the authors': every 10 epochs and the last 10 %
+    assert selection.Best(tiny_config(epochs=3, evaluation__every_epochs=0), "", None, 7).is_due(21)
+
+
+def test_a_run_stopped_between_its_last_step_and_the_last_look_looks_again(chosen, compile_once, tmp_path, monkeypatch):
+    original = selection.Best.look
+
+    def stopped(self, state, step, stop):
+        if step == 20:
+            raise Preempted("stopped")
+        return original(self, state, step, stop)
+
+    monkeypatch.setattr(selection.Best, "look", stopped)
+    with pytest.raises(Preempted):
+        run.train(tiny_config(**HELD), str(tmp_path / "run"))
+    monkeypatch.setattr(selection.Best, "look", original)
+    run.train(tiny_config(**HELD), str(tmp_path / "run"))
+    assert lines(tmp_path / "run") == lines(chosen)
+    assert checkpoint.read_selection(tmp_path / "run/best") == checkpoint.read_selection(chosen / "best")
+
+
+def test_the_authors_choice_is_flagged(cli, compile_once, tmp_path):
+    outcome = cli(*tiny_args(tmp_path / "run", checkpoint__select="best_ra_val", epochs=1))
+    assert outcome.returncode == 0, outcome
+    assert "selected_on_evaluation" in json.loads((tmp_path / "run/evaluations/final.json").read_text())["flags"]
+    assert "selected_on_evaluation: the checkpoint was chosen by" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"checkpoint__select": "best"}, "choose one of last, best_ra_val, best_ra_holdout"),
+        ({"checkpoint__select": "best_ra_holdout"}, "config.data.holdout=0; set it"),
+        ({"method__sum_losses": True, "method__adversarial_weight": 1.0}, "adversarial_weight between 0 and 1"),
+    ],
+)
+def test_misuse(fields, words):
+    with pytest.raises(UserError, match=words):
+        run.prepare(tiny_config(**fields))
+    assert rules.SELECTIONS[0] == tiny_config().checkpoint.select
