@@ -16,11 +16,11 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
 from nofrost_jax.data import folder, preprocess
@@ -62,9 +62,8 @@ class Job:
 def list_files(source: str, split: str) -> tuple[str, tuple[str, ...]]:
     """(folder, files CLASS/NAME) of `folder:PATH` or PATH. Raises UserError: no such folder, empty classes."""
     path = os.path.abspath(os.path.expanduser(source.removeprefix("folder:")))
-    config = SimpleNamespace(
-        data=SimpleNamespace(data_dir="", train_split=split, eval_split=split), model=SimpleNamespace(num_classes=0)
-    )
+    splits = {"data_dir": "", "train_split": split, "eval_split": split}
+    config = ConfigDict({"data": splits, "model": {"num_classes": 0}})  # the labels do not matter
     found = folder.open_source(config, path).train()
     return found.root, tuple(found.files)
 
