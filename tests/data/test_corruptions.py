@@ -107,6 +107,12 @@ def test_a_chunk_at_once_gives_the_same(images, name, monkeypatch):
     assert (at_once != one_by_one).mean() < 0.01
 
 
+def test_the_default_generator_does_not_count(images):
+    want = corruptions.corrupt(images[:2], "impulse_noise", 3, [4, 5], 1)
+    with jax.default_prng_impl("rbg"), jax.threefry_partitionable(False):
+        np.testing.assert_array_equal(corruptions.corrupt(images[:2], "impulse_noise", 3, [4, 5], 1), want)
+
+
 def test_corruptions_and_severities_share_no_draws():
     grey = np.full((1, 64, 64, 3), 128, np.uint8)
     noises = [
@@ -292,7 +298,6 @@ def test_textures_that_are_not_there(published, tmp_path, images):
     with pytest.raises(UserError, match=r"no frost texture frost4\.jpg; .*put the published files there"):
         corruptions.corrupt(images, "frost", 1, np.arange(20), 0, textures=published)
     (published / "frost4.jpg").write_bytes(b"no image")
-    textures.load.cache_clear()
     with pytest.raises(UserError, match=r"cannot read a frost texture; .*frost4\.jpg"):
         textures.load(str(published))
     Image.new("RGB", (224, 300)).save(published / "frost4.jpg")

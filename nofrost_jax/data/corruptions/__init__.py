@@ -101,7 +101,8 @@ def _on_device(images, name, severity, indices, seed, textures):
     arrays = _arrays(name, severity, images.shape[1])
     if name == "frost":
         arrays = arrays | _frost_arrays(ice.resolve(textures))
-    key = jax.random.fold_in(keys.named(keys.named(jax.random.key(seed), "corruptions"), name), severity)
+    key = keys.named(jax.random.key(seed, impl="threefry2x32"), "corruptions")  # whatever JAX's default is
+    key = jax.random.fold_in(keys.named(key, name), severity)
     program, waiting, done = _program(name), collections.deque(), []
     for start in range(0, len(images), CHUNK):
         count = min(CHUNK, len(images) - start)
