@@ -68,11 +68,13 @@ def get_config(arg=""):
 
     config.deepaugment = ConfigDict()
     config.deepaugment.mode = "noise2net"  # of the view deepaugment: noise2net: random nets on the device, which needs
-    # no weights | files: images distorted beforehand, as paper and authors
+    # no weights | files: images distorted beforehand, as paper and authors | on_device: the crops, by EDSR and CAE
     config.deepaugment.folders = ()  # files: the folders of EDSR's and CAE's images, in this order; each is laid out
     # and named as the training split, CLASS/FILE; the names' extensions may differ
-    config.deepaugment.sources = config_dict.placeholder(tuple)  # files: one of these for each image, by the seed;
+    config.deepaugment.sources = config_dict.placeholder(tuple)  # files, on_device: one of these for each image;
     # ("edsr", "cae"), as the paper implies; with method.terms=authors ("edsr",), as their code never reaches CAE's
+    config.deepaugment.weights = ""  # on_device: the nets' files, with a comma between them, or random:SEED
+    config.deepaugment.group = 16  # on_device: images that share a set of distorted weights; original: 20 in the mean
     config.deepaugment.maximum = 0.75  # noise2net: greatest share of a net's output added to the image, as its authors
 
     config.attack = ConfigDict()
@@ -118,7 +120,11 @@ def get_config(arg=""):
     config.data.mean = IMAGENET_MEAN  # of [0, 1] images, applied inside the classifier
     config.data.std = IMAGENET_STD
     config.data.workers = 0  # decoding threads; 0 = one a core
-    config.data.shuffle_buffer = 16384  # encoded images, tfds only
+    config.data.decode = "exact"  # training images: exact (Pillow, as torchvision) | fast (within 2 of 255; needs
+    # simplejpeg and cykooz-resizer)
+    config.data.on_error = "raise"  # an unreadable training image: raise | skip (the next one takes its place, counted)
+    config.data.access = "random"  # of tfds' record files: random | sequential (slow seeks, gs:// paths)
+    config.data.shuffle_buffer = 16384  # encoded images, sequential access only
     config.data.fake_train = 1_281_167
     config.data.fake_eval = 50_000
 

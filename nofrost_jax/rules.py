@@ -23,6 +23,7 @@ RANGES = {  # field: (lowest, highest), both allowed; None = no bound
     "method.tda_blur": (0, None),
     "method.tda_noise": (0, 1),
     "deepaugment.maximum": (0, None),
+    "deepaugment.group": (1, None),
     "optimizer.learning_rate": (0, None),
     "optimizer.learning_rate_batch": (0, None),
     "optimizer.momentum": (0, 1),
@@ -227,6 +228,11 @@ def _check_views(config):
         raise UserError(f"config.deepaugment.sources={sources} must name edsr, cae or both, each once")
     for source in sources:
         require_choice("deepaugment.sources", source, DEEPAUGMENT_SOURCES)
+    if "deepaugment" in views and section.mode == "on_device" and (not section.weights or config.data.image_size < 12):
+        raise UserError(
+            f"config.deepaugment.mode=on_device needs config.deepaugment.weights, now {section.weights!r}, and images "
+            f"of 12 pixels or more, now {config.data.image_size}; give files, or random:SEED for weights of no training"
+        )
     if "deepaugment" not in views or section.mode != "files":
         return
     for place, source in enumerate(DEEPAUGMENT_SOURCES):

@@ -19,7 +19,7 @@ EVALUATION_FIELDS = (
         for name in ("name", "attacks", "batch_size", "chunk_size", "limit", "attack_dtype", "save_images")
     ),
     *(f"evaluation.mbn_{name}" for name in ("gamma", "interpolation", "p", "seed", "gammas")),
-    *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "workers")),
+    *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "workers", "access")),
 )
 # What runs of earlier versions lack in their config.json; such a run can still be evaluated.
 SINCE_ADDED = {
@@ -32,6 +32,9 @@ SINCE_ADDED = {
     "evaluation.mbn_seed": 0,
     "evaluation.mbn_gammas": (),
     "data.holdout": 0,
+    "data.access": "random",
+    "data.on_error": "raise",
+    "data.decode": "exact",
     "method.beta": 1.0,
     "method.trades_forwards": 2,
     "method.tau_epochs": (),
@@ -45,6 +48,8 @@ SINCE_ADDED = {
     "deepaugment.folders": (),
     "deepaugment.sources": DEEPAUGMENT_SOURCES,
     "deepaugment.maximum": 0.75,
+    "deepaugment.weights": "",
+    "deepaugment.group": 16,
     "optimizer.point_epochs": (0.0,),
     "optimizer.point_shares": (1.0,),
     "optimizer.decay_epochs": 8,

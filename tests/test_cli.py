@@ -292,6 +292,22 @@ def test_dry_run_of_the_demonstration(cli, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_dry_run_of_nofrost_star_counts_its_streams_and_says_whose_images_they_are(cli, tmp_path):
+    """Ten attack steps and three forwards; the cost line has the clean images alone."""
+    outcome = cli("--config=configs/digits.py:nofrost_star", "--mode=dry_run")
+    assert outcome.returncode == 0, outcome.stderr
+    text = " ".join(outcome.stdout.split())
+    assert "passes per image 13 forward, 10 backward to the image, 3 backward to the parameters" in text
+    assert "note DeepAugment: Noise2Net" in text and "devices 8 (8 clean images each)" in text
+    fields = {"deepaugment.mode": "files", "deepaugment.folders": f"('{tmp_path}/EDSR', '{tmp_path}/CAE')"}
+    fields |= {"data.source": f"folder:{tree(tmp_path / 'data', count=40)}", "attacks": "pgd_20"}
+    outcome = cli("--config=configs/digits.py:nofrost_star", "--mode=dry_run", *overrides(fields))
+    assert outcome.returncode == 0, outcome.stderr
+    missing = [line for line in outcome.stdout.splitlines() if line.startswith("missing: ")]
+    assert len(missing) == 1 and f"no DeepAugment images of EDSR in {tmp_path}/EDSR" in missing[0]
+    assert "DeepAugment: files of edsr and cae" in outcome.stdout
+
+
 def test_dry_run_names_what_is_missing(cli, tmp_path):
     fields = {"data.source": f"folder:{tmp_path}/none", "batch_size": 60}
     outcome = cli(DIGITS, "--mode=dry_run", f"--workdir={tmp_path}/run", *overrides(fields))

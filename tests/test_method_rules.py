@@ -1,8 +1,9 @@
 """What a config of a training method gets wrong is said in one line, before anything is computed."""
 
 import pytest
+from ml_collections import ConfigDict
 
-from nofrost_jax import run
+from nofrost_jax import run, validate
 from nofrost_jax.errors import UserError
 from tests.conftest import tiny_config
 
@@ -61,6 +62,13 @@ WRONG = [  # row, fields, words of the line
     ("combine", {"deepaugment__sources": ("edsr", "edsr")}, ["deepaugment.sources=('edsr', 'edsr')", "each once"]),
     ("combine", {"deepaugment__sources": ()}, ["deepaugment.sources=()", "each once"]),
     ("combine", {"deepaugment__sources": ("esdr",)}, ["deepaugment.sources='esdr'", "did you mean edsr?"]),
+    ("combine", {"deepaugment__mode": "on_device"}, ["mode=on_device", "weights, now ''", "random:SEED"]),
+    (
+        "combine",
+        {"deepaugment__mode": "on_device", "deepaugment__weights": "random:0"},
+        ["mode=on_device", "12 pixels or more, now 8"],
+    ),
+    ("combine", {"deepaugment__group": 0}, ["deepaugment.group=0", "at least 1"]),
     ("combine", {"deepaugment__maximum": -0.5}, ["deepaugment.maximum=-0.5", "at least 0"]),
 ]
 
@@ -111,3 +119,14 @@ def test_an_attack_of_another_kind_is_refused(row, attack, words):
 )
 def test_the_variants_of_the_methods_own_code_are_taken(row, fields):
     assert run.prepare(tiny_config(row, **fields)).attack.epsilon_255 > 0
+
+
+def test_a_run_from_before_there_were_views_can_be_evaluated():
+    """Its config.json has no section of DeepAugment and none of the fields."""
+    old = validate.to_plain(run.prepare(tiny_config("sat")))
+    for section, names in (("data", ("views", "tda_crop_scale")), ("method", ("terms", "tda_blur", "tda_noise"))):
+        for name in names:
+            del old[section][name]
+    del old["deepaugment"]
+    own, _ = validate.for_evaluation(ConfigDict(old), None)
+    assert run.prepare(own).data.views == ("clean",) and own.deepaugment.mode == "noise2net"

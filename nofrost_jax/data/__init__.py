@@ -2,7 +2,7 @@
 
 One preprocessing code serves all sources: Pillow and NumPy, equal to torchvision on PIL images. Batches are NumPy
 arrays on the host; a training batch is a pure function of (`config.seed`, step), so that resuming needs nothing but
-the step. (With `tfds:`, whose record files are read in sequence, of the number of processes too.)
+the step. (With `data.access = "sequential"`, of the number of processes too.)
 
 Fields of the config that count here:
 
@@ -18,7 +18,7 @@ Fields of the config that count here:
   tree with some of the classes is to have the labels of one with all of them; () = see `folder`.
 * `data.holdout` (int): so many images of the training split, evenly spaced over its fixed order, are kept out of
   training; with `data.eval_split = "holdout"` evaluation sees these, so that choices are made without the evaluation
-  split. Any source but tfds, which has slices for it. `index` then counts within what is left, or what is held out.
+  split. `index` then counts within what is left, or what is held out (and within a slice of a tfds split).
 * `data.image_size` (int): pixels of the square images in a batch.
 * `data.eval_resize` (int): the short side before the central square is cut out, 0 = no resize. Not used by `digits`
   and `fake`, which come at `image_size`.
@@ -30,7 +30,13 @@ Fields of the config that count here:
 * `deepaugment.mode`, `deepaugment.folders`, `deepaugment.sources`: with `files` the view `deepaugment` comes from
   trees of distorted images, laid out and named as the training split of a `folder:` source, but for extensions.
 * `data.workers` (int): decoding threads, 0 = one a core. Does not change a byte of any batch.
-* `data.shuffle_buffer` (int): encoded images in the shuffle buffer of a tfds source; the others shuffle exactly.
+* `data.decode` ("exact" | "fast"): training images by Pillow, equal to torchvision to the last bit, or by faster
+  packages, equal to a level or two of 255 (`fast.py`; `random_resized_crop` only). Evaluation is always exact.
+* `data.on_error` ("raise" | "skip"): an unreadable training image is an error that names it, or is replaced by the next
+  readable one of the epoch's order, with its label and index, named and counted on stderr. Evaluation never skips.
+* `data.access` ("random" | "sequential"): how record files of tfds are read. Random: exact shuffling, resumes anywhere
+  in seconds; an index of the files is made once. Sequential: where seeking is slow, and for gs:// paths.
+* `data.shuffle_buffer` (int): encoded images in the shuffle buffer of sequential access.
 * `data.fake_train`, `data.fake_eval` (int): number of images of the `fake` source.
 """
 
@@ -38,16 +44,24 @@ from collections.abc import Iterator
 
 from nofrost_jax.data import checks, pipeline
 from nofrost_jax.data.checks import Spec
+from nofrost_jax.data.fast import DECODE
 from nofrost_jax.data.preprocess import AUGMENTATIONS
+from nofrost_jax.data.skips import ON_ERROR
 from nofrost_jax.data.sources import SOURCES, is_known
 from nofrost_jax.data.views import DEEPAUGMENT_MODES
 
 #: Training and evaluation images of data sets that take long to prepare, for a dry run before they are there.
 PUBLISHED_SIZES = {"tfds:imagenet2012": (1_281_167, 50_000), "tfds:cifar10": (50_000, 10_000)}
 
+#: Ways to read the record files of a tfds source.
+ACCESS = ("random", "sequential")
+
 __all__ = [
+    "ACCESS",
     "AUGMENTATIONS",
+    "DECODE",
     "DEEPAUGMENT_MODES",
+    "ON_ERROR",
     "PUBLISHED_SIZES",
     "SOURCES",
     "Spec",

@@ -9,6 +9,7 @@ import numpy as np
 
 from nofrost_jax.data import folder, pipeline, preprocess, views
 from nofrost_jax.data.folder import Folder
+from nofrost_jax.data.records import Records
 from nofrost_jax.data.sources import Source, Subset, open_source, size
 from nofrost_jax.errors import UserError
 
@@ -76,6 +77,7 @@ def _examine(config, splits) -> tuple[list[str], Spec | None]:
     if "train" in splits and counts[0] is not None:
         attempt(pipeline.epoch_length, config, counts[0])
         attempt(lambda: views.open_trees(config, source.train()))
+        attempt(views.check_weights, config)
     if problems:
         return problems, None
     name = source.eval_name or config.data.eval_split
@@ -111,13 +113,15 @@ def _check_split(config, name: str, open_split: Callable) -> int:
     split = open_split()
     if size(split) == 0:
         raise UserError(f"the {name} split has no images; {config.data.source}; add images")
-    if isinstance(split.whole if isinstance(split, Subset) else split, Folder):
-        _check_files(split, config.data.workers or os.cpu_count() or 1)
+    if isinstance(split.whole if isinstance(split, Subset) else split, Folder | Records):
+        may_skip = name == "train" and config.data.get("on_error", "raise") == "skip"
+        _check_files(split, config.data.workers or os.cpu_count() or 1, may_skip)
     return size(split)
 
 
-def _check_files(split: Folder | Subset, workers: int) -> None:
-    """Decodes all files or a sample of them. Raises UserError that names the first bad one."""
+def _check_files(split: Folder | Records | Subset, workers: int, may_skip: bool) -> None:
+    """Decodes all files or a sample of them. Raises UserError that names the first bad one, unless `may_skip`: then
+    only if all are bad; training names and counts what it skips."""
     n = size(split)
     sample = range(n) if n <= DECODE_ALL else np.unique(np.linspace(0, n - 1, SAMPLE).astype(int)).tolist()
 
@@ -130,6 +134,6 @@ def _check_files(split: Folder | Subset, workers: int) -> None:
 
     with ThreadPoolExecutor(workers) as pool:
         bad = [message for message in pool.map(damaged, sample) if message]
-    if bad:
+    if bad and not (may_skip and len(bad) < len(sample)):
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{more}; replace it or remove it from the data")

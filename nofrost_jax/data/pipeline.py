@@ -1,6 +1,7 @@
 """From a source to batches: which examples a batch holds, and the threads that decode them."""
 
 import dataclasses
+import functools
 import itertools
 import os
 from collections import deque
@@ -9,38 +10,44 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from nofrost_jax.data import preprocess, views
+from nofrost_jax.data import fast, preprocess, views
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.rng import PERMUTATION, generator
+from nofrost_jax.data.skips import Skips
 from nofrost_jax.data.sources import Source, open_source, size
 from nofrost_jax.data.views import Views
 from nofrost_jax.errors import UserError
 
 AHEAD = 2  # Batches that are decoded while the caller works on one.
-_Prepare = Callable[[int], dict[str, np.ndarray]]
+_Make = Callable[[], dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """A batch before decoding; `prepare(row)` gives row `row` of each of `images` and runs in a thread."""
+    """A batch before decoding. `choose(row, attempt)` tells index and label of the example for a row and how to make
+    its `images`, in a thread; after `attempt` examples that could not be read, the next one in turn."""
 
     images: tuple[str, ...]  # What the batch calls its images.
     rows: int  # Real examples; the others of `size` are padding.
     size: int
     label: np.ndarray
     index: np.ndarray
-    prepare: _Prepare
+    choose: Callable[[int, int], tuple[int, int, _Make]]
     where: Callable[[int], str]
+    skips: Skips | None = None  # None: an unreadable image is an error.
 
 
 def geometry_of(config, source: Source) -> Geometry:
-    """The image geometry of a config. Raises UserError for an unknown augmentation."""
+    """The image geometry of a config. Raises UserError for an unknown augmentation, or without a package it needs."""
     data = config.data
     if data.augmentation not in preprocess.DRAWS:
         known = ", ".join(preprocess.DRAWS)
         raise UserError(f"unknown augmentation {data.augmentation!r}; config.data.augmentation; use one of {known}")
+    quick = data.get("decode", "exact") == "fast" and data.augmentation == "random_resized_crop"
+    if quick:
+        fast.require()
     eval_resize = 0 if source.fitted else data.eval_resize
-    return Geometry(data.image_size, eval_resize, data.augmentation, tuple(data.crop_scale))
+    return Geometry(data.image_size, eval_resize, data.augmentation, tuple(data.crop_scale), quick)
 
 
 def epoch_length(config, num_train: int) -> int:
@@ -76,43 +83,53 @@ def train_batches(config, start_step: int, process_index: int = 0, process_count
     process = (process_index, process_count)
     wanted = views.of(config, geometry, split)
     if getattr(split, "images", None) is not None and geometry.augmentation == "none":
-        return _gathered(config, split, wanted, _epochs(config, split, start_step, epoch_steps, local, process))
+        return _gathered(config, split, wanted, _epochs(config, split, start_step, epoch_steps, local, process), local)
     make = _random_access_plans if hasattr(split, "labels") else _sequential_plans
-    plans = make(config, wanted, split, start_step, epoch_steps, local, process)
-    return _decoded(config, plans, masked=False)
+    skips = Skips() if config.data.get("on_error", "raise") == "skip" else None
+    plans = make(config, wanted, split, start_step, epoch_steps, local, process, skips)
+    return _decoded(config, plans, masked=False, skips=skips)
 
 
 def _epochs(config, split, start_step, epoch_steps, local, process) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(epoch, first position, indices [local]) of every step from `start_step` on; random-access splits."""
+    """(epoch, first position, the epoch's order [n]) of every step from `start_step` on; random-access splits."""
     epoch = -1
     for step in itertools.count(start_step):
         if step // epoch_steps != epoch:
             epoch = step // epoch_steps
             order = permutation(config.seed, epoch, size(split))
         first = step % epoch_steps * config.batch_size + process[0] * local
-        yield epoch, first, order[first : first + local]
+        yield epoch, first, order
 
 
-def _gathered(config, split, wanted: Views, epochs) -> Iterator[dict]:
+def _gathered(config, split, wanted: Views, epochs, local: int) -> Iterator[dict]:
     """Batches that are plain rows of an array in memory, every view the same: no decoding, no threads."""
     _check_labels(config, split.labels, split.where)
-    for _, _, index in epochs:
+    for _, first, order in epochs:
+        index = order[first : first + local]
         images = dict.fromkeys(wanted.geometries, split.images[index])
         yield images | {"label": split.labels[index], "index": index.astype(np.int32)}
 
 
-def _random_access_plans(config, wanted: Views, split, start_step, epoch_steps, local, process) -> Iterator[_Plan]:
-    images = tuple(wanted.geometries)
-    for epoch, first, index in _epochs(config, split, start_step, epoch_steps, local, process):
+def _random_access_plans(config, wanted: Views, split, start_step, epoch_steps, local, process, skips):
+    """An iterator of plans. An unreadable image is replaced by the next readable one of the epoch's order."""
+    names = tuple(wanted.geometries)
+    for epoch, first, order in _epochs(config, split, start_step, epoch_steps, local, process):
 
-        def prepare(row: int, epoch=epoch, first=first, index=index) -> dict[str, np.ndarray]:
-            example = int(index[row])
-            return wanted.make(split.load(example), example, config.seed, epoch, first + row)
+        def choose(row: int, attempt: int, epoch=epoch, first=first, order=order) -> tuple[int, int, _Make]:
+            example = int(order[(first + row + attempt) % len(order)])
+            make = functools.partial(_load_and_make, wanted, split, example, config.seed, epoch, first + row)
+            return example, int(split.labels[example]), make
 
-        yield _Plan(images, local, local, split.labels[index], index.astype(np.int32), prepare, split.where)
+        index = order[first : first + local]
+        yield _Plan(names, local, local, split.labels[index], index.astype(np.int32), choose, split.where, skips)
 
 
-def _sequential_plans(config, wanted: Views, split, start_step, epoch_steps, local, process) -> Iterator[_Plan]:
+def _load_and_make(wanted: Views, split, example: int, *position) -> dict[str, np.ndarray]:
+    return wanted.make(split.load(example), example, *position)
+
+
+def _sequential_plans(config, wanted: Views, split, start_step, epoch_steps, local, process, skips):
+    """An iterator of plans. An unreadable image is replaced by the next readable one of the process's share."""
     names = tuple(wanted.geometries)
     step = start_step
     while True:
@@ -121,10 +138,14 @@ def _sequential_plans(config, wanted: Views, split, start_step, epoch_steps, loc
         for chunk in itertools.islice(chunks, epoch_steps - done):
             first = step % epoch_steps * config.batch_size + process[0] * local
 
-            def prepare(row: int, epoch=epoch, first=first, chunk=chunk) -> dict[str, np.ndarray]:
-                return wanted.make(chunk.images[row], int(chunk.index[row]), config.seed, epoch, first + row)
+            def choose(row: int, attempt: int, epoch=epoch, first=first, chunk=chunk) -> tuple[int, int, _Make]:
+                other = (row + attempt) % local
+                index = int(chunk.index[other])
+                make = functools.partial(wanted.make, chunk.images[other], index, config.seed, epoch, first + row)
+                return index, int(chunk.labels[other]), make
 
-            yield _Plan(names, local, local, chunk.labels, chunk.index, prepare, split.where)
+            label, index = chunk.labels.copy(), chunk.index.copy()  # `chunk` stays what was read.
+            yield _Plan(names, local, local, label, index, choose, split.where, skips)
             step += 1
 
 
@@ -164,10 +185,10 @@ def _eval_plan(geometry, split, local, labels, index, fetch) -> _Plan:
     label, padded = np.zeros(local, np.int32), np.full(local, -1, np.int32)
     label[: len(index)], padded[: len(index)] = labels, index
 
-    def prepare(row: int) -> dict[str, np.ndarray]:
-        return {"image": preprocess.eval_image(fetch(row), geometry)}
+    def choose(row: int, attempt: int) -> tuple[int, int, _Make]:
+        return int(index[row]), int(labels[row]), lambda: {"image": preprocess.eval_image(fetch(row), geometry)}
 
-    return _Plan(("image",), len(index), local, label, padded, prepare, split.where)
+    return _Plan(("image",), len(index), local, label, padded, choose, split.where)
 
 
 def _check_labels(config, labels: np.ndarray, where: Callable[[int], str], index: np.ndarray | None = None) -> None:
@@ -180,17 +201,26 @@ def _check_labels(config, labels: np.ndarray, where: Callable[[int], str], index
         )
 
 
-def _fill(plan: _Plan, rows: range, out: dict[str, np.ndarray]) -> None:
+def _fill(config, plan: _Plan, rows: range, out: dict[str, np.ndarray]) -> None:
     for row in rows:
-        try:
-            for name, image in plan.prepare(row).items():
-                out[name][row] = image
-        except (ImageError, OSError) as error:
-            where = plan.where(int(plan.index[row]))
-            raise UserError(f"{error}; {where}; replace this image or remove it from the data") from error
+        for attempt in itertools.count():
+            index, label, make = plan.choose(row, attempt)
+            try:
+                made = make()
+                break
+            except (ImageError, OSError) as error:
+                where = plan.where(index)
+                if plan.skips is None:
+                    raise UserError(f"{error}; {where}; replace this image or remove it from the data") from error
+                plan.skips.note(error, where, attempt + 1)
+        if attempt:
+            _check_labels(config, np.array([label]), plan.where, np.array([index]))
+            plan.label[row], plan.index[row] = label, index
+        for name, image in made.items():
+            out[name][row] = image
 
 
-def _decoded(config, plans: Iterator[_Plan], masked: bool) -> Iterator[dict]:
+def _decoded(config, plans: Iterator[_Plan], masked: bool, skips: Skips | None = None) -> Iterator[dict]:
     """Runs the plans in a pool of threads, `AHEAD` batches in advance, and yields them in order, `masked` or full."""
     workers = config.data.workers or os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers, thread_name_prefix="data")
@@ -211,6 +241,8 @@ def _decoded(config, plans: Iterator[_Plan], masked: bool) -> Iterator[dict]:
             yield finish()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        if skips is not None:
+            skips.close()
 
 
 def _submit(config, pool: ThreadPoolExecutor, workers: int, plan: _Plan) -> tuple[dict, list[Future]]:
@@ -221,7 +253,7 @@ def _submit(config, pool: ThreadPoolExecutor, workers: int, plan: _Plan) -> tupl
     # Some images a task: small ones cost less than a task's overhead, and the pool must still share a batch evenly.
     share = max(1, plan.rows // (4 * workers))
     futures = [
-        pool.submit(_fill, plan, range(first, min(first + share, plan.rows)), images)
+        pool.submit(_fill, config, plan, range(first, min(first + share, plan.rows)), images)
         for first in range(0, plan.rows, share)
     ]
     return images | {"label": plan.label, "index": plan.index, "mask": mask}, futures

@@ -4,32 +4,77 @@
 
 TARS holds ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar under exactly these names. Needs twice the size of the
 result on disk for a while, or more. Other data sets are downloaded, or taken from TARS if a download lies there
-already.
+already, under the name that --list tells.
 """
 
 import argparse
+import errno
+import importlib.util
 import os
+import re
 import sys
+import tarfile
 
-from nofrost_jax.data import tfds_source
+from nofrost_jax.data import downloads, tfds_source
 from nofrost_jax.errors import UserError
 
 
-def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> str:
-    """Downloads or reads, converts to TFRecord files and returns their directory.
+def prepare(name: str, data_dir: str = "", manual_dir: str = "", ignore_disk: bool = False) -> str:
+    """Downloads or reads, converts to TFRecord files and returns their directory; at once if they are there.
 
     Raises:
-      UserError: unknown data set, or its files are not in `manual_dir`.
+      UserError: unknown data set; a file is not in `manual_dir`, misnamed, incomplete or another one than published; a
+        download fails; not enough disk (unless `ignore_disk`); a package of tfds's is missing.
     """
     builder = tfds_source.find_builder(name, data_dir)
     _, tfds = tfds_source.import_tfds()
-    download = tfds.download.DownloadConfig(manual_dir=os.path.expanduser(manual_dir) or None)
+    if builder.info.splits:
+        return str(builder.data_path)
+    if importlib.util.find_spec("importlib_resources") is None:
+        raise UserError("tfds cannot prepare without importlib_resources; package; pip install importlib_resources")
+    manual_dir, files = os.path.expanduser(manual_dir), downloads.of(builder)
+    for note in downloads.check_manual(files, manual_dir):
+        print(f"note: {note}", file=sys.stderr)
+    if not ignore_disk:
+        downloads.check_disk(files, data_dir, manual_dir)
+    download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
     try:
         builder.download_and_prepare(download_config=download, file_format="tfrecord")
     except (AssertionError, FileNotFoundError) as error:  # How tfds reports missing manual files.
-        what = " ".join(str(error).split())
-        raise UserError(f"{what}; --manual_dir={manual_dir}; put the files there and run again") from error
+        raise UserError(f"{_line(error)}; --manual_dir={manual_dir}; put the files there and run again") from error
+    except (tarfile.ReadError, EOFError) as error:
+        where = manual_dir or "the download directory"
+        raise UserError(f"damaged archive ({_line(error)}); {where}; get it again") from error
+    except Exception as error:
+        told = _explain(error, files)
+        if told is None:
+            raise
+        raise told from error
     return str(builder.data_path)
+
+
+def _explain(error: Exception, files: list[downloads.Download]) -> UserError | None:
+    """What an error of tfds means, by its name since these classes are not public; None if it is none of them."""
+    if type(error).__name__ == "NonMatchingChecksumError":
+        found = re.search(r"Artifact (\S+), downloaded to (\S+?),", str(error))
+        url, path = found.groups() if found else ("the download", "the download directory")
+        return UserError(
+            f"not the published file, or damaged (wrong checksum); {path}; remove it and get it again from {url}"
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return UserError(f"the disk is full; {error.filename or '--data_dir'}; free some, or choose another --data_dir")
+    by_network = isinstance(error, ConnectionError) or type(error).__module__.startswith(("requests.", "urllib"))
+    if by_network or type(error).__name__ == "DownloadError":
+        wanted = ", ".join(f"{file} from {file.url}" for file in files) or "what it needs"
+        return UserError(
+            f"cannot download ({_line(error)[:200]}); {wanted}; get it by other means, keep the name, and give its "
+            "directory as --manual_dir"
+        )
+    return None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def main() -> None:
@@ -37,10 +82,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m nofrost_jax.data.prepare", description=__doc__.splitlines()[0])
     parser.add_argument("name", help="tfds data set, e.g. imagenet2012 or cifar10")
     parser.add_argument("--data_dir", default="", help="where to put it; default: tfds's own place")
-    parser.add_argument("--manual_dir", default="", help="where the tar files are")
+    parser.add_argument("--manual_dir", default="", help="where tar files or downloads lie that you placed yourself")
+    parser.add_argument("--ignore_disk", action="store_true", help="try it with less free space than is estimated")
+    parser.add_argument("--list", action="store_true", help="only tell which files it is made of")
     arguments = parser.parse_args()
     try:
-        print(f"prepared: {prepare(arguments.name, arguments.data_dir, arguments.manual_dir)}")
+        if arguments.list:
+            for file in downloads.of(tfds_source.find_builder(arguments.name, arguments.data_dir)):
+                print(f"{file.name}  {file.size:,} bytes  {file.url}" + "  (by hand)" * file.by_hand)
+            return
+        path = prepare(arguments.name, arguments.data_dir, arguments.manual_dir, arguments.ignore_disk)
+        print(f"prepared: {path}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

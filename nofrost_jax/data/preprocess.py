@@ -12,6 +12,7 @@ import struct
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from nofrost_jax.data import fast
 from nofrost_jax.data.rng import AUGMENTATION, generator
 
 Image.preinit()  # Registers the common decoders now, not first from several threads at once.
@@ -36,6 +37,7 @@ class Geometry:
     eval_resize: int = 0
     augmentation: str = "none"
     crop_scale: tuple[float, float] = (0.08, 1.0)
+    fast: bool = False  # `random_resized_crop` by `fast` instead of Pillow
 
     @property
     def draws(self) -> int:
@@ -68,6 +70,18 @@ def decode(image: bytes | np.ndarray | Image.Image) -> Image.Image:
         if isinstance(error, UnidentifiedImageError):  # Its own text is an object's address.
             what = "of no known format" if image else "empty file"
         raise ImageError(f"unreadable image ({what})") from error
+
+
+def decode_for(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> np.ndarray | Image.Image:
+    """What every crop of an image under `geometry` starts from; `decode`, or an array where that is faster.
+
+    Raises:
+      ImageError: see `decode`.
+    """
+    if not geometry.fast or isinstance(image, np.ndarray):
+        return image if geometry.fast else decode(image)
+    pixels = fast.decode(image) if isinstance(image, bytes) else None
+    return np.asarray(decode(image)) if pixels is None else pixels
 
 
 def random_resized_window(height: int, width: int, draws: np.ndarray, scale=(0.08, 1.0)) -> tuple[int, int, int, int]:
@@ -128,27 +142,45 @@ def eval_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> n
     return np.asarray(picture)
 
 
+def random_resized_crop(picture: np.ndarray | Image.Image, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
+    """The drawn window of what `decode_for` gave, resized and perhaps flipped: uint8 [size, size, 3].
+
+    The window is cut out first and resized then, as torchvision does: no pixel outside it counts. `picture` stays.
+    """
+    size = geometry.image_size
+    height, width = picture.shape[:2] if geometry.fast else (picture.height, picture.width)
+    top, left, h, w = random_resized_window(height, width, draws, geometry.crop_scale)
+    if geometry.fast:
+        window = picture[top : top + h, left : left + w]
+        return flip(window if (h, w) == (size, size) else fast.resize(window, size), draws[-1])
+    picture = picture.crop((left, top, left + w, top + h))
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+    return flip(np.asarray(picture), draws[-1])
+
+
+def flip(image: np.ndarray, draw: float) -> np.ndarray:
+    """The image, or its mirror image for `draw` < 0.5."""
+    return image[:, ::-1] if draw < 0.5 else image
+
+
 def train_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
     """The augmented training image, uint8 [size, size, 3], for `geometry.draws` uniform numbers.
 
-    `random_resized_crop` cuts the window out first and resizes it then, as torchvision does: no pixel outside the
-    window counts. `pad_crop_flip` (CIFAR) and `none` start from the evaluation geometry.
+    `random_resized_crop` starts from the whole image, `pad_crop_flip` (CIFAR) and `none` from the evaluation geometry.
 
     Raises:
       ImageError: see `eval_image`.
     """
-    size = geometry.image_size
-    if geometry.augmentation == "none":
-        return eval_image(image, geometry)
-    if geometry.augmentation == "pad_crop_flip":
-        padded = np.pad(eval_image(image, geometry), ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
-        top, left = (int(draw * (2 * PADDING + 1)) for draw in draws[:2])
-        out = padded[top : top + size, left : left + size]
-    else:
-        picture = decode(image)
-        top, left, h, w = random_resized_window(picture.height, picture.width, draws, geometry.crop_scale)
-        picture = picture.crop((left, top, left + w, top + h))
-        if picture.size != (size, size):
-            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-        out = np.asarray(picture)
-    return out[:, ::-1] if draws[-1] < 0.5 else out
+    if geometry.augmentation == "random_resized_crop":
+        return random_resized_crop(decode_for(image, geometry), geometry, draws)
+    small = eval_image(image, geometry)
+    return small if geometry.augmentation == "none" else pad_crop_flip(small, draws)
+
+
+def pad_crop_flip(image: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """A window of the size of `image` out of the image with 4 black pixels around it, perhaps flipped."""
+    size = len(image)
+    padded = np.pad(image, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
+    top, left = (int(draw * (2 * PADDING + 1)) for draw in draws[:2])
+    return flip(padded[top : top + size, left : left + size], draws[-1])

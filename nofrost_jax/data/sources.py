@@ -116,9 +116,10 @@ def is_known(source: str) -> bool:
 
 
 def eval_split(configured: str, available) -> str | None:
-    """The configured split (or slice of a split, as tfds has them) if available, otherwise the first alias that is."""
-    names = (configured, *EVAL_ALIASES)
-    return next((name for name in names if name.partition("[")[0] in available), None)
+    """The configured split (or slices and sums of splits, as tfds has them) if there, otherwise an alias that is."""
+    if all(part.partition("[")[0].strip() in available for part in configured.split("+")):
+        return configured
+    return next((name for name in EVAL_ALIASES if name in available), None)
 
 
 def open_source(config) -> Source:
@@ -130,11 +131,11 @@ def open_source(config) -> Source:
     if not is_known(name):
         raise UserError(f"unknown data source {name!r}; config.data.source; use one of {', '.join(SOURCES)}")
     wanted = config.data.eval_split == HOLDOUT
-    if name.startswith("tfds:") and (holdout or wanted):
+    if name.startswith("tfds:") and (holdout or wanted) and config.data.get("access") == "sequential":
         raise UserError(
             f"{name} is read in sequence and cannot keep single images out of training; config.data.holdout = "
-            f"{holdout}, config.data.eval_split = {config.data.eval_split}; use slices: config.data.holdout = 0, "
-            'config.data.train_split = "train[:90%]", config.data.eval_split = "train[90%:]"'
+            f"{holdout}, config.data.eval_split = {config.data.eval_split}; set config.data.access = random, or use "
+            'slices: config.data.holdout = 0, config.data.train_split = "train[:90%]", eval_split = "train[90%:]"'
         )
     if wanted and not holdout:
         raise UserError(

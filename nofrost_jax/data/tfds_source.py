@@ -1,7 +1,9 @@
 """`tfds:NAME`: any prepared TensorFlow Datasets image classification set. The only module that imports TensorFlow.
 
-TensorFlow reads, shuffles and skips records that stay encoded; decoding and everything after it is `preprocess`. An
-example's index is its place in the files of its split, whatever the shuffling.
+`config.data.access` says how the records are read. "random": through an index of their places (`records`), in any
+order, so that shuffling is exact and a run resumes anywhere at once; TensorFlow only tells which files there are.
+"sequential": by tf.data, file after file, through a shuffle buffer; for storage where seeking is slow, and for gs://
+paths. An example's index is its place in its split or slice, whatever the shuffling.
 """
 
 import dataclasses
@@ -14,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from nofrost_jax.data import downloads, records
 from nofrost_jax.data.rng import SHUFFLE_SEEDS, generator
 from nofrost_jax.data.sources import EVAL_ALIASES, Chunk, Source, eval_split
 from nofrost_jax.errors import UserError
-
-_TARS = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar"
 
 
 def import_tfds() -> tuple[Any, Any]:
@@ -47,7 +48,7 @@ def import_tfds() -> tuple[Any, Any]:
 
 def prepare_command(name: str, data_dir: str) -> str:
     """The command that prepares a data set, for messages and documentation."""
-    manual = " --manual_dir=TARS" if name.startswith("imagenet2012") else ""
+    manual = " --manual_dir=TARS" if name.startswith("imagenet2012") else ""  # What tfds cannot download.
     return f"python -m nofrost_jax.data.prepare {name}{manual}" + (f" --data_dir={data_dir}" if data_dir else "")
 
 
@@ -74,15 +75,15 @@ def open_source(config, name: str) -> Source:
     """A prepared tfds data set.
 
     Raises:
-      UserError: not installed, unknown, not prepared, prepared in another format than TFRecord, or without a single
-        `label`; on opening a split also: no such split.
+      UserError: not installed, unknown, not prepared, prepared in another format than TFRecord, without a single
+        `label`, or not to be had by random access; on opening a split also: no such split, damaged record files.
     """
     data_dir = config.data.data_dir
     builder = find_builder(name, data_dir)
     if not builder.info.splits:
         where = os.path.dirname(str(builder.data_path))
-        tars = f" (TARS: a directory with {_TARS})" if name.startswith("imagenet2012") else ""
-        raise UserError(f"{name} is not prepared; nothing in {where}; run: {prepare_command(name, data_dir)}{tars}")
+        files = downloads.describe(downloads.of(builder))
+        raise UserError(f"{name} is not prepared; nothing in {where}; run: {prepare_command(name, data_dir)} ({files})")
     if builder.info.file_format.value != "tfrecord":
         raise UserError(
             f"{name} is prepared as {builder.info.file_format.value}, but tfrecord is needed; {builder.data_path}; "
@@ -92,16 +93,25 @@ def open_source(config, name: str) -> Source:
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "num_classes"):
         raise UserError(f"{name} has no `image` with one class `label`; config.data.source; choose another data set")
 
-    def split(expression: str | None, wanted: str) -> TfdsSplit:
+    random_access = config.data.get("access", "random") == "random"
+    if random_access and "://" in str(builder.data_path):
+        raise UserError(
+            f"{builder.data_path} can be read in sequence only; config.data.access = random; set it to sequential, or "
+            "copy the data to a file system"
+        )
+
+    def split(expression: str, wanted: str) -> TfdsSplit | records.Records:
         available = builder.info.splits
         try:
-            examples = available[expression].num_examples
+            info = available[expression]
         except (KeyError, ValueError, AssertionError) as error:
             raise UserError(
                 f"{name} has no split {wanted} (only {', '.join(available)}); {builder.data_path}; set the split in "
                 f"config.data, or run: {prepare_command(name, data_dir)}"
             ) from error
-        return TfdsSplit(builder, expression, examples, config.data.shuffle_buffer)
+        if random_access:
+            return records.open_split(f"{name} {expression}", info.file_instructions, _shards(builder, expression))
+        return TfdsSplit(builder, expression, info.num_examples, config.data.shuffle_buffer)
 
     train, wanted = config.data.train_split, config.data.eval_split
     evaluation = eval_split(wanted, builder.info.splits) or wanted
@@ -112,6 +122,13 @@ def open_source(config, name: str) -> Source:
         eval_name=evaluation,
         class_names=tuple(features["label"].names),
     )
+
+
+def _shards(builder, expression: str) -> dict[str, list[tuple[str, int]]]:
+    """Record files, and examples in each, of the splits that occur in an expression like "train[:90%]+test"."""
+    splits = {part.partition("[")[0].strip(): None for part in expression.split("+")}
+    infos = {name: builder.info.splits[name] for name in splits}
+    return {name: list(zip(map(str, info.filepaths), info.shard_lengths, strict=True)) for name, info in infos.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,27 +179,26 @@ class TfdsSplit:
 
     def _chunks(self, dataset) -> Iterator[Chunk]:
         damaged = import_tfds()[0].errors.OpError  # Looked up now: an iterator may outlive the modules at exit.
-        offsets = self._offsets()
+        ranges = self._ranges()
         try:
             for images, labels, ids in dataset.prefetch(2).as_numpy_iterator():
-                yield Chunk(
-                    list(images), labels.astype(np.int32), np.array([_place(i, offsets) for i in ids], np.int32)
-                )
+                yield Chunk(list(images), labels.astype(np.int32), np.array([_place(i, ranges) for i in ids], np.int32))
         except damaged as error:
             what = error.message.splitlines()[0]
             raise UserError(f"unreadable records ({what}); {self.builder.data_path}; prepare the data anew") from error
 
-    def _offsets(self) -> dict[str, int]:
-        """Examples before the first one of each record file."""
-        offsets = {}
-        for part in self.expression.split("+"):
-            info = self.builder.info.splits[part.partition("[")[0]]
-            starts = np.cumsum([0, *info.shard_lengths])[:-1]
-            offsets.update(zip(sorted(info.filenames), starts.tolist(), strict=True))
-        return offsets
+    def _ranges(self) -> dict[str, list[tuple[int, int, int]]]:
+        """Of each record file: (first example, end, place of the first in the split or slice) of what is read of it."""
+        ranges, place = {}, 0
+        for part in self.builder.info.splits[self.expression].file_instructions:
+            first, end = part.skip, part.skip + part.take
+            ranges.setdefault(os.path.basename(part.filename), []).append((first, end, place))
+            place += part.take
+        return ranges
 
 
-def _place(tfds_id: bytes, offsets: dict[str, int]) -> int:
+def _place(tfds_id: bytes, ranges: dict[str, list[tuple[int, int, int]]]) -> int:
     """Index of the example that tfds calls "FILE__NUMBER"."""
-    file, _, number = tfds_id.decode().rpartition("__")
-    return offsets[file] + int(number)
+    file, _, text = tfds_id.decode().rpartition("__")
+    number = int(text)
+    return next(place + number - first for first, end, place in ranges[file] if first <= number < end)

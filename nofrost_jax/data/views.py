@@ -21,7 +21,7 @@ from nofrost_jax.rules import DEEPAUGMENT_SOURCES
 
 #: View: (its name in a batch, the purpose of its random numbers).
 VIEWS = {"clean": ("image", AUGMENTATION), "deepaugment": ("deepaugment", DEEPAUGMENT), "tda": ("tda", TDA)}
-DEEPAUGMENT_MODES = ("noise2net", "files")
+DEEPAUGMENT_MODES = ("noise2net", "files", "on_device")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Views:
           ImageError: see `preprocess.train_image`.
         """
         if len(self.geometries) > 1 + bool(self.trees) and isinstance(image, bytes):
-            image = preprocess.decode(image)
+            image = preprocess.decode_for(image, next(iter(self.geometries.values())))
         made = {}
         for name, geometry in self.geometries.items():
             chosen = self.trees if name == "deepaugment" else ()
@@ -95,6 +95,19 @@ def open_trees(config, split) -> tuple[Tree, ...]:
         )
     folders = dict(zip(DEEPAUGMENT_SOURCES, config.deepaugment.folders, strict=False))
     return tuple(_open_tree(source, folders.get(source, ""), names) for source in config.deepaugment.sources)
+
+
+def check_weights(config) -> None:
+    """Raises UserError where a net is to distort images on the device, and its weights are not there."""
+    section = config.get("deepaugment", {})
+    if "deepaugment" not in config.data.get("views", ()) or section.mode != "on_device":
+        return
+    from nofrost_jax.data.deepaugment import weights  # Needs jax, which the sources do without.
+
+    try:
+        weights.load(section.weights, tuple(section.sources))
+    except UserError as error:
+        raise UserError(f"config.deepaugment.weights={section.weights!r}: {error}") from error
 
 
 def _file_names(split) -> list[str] | None:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from nofrost_jax import attacks, keys
 from nofrost_jax.classifier import normalize, to_float
 from nofrost_jax.data import tda
-from nofrost_jax.data.deepaugment import noise2net
+from nofrost_jax.data.deepaugment import noise2net, on_device, weights
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import accuracy, attacked_forwards, forwards, gradient_step, smoothed_cross_entropy
 from nofrost_jax.rules import TERMS
@@ -36,11 +36,11 @@ def make_loss(model, config, attack):
 
     Statistics thread through the streams in the order of the table above; the attack sees those of all the others.
     """
-    names = TERMS[config.method.terms]
+    names, nets = TERMS[config.method.terms], load_nets(config)
 
     def loss_fn(params, stats, batch, image_keys):
         labels = batch["label"]
-        streams = {name: stream(name, config, batch, image_keys) for name in names if name != "adversarial"}
+        streams = {name: stream(name, config, nets, batch, image_keys) for name in names if name != "adversarial"}
         if "adversarial" in names:
             clean = streams["clean"]
             logits, result, stats = attacked_forwards(
@@ -57,29 +57,46 @@ def make_loss(model, config, attack):
     return loss_fn
 
 
-def stream(name, config, batch, image_keys):
+def load_nets(config):
+    """{net: parameters} of those that distort images on the device; {} in the other modes. Raises UserError."""
+    if "deepaugment" not in config.data.views or config.deepaugment.mode != "on_device":
+        return {}
+    return weights.load(config.deepaugment.weights, tuple(config.deepaugment.sources))
+
+
+def stream(name, config, nets, batch, image_keys):
     """The images [N, H, W, 3] of one stream: clean ones in [0, 1], or distorted on the device."""
     if name == "clean":
         return to_float(batch["image"])
     if name == "deepaugment":
-        return deepaugment(config, to_float(batch["deepaugment"]), keys.named(image_keys, "noise2net"))
+        return deepaugment(config, nets, to_float(batch["deepaugment"]), image_keys)
     if name == "tda":
         return textures_removed(config, to_float(batch["tda"]), image_keys)
     coins = jax.vmap(jax.random.bernoulli)(keys.named(image_keys, "coin"))
-    either = (stream(one, config, batch, image_keys) for one in ("deepaugment", "tda"))
+    either = (stream(one, config, nets, batch, image_keys) for one in ("deepaugment", "tda"))
     return jnp.where(coins[:, None, None, None], *either)
 
 
-def deepaugment(config, images, image_keys):
-    """DeepAugment's view of images in [0, 1]: they are distorted already, or Noise2Net distorts them here.
+def deepaugment(config, nets, images, image_keys):
+    """DeepAugment's view of images in [0, 1]: they are distorted already, or by the `nets` or Noise2Net here.
 
-    Noise2Net works on normalized pixels and cuts nothing off, so that its images leave [0, 1].
+    Several nets share the shard equally, in its order, which is random. Noise2Net works on normalized pixels and cuts
+    nothing off, so that its images leave [0, 1].
     """
-    if config.deepaugment.mode == "files":
+    section = config.deepaugment
+    if section.mode == "files":
         return images
+    if section.mode == "on_device":
+        net_keys, parts = keys.named(image_keys, "on_device"), []
+        for number, (network, params) in enumerate(nets.items()):
+            part = slice(*(len(images) * end // len(nets) for end in (number, number + 1)))
+            if part.start < part.stop:
+                options = {"network": network, "group": section.group}
+                parts.append(on_device.distort(images[part], net_keys[part], params, **options))
+        return jnp.concatenate(parts)
     mean, std = (jnp.asarray(values, images.dtype) for values in (config.data.mean, config.data.std))
-    distorted = noise2net.apply(normalize(images, mean, std), image_keys, maximum=config.deepaugment.maximum)
-    return distorted * std + mean
+    net_keys = keys.named(image_keys, "noise2net")
+    return noise2net.apply(normalize(images, mean, std), net_keys, maximum=section.maximum) * std + mean
 
 
 def textures_removed(config, images, image_keys):
@@ -105,8 +122,14 @@ def notes(config):
     """What a user should know of where DeepAugment's images come from; nothing where they are the paper's."""
     if "deepaugment" not in config.data.views:
         return []
+    nets = " and ".join(config.deepaugment.sources)
     if config.deepaugment.mode == "files":
-        return [f"DeepAugment: files of {' and '.join(config.deepaugment.sources)}"]
+        return [f"DeepAugment: files of {nets}"]
+    if config.deepaugment.mode == "on_device":
+        return [
+            f"DeepAugment: {nets} on the device, on training crops, with the weights {config.deepaugment.weights}; the "
+            "paper's images are made of whole images, beforehand"
+        ]
     return [
         "DeepAugment: Noise2Net, random nets on the device; the paper's images by EDSR and CAE need "
         "config.deepaugment.mode=files and folders"

@@ -58,7 +58,7 @@ def glass_blur(image, offsets, sigma, reach, iterations):
 
 
 def trail(image, angle, radius, sigma):
-    """ImageMagick's motion blur in floats, [n, n, C] -> [n, n, C]."""
+    """ImageMagick's motion blur of 0..255, [n, n, C] -> [n, n, C]: 16 bits rounded, then their upper 8."""
     side, total = len(image), np.zeros(image.shape)
     weights = [math.exp(-i * i / (2 * sigma**2)) for i in range(2 * radius + 1)]
     rows, columns = np.mgrid[:side, :side]
@@ -66,11 +66,11 @@ def trail(image, angle, radius, sigma):
         dy = math.ceil(i * math.sin(math.radians(angle)) - 0.5)
         dx = math.ceil(i * math.cos(math.radians(angle)) - 0.5)
         total += weight * image[np.clip(rows + dy, 0, side - 1), np.clip(columns + dx, 0, side - 1)]
-    return total / sum(weights)
+    return np.floor(total / sum(weights) * 257 + 0.5) // 257
 
 
 def motion_blur(image, angle, radius, sigma):
-    return np.rint(trail(image.astype(float), angle, radius, sigma)).astype(np.uint8)
+    return trail(image.astype(float), angle, radius, sigma).astype(np.uint8)
 
 
 def clipped_zoom(image, factor):
@@ -92,7 +92,7 @@ def snow(image, field, angle, mean, deviation, zoom, threshold, radius, sigma, i
     """field: standard normal [n, n]."""
     flakes = clipped_zoom((mean + deviation * field)[..., None], zoom)
     flakes[flakes < threshold] = 0
-    layer = np.rint(trail(finish(flakes).astype(float), angle, radius, sigma)) / 255
+    layer = trail(finish(flakes).astype(float), angle, radius, sigma) / 255
     x = image / 255
     grey = (x @ [0.299, 0.587, 0.114])[..., None]
     x = image_weight * x + (1 - image_weight) * np.maximum(x, grey * 1.5 + 0.5)

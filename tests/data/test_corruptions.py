@@ -40,6 +40,38 @@ def test_names_are_those_of_the_benchmark_in_its_order():
     assert set(TABLE) | {"jpeg_compression"} == set(corruptions.NAMES + corruptions.EXTRA) == set(constants.PUBLISHED)
 
 
+def test_constants_are_the_published_ones():
+    """Against a second table, by severity, of the values in the order of the original's tuples."""
+    table = {
+        "gaussian_noise": "0.08/0.12/0.18/0.26/0.38",
+        "shot_noise": "60/25/12/5/3",
+        "impulse_noise": "0.03/0.06/0.09/0.17/0.27",
+        "defocus_blur": "3 0.1/4 0.5/6 0.5/8 0.5/10 0.5",
+        "glass_blur": "0.7 1 2/0.9 2 1/1 2 3/1.1 3 2/1.5 4 2",
+        "motion_blur": "10 3/15 5/15 8/15 12/20 15",
+        "zoom_blur": "1.11 0.01/1.16 0.01/1.21 0.02/1.26 0.02/1.31 0.03",
+        "snow": "0.1 0.3 3 0.5 10 4 0.8/0.2 0.3 2 0.5 12 4 0.7/0.55 0.3 4 0.9 12 8 0.7/"
+        "0.55 0.3 4.5 0.85 12 8 0.65/0.55 0.3 2.5 0.85 12 12 0.55",
+        "frost": "1 0.4/0.8 0.6/0.7 0.7/0.65 0.7/0.6 0.75",
+        "fog": "1.5 2/2 2/2.5 1.7/2.5 1.5/3 1.4",
+        "brightness": "0.1/0.2/0.3/0.4/0.5",
+        "contrast": "0.4/0.3/0.2/0.1/0.05",
+        "elastic_transform": "488 170.8 24.4/488 19.52 48.8/12.2 2.44 4.88/17.08 2.44 4.88/29.28 2.44 4.88",
+        "pixelate": "0.6/0.5/0.4/0.3/0.25",
+        "jpeg_compression": "25/18/15/10/7",
+        "speckle_noise": "0.15/0.2/0.35/0.45/0.6",
+        "gaussian_blur": "1/2/3/4/6",
+        "spatter": "0.65 0.3 4 0.69 0.6 0/0.65 0.3 3 0.68 0.6 0/0.65 0.3 2 0.68 0.5 0/"
+        "0.65 0.3 1 0.65 1.5 1/0.67 0.4 1 0.65 1.5 1",
+        "saturate": "0.3 0/0.1 0/2 0/5 0.1/20 0.2",
+    }
+    assert tuple(table) == corruptions.NAMES + corruptions.EXTRA
+    for name, rows in table.items():
+        for severity, row in enumerate(rows.split("/"), 1):
+            want = [float(value) for value in row.split()]
+            np.testing.assert_allclose(list(constants.published(name, severity).values()), want, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", corruptions.NAMES + corruptions.EXTRA)
 def test_an_image_depends_on_its_own_index_only(images, name):
     """Any batch, any order, any neighbours give the same bytes; seed, index and severity give others."""
@@ -62,6 +94,26 @@ def test_equal_images_get_draws_of_their_own(images):
         result = corruptions.corrupt(same, name, 5, np.array([1, 2, 1]), 0)
         np.testing.assert_array_equal(result[0], result[2])
         assert (result[0] != result[1]).any()
+
+
+@pytest.mark.parametrize("name", ["glass_blur", "motion_blur", "spatter", "elastic_transform"])
+def test_a_chunk_at_once_gives_the_same(images, name, monkeypatch):
+    """As on a GPU: to the last bit of float32, which may take a whole value to the next."""
+    one_by_one = corruptions.corrupt(images[:4], name, 5, np.arange(4), 0, jpeg_quality=0)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(corruptions, "_program", corruptions._program.__wrapped__)
+    at_once = corruptions.corrupt(images[:4], name, 5, np.arange(4), 0, jpeg_quality=0)
+    assert abs(at_once.astype(int) - one_by_one).max() <= 1
+    assert (at_once != one_by_one).mean() < 0.01
+
+
+def test_corruptions_and_severities_share_no_draws():
+    grey = np.full((1, 64, 64, 3), 128, np.uint8)
+    noises = [
+        corruptions.corrupt(grey, name, severity, [0], 0, jpeg_quality=0).astype(float).ravel()
+        for name, severity in (("gaussian_noise", 1), ("gaussian_noise", 2), ("speckle_noise", 1))
+    ]
+    assert (abs(np.corrcoef(noises) - np.eye(3)) < 0.05).all()
 
 
 def test_one_program_serves_five_severities(images):

@@ -147,7 +147,7 @@ def test_what_cannot_be_held_out_is_refused(fields, words):
 @pytest.mark.parametrize("fields", [{"holdout": 5}, {"eval_split": "holdout"}])
 def test_tfds_is_told_of_slices(fields):
     with pytest.raises(UserError, match=r"train\[:90%\].*train\[90%:\]"):
-        data.check(config("tfds:cifar10", **fields))
+        data.check(config("tfds:cifar10", access="sequential", **fields))
 
 
 def test_a_config_without_the_field_holds_nothing_out():

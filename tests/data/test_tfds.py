@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nofrost_jax import data
-from nofrost_jax.data import folder, prepare, preprocess, tfds_source
+from nofrost_jax.data import folder, prepare, preprocess, records, rng, tfds_source
 from nofrost_jax.errors import UserError
 from tests.data.helpers import assert_equal_batches, config, encoded, picture
 
@@ -48,11 +48,35 @@ def imagenet(tmp_path_factory):
     return str(target), train, evaluation, tars
 
 
+@pytest.fixture(params=data.ACCESS)
+def settings(imagenet, request):
+    return config(
+        "tfds:imagenet2012",
+        data_dir=imagenet[0],
+        num_classes=1000,
+        eval_resize=18,
+        augmentation="random_resized_crop",
+        access=request.param,
+    )
+
+
 @pytest.fixture
-def settings(imagenet):
+def imagenet_config(imagenet):
     return config(
         "tfds:imagenet2012", data_dir=imagenet[0], num_classes=1000, eval_resize=18, augmentation="random_resized_crop"
     )
+
+
+def examples(split, epoch=0, process=(0, 1)):
+    """(index, label, encoded image) of all training examples, or of one process's share of an epoch."""
+    if isinstance(split, records.Records):
+        return [(i, int(label), split.load(i)) for i, label in enumerate(split.labels)]
+    chunks = split.train(3, epoch, 0, 4, process)
+    return [
+        (int(i), int(label), image)
+        for chunk in chunks
+        for i, label, image in zip(chunk.index, chunk.labels, chunk.images, strict=True)
+    ]
 
 
 def take(settings, start, n, **process):
@@ -73,25 +97,25 @@ def test_bytes_and_labels(settings, imagenet):
     """Every stored image is the source's, byte by byte, with its label; every index belongs to one image."""
     spec = data.check(settings)
     assert spec == data.Spec(NUM_TRAIN, NUM_EVAL, 1000, 16, "validation", spec.eval_crop)
-    source = tfds_source.open_source(settings, "imagenet2012")
-    chunks = list(source.train().train(0, 0, 0, 12, (0, 1)))
-    stored = sorted(pair for chunk in chunks for pair in zip(chunk.labels.tolist(), chunk.images, strict=True))
-    assert stored == sorted((c, image) for c, images in imagenet[1].items() for image in images)
-    assert sorted(np.concatenate([chunk.index for chunk in chunks])) == list(range(NUM_TRAIN))
-    (chunk,) = source.evaluation().evaluation(100, (0, 1), 13)
-    assert sorted(zip(chunk.images, chunk.labels.tolist(), strict=True)) == sorted(
-        zip(imagenet[2], official_labels(), strict=True)
+    found = examples(tfds_source.open_source(settings, "imagenet2012").train())
+    assert sorted(found)[0][0] == 0 and len({i for i, _, _ in found}) == NUM_TRAIN
+    assert sorted((label, image) for _, label, image in found) == sorted(
+        (c, image) for c, images in imagenet[1].items() for image in images
     )
-    assert chunk.index.tolist() == list(range(13))
+    settings.data.train_split = "validation"
+    found = examples(tfds_source.open_source(settings, "imagenet2012").train())
+    kept = len(found)  # Sequential access drops what fills no batch.
+    assert kept == NUM_EVAL if settings.data.access == "random" else kept == NUM_EVAL // 4 * 4
+    assert {(image, label) for _, label, image in found} <= set(zip(imagenet[2], official_labels(), strict=True))
+    settings.data.train_split = "train"
 
 
 def test_index_names_the_same_image_in_every_epoch_and_share(settings):
     split = tfds_source.open_source(settings, "imagenet2012").train()
     seen = {}
     for epoch, process in itertools.product(range(2), [(0, 1), (0, 2), (1, 2)]):
-        for chunk in split.train(3, epoch, 0, 4, process):
-            for index, image in zip(chunk.index.tolist(), chunk.images, strict=True):
-                assert seen.setdefault(index, image) == image
+        for index, _, image in examples(split, epoch, process):
+            assert seen.setdefault(index, image) == image
     assert len(set(seen.values())) == len(seen) == NUM_TRAIN
 
 
@@ -156,6 +180,60 @@ def test_two_processes_are_disjoint(settings):
     assert {len(batch["label"]) for part in parts for batch in part} == {4}
 
 
+def test_both_accesses_tell_the_same_images(settings):
+    """The same index is the same image, training and evaluation, slices and sums of them."""
+    for train in ("train", "train[5:20]", "validation+train[:50%]", "train[30:]+train[:7]"):
+        settings.data.train_split = train
+        found = []
+        for settings.data.access in data.ACCESS:
+            source = tfds_source.open_source(settings, "imagenet2012")
+            split = source.train()
+            found.append({i: (label, image) for i, label, image in examples(split)})
+        random, sequential = found
+        assert sorted(random) == list(range(len(random))) and len(random) - len(sequential) < 4
+        assert sequential.items() <= random.items()
+        settings.data.eval_split = train
+        batches = []
+        for settings.data.access in data.ACCESS:
+            batches.append(list(data.eval_batches(settings, 8)))
+        for left, right in zip(*batches, strict=True):
+            assert_equal_batches(left, right)
+        assert [label for label, _ in (random[i] for i in range(len(random)))] == [
+            int(label) for batch in batches[0] for label in batch["label"][batch["mask"]]
+        ]
+
+
+def test_random_access_batches_do_not_depend_on_the_processes(imagenet_config):
+    whole = take(imagenet_config, 2, 5)  # Over the end of the first epoch.
+    parts = [take(imagenet_config, 2, 5, process_index=k, process_count=4) for k in range(4)]
+    for step, batch in enumerate(whole):
+        joined = {name: np.concatenate([part[step][name] for part in parts]) for name in batch}
+        assert_equal_batches(batch, joined)
+
+
+def test_random_access_holds_images_out(imagenet_config):
+    imagenet_config.data.holdout, imagenet_config.data.eval_split = 6, "holdout"
+    spec = data.check(imagenet_config)
+    assert (spec.num_train, spec.num_eval) == (30, 6)
+    imagenet_config.data.access = "sequential"
+    assert "config.data.access = random" in problem(imagenet_config)
+
+
+def test_sequential_only_where_no_file_can_be_opened(imagenet_config, monkeypatch):
+    builder = tfds_source.find_builder("imagenet2012", imagenet_config.data.data_dir)
+    monkeypatch.setattr(tfds_source, "find_builder", lambda *_: _Remote(builder))
+    assert "set it to sequential" in problem(imagenet_config)
+
+
+class _Remote:
+    """A builder whose data lies in a bucket."""
+
+    data_path = "gs://bucket/imagenet2012/5.1.0"
+
+    def __init__(self, builder):
+        self.info = builder.info
+
+
 @pytest.mark.parametrize(("batch_size", "count"), [(4, 1), (4, 2), (12, 2), (8, 4), (64, 2)])
 def test_eval_is_exact(settings, batch_size, count):
     (whole,) = data.eval_batches(settings, NUM_EVAL)
@@ -170,12 +248,36 @@ def test_eval_is_exact(settings, batch_size, count):
             assert (joined[~mask] == (-1 if name == "index" else 0)).all()
 
 
+def test_views_of_an_image(settings, imagenet):
+    """From the same bytes, each with its own draws; the image is what it is without them, resumed or not."""
+    plain = take(settings, 0, 6)
+    settings.data.views, settings.data.tda_crop_scale = ("clean", "deepaugment", "tda"), (0.64, 1.0)
+    settings.deepaugment = {"mode": "noise2net", "folders": (), "sources": ("edsr", "cae")}
+    whole = take(settings, 0, 6)
+    for batch, alone in zip(whole, plain, strict=True):
+        assert_equal_batches({name: batch[name] for name in alone}, alone)
+        assert (batch["tda"] != batch["image"]).any() and (batch["tda"] != batch["deepaugment"]).any()
+    for left, right in zip(whole[5:], take(settings, 5, 1), strict=True):
+        assert_equal_batches(left, right)
+    geometry = preprocess.Geometry(16, 18, "random_resized_crop", (0.64, 1.0))
+    split = tfds_source.open_source(settings, "imagenet2012").train()
+    stored = {
+        index: image
+        for chunk in split.train(0, 0, 0, 12, (0, 1))
+        for index, image in zip(chunk.index, chunk.images, strict=True)
+    }
+    for row, index in enumerate(whole[1]["index"]):
+        draws = preprocess.augmentation_draws(settings.seed, 0, 8 + row, geometry.draws, rng.TDA)
+        expected = preprocess.train_image(stored[index], geometry, draws)
+        np.testing.assert_array_equal(whole[1]["tda"][row], expected)
+
+
 def test_slices_of_splits(settings):
     settings.data.train_split, settings.data.eval_split = "train[:24]", "train[24:]"
     assert data.check(settings).num_train == 24
     train = {int(i) for batch in take(settings, 0, 3) for i in batch["index"]}
     held_out = {int(i) for batch in data.eval_batches(settings, 12) for i in batch["index"]}
-    assert train == set(range(24)) and held_out == set(range(24, NUM_TRAIN))
+    assert train == set(range(24)) and held_out == set(range(NUM_TRAIN - 24))  # Places within each slice.
 
 
 def problem(settings) -> str:
@@ -214,7 +316,7 @@ def test_damaged_records(settings, imagenet, tmp_path):
     content[len(content) // 2] ^= 1
     records.write_bytes(content)
     settings.data.data_dir = str(tmp_path)
-    with pytest.raises(UserError, match="unreadable records") as info:
+    with pytest.raises(UserError, match="unreadable record") as info:
         list(data.eval_batches(settings, 4))
     assert "\n" not in str(info.value) and str(tmp_path) in str(info.value)
 

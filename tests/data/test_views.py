@@ -224,3 +224,12 @@ def test_a_damaged_or_vanished_distorted_image_is_named(trees):
     file.unlink()
     with pytest.raises(UserError, match=r"edsr/bee/2\.JPEG"):
         list(itertools.islice(batches, 4))
+
+
+def test_weights_that_are_not_there_are_one_line(tmp_path):
+    settings = settings_of("fake", mode="on_device", image_size=16)
+    settings.deepaugment.weights = f"{tmp_path}/edsr.npz"
+    (line,) = data.describe_missing(settings)
+    assert "config.deepaugment.weights" in line and f"{tmp_path}/edsr.npz" in line
+    settings.deepaugment.weights = "random:3"
+    assert data.describe_missing(settings) == []

@@ -59,7 +59,7 @@ def test_combine_without_batch_norm_is_nofrost_star_of_the_authors():
 
 def stream(name, config):
     """A stream of the batch, computed by one program."""
-    compute = jax.jit(lambda batch, image_keys: augmented.stream(name, config, batch, image_keys))
+    compute = jax.jit(lambda batch, image_keys: augmented.stream(name, config, {}, batch, image_keys))
     return np.asarray(compute(DATA | VIEWS, step_keys()))
 
 
@@ -67,7 +67,7 @@ def test_the_coin_takes_one_whole_view_of_each_image():
     """Each about half of the time, by the image's own key, whatever is next to it."""
     config = augmented_config("nofrost_star")
     batch, names = DATA | VIEWS, ("augmented", "deepaugment", "tda")
-    find = jax.jit(lambda batch, image_keys: [augmented.stream(name, config, batch, image_keys) for name in names])
+    find = jax.jit(lambda batch, image_keys: [augmented.stream(name, config, {}, batch, image_keys) for name in names])
     taken = []
     for step in range(12):
         either, *parts = map(np.asarray, find(batch, step_keys(step)))
@@ -95,6 +95,35 @@ def test_noise2net_sees_normalized_pixels_and_its_images_are_normalized_again():
     np.testing.assert_allclose(stream("deepaugment", config), images, atol=1e-6)
     config.deepaugment.mode = "files"
     np.testing.assert_allclose(stream("deepaugment", config), images, atol=1e-7)
+
+
+def test_nets_on_the_device_share_the_shard():
+    """EDSR's half and CAE's half, or all of it; each image with its own key, groups as configured."""
+    config, calls = tiny_config("deepaugment", deepaugment__mode="on_device", deepaugment__group=4), []
+
+    def distort(images, image_keys, params, *, network, group):
+        calls.append((network, len(images), params, group, jax.random.key_data(image_keys).tolist()))
+        return images + {"edsr": 1, "cae": 2}[network]
+
+    expected_keys = jax.random.key_data(keys.named(step_keys(), "on_device")).tolist()
+    images = VIEWS["deepaugment"] / np.float32(255)
+    with mock.patch.object(augmented.on_device, "distort", distort):
+        for nets in ({"edsr": "E", "cae": "C"}, {"edsr": "E"}):
+            calls.clear()
+            found = augmented.deepaugment(config, nets, images, step_keys())
+            share = BATCH // len(nets)
+            assert [call[:4] for call in calls] == [(net, share, params, 4) for net, params in nets.items()]
+            assert [key for call in calls for key in call[4]] == expected_keys
+            added = np.repeat(np.arange(1, len(nets) + 1), share)[:, None, None, None]
+            np.testing.assert_allclose(found, images + added, atol=1e-6)
+
+
+def test_weights_are_loaded_where_they_are_needed_alone():
+    config = tiny_config("nofrost_star", deepaugment__mode="on_device", deepaugment__weights="random:1")
+    config.deepaugment.sources = ("edsr",)
+    assert list(augmented.load_nets(config)) == ["edsr"]
+    config.deepaugment.mode = "noise2net"
+    assert augmented.load_nets(config) == {}
 
 
 def test_blur_and_noise_are_off_unless_asked_for():

@@ -95,7 +95,7 @@ def test_statistics_thread_through_the_forwards_in_order(row, make_loss, order, 
         _, (after, _) = make_loss(model, config, watched)(params, stats, batch, step_keys())
         images = {"clean": batch["image"].astype(jnp.float32) / 255, "adversarial": seen.get("images")}
         for name in set(order) - set(images):
-            images[name] = augmented.stream(name, config, batch, step_keys())
+            images[name] = augmented.stream(name, config, {}, batch, step_keys())
         threaded = [stats]
         for name in order:
             variables = {"params": params, "batch_stats": threaded[-1]}

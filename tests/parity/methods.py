@@ -21,7 +21,6 @@ from configs.methods import apply
 from nofrost_jax import keys, methods, models, optim, parallel, rules, validate
 from nofrost_jax.attacks import base, threat
 from nofrost_jax.classifier import create_model
-from nofrost_jax.data import tda
 from nofrost_jax.methods import at, augmented, trades
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import frozen_classifier
@@ -152,6 +151,7 @@ class Watched:
 @mock.patch.object(at, "attack_metrics", lambda *arguments: with_attack(*arguments))
 @mock.patch.object(trades, "attack_metrics", lambda *arguments: with_attack(*arguments))
 @mock.patch.object(augmented, "attack_metrics", lambda *arguments: with_attack(*arguments))
+@mock.patch.object(augmented.tda, "colours", lambda images, image_keys: images)  # the views are given
 def our_steps(case):
     """What `compare` compares, of this project."""
     config, (variables, batches) = config_of(case), start()
@@ -214,15 +214,14 @@ def method_of(case):
 
 
 def stream_draws(case, images, step):
-    """What `published.augmented` is given: the views, TDA's with our colours, our coins, our start of the attack."""
-    config, image_keys, batch = config_of(case), image_keys_of(step), start()[1][0]
-    textures = tda.colours(jnp.asarray(batch["tda"]), keys.named(image_keys, "tda colours"))
-    views = {"clean": images, "deepaugment": batch["deepaugment"], "tda": textures}
-    names = rules.TERMS[config.method.terms]
+    """What `published.augmented` is given: the views, our coins, our start of the attack."""
+    image_keys, batch = image_keys_of(step), start()[1][0]
+    views = {"clean": images, "deepaugment": batch["deepaugment"], "tda": batch["tda"]}
+    names = rules.TERMS[config_of(case).method.terms]
     draws = {"views": [torch_of(views[name]) for name in names if name in views], "coin": None, "start": None}
     if "augmented" in names:
         draws["coin"] = np.asarray(jax.vmap(jax.random.bernoulli)(keys.named(image_keys, "coin")))
-        draws["either"] = torch_of(views["deepaugment"]), torch_of(textures)
+        draws["either"] = torch_of(views["deepaugment"]), torch_of(views["tda"])
     if "adversarial" in names:
         start_keys = keys.named(base.fold(keys.named(image_keys, "attack"), 0), "start")
         draws["start"] = torch_of(threat.uniform(images, start_keys, -case.setting.epsilon, case.setting.epsilon))

@@ -10,7 +10,7 @@ from jax.extend import random as threefry
 
 from nofrost_jax.data.corruptions.constants import scaled
 
-SLACK = 4e-6  # a thousandth of a level
+SLACK = 1e-6  # a 4,000th of a level
 
 
 @dataclasses.dataclass(frozen=True)

@@ -152,10 +152,9 @@ def _prepare_motion(severity, side):
 
 
 def motion_blur(image, angle, arrays):
-    """ImageMagick's motion blur at a random angle, rounded to 8 bits."""
+    """ImageMagick's motion blur at a random angle."""
     reach = len(arrays["weights"]) - 1
-    blurred = motion(image.astype(jnp.float32), angle, arrays["weights"], arrays["count"], reach)
-    return jnp.clip(jnp.round(blurred), 0, 255).astype(jnp.uint8)
+    return motion(image.astype(jnp.float32), angle, arrays["weights"], arrays["count"], reach).astype(jnp.uint8)
 
 
 # zoom_blur

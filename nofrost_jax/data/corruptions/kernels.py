@@ -74,10 +74,10 @@ def both_axes(matrix, image):
 
 
 def motion(image, angle, weights, count, reach):
-    """ImageMagick's motion blur of a float image [H, W, C]: a one-sided trail of pixels at whole positions.
+    """ImageMagick's motion blur of float32 [H, W, C] in 0..255: a one-sided trail of pixels at whole positions.
 
     out[y, x] = sum over i < count of weights[i] * image[y + ceil(i sin - 1/2), x + ceil(i cos - 1/2)], the border
-    repeated.
+    repeated; as ImageMagick 6 writes it, rounded to 16 bits, of which the upper 8 are kept: whole numbers in float32.
 
     Args:
       angle: degrees. weights: float32 [reach + 1], of which the first `count` are used.
@@ -90,7 +90,7 @@ def motion(image, angle, weights, count, reach):
     def add(i, total):
         return total + weights[i] * lax.dynamic_slice(padded, (down[i], right[i], 0), image.shape)
 
-    return lax.fori_loop(0, count, add, jnp.zeros_like(image))
+    return jnp.floor(lax.fori_loop(0, count, add, jnp.zeros_like(image)) + 0.5 / 257)
 
 
 def motion_weights(radius, sigma, reach):

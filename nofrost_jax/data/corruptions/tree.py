@@ -54,7 +54,9 @@ def write(
                 images |= zip(new, threads.map(lambda i: _load(split, i, geometry), new), strict=True)
                 if places:
                     stack = np.stack([images[i] for i in places])
-                    results = corrupt(stack, name, severity, np.array(places), seed, textures=textures, jpeg_quality=0)
+                    results = corrupt(
+                        stack, name, severity, np.array(list(places)), seed, textures=textures, jpeg_quality=0
+                    )
                     list(threads.map(_save, results, places.values()))
                 written += len(places)
                 progress.advance(len(indices), len(places), f"{name} {severity}")

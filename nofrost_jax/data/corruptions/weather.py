@@ -41,7 +41,7 @@ def snow_layer(field, angle, arrays):
     """Flakes before they are fitted to the image: float32 [224, 224] in [0, 1], in steps of 1 / 255."""
     flakes = both_axes(arrays["zoom"], arrays["mean"] + arrays["deviation"] * field)
     flakes = to_uint8(jnp.where(flakes < arrays["threshold"], 0.0, flakes)).astype(jnp.float32)
-    return jnp.round(motion(flakes[..., None], angle, arrays["weights"], arrays["count"], _REACH))[..., 0] / 255.0
+    return motion(flakes[..., None], angle, arrays["weights"], arrays["count"], _REACH)[..., 0] / 255.0
 
 
 def snow(image, draws, arrays):

@@ -1,0 +1,110 @@
+"""Makes the DeepAugment version of an image folder (Hendrycks et al., 2021), offline and once.
+
+    python -m nofrost_jax.data.deepaugment --source=folder:IMAGENET --output=DIR --network=both \\
+        --weights=edsr_baseline_x4.pt,model_final.state
+    python -m nofrost_jax.data.deepaugment --source=folder:IMAGENET --network=edsr --weights=random:0 \\
+        --preview=grid.png
+
+IMAGENET/train/CLASS/NAME becomes DIR/NETWORK/train/CLASS/NAME, a JPEG file. On several hosts give each its
+`--shard=i/n`; together they make the same files as one. A command that was stopped goes on when it is run again.
+
+Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by SIGTERM or Ctrl-C: run it again.
+"""
+
+import argparse
+import os
+
+from nofrost_jax import errors
+from nofrost_jax.data.deepaugment import generate, preview, weights
+from nofrost_jax.errors import UserError
+
+PROGRAM = "python -m nofrost_jax.data.deepaugment"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message}; see {PROGRAM} --help")
+
+
+def parse(arguments=None):
+    """The options, checked. Raises UserError for whatever is wrong."""
+    parser = _Parser(prog=PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--source", required=True, help="folder:PATH or PATH, with PATH/SPLIT/CLASS/image files")
+    parser.add_argument("--split", default="train", help="folder of the classes below PATH")
+    parser.add_argument("--output", default="", help="folder for the distorted images")
+    parser.add_argument("--network", default="both", help=", ".join(generate.NETWORKS))
+    parser.add_argument("--weights", default="", help="files with commas (.pt, .state or .npz), or random:SEED")
+    parser.add_argument("--seed", type=int, default=0, help="of the order and of every distortion")
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="part I (from 0) of N of the work")
+    parser.add_argument("--limit", type=int, default=0, help="only so many images, shards together; 0 = all")
+    parser.add_argument("--side", type=int, default=0, help="short side of the results; default: the original's, 512")
+    parser.add_argument("--workers", type=int, default=4, help="threads that read and write files")
+    parser.add_argument("--preview", default="", metavar="PNG", help="picture of each distortion of one image")
+    options = parser.parse_args(arguments)
+    if options.network not in generate.NETWORKS:
+        raise UserError(f"--network={options.network} is unknown; choose one of {', '.join(generate.NETWORKS)}")
+    if not options.output and not options.preview:
+        raise UserError("nothing to do; give --output=DIR, --preview=PNG, or both")
+    options.shard = _shard(options.shard)
+    for name, least in {"seed": 0, "limit": 0, "side": 0, "workers": 1}.items():
+        if getattr(options, name) < least:
+            raise UserError(f"--{name}={getattr(options, name)} must be {least} or more")
+    if options.side and options.side < 16:
+        raise UserError(f"--side={options.side} must be 16 pixels or more, or 0")
+    return options
+
+
+def _shard(text):
+    part, slash, count = text.partition("/")
+    if not slash or not (part.isdecimal() and count.isdecimal()) or not int(part) < int(count):
+        raise UserError(f"--shard={text} must be I/N with I from 0 to N - 1, e.g. --shard=0/8")
+    return int(part), int(count)
+
+
+def jobs(options):
+    """A Job for each network. Raises UserError: data or weights are missing."""
+    networks = generate.NETWORKS[options.network]
+    params = weights.load(options.weights, tuple(name for name in networks if name != "noise2net"))
+    root, files = generate.list_files(options.source, options.split)
+    return [
+        generate.Job(
+            network=network,
+            root=root,
+            files=files,
+            output=os.path.join(os.path.abspath(os.path.expanduser(options.output)), network, options.split),
+            params=params.get(network),
+            label=options.weights,
+            seed=options.seed,
+            side=options.side,
+        )
+        for network in networks
+    ]
+
+
+def main(arguments=None):
+    """Command line; see the module's text."""
+    with errors.exit_codes():
+        try:
+            run(parse(arguments))
+        except KeyboardInterrupt:  # before or between the generators, which hear it themselves
+            raise errors.Preempted("stopped; run the same command again to go on") from None
+
+
+def run(options):
+    """The picture, then the images. Raises UserError, Preempted."""
+    todo = jobs(options)
+    if options.preview:
+        preview.save(options.preview, todo)
+        _say(f"written: {options.preview}")
+    if options.output:
+        for job in todo:
+            generate.generate(job, options.shard, options.limit, options.workers, _say)
+            _say(f"written: {job.output}")
+
+
+def _say(text):
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

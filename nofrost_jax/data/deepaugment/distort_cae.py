@@ -1,0 +1,261 @@
+"""DeepAugment's distortions of the CAE: W0 to W8 of its weights, A0 to A8 of the code, and the code's binarisation.
+
+Random draws (`draw_edit`, `draw_latent`) are apart from their application, which is deterministic. Rules and numbers
+are those of the authors' program (Hendrycks et al., 2021), slips included. "Rows" of a layer are the first axis of its
+kernel in PyTorch: the output channels, but the input channels of the transposed convolution, layer 10.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from nofrost_jax.data.deepaugment import layers
+from nofrost_jax.keys import named
+
+CHANNELS = 32  # of the code
+LAYERS = {  # that are distorted, by number
+    8: "e_conv_3.0",
+    9: "d_up_conv_1.0",
+    10: "d_up_conv_1.3",
+    **{11 + i: f"d_block_{1 + i // 2}.{(1, 4)[i % 2]}" for i in range(5)},
+}
+TRANSPOSED = 10
+LOW, HIGH = np.full(9, 8), np.full(9, 13)  # of the layers that an option chooses from
+LOW[[0, 3]], HIGH[[0, 3]] = (11, 10), (15, 13)
+EDIT_NAMES = (
+    *("reversed rows", "negated rows", "zero rows", "-gelu rows", "amplified", "masked or signs", "rotated"),
+    *("kernel rows negated", "largest tap"),
+)
+DRAWN = 8  # W8 exists, but is never drawn
+ROWS = 25
+LARGEST = 3 * 3 * 128 * 128  # kernel elements
+LATENT_NAMES = (
+    *("amplified bits", "20% of places zero", "10% of places negated", "permuted channels", "5 channels flipped"),
+    *("all channels flipped", "random mixing", "copied channels", "shifted channels"),
+)
+
+
+class Edit(NamedTuple):
+    """All that the weight distortion may need; each option uses its part."""
+
+    option: jax.Array  # 0..8, 8 only by hand
+    layers: jax.Array  # int [2]: numbers i and j
+    rows: jax.Array  # uniform [25]; times the number of rows, rounded down, a row
+    turns: jax.Array  # 1..3, times 90 degrees
+    signs: jax.Array  # bool: W5 multiplies by signs, not by a mask
+    amounts: jax.Array  # uniform [2], for i and j
+    fields: jax.Array  # uniform [2, LARGEST], for i and j; a kernel takes the first elements that it needs, HWIO
+
+
+class Latent(NamedTuple):
+    """Distortion and binarisation of one code [h, w, 32]."""
+
+    option: jax.Array  # 0..8; -1, never drawn, for none
+    threshold: jax.Array  # uniform [h, w, 32], for the binarisation
+    field: jax.Array  # uniform [h, w, 32]
+    places: jax.Array  # uniform [h, w]
+    amount: jax.Array  # uniform []
+    permutation: jax.Array  # of 0..9
+    channels: jax.Array  # int [5]
+    flip: jax.Array  # 0 height, 1 width, 2 both
+    mixing: jax.Array  # uniform in (-0.1, 0.1) [3, 3, 32, 32]
+    present: jax.Array  # bool [32]: output channels of A7 that get another tap
+    origins: jax.Array  # int [32]: its input channel
+    taps: jax.Array  # int [32] in 0..8: its place
+    shifts: jax.Array  # int [32] in 0..8: the place of each channel's only tap in A8
+
+
+def draw_edit(key: jax.Array, option: jax.Array | None = None) -> Edit:
+    """The distortion of one set of weights; `option` instead of a drawn one."""
+    key = named(key, "cae/edit")
+    if option is None:
+        option = jax.random.randint(named(key, "option"), (), 0, DRAWN, jnp.int32)
+    low, high = jnp.asarray(LOW, jnp.int32)[option], jnp.asarray(HIGH, jnp.int32)[option]
+    return Edit(
+        option=option,
+        layers=jax.random.randint(named(key, "layers"), (2,), low, high + 1, jnp.int32),
+        rows=jax.random.uniform(named(key, "rows"), (ROWS,), jnp.float32),
+        turns=jax.random.randint(named(key, "turns"), (), 1, 4, jnp.int32),
+        signs=jax.random.bernoulli(named(key, "signs")),
+        amounts=jax.random.uniform(named(key, "amounts"), (2,), jnp.float32),
+        fields=jax.random.uniform(named(key, "fields"), (2, LARGEST), jnp.float32),
+    )
+
+
+def apply_edit(params: dict, edit: Edit) -> dict:
+    """The parameters after the edit. Only layers 8 to 15 change."""
+    distorted = {number: params[name] for number, name in LAYERS.items()}
+    distorted = lax.switch(edit.option, _OPTIONS, distorted, edit)
+    return {**params, **{LAYERS[number]: layer for number, layer in distorted.items()}}
+
+
+def _on_layer(change, option, which=0):
+    """The distortion that changes the layer with the drawn number i (`which` 0) or j: change(kernel, bias, edit, axis,
+    rows) gets the axis of the rows and the drawn ones [25], and returns (kernel, bias)."""
+    candidates = range(LOW[option], HIGH[option] + 1)
+
+    def apply(distorted, edit):
+        new = dict(distorted)
+        for number in candidates:
+            kernel, bias = distorted[number]["kernel"], distorted[number]["bias"]
+            axis = 2 if number == TRANSPOSED else 3
+            rows = jnp.floor(edit.rows * kernel.shape[axis]).astype(jnp.int32)
+            changed = change(kernel, bias, edit, axis, rows)
+            pairs = zip(("kernel", "bias"), (kernel, bias), changed, strict=True)
+            new[number] = {name: jnp.where(edit.layers[which] == number, b, a) for name, a, b in pairs}
+        return new
+
+    return apply
+
+
+def _times_rows(kernel, bias, axis, factors):
+    """The rows of the kernel times factors [n], and the bias' first n entries."""
+    shape = [len(factors) if i == axis else 1 for i in range(4)]
+    return kernel * factors.reshape(shape), bias.at[: len(factors)].multiply(factors)
+
+
+def _field(kernel, edit, which=0):
+    return edit.fields[which, : kernel.size].reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _reversed(kernel, bias, edit, axis, rows):
+    return jnp.flip(kernel, axis), bias[::-1]  # of layer i only: the second flip, meant for j, is done and undone
+
+
+def _negated(kernel, bias, edit, axis, rows):
+    drawn = jnp.zeros(kernel.shape[axis], jnp.int32).at[rows[:12]].add(1)
+    return _times_rows(kernel, bias, axis, jnp.where(drawn % 2 == 1, -1, 1).astype(kernel.dtype))
+
+
+def _zero(kernel, bias, edit, axis, rows):
+    return _times_rows(kernel, bias, axis, jnp.ones(kernel.shape[axis], kernel.dtype).at[rows].set(0))
+
+
+def _gelu(kernel, bias, edit, axis, rows):
+    def once(t, pair):
+        kernel, bias = pair  # with the rows first
+        row = rows[t]
+        return kernel.at[row].set(-layers.gelu(kernel[row])), bias.at[row].set(-layers.gelu(bias[row]))
+
+    kernel, bias = lax.fori_loop(0, ROWS, once, (jnp.moveaxis(kernel, axis, 0), bias))
+    return jnp.moveaxis(kernel, 0, axis), bias
+
+
+def _amplified(which):
+    def change(kernel, bias, edit, axis, rows):
+        return kernel * (1 + 8 * edit.amounts[which].astype(kernel.dtype) * _field(kernel, edit, which)), bias
+
+    return change
+
+
+def _masked(kernel, bias, edit, axis, rows):
+    half = _field(kernel, edit) < 0.5
+    return kernel * jnp.where(half, 1, jnp.where(edit.signs, -1, 0)).astype(kernel.dtype), bias
+
+
+def _rotated(kernel, bias, edit, axis, rows):
+    return lax.switch(edit.turns - 1, [lambda x, q=q: jnp.rot90(x, q, (0, 1)) for q in (1, 2, 3)], kernel), bias
+
+
+def _negated_once(kernel, bias, edit, axis, rows):
+    n = kernel.shape[axis]
+    factors = jnp.ones(n, kernel.dtype).at[rows[: n // 5]].set(-1)
+    return _times_rows(kernel, bias, axis, factors)[0], bias
+
+
+def _largest_tap(kernel, bias, edit, axis, rows):
+    return layers.largest_tap(kernel), bias
+
+
+def _amplify_both(distorted, edit):
+    return _on_layer(_amplified(1), 4, 1)(_on_layer(_amplified(0), 4)(distorted, edit), edit)
+
+
+_CHANGES = (_reversed, _negated, _zero, _gelu, None, _masked, _rotated, _negated_once, _largest_tap)
+_OPTIONS = [_on_layer(change, k) if change else _amplify_both for k, change in enumerate(_CHANGES)]
+
+
+def draw_latent(key: jax.Array, height: int, width: int) -> Latent:
+    """The distortion and the binarisation of one code of height x width places."""
+    key = named(key, "cae/latent")
+
+    def integers(name, shape, high):
+        return jax.random.randint(named(key, name), shape, 0, high, jnp.int32)
+
+    def uniform(name, shape, low=0.0, high=1.0):
+        return jax.random.uniform(named(key, name), shape, jnp.float32, low, high)
+
+    fresh = jnp.concatenate([integers("start", (1,), 9), integers("fresh", (CHANNELS,), 9)])
+    redrawn = uniform("redrawn", (CHANNELS,)) < 0.2
+    return Latent(
+        option=integers("option", (), len(LATENT_NAMES)),
+        threshold=uniform("threshold", (height, width, CHANNELS)),
+        field=uniform("field", (height, width, CHANNELS)),
+        places=uniform("places", (height, width)),
+        amount=uniform("amount", ()),
+        permutation=jax.random.permutation(named(key, "permutation"), 10).astype(jnp.int32),
+        channels=integers("channels", (5,), CHANNELS),
+        flip=integers("flip", (), 3),
+        mixing=uniform("mixing", (3, 3, CHANNELS, CHANNELS), -0.1, 0.1),
+        present=uniform("present", (CHANNELS,)) < 0.5,
+        origins=integers("origins", (CHANNELS,), CHANNELS),
+        taps=integers("taps", (CHANNELS,), 9),
+        shifts=fresh[lax.cummax(jnp.where(redrawn, jnp.arange(1, CHANNELS + 1), 0))],
+    )
+
+
+def distort_latent(code: jax.Array, latent: Latent) -> jax.Array:
+    """Distorts and binarises one code [h, w, 32] in (-1, 1): 0 or 1 everywhere, or the ones amplified (A0)."""
+    latent = jax.tree.map(lambda x: x.astype(code.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, latent)
+    code = lax.switch(latent.option, _LATENTS, code, latent)
+    bits = (latent.threshold <= (1 + code) / 2).astype(code.dtype)
+    return jnp.where(latent.option == 0, bits * (3 + 4 * latent.amount * latent.field), bits)
+
+
+def _flip_some(code, latent):
+    drawn = jnp.zeros(CHANNELS, jnp.int32).at[latent.channels].add(1)
+    return jnp.where(drawn % 2 == 1, _flip_all(code, latent), code)
+
+
+def _flip_all(code, latent):
+    return lax.switch(latent.flip, [lambda x, axes=axes: jnp.flip(x, axes) for axes in (0, 1, (0, 1))], code)
+
+
+def _convolve(code, kernel):
+    return lax.conv_general_dilated(
+        code[None], kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )[0]
+
+
+def _identity(dtype):
+    return jnp.zeros((3, 3, CHANNELS, CHANNELS), dtype).at[1, 1].set(jnp.eye(CHANNELS, dtype=dtype))
+
+
+def _copied(code, latent):
+    kernel = _identity(code.dtype).reshape(9, CHANNELS, CHANNELS)
+    outputs = jnp.arange(CHANNELS)
+    old = kernel[latent.taps, latent.origins, outputs]
+    kernel = kernel.at[latent.taps, latent.origins, outputs].set(jnp.where(latent.present, 1, old))
+    return _convolve(code, kernel.reshape(3, 3, CHANNELS, CHANNELS))
+
+
+def _shifted(code, latent):
+    channels = jnp.arange(CHANNELS)
+    kernel = jnp.zeros((9, CHANNELS, CHANNELS), code.dtype).at[latent.shifts, channels, channels].set(1)
+    return _convolve(code, kernel.reshape(3, 3, CHANNELS, CHANNELS))
+
+
+_LATENTS = (
+    lambda code, latent: code,
+    lambda code, latent: code * (latent.places < 0.8)[..., None],
+    lambda code, latent: code * jnp.where(latent.places < 0.1, -1, 1).astype(code.dtype)[..., None],
+    lambda code, latent: code.at[..., :10].set(code[..., latent.permutation]),
+    _flip_some,
+    _flip_all,
+    lambda code, latent: _convolve(code, _identity(code.dtype) + latent.mixing),
+    _copied,
+    _shifted,
+)

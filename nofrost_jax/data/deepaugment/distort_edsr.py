@@ -1,0 +1,268 @@
+"""DeepAugment's distortions of EDSR: E0 to E16 of its weights, and of the signal inside it (pre 1-4, body 1-5).
+
+Random draws (`draw_edits`, `draw_signal`) are apart from their application, which is deterministic. Rules and numbers
+are those of the authors' program (Hendrycks et al., 2021), slips included. c0 and c2 are the first and the second
+convolution of a residual block. Kernels are HWIO, so that a filter is an index on the last axis.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from nofrost_jax.data.deepaugment import layers
+from nofrost_jax.keys import named
+
+BLOCKS, FEATURES = 16, 64
+EDITS = 3  # options drawn for one set of weights
+REPEATS, FILTERS = 5, 32  # layers that E12 to E16 change; filters that E15 draws in each
+SPARSE = np.array([0, 3, 6, 9], np.int32)  # blocks that most options choose from
+EARLY, SPREAD = np.array([1, 4, 7], np.int32), np.array([1, 5, 9], np.int32)  # those of E1; of E8 and E10
+LAPLACE_4 = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
+LAPLACE_8 = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]])
+DIRICHLET = 10  # the option
+AFTER = 4  # body 1 to 3 change the signal behind this block
+EDIT_NAMES = (
+    *("reversed filters", "c0 negated", "c0 zero", "-gelu", "c0 * Laplace 4", "c0 * Laplace 8", "c2 amplified"),
+    *("c0 mirrored, c2 negated", "c0 * signed shifts", "c0 * random kernels", "c2 * Dirichlet kernels", "c2 + noise"),
+    *("rotated", "random signs", "half zero", "negated filters", "largest tap"),
+)
+PRE_NAMES = ("copied channels", "5% zero", "2.5% negated", "none")
+BODY_NAMES = ("negated", "ReLU or GELU", "flipped", "skipped modules", "none")
+
+
+class Edit(NamedTuple):
+    """All that one weight distortion may need; each option uses its part."""
+
+    option: jax.Array  # 0..16
+    choices: jax.Array  # int [3]: places in SPARSE, EARLY and SPREAD
+    blocks: jax.Array  # int [5] in 0..14
+    second: jax.Array  # int [5]: 0 for c0, 1 for c2
+    turns: jax.Array  # int [5] in 1..3, times 90 degrees
+    channel_axes: jax.Array  # bool [5]: rotate in (out, in), not in space
+    filters: jax.Array  # int [5, 32]
+    amount: jax.Array  # uniform []
+    field: jax.Array  # uniform [5, 3, 3, 64, 64]
+    taps: jax.Array  # int [64] in 0..8, row-major in a 3x3 kernel
+    signs: jax.Array  # [64], 1 or -1
+    dirichlet: jax.Array  # [3, 3, 64, 64], every 3x3 of sum 1; zeros for other options
+
+
+class Signal(NamedTuple):
+    """Feed-forward distortion of one image."""
+
+    pre: jax.Array  # 1..4
+    body: jax.Array  # 1..5
+    copies: jax.Array  # int [5, 2]: (to, from)
+    field: jax.Array  # uniform [h, w, 64]
+    variant: jax.Array  # uniform []
+    survivor: jax.Array  # for body 4 the module, 0..16, whose output remains; else -1
+
+
+def draw_edits(key: jax.Array, options: jax.Array | None = None) -> Edit:
+    """The weight distortions of one set of weights, to be applied in turn; a leading axis.
+
+    options: int [n], instead of three drawn with replacement.
+    """
+    key = named(key, "edsr/edits")
+    if options is None:
+        options = jax.random.randint(named(key, "options"), (EDITS,), 0, len(EDIT_NAMES), jnp.int32)
+    keys = jax.random.split(key, len(options))
+    return lax.map(lambda pair: _draw_edit(*pair), (keys, jnp.asarray(options)))
+
+
+def _draw_edit(key, option):
+    def integers(name, shape, low, high):
+        return jax.random.randint(named(key, name), shape, low, high, jnp.int32)
+
+    return Edit(
+        option=option,
+        choices=integers("choices", (3,), 0, np.array([len(SPARSE), len(EARLY), len(SPREAD)], np.int32)),
+        blocks=integers("blocks", (REPEATS,), 0, BLOCKS - 1),
+        second=integers("second", (REPEATS,), 0, 2),
+        turns=integers("turns", (REPEATS,), 1, 4),
+        channel_axes=jax.random.bernoulli(named(key, "axes"), shape=(REPEATS,)),
+        filters=integers("filters", (REPEATS, FILTERS), 0, FEATURES),
+        amount=jax.random.uniform(named(key, "amount"), (), jnp.float32),
+        field=jax.random.uniform(named(key, "field"), (REPEATS, 3, 3, FEATURES, FEATURES), jnp.float32),
+        taps=integers("taps", (FEATURES,), 0, 9),
+        signs=jnp.where(jax.random.bernoulli(named(key, "signs"), shape=(FEATURES,)), jnp.float32(1), jnp.float32(-1)),
+        dirichlet=lax.cond(option == DIRICHLET, _draw_dirichlet, _no_dirichlet, named(key, "dirichlet")),
+    )
+
+
+def _draw_dirichlet(key):
+    kernels = jax.random.dirichlet(key, jnp.full(9, 0.1, jnp.float32), (FEATURES, FEATURES))
+    return jnp.moveaxis(kernels, -1, 0).reshape(3, 3, FEATURES, FEATURES)
+
+
+def _no_dirichlet(key):  # these draws are slow
+    return jnp.zeros((3, 3, FEATURES, FEATURES), jnp.float32)
+
+
+def apply_edits(params: dict, edits: Edit) -> dict:
+    """The parameters after all of the edits, in turn. Only "body", the residual blocks, changes."""
+    dtype = params["body"]["kernel"].dtype
+
+    def step(body, edit):
+        edit = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, edit)
+        return lax.switch(edit.option, _OPTIONS, *body, edit), None
+
+    body = (params["body"]["kernel"], params["body"]["bias"])
+    kernel, bias = lax.scan(step, body, edits)[0]
+    return {**params, "body": {"kernel": kernel, "bias": bias}}
+
+
+def _sparse(edit):
+    return jnp.asarray(SPARSE)[edit.choices[0]]
+
+
+def _spread(edit):
+    return jnp.asarray(SPREAD)[edit.choices[2]]
+
+
+def _reversed(kernel, bias, edit):
+    i = _sparse(edit)
+    return kernel.at[i].set(kernel[i, ..., ::-1]), bias.at[i].set(bias[i, :, ::-1])
+
+
+def _negated(kernel, bias, edit):
+    i = jnp.asarray(EARLY)[edit.choices[1]]
+    return kernel.at[i, 0].multiply(-1), bias.at[i, 0].multiply(-1)
+
+
+def _zero(kernel, bias, edit):
+    i = _sparse(edit)
+    return kernel.at[i, 0].set(0), bias.at[i, 0].set(0)
+
+
+def _gelu(kernel, bias, edit):
+    i = _sparse(edit)
+    return kernel.at[i].set(-layers.gelu(kernel[i])), bias
+
+
+def _laplace(stencil):
+    def apply(kernel, bias, edit):
+        taps = jnp.asarray(stencil, kernel.dtype)[..., None, None]
+        return kernel.at[_sparse(edit), 0].multiply(taps), bias
+
+    return apply
+
+
+def _amplified(kernel, bias, edit):
+    return kernel.at[_sparse(edit), 1].multiply(1 + 4 * edit.amount * edit.field[0]), bias
+
+
+def _mirrored(kernel, bias, edit):
+    i = _sparse(edit)
+    return kernel.at[i, 0].set(kernel[i, 0, :, ::-1]).at[i, 1].multiply(-1), bias
+
+
+def _convolved(kernel, other):
+    """A kernel [3, 3, I, O], its filters read as O images with I channels, convolved with another one, padding 1."""
+    filters = lax.conv_general_dilated(
+        kernel.transpose(3, 0, 1, 2), other, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return filters.transpose(1, 2, 3, 0)
+
+
+def _signed_shifts(kernel, bias, edit):
+    i = _spread(edit)
+    taps = (jnp.arange(9)[:, None] == edit.taps) * edit.signs  # one for every input channel, whatever the output
+    other = jnp.broadcast_to(taps.reshape(3, 3, FEATURES, 1), kernel.shape[2:]).astype(kernel.dtype)
+    return kernel.at[i, 0].set(_convolved(kernel[i, 0], other)), bias
+
+
+def _random_kernels(kernel, bias, edit):
+    i = _sparse(edit)
+    return kernel.at[i, 0].set(_convolved(kernel[i, 0], (2 * edit.amount * edit.field[0] - 1) / 6)), bias
+
+
+def _dirichlet_kernels(kernel, bias, edit):
+    i = _spread(edit)
+    return kernel.at[i, 1].set(_convolved(kernel[i, 1], edit.dirichlet)), bias
+
+
+def _noise(kernel, bias, edit):
+    return kernel.at[edit.blocks[0], 1].add(edit.field[0] - 0.5), bias
+
+
+def _rotated(kernel, bias, edit):
+    variants = [lambda x, q=q, axes=axes: jnp.rot90(x, q, axes) for axes in ((0, 1), (3, 2)) for q in (1, 2, 3)]
+    for i, second, turns, channels in zip(edit.blocks, edit.second, edit.turns, edit.channel_axes, strict=True):
+        changed = lax.switch(3 * channels + turns - 1, variants, kernel[i, second])
+        kernel = kernel.at[i, second].set(changed)
+    return kernel, bias
+
+
+def _random_signs(kernel, bias, edit):
+    for i, field in zip(edit.blocks, edit.field, strict=True):
+        kernel = kernel.at[i, 0].multiply(jnp.where(field < 0.5, 1, -1).astype(kernel.dtype))
+    return kernel, bias
+
+
+def _half_zero(kernel, bias, edit):
+    for i, field in zip(edit.blocks, edit.field, strict=True):
+        kernel = kernel.at[i, 0].multiply((field < 0.5).astype(kernel.dtype))
+    return kernel, bias
+
+
+def _negated_filters(kernel, bias, edit):
+    for i, filters in zip(edit.blocks, edit.filters, strict=True):
+        kernel = kernel.at[i, 0].multiply(jnp.ones(FEATURES, kernel.dtype).at[filters].set(-1))
+    return kernel, bias
+
+
+def _largest_tap(kernel, bias, edit):
+    for i, second in zip(edit.blocks, edit.second, strict=True):
+        kernel = kernel.at[i, second].set(layers.largest_tap(kernel[i, second]))
+    return kernel, bias
+
+
+_OPTIONS = (
+    *(_reversed, _negated, _zero, _gelu, _laplace(LAPLACE_4), _laplace(LAPLACE_8), _amplified, _mirrored),
+    *(_signed_shifts, _random_kernels, _dirichlet_kernels, _noise, _rotated, _random_signs, _half_zero),
+    *(_negated_filters, _largest_tap),
+)
+
+
+def draw_signal(key: jax.Array, height: int, width: int) -> Signal:
+    """The feed-forward distortion of one image of height x width pixels: one of pre 1-4 and one of body 1-5."""
+    key = named(key, "edsr/signal")
+    skipped = jax.random.randint(named(key, "skipped"), (3,), 2, BLOCKS + 1, jnp.int32)
+    left = jnp.ones(BLOCKS + 1, bool).at[skipped].set(False)
+    body = jax.random.randint(named(key, "body"), (), 1, 6, jnp.int32)
+    return Signal(
+        pre=jax.random.randint(named(key, "pre"), (), 1, 5, jnp.int32),
+        body=body,
+        copies=jax.random.randint(named(key, "copies"), (REPEATS, 2), 0, FEATURES, jnp.int32),
+        field=jax.random.uniform(named(key, "field"), (height, width, FEATURES), jnp.float32),
+        variant=jax.random.uniform(named(key, "variant"), (), jnp.float32),
+        survivor=jnp.where(body == 4, BLOCKS - left[::-1].argmax().astype(jnp.int32), -1),
+    )
+
+
+def distort_head(head: jax.Array, signal: Signal) -> jax.Array:
+    """pre 1-4 on the map [N, h, w, 64] behind the head; signal with leading axis N."""
+    source = jnp.broadcast_to(jnp.arange(FEATURES), (len(head), FEATURES))
+    rows = jnp.arange(len(head))
+    for to, origin in (signal.copies[:, i].T for i in range(REPEATS)):  # meant as swaps; the second half sees a copy
+        source = source.at[rows, to].set(source[rows, origin])
+    copied = jnp.take_along_axis(head, source[:, None, None], axis=-1)
+    pre = signal.pre[:, None, None, None]
+    factors = jnp.where(pre == 2, signal.field < 0.95, jnp.where((pre == 3) & (signal.field < 0.025), -1, 1))
+    return jnp.where(pre == 1, copied, head * factors.astype(head.dtype))
+
+
+def distort_body(x: jax.Array, signal: Signal, index: jax.Array) -> jax.Array:
+    """body 1-3 on the map [N, h, w, 64] behind block `index`, which is block 4 or nothing happens."""
+
+    def change(x):
+        body, first = signal.body[:, None, None, None], signal.variant[:, None, None, None] < 1 / 3
+        activated = jnp.where(first, jax.nn.relu(x), layers.gelu(x))
+        flipped = jnp.where(first, x[:, ::-1, :, ::-1], x[:, :, ::-1, ::-1])
+        return jnp.where(body == 1, -x, jnp.where(body == 2, activated, jnp.where(body == 3, flipped, x)))
+
+    return lax.cond(index == AFTER, change, lambda x: x, x)

@@ -1,0 +1,265 @@
+"""The offline generator: a distorted copy of every image of a folder, as JPEG under the same class and name.
+
+An image goes whole through a net, its short side resized as the original does. Images are visited in a shuffled order;
+a set of distorted weights is redrawn before an image with probability 0.05. Order, sets and every draw are functions
+of (seed, list of files) alone, so that any part of the work, on any number of hosts, makes the same files.
+"""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from nofrost_jax.data import folder, preprocess
+from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, noise2net, on_device, weights
+from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.keys import named
+
+REDRAW = 0.05  # probability of new weights before an image
+QUALITY = 75  # of the JPEG files; a part of the augmentation
+NETWORKS = {"edsr": ("edsr",), "cae": ("cae",), "both": ("edsr", "cae"), "noise2net": ("noise2net",)}
+SIDE = {"edsr": 512, "cae": 512, "noise2net": 256}  # short side of the result; Noise2Net does not enlarge
+MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)  # of ImageNet
+EVERY_SECONDS = 10
+MOST_SHAPES = 200  # compiled programs, one a size of image, that are kept
+SETTINGS = "settings.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One network over one folder. `files` are paths below `root`, CLASS/NAME, in the order that the index counts.
+
+    label: what --weights said. side: short side of the result, 0 for the network's own.
+    """
+
+    network: str
+    root: str
+    files: tuple[str, ...]
+    output: str
+    params: dict | None
+    label: str
+    seed: int = 0
+    side: int = 0
+
+    def target(self, index: int) -> str:
+        """Where the distorted image goes."""
+        return os.path.join(self.output, self.files[index])
+
+
+def list_files(source: str, split: str) -> tuple[str, tuple[str, ...]]:
+    """(folder, files CLASS/NAME) of `folder:PATH` or PATH. Raises UserError: no such folder, empty classes."""
+    path = os.path.abspath(os.path.expanduser(source.removeprefix("folder:")))
+    splits = {"data_dir": "", "train_split": split, "eval_split": split}
+    config = ConfigDict({"data": splits, "model": {"num_classes": 0}})  # the labels do not matter
+    found = folder.open_source(config, path).train()
+    return found.root, tuple(found.files)
+
+
+def plan(n: int, seed: int, shard: tuple[int, int] = (0, 1), limit: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(index, weight set), int [m] each, in the order of the work, of shard (i, of how many) of the first `limit`."""
+    rng = np.random.default_rng([seed, n])
+    order = rng.permutation(n)
+    sets = np.cumsum(rng.random(n) < REDRAW)
+    total = min(limit or n, n)
+    part = slice(shard[0] * total // shard[1], (shard[0] + 1) * total // shard[1])
+    return order[part], sets[part]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def edited(network, params, key):
+    """A set of distorted weights."""
+    return params if network == "noise2net" else on_device.distort_weights(network, params, key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def distorted(network, params, pixels, key):
+    """One image uint8 [h, w, 3], already resized for the network -> uint8, its distorted version."""
+    images = pixels[None].astype(jnp.float32)
+    if network == "noise2net":
+        normalized = (images / 255 - MEAN) / STD
+        return _rounded((noise2net.apply(normalized, key[None]) * STD + MEAN) * 255)
+    height, width = pixels.shape[:2]
+    if network == "edsr":
+        signal = distort_edsr.draw_signal(key, height, width)
+        return _rounded(edsr.forward(params, images, jax.tree.map(lambda x: x[None], signal)))
+    latent = distort_cae.draw_latent(key, height // 2 // 2, width // 2 // 2)
+    outputs = cae.forward(params, images / 255, jax.tree.map(lambda x: x[None], latent))
+    return (jnp.clip(outputs[0], 0, 1) * 255).astype(jnp.uint8)  # truncated, as in the original
+
+
+def _rounded(outputs):
+    return jnp.round(jnp.clip(outputs[0], 0, 255)).astype(jnp.uint8)
+
+
+def load(path: str, network: str, side: int = 0) -> np.ndarray:
+    """The image as the network takes it, uint8 [h, w, 3]. Raises UserError that names an unreadable file."""
+    try:
+        with open(path, "rb") as file:
+            picture = preprocess.decode(file.read())
+    except (OSError, preprocess.ImageError) as error:
+        raise UserError(f"{error}; {path}; replace the file or remove it, then run again") from error
+    side = side or SIDE[network]
+    short = {"edsr": max(1, side // edsr.SCALE), "cae": side, "noise2net": min(side, *picture.size)}[network]
+    height, width = preprocess.resized_shape(picture.height, picture.width, short)
+    if (width, height) != picture.size:
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture)
+
+
+def save(path: str, pixels: np.ndarray) -> None:
+    """Writes a JPEG that is there whole or not at all. Raises UserError: it cannot be written."""
+    head, tail = os.path.split(path)
+    part = os.path.join(head, f".{tail}.part")
+    try:
+        os.makedirs(head, exist_ok=True)
+        Image.fromarray(pixels).save(part, "JPEG", quality=QUALITY)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"cannot write ({error.strerror}); {path}; make room or choose another --output") from error
+
+
+class Stop:
+    """Hears SIGTERM and Ctrl-C while it is open; `heard` says so."""
+
+    def __enter__(self):
+        self.heard = False
+        numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+        self._old = {number: signal.signal(number, self._hear) for number in numbers}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _hear(self, *_):
+        self.heard = True
+
+
+def generate(job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers: int = 4, say=print) -> int:
+    """Makes the images that are not there yet; returns their number.
+
+    Raises:
+      Preempted: SIGTERM or Ctrl-C; what is there is whole, and the same command goes on.
+      UserError: an unreadable image, a result that cannot be written, an output made with other settings.
+    """
+    check_settings(job)
+    indices, sets = plan(len(job.files), job.seed, shard, limit)
+    waiting = [(int(i), int(s)) for i, s in zip(indices, sets, strict=True) if not os.path.exists(job.target(i))]
+    if len(waiting) < len(indices):
+        say(f"{job.network}: {len(indices) - len(waiting)} of {len(indices)} images are there already")
+    root_key, params, current, shapes, writes = jax.random.key(job.seed), None, None, set(), collections.deque()
+    progress = Progress(job.network, len(waiting), say)
+    with Stop() as stop, ThreadPoolExecutor(workers) as pool:
+        for (index, number), pixels in _ahead(pool, job, waiting, 2 * workers):
+            if stop.heard:
+                break
+            if number != current:
+                current, key = number, jax.random.fold_in(named(root_key, "deepaugment/weights"), number)
+                params = edited(job.network, job.params, key)
+            if len(shapes) == MOST_SHAPES:
+                jax.clear_caches()  # each compiled program holds memory maps, and their number is limited
+                shapes.clear()
+            shapes.add(pixels.shape)
+            key = jax.random.fold_in(named(root_key, "deepaugment/image"), index)
+            writes.append(pool.submit(save, job.target(index), np.asarray(distorted(job.network, params, pixels, key))))
+            while len(writes) > 2 * workers:
+                writes.popleft().result()
+            progress.add()
+        for write in writes:
+            write.result()
+    if stop.heard:
+        raise Preempted(f"stopped after {progress.done} of {len(waiting)} images; run the same command again to go on")
+    progress.end()
+    return progress.done
+
+
+def _ahead(pool, job, waiting, depth):
+    """((index, set), pixels) of the waiting images, decoded a few ahead in threads."""
+    queue, source = collections.deque(), iter(waiting)
+    try:
+        for item in itertools.islice(source, depth):
+            queue.append((item, pool.submit(load, os.path.join(job.root, job.files[item[0]]), job.network, job.side)))
+        while queue:
+            item, pending = queue.popleft()
+            yield item, pending.result()
+            for following in itertools.islice(source, 1):
+                path = os.path.join(job.root, job.files[following[0]])
+                queue.append((following, pool.submit(load, path, job.network, job.side)))
+    finally:
+        for _, pending in queue:
+            pending.cancel()
+
+
+class Progress:
+    """A line every ten seconds: images, images a second, time left."""
+
+    def __init__(self, network, total, say):
+        self.network, self.total, self.say, self.done = network, total, say, 0
+        self._start = self._said = time.perf_counter()
+        if total:
+            say(f"{network}: {total} images to make; every new image size compiles first")
+
+    def add(self):
+        self.done += 1
+        now = time.perf_counter()
+        if now - self._said >= EVERY_SECONDS:
+            self._said = now
+            rate = self.done / (now - self._start)
+            left = (self.total - self.done) / rate
+            self.say(f"{self.network}: {self.done}/{self.total} images, {rate:.3g} images/s, {_duration(left)} left")
+
+    def end(self):
+        seconds = time.perf_counter() - self._start
+        self.say(f"{self.network}: {self.done} images made in {_duration(seconds)}")
+
+
+def _duration(seconds):
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.0f} s"
+
+
+def check_settings(job: Job) -> None:
+    """Notes what the images of an output are made with. Raises UserError where it holds images made otherwise."""
+    settings = {
+        "network": job.network,
+        "weights": job.label,
+        "weights_sha256": weights.digest(job.params) if job.params else "",
+        "seed": job.seed,
+        "side": job.side or SIDE[job.network],
+        "quality": QUALITY,
+        "images": len(job.files),
+        "files_sha256": hashlib.sha256("\n".join(job.files).encode()).hexdigest(),
+    }
+    path = os.path.join(os.path.dirname(job.output), SETTINGS)
+    try:
+        os.makedirs(job.output, exist_ok=True)
+        if os.path.exists(path):
+            with open(path) as file:
+                old = json.load(file)
+            # The label is how the weights were named this time; their digest is what counts.
+            changed = [name for name in settings if name != "weights" and old.get(name) != settings[name]]
+            if changed:
+                raise UserError(
+                    f"this output holds images made with another {', '.join(changed)}; {path}; "
+                    "choose a new --output, or give the old settings"
+                )
+            return
+        part = f"{path}.{os.getpid()}"
+        with open(part, "w") as file:
+            json.dump(settings, file, indent=1)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"--output cannot be used ({error.strerror}); {path}; choose another folder") from error

@@ -1,0 +1,81 @@
+"""DeepAugment inside a training step: an approximation of the original.
+
+It works on the training crop, not on the whole image at 512 pixels; nothing passes through 8 bits and JPEG; and the
+images of a group share a set of distorted weights, in place of runs of 20 images in the mean.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr
+from nofrost_jax.errors import UserError
+from nofrost_jax.keys import named
+
+NETWORKS = ("edsr", "cae")
+SMALLEST = 12  # pixels; the CAE's reflection needs a map of three
+
+
+def distort(
+    images: jax.Array, image_keys: jax.Array, params: dict, *, network: str = "edsr", group: int = 16
+) -> jax.Array:
+    """Distorted images, in [0, 1]: float32 [N, H, W, 3] in [0, 1] -> the same shape; jit-able.
+
+    EDSR sees the image at a quarter of its size and enlarges it; a side that 4 does not divide is rounded there, and
+    the result resized back. Groups run one after the other, so that a choice of a distortion runs that one alone.
+
+    Args:
+      image_keys: typed keys [N]. A group's weights hang on the key of its first image, all else on an image's own.
+      params: of the net, see `weights.load`.
+      network: "edsr" or "cae".
+      group: most images that share a set of distorted weights; groups are of equal size.
+
+    Raises:
+      UserError: shapes that do not fit, images below 12 pixels, unknown network, a group of none.
+    """
+    n, height, width, channels = images.shape
+    if channels != 3 or image_keys.shape != (n,):
+        raise UserError(
+            f"deepaugment takes images [N, H, W, 3] and one typed key per image, not {list(images.shape)} and keys "
+            f"{list(image_keys.shape)}"
+        )
+    if network not in NETWORKS:
+        raise UserError(f"deepaugment: network={network!r} is unknown; choose one of {NETWORKS}")
+    if group < 1 or min(height, width) < SMALLEST:
+        raise UserError(f"deepaugment needs groups of 1 image or more and images of {SMALLEST} pixels or more")
+    groups = -(-n // group)
+    size = -(-n // groups)
+    rows = jnp.arange(groups * size) % n  # the last group is filled up with the first images
+
+    def one(rows):
+        keys = image_keys[rows]
+        edited = distort_weights(network, params, keys[0])
+        return transform(network, edited, images[rows], keys)
+
+    return lax.map(one, rows.reshape(groups, size)).reshape(-1, height, width, 3)[:n]
+
+
+def distort_weights(network: str, params: dict, key: jax.Array) -> dict:
+    """One set of distorted weights."""
+    if network == "edsr":
+        return distort_edsr.apply_edits(params, distort_edsr.draw_edits(key))
+    return distort_cae.apply_edit(params, distort_cae.draw_edit(key))
+
+
+def transform(network: str, params: dict, images: jax.Array, image_keys: jax.Array) -> jax.Array:
+    """Images in [0, 1] through a net with the feed-forward or latent distortion of their own keys, clamped to [0, 1].
+
+    The result has the shape of `images`.
+    """
+    n, height, width, _ = images.shape
+    keys = named(image_keys, "deepaugment/image")
+    if network == "edsr":
+        small = (max(1, round(height / edsr.SCALE)), max(1, round(width / edsr.SCALE)))
+        pixels = 255 * jax.image.resize(images, (n, *small, 3), "linear")
+        signal = jax.vmap(lambda key: distort_edsr.draw_signal(key, *small))(keys)
+        outputs = edsr.forward(params, pixels, signal) / 255
+    else:
+        code = (height // 2 // 2, width // 2 // 2)
+        latents = jax.vmap(lambda key: distort_cae.draw_latent(key, *code))(keys)
+        outputs = cae.forward(params, images, latents)
+    return jnp.clip(jax.image.resize(jnp.clip(outputs, 0, 1), images.shape, "linear"), 0, 1)

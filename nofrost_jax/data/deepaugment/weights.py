@@ -1,0 +1,174 @@
+"""Parameters of the two nets: from the published PyTorch files, from `.npz`, or random.
+
+    python -m nofrost_jax.data.deepaugment.weights edsr_baseline_x4.pt edsr.npz
+
+converts a published file. The two are `edsr_baseline_x4.pt` (EDSR-PyTorch) and `model_final.state` (the CAE); both are
+in the repository of the paper (hendrycks/imagenet-r, folders EDSR_Weights and CAE_Weights). A file says by its names
+which net it belongs to.
+"""
+
+import argparse
+import hashlib
+import os
+import zipfile
+
+import numpy as np
+
+from nofrost_jax import errors
+from nofrost_jax.data.deepaugment import cae, edsr, random_weights, torch_file
+from nofrost_jax.errors import UserError
+
+NETWORKS = {"edsr": edsr, "cae": cae}
+TRANSPOSED = ("d_up_conv_1.3", "d_up_conv_2.3")
+_IGNORED = ("sub_mean.", "add_mean.")  # EDSR's mean, which is a constant here
+_MARKS = {"edsr": "head.0", "cae": "e_conv_1.1"}  # a layer that only this net has
+RANDOM = "random:"  # as a file name: a seed follows
+
+
+def load(text: str, networks: tuple[str, ...]) -> dict[str, dict]:
+    """{network: parameters} for `--weights=...`: files, with commas, or "random:SEED".
+
+    Raises:
+      UserError: a network without weights, or see `read`.
+    """
+    found = {}
+    for item in filter(None, text.split(",")):
+        if item.startswith(RANDOM):
+            seed = item.removeprefix(RANDOM)
+            if not seed.isdecimal():
+                raise UserError(f"--weights={item}: the seed must be a whole number, e.g. --weights=random:0")
+            found = {network: random_weights.random_params(network, int(seed)) for network in networks} | found
+        else:
+            network, params = read(item)
+            found[network] = params
+    missing = [network for network in networks if network not in found]
+    if missing:
+        raise UserError(
+            f"no weights for {missing[0]}; --weights={text}; give its file (edsr_baseline_x4.pt, model_final.state or "
+            "a converted .npz; several with commas between them), or random:SEED, which is not the original"
+        )
+    return {network: found[network] for network in networks}
+
+
+def read(path: str) -> tuple[str, dict]:
+    """(network, parameters, float32) of a published or a converted file. Raises UserError: no such file, or not one."""
+    path = os.path.expanduser(path)
+    if path.endswith(".npz"):
+        return _from_npz(path)
+    state = torch_file.read(path)
+    for prefix in ("module.", "model."):
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): array for name, array in state.items()}
+    network = _network({name.removesuffix(".weight") for name in state}, path)
+    return network, from_state_dict(network, state, path)
+
+
+def from_state_dict(network: str, state: dict[str, np.ndarray], where: str = "state dict") -> dict:
+    """Parameters from a PyTorch state dict of arrays: OIHW to HWIO. Raises UserError: a name or a shape is wrong."""
+    state = {name: array for name, array in state.items() if not name.startswith(_IGNORED)}
+    expected = torch_shapes(network)
+    _check({name: array.shape for name, array in state.items()}, expected, network, where)
+    layers = {}
+    for name in {name.rpartition(".")[0]: None for name in expected}:
+        axes = (2, 3, 0, 1) if name in TRANSPOSED else (2, 3, 1, 0)
+        kernel = state[f"{name}.weight"].astype(np.float32).transpose(axes)
+        layers[name] = {"kernel": np.ascontiguousarray(kernel), "bias": state[f"{name}.bias"].astype(np.float32)}
+    if network == "edsr":
+        blocks = [[layers.pop(f"body.{i}.body.{j}") for j in (0, 2)] for i in range(edsr.BLOCKS)]
+        layers["body"] = {
+            part: np.stack([np.stack([conv[part] for conv in block]) for block in blocks])
+            for part in ("kernel", "bias")
+        }
+    return {name: layers[name] for name in NETWORKS[network].SHAPES}
+
+
+def torch_shapes(network: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the published state dict, without those that are constants here."""
+    shapes = {}
+    for name, shape in NETWORKS[network].SHAPES.items():
+        height, width, inputs, outputs = shape[-4:]
+        pair = (inputs, outputs) if name in TRANSPOSED else (outputs, inputs)
+        names = [name]
+        if len(shape) > 4:
+            names = [f"{name}.{i}.body.{j}" for i in range(shape[0]) for j in (0, 2)]
+        for layer in names:
+            shapes[f"{layer}.weight"], shapes[f"{layer}.bias"] = (*pair, height, width), (outputs,)
+    return shapes
+
+
+def save(path: str, params: dict) -> None:
+    """Writes parameters as `.npz`, to be read by `read`."""
+    arrays = {f"{name}/{part}": array for name, layer in params.items() for part, array in layer.items()}
+    with open(f"{path}.part", "wb") as file:
+        np.savez(file, **arrays)
+    os.replace(f"{path}.part", path)
+
+
+def count(params: dict) -> int:
+    """Number of parameters."""
+    return sum(array.size for layer in params.values() for array in layer.values())
+
+
+def digest(params: dict) -> str:
+    """SHA-256 of all parameters, which tells one set of weights from another."""
+    whole = hashlib.sha256()
+    for name in sorted(params):
+        for part in ("kernel", "bias"):
+            whole.update(np.ascontiguousarray(params[name][part]).tobytes())
+    return whole.hexdigest()
+
+
+def _network(layers: set[str], path: str) -> str:
+    for network, mark in _MARKS.items():
+        if mark in layers:
+            return network
+    raise UserError(
+        f"these are weights of another net, neither of EDSR nor of the CAE; {path}; "
+        "take edsr_baseline_x4.pt, model_final.state or a file converted from one of them"
+    )
+
+
+def _check(shapes: dict, expected: dict, network: str, where: str) -> None:
+    wrong = [name for name in expected if shapes.get(name) != expected[name]]
+    wrong += [name for name in shapes if name not in expected]
+    if wrong:
+        name = wrong[0]
+        has, wants = (list(each[name]) if name in each else "nothing" for each in (shapes, expected))
+        raise UserError(
+            f"{name} is {has}, {network} has {wants} there; {where}; "
+            "take the published file (a baseline x4 EDSR, or the 32-channel CAE)"
+        )
+
+
+def _from_npz(path: str) -> tuple[str, dict]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"cannot read the weights ({error}); {path}; convert the published file again") from error
+    network = _network({name.rpartition("/")[0] for name in arrays}, path)
+    shapes = NETWORKS[network].SHAPES
+    expected = {f"{name}/kernel": shape for name, shape in shapes.items()}
+    expected |= {f"{name}/bias": (*shape[:-4], shape[-1]) for name, shape in shapes.items()}
+    _check({name: array.shape for name, array in arrays.items()}, expected, network, path)
+    return network, {
+        name: {part: arrays[f"{name}/{part}"].astype(np.float32) for part in ("kernel", "bias")} for name in shapes
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.data.deepaugment.weights", allow_abbrev=False)
+    parser.add_argument("published", help="edsr_baseline_x4.pt or model_final.state")
+    parser.add_argument("output", help="the .npz file to write")
+    options = parser.parse_args(arguments)
+    with errors.exit_codes():
+        if not options.output.endswith(".npz"):
+            raise UserError(f"the output must be called .npz, not {options.output}")
+        network, params = read(options.published)
+        save(options.output, params)
+        print(f"written: {options.output}, {network}, {count(params):,} parameters")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Unpacks ImageNet's two tar files into the folders of `folder:DIR`: DIR/train/WNID/*.JPEG and DIR/val/WNID/*.JPEG.
+
+    python -m nofrost_jax.data.unpack --manual_dir=TARS --output=DIR
+
+The validation images come without labels; they are sorted by the official list, which tfds ships. Run again, it goes on
+where it was stopped: files that have their full size already stay. Either tar alone is enough for its split.
+"""
+
+import argparse
+import importlib.util
+import os
+import re
+import shutil
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nofrost_jax.data import downloads, progress
+from nofrost_jax.errors import UserError
+
+_TRAIN, _VAL = downloads.SPLITS
+_WNID = re.compile(r"(n\d{8})\.tar")
+_IMAGE = re.compile(r"[\w.-]+\.JPEG")
+
+
+def unpack(tars: str, output: str) -> dict[str, int]:
+    """Images of each split that was unpacked, {"train": ..., "val": ...}.
+
+    Raises:
+      UserError: neither tar is there, one is damaged or holds something else, or the disk is full.
+    """
+    there = [name for name in (_TRAIN, _VAL) if os.path.isfile(os.path.join(tars, name))]
+    if not there:
+        raise UserError(f"neither {_TRAIN} nor {_VAL}; --manual_dir={tars}; put them there under exactly these names")
+    counts, root = {}, Path(output).expanduser()
+    for name in there:
+        path, split = Path(tars, name), "train" if name == _TRAIN else "val"
+        try:
+            with tarfile.open(path) as archive:
+                images = _train(archive) if name == _TRAIN else _validation(archive)
+                counts[split] = sum(_write(file, root / split / place) for place, file in images)
+        except tarfile.ReadError as error:
+            what = str(error).splitlines()[0]
+            raise UserError(f"damaged archive ({what}); {path}; get it again") from error
+        except OSError as error:
+            raise UserError(
+                f"cannot unpack ({error.strerror}); {error.filename or root}; mend that, run again"
+            ) from error
+    return counts
+
+
+def _train(archive: tarfile.TarFile) -> Iterator[tuple[str, object]]:
+    """("WNID/NAME", file) of every image; the archive holds a tar for each class."""
+    members = [member for member in archive.getmembers() if member.isfile()]
+    for member in progress.shown(members, len(members), "unpacking train", "classes"):
+        match = _WNID.fullmatch(os.path.basename(member.name))
+        if match is None:
+            raise UserError(f"{member.name} is no class archive; {archive.name}; this is not ImageNet's training tar")
+        with tarfile.open(fileobj=archive.extractfile(member)) as inner:
+            for image in inner:
+                yield f"{match[1]}/{_checked(image, archive)}", _Content(inner, image)
+
+
+def _validation(archive: tarfile.TarFile) -> Iterator[tuple[str, object]]:
+    """("WNID/NAME", file) of every image: the labels belong to the names in sorted order."""
+    labels, members = validation_wnids(), sorted(archive.getmembers(), key=lambda member: member.name)
+    members = [member for member in members if member.isfile()]
+    if len(members) > len(labels):
+        raise UserError(
+            f"{len(members)} files instead of 50,000; {archive.name}; this is not ImageNet's validation tar"
+        )
+    for wnid, member in zip(labels, progress.shown(members, len(members), "unpacking val", "images"), strict=False):
+        yield f"{wnid}/{_checked(member, archive)}", _Content(archive, member)
+
+
+def validation_wnids() -> list[str]:
+    """WordNet ids of the 50,000 validation images in the order of their names, from tfds's files."""
+    spec = importlib.util.find_spec("tensorflow_datasets")
+    path = Path(spec.submodule_search_locations[0], "datasets/imagenet2012/validation_labels.txt") if spec else None
+    if path is None or not path.is_file():
+        raise UserError(
+            "the validation labels are tfds's; package tensorflow-datasets; pip install tensorflow-datasets"
+        )
+    return path.read_text().split()
+
+
+def _checked(member: tarfile.TarInfo, archive: tarfile.TarFile) -> str:
+    """The plain name of an image: nothing that could lead out of the output folder."""
+    name = os.path.basename(member.name)
+    if not member.isfile() or _IMAGE.fullmatch(name) is None:
+        raise UserError(f"{member.name} is no image; {archive.name}; this is not ImageNet's tar")
+    return name
+
+
+class _Content:
+    """An image in an archive, not read yet."""
+
+    def __init__(self, archive: tarfile.TarFile, member: tarfile.TarInfo):
+        self.archive, self.member = archive, member
+
+
+def _write(content: _Content, path: Path) -> int:
+    """Writes an image, whole or not at all, unless it is there. Returns 1."""
+    if not path.is_file() or path.stat().st_size != content.member.size:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")  # Hidden: no reader takes it for an image.
+        with open(part, "wb") as file:
+            shutil.copyfileobj(content.archive.extractfile(content.member), file)
+        os.replace(part, path)
+    return 1
+
+
+def main() -> None:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.data.unpack", description=__doc__.splitlines()[0])
+    parser.add_argument("--manual_dir", required=True, help="where the tar files are")
+    parser.add_argument("--output", required=True, help="folder to make; then config.data.source=folder:OUTPUT")
+    arguments = parser.parse_args()
+    try:
+        counts = unpack(os.path.expanduser(arguments.manual_dir), arguments.output)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    print(f"unpacked: {', '.join(f'{count:,} images in {split}/' for split, count in counts.items())}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Reads and decodes every image of a data set in full, once, and names each that is unreadable.
+
+    python -m nofrost_jax.data.verify folder:PATH
+    python -m nofrost_jax.data.verify tfds:imagenet2012 --data_dir=DIR
+
+A run checks a sample only before it starts (`nofrost_jax.data.check`). Ends with exit code 2 if an image is unreadable.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from ml_collections import ConfigDict
+
+from nofrost_jax.data import preprocess, progress
+from nofrost_jax.data.sources import Source, is_known, open_source, size
+from nofrost_jax.errors import UserError
+
+BLOCK = 1024  # Images that are handed to the threads at once.
+
+
+def unreadable(split, workers: int, what: str = "reading") -> Iterator[str]:
+    """ "WHY; WHERE" of each image of a split that cannot be decoded, in order; tells its progress on stderr.
+
+    Raises:
+      UserError: a source that can only be read in sequence is damaged, so that nothing after it can be read.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        checked = _random(split, pool) if hasattr(split, "labels") else _sequential(split, pool)
+        yield from filter(None, progress.shown(checked, size(split), what, "images"))
+
+
+def _random(split, pool: ThreadPoolExecutor) -> Iterator[str | None]:
+    for first in range(0, size(split), BLOCK):
+        block = range(first, min(first + BLOCK, size(split)))
+        yield from pool.map(lambda index: _problem(lambda: split.load(index), split.where(index)), block)
+
+
+def _sequential(split, pool: ThreadPoolExecutor) -> Iterator[str | None]:
+    for chunk in split.evaluation(BLOCK, (0, 1), size(split)):
+        items = zip(chunk.images, chunk.index.tolist(), strict=True)
+        yield from pool.map(lambda item: _problem(lambda: item[0], split.where(item[1])), items)
+
+
+def _problem(load, where: str) -> str | None:
+    try:
+        preprocess.decode(load())
+    except (preprocess.ImageError, OSError) as error:
+        return f"{error}; {where}"
+    return None
+
+
+def _splits(source: Source, name: str) -> Iterator[tuple[str, object]]:
+    """(name, split) of those that are there. Raises UserError if there is none."""
+    errors = []
+    for part in ("train", "evaluation"):
+        try:
+            yield part, getattr(source, part)()
+        except UserError as error:
+            errors.append(error)
+            print(f"note: {error}", file=sys.stderr)
+    if len(errors) == 2:
+        raise UserError(f"{name} has neither a training nor an evaluation split; {errors[0]}")
+
+
+def main() -> None:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.data.verify", description=__doc__.splitlines()[0])
+    parser.add_argument("source", help="folder:PATH or tfds:NAME")
+    parser.add_argument("--data_dir", default="", help="as config.data.data_dir")
+    parser.add_argument("--train_split", default="train")
+    parser.add_argument("--eval_split", default="validation")
+    parser.add_argument("--access", default="random", choices=("random", "sequential"))
+    parser.add_argument("--workers", type=int, default=0, help="threads; 0 = one a core")
+    arguments = vars(parser.parse_args())
+    name, workers = arguments["source"], arguments.pop("workers") or os.cpu_count() or 1
+    fields = {**arguments, "shuffle_buffer": 1, "image_size": 224, "augmentation": "none", "holdout": 0}
+    try:
+        if not is_known(name):
+            raise UserError(f"unknown data source {name!r}; give folder:PATH or tfds:NAME, e.g. folder:/data/imagenet")
+        images = bad = 0
+        for part, split in _splits(open_source(ConfigDict({"data": fields, "model": {"num_classes": 1000}})), name):
+            for line in unreadable(split, workers, f"reading {part} of {name}"):
+                print(f"unreadable: {line}", flush=True)
+                bad += 1
+            images += size(split)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    print(f"{name}: {images:,} images, {bad:,} unreadable")
+    if bad:
+        raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

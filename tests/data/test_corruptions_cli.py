@@ -1,0 +1,99 @@
+"""`python -m nofrost_jax.data.corruptions`: the preview, and corrupted copies of a folder."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nofrost_jax.data import corruptions
+from nofrost_jax.data.corruptions import __main__ as command
+from nofrost_jax.data.corruptions import preview
+from nofrost_jax.errors import UserError
+from tests.data.helpers import encoded, picture
+
+SETTINGS = ("--side=20", "--resize=24", "--names=contrast,pixelate", "--severities=1,4")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images in two classes, one of them a PNG."""
+    for i, (name, kind) in enumerate((("b/1.JPEG", "JPEG"), ("a/2.png", "PNG"), ("b/0.jpg", "JPEG"))):
+        path = tmp_path / "source" / "val" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(picture(i), kind))
+    return tmp_path / "source"
+
+
+def copy(folder, output, *more):
+    command.main([f"--source=folder:{folder}", f"--output={output}", *SETTINGS, *more])
+
+
+def test_copies_are_what_corrupt_gives(folder, tmp_path, capsys):
+    copy(folder, tmp_path / "out")
+    assert "written: 12 files" in capsys.readouterr().out
+    files = ["a/2.png.JPEG", "b/0.jpg", "b/1.JPEG"]
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").glob("*/*/*/*"))
+    assert found == sorted(
+        f"{name}/{severity}/{file}" for name in ("contrast", "pixelate") for severity in "14" for file in files
+    )
+    with Image.open(folder / "val" / "b" / "0.jpg") as image:
+        clean = np.asarray(image.resize((32, 24), Image.Resampling.BILINEAR).crop((6, 2, 26, 22)))
+    want = corruptions.corrupt(clean[None], "pixelate", 4, np.array([1]), 0)[0]  # place 1 in the split's order
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "pixelate/4/b/0.jpg")), want)
+    assert json.loads((tmp_path / "out" / "corruptions.json").read_text()) == {
+        "seed": 0,
+        "side": 20,
+        "resize": 24,
+        "images": 3,
+        "textures": "procedural",
+    }
+
+
+def test_copies_go_on_where_they_stopped(folder, tmp_path, capsys):
+    copy(folder, tmp_path / "out", "--names=contrast")
+    kept = tmp_path / "out" / "contrast/1/b/0.jpg"
+    lost = tmp_path / "out" / "contrast/4/b/1.JPEG"
+    before, content = kept.stat().st_mtime_ns, lost.read_bytes()
+    lost.unlink()
+    copy(folder, tmp_path / "out", "--names=contrast")
+    assert "written: 1 files" in capsys.readouterr().out
+    assert kept.stat().st_mtime_ns == before
+    assert lost.read_bytes() == content
+    with pytest.raises(UserError, match=r"made otherwise \(seed = 0, now 1\)"):
+        copy(folder, tmp_path / "out", "--seed=1")
+
+
+def test_preview_shows_all_of_them(tmp_path, capsys):
+    command.main([f"--preview={tmp_path / 'grid.png'}", "--severity=5", "--index=3", "--side=20"])
+    assert "written" in capsys.readouterr().out
+    sheet = np.asarray(Image.open(tmp_path / "grid.png"))
+    cells = [sheet[y : y + 160, x : x + 160] for y in range(24, 700, 184) for x in range(4, 800, 164)]
+    assert len(cells) == 20
+    assert len({cell.tobytes() for cell in cells}) == 20
+    assert preview.grid(picture(0, 20, 20), 1).size == (sheet.shape[1], sheet.shape[0])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "give either --preview or --output"),
+        (["--output=x"], "--source=digits; give --source=folder:PATH"),
+        (["--preview=x.png", "--source=tfds:cifar10"], "unknown source"),
+        (["--preview=x.png", "--severity=6"], "unknown severity 6"),
+        (["--preview=x.png", "--index=400"], "the split has 360 images"),
+        (["--preview=x.png", "--names=fogg"], "unknown corruption 'fogg'"),
+        (["--preview=x.png", "--severities=a"], "must be numbers from 1 to 5"),
+        (["--output=x", "--source=folder:/nowhere"], "cannot list the image folder"),
+        (["--previw=x.png"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_command_lines(arguments, message):
+    with pytest.raises(UserError, match=message):
+        command.main(arguments)
+
+
+def test_an_unreadable_image_is_named(folder, tmp_path):
+    (folder / "val" / "b" / "0.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"unreadable image .*b/0\.jpg"):
+        copy(folder, tmp_path / "out")

@@ -1,0 +1,238 @@
+"""Images that are odd, and images that cannot be read: named, or replaced by a rule, through the real readers."""
+
+import io
+import itertools
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+
+from nofrost_jax import data
+from nofrost_jax.data import folder, preprocess, verify
+from nofrost_jax.data.pipeline import permutation
+from nofrost_jax.data.sources import open_source
+from nofrost_jax.errors import UserError
+from tests.data.helpers import assert_equal_batches, config, encoded, picture
+
+WHOLE = encoded(picture(7))
+BROKEN = {"truncated.JPEG": WHOLE[: len(WHOLE) // 2], "text.JPEG": b"<html>not found</html>"}
+ODD = {
+    "cmyk.JPEG": encoded(picture(100), mode="CMYK"),
+    "grey.JPEG": encoded(picture(101), mode="L"),
+    "really_png.JPEG": encoded(picture(102), kind="PNG"),
+    **BROKEN,
+}
+PER_CLASS = 6
+
+
+def files(name):
+    """{file name: content} of a class; the second of the two classes has the odd and the broken ones as well."""
+    plain = {f"plain_{i}.JPEG": encoded(picture(10 * ord(name[-1]) + i)) for i in range(PER_CLASS)}
+    return plain if name == "n01443537" else plain | ODD
+
+
+CLASSES = ("n01443537", "n01484850")  # labels 1 and 2
+CONTENT = {name: files(name) for name in CLASSES}
+NUM_TRAIN = sum(map(len, CONTENT.values()))
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """An image folder, and an evaluation folder without broken files."""
+    root = tmp_path_factory.mktemp("tree")
+    for name, split in itertools.product(CLASSES, ("train", "val")):
+        for file, content in CONTENT[name].items():
+            path = root / split / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if split == "train" or file not in BROKEN:
+                path.write_bytes(content)
+    return config(f"folder:{root}", eval_split="val")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The same through tfds's own builder of ImageNet, from tar files."""
+    pytest.importorskip("tensorflow_datasets")
+    from nofrost_jax.data import prepare
+
+    tars, target = tmp_path_factory.mktemp("tars"), tmp_path_factory.mktemp("tfds")
+    with tarfile.open(tars / "ILSVRC2012_img_train.tar", "w") as outer:
+        for name in CLASSES:
+            file = io.BytesIO()
+            with tarfile.open(fileobj=file, mode="w") as inner:
+                for image, content in CONTENT[name].items():
+                    add(inner, f"{name}_{image}", content)
+            add(outer, f"{name}.tar", file.getvalue())
+    with tarfile.open(tars / "ILSVRC2012_img_val.tar", "w") as outer:
+        for i in range(4):
+            add(outer, f"ILSVRC2012_val_{i + 1:08d}.JPEG", encoded(picture(i)))
+    prepare.prepare("imagenet2012", str(target), str(tars))
+    return config("tfds:imagenet2012", data_dir=str(target))
+
+
+def add(tar, name, content):
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+@pytest.fixture(params=["folder", "random", "sequential"])
+def settings(request):
+    found = request.getfixturevalue("tree" if request.param == "folder" else "prepared")
+    found = found.copy_and_resolve_references()
+    found.model.num_classes, found.batch_size = 1000, 4
+    found.data.eval_resize, found.data.augmentation = 18, "random_resized_crop"
+    found.data.on_error, found.data.access = "skip", "sequential" if request.param == "sequential" else "random"
+    return found
+
+
+def take(settings, start, n, **process):
+    batches = data.train_batches(settings, start, **process)
+    try:
+        return list(itertools.islice(batches, n))
+    finally:
+        batches.close()
+
+
+def contents(settings):
+    """[(label, encoded image)] by index, from the split itself."""
+    split = open_source(settings).train()
+    if hasattr(split, "labels"):
+        return [(int(label), split.load(i)) for i, label in enumerate(split.labels)]
+    found = {}
+    for chunk in split.train(0, 0, 0, 1, (0, 1)):
+        found[int(chunk.index[0])] = int(chunk.labels[0]), chunk.images[0]
+    return [found[i] for i in range(len(found))]
+
+
+def test_every_kind_of_file_arrives(settings):
+    assert sorted(contents(settings)) == sorted(
+        (label, content) for label, name in enumerate(CLASSES, 1) for content in CONTENT[name].values()
+    )
+
+
+def test_odd_images_are_pixels_like_any(settings):
+    """CMYK, grey and a PNG that is called JPEG go through training with what Pillow makes of them."""
+    settings.data.augmentation = "none"
+    found, rows = contents(settings), ("index", "label", "image")
+    batches = take(settings, 0, 8)  # Two epochs.
+    seen = {int(i): (int(k), x) for b in batches for i, k, x in zip(*map(b.get, rows), strict=True)}
+    for index, (label, image) in seen.items():
+        assert (label, image.tobytes()) == (
+            found[index][0],
+            preprocess.eval_image(found[index][1], preprocess.Geometry(16, 18)).tobytes(),
+        )
+    assert set(ODD.values()) - {found[i][1] for i in seen} == set(BROKEN.values())
+
+
+def test_raise_names_the_image(settings, capsys):
+    settings.data.on_error = "raise"
+    with pytest.raises(UserError, match="unreadable image") as info:
+        take(settings, 0, 4)
+    named = "truncated.JPEG", "text.JPEG", "imagenet2012 train example"
+    assert "\n" not in str(info.value) and any(name in str(info.value) for name in named)
+    if settings.data.access == "random":  # Decodes every file, so that training does not start.
+        with pytest.raises(UserError, match=r"and 1 more.*replace it"):
+            data.check(settings)
+    assert capsys.readouterr().err == ""
+
+
+def test_skipped_images_are_told_of(settings, capsys):
+    data.check(settings)
+    assert capsys.readouterr().err == ""
+    steps = data.steps_per_epoch(settings, data.check(settings))
+    batches = take(settings, 0, 2 * steps)
+    lines = capsys.readouterr().err.splitlines()
+    assert {len(batch["label"]) for batch in batches} == {4} and all(batch["image"].any() for batch in batches)
+    assert [line.startswith("skipped: unreadable image (") for line in lines[:-1]] == [True] * 2
+    assert "(1 so far)" in lines[0] and "(2 so far)" in lines[1]
+    assert lines[-1].startswith("skipped: 2 unreadable images, ") and lines[-1].endswith(" times in all")
+
+
+def test_the_replacement_is_the_next_readable_of_the_order(settings):
+    """With its own label and index; the random numbers stay those of the place."""
+    settings.data.augmentation = "none"
+    found, plain = contents(settings), settings.copy_and_resolve_references()
+    bad = {i for i, (_, image) in enumerate(found) if image in BROKEN.values()}
+    if settings.data.access == "random":
+        order = permutation(settings.seed, 0, NUM_TRAIN).tolist()
+        expected = [next(i for i in order[p:] + order[:p] if i not in bad) for p in range(NUM_TRAIN // 4 * 4)]
+    else:
+        chunks = open_source(plain).train().train(settings.seed, 0, 0, 4, (0, 1))
+        places = [chunk.index.tolist() for chunk in chunks]
+        expected = [next(i for i in chunk[p:] + chunk[:p] if i not in bad) for chunk in places for p in range(4)]
+    batches = take(settings, 0, NUM_TRAIN // 4)
+    assert [int(i) for batch in batches for i in batch["index"]] == expected
+    for batch in batches:
+        assert [found[i][0] for i in batch["index"]] == batch["label"].tolist()
+
+
+def test_skipping_knows_no_threads_and_no_resume(settings):
+    settings.data.workers = 1
+    whole = take(settings, 0, 9)
+    starts = (1, 5) if settings.data.access == "sequential" else (0, 1, 4, 5, 8)
+    for settings.data.workers, start in itertools.product((3, 8), starts):
+        for left, right in zip(whole[start:], take(settings, start, 9 - start), strict=True):
+            assert_equal_batches(left, right)
+    if settings.data.access == "random":
+        parts = [take(settings, 1, 6, process_index=k, process_count=2) for k in (0, 1)]
+        for batch, left, right in zip(whole[1:], *parts, strict=False):
+            assert_equal_batches(batch, {name: np.concatenate([left[name], right[name]]) for name in batch})
+
+
+def test_evaluation_never_skips(settings):
+    settings.data.eval_split = "train"
+    with pytest.raises(UserError, match="unreadable image"):
+        list(data.eval_batches(settings, 8))
+    if settings.data.access == "random":
+        with pytest.raises(UserError, match="unreadable image"):
+            data.check(settings)
+
+
+def test_nothing_but_broken_images_is_an_error(tmp_path):
+    for split, name in itertools.product(("train", "val"), CLASSES):
+        (tmp_path / split / name).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / split / name / f"{i}.JPEG").write_bytes(BROKEN["text.JPEG"] if split == "train" else WHOLE)
+    settings = config(f"folder:{tmp_path}", batch_size=4, num_classes=2, on_error="skip")
+    with pytest.raises(UserError, match="and 5 more"):
+        data.check(settings)
+    with pytest.raises(UserError, match="100 unreadable images one after the other"):
+        take(settings, 0, 1)
+
+
+def test_wordnet_ids_are_the_labels():
+    pytest.importorskip("tensorflow_datasets")
+    assert [folder._imagenet_wnids().index(name) for name in CLASSES] == [1, 2]
+
+
+def verified(settings, monkeypatch, capsys, *more):
+    fields = settings.data
+    arguments = [fields.source, f"--data_dir={fields.data_dir}", f"--access={fields.access}", *more]
+    monkeypatch.setattr(sys, "argv", ["verify", *arguments])
+    code = 0
+    try:
+        verify.main()
+    except SystemExit as end:
+        code = end.code
+    return code, capsys.readouterr()
+
+
+def test_verify_names_every_unreadable_image(settings, monkeypatch, capsys):
+    code, text = verified(settings, monkeypatch, capsys)
+    lines = text.out.splitlines()
+    assert (
+        code == 2 and len(lines) == 3 and all(line.startswith("unreadable: unreadable image (") for line in lines[:2])
+    )
+    assert lines[2].startswith(f"{settings.data.source}: ") and lines[2].endswith(" images, 2 unreadable")
+    if settings.data.source.startswith("folder"):
+        assert "truncated.JPEG" in text.out and "text.JPEG" in text.out
+        code, text = verified(settings, monkeypatch, capsys, "--train_split=val")
+        assert (code, text.out) == (0, f"{settings.data.source}: {2 * (NUM_TRAIN - 2)} images, 0 unreadable\n")
+
+
+def test_verify_of_what_is_not_there(settings, monkeypatch, capsys, tmp_path):
+    settings.data.data_dir, settings.data.source = str(tmp_path), settings.data.source.replace(":/", ":/no/")
+    code, text = verified(settings, monkeypatch, capsys)
+    assert code == 2 and text.out == "" and text.err.startswith("error: ")
