@@ -95,8 +95,7 @@ def _flags(**raised):
 def _corruptions(suite, pairs):
     """The entry `corruptions`, or None where there are none."""
     on_the_fly = suite.corruptions == ON_THE_FLY
-    jobs = [job for job, _ in (pairs[:1] if on_the_fly else pairs) if on_the_fly or job.cell]
-    cells = {}
+    jobs, cells = [pairs[0][0]] if on_the_fly else [job for job, _ in pairs if job.cell], {}
     for job, views in pairs:
         for view, outcome in zip(job.views, views, strict=True):
             if cell := cell_of(job, view):
