@@ -311,6 +311,23 @@ def test_a_rate_added_later_that_wins_gets_folders_of_its_own(fake):
     assert fake.runs[-2:] == ["select/st/rate_1", "runs/st/rate_1/seed_0"] and fake.study["chosen"] == {"st": 1.0}
 
 
+def test_corruptions_are_looked_at_on_request_once_and_a_failure_is_named(fake, capsys):
+    lists = {"rates": "0.1", "rows": "st,sat", "seeds": "0"}
+    fake.orders(**{"shift runs/sat/rate_0.1/seed_0": "crash", "shift runs/st/rate_0.1/seed_0": 0.6})
+    assert fake.run("--shift", **lists) == 1
+    given = fake.calls[2]["given"]
+    assert (given["config"], given["config.corruptions"]) == ("configs/eval/shift.py", "on_the_fly")
+    st, sat = fake.study["runs"]
+    assert st["corruptions"] == {"name": "digits_c_otf", "mean": 0.6, "cells": 75} and "corruptions" not in sat
+    assert "[2/2] corruptions sat, seed 0: FAILED with exit code 1: see " in capsys.readouterr().out
+    fake.orders()
+    assert fake.run("--shift", **lists) == 0
+    assert fake.runs[4:] == ["runs/sat/rate_0.1/seed_0"]  # what is there is not looked at again
+    assert "[1/1] corruptions sat, seed 0: digits_c_otf 70.0%" in capsys.readouterr().out
+    text = report.render(fake.study)
+    assert "| Corruptions | Seconds |" in text and "| 60.0 ± – |" in text and "75 cells of digits_c_otf" in text
+
+
 def test_cpu_seconds_are_the_childs_and_unknown_after_a_kill(fake):
     assert fake.run(rates="0.1", rows="st", seeds="0") == 0
     plan, run = fake.plan(rates="0.1", rows="st", seeds="0"), Run(FINAL, "st", 0, 0.1)

@@ -77,13 +77,15 @@ def table(study):
     """The lines of the table."""
     found = dict.fromkeys(label for run in study["runs"] for label in run["attacks"])
     labels = [label for label in dict.fromkeys([*ATTACKS, *found]) if label in found]
-    times = ["Seconds", "CPU seconds"]
-    head = ["Method", "Learning rate", "Clean", *(ATTACKS.get(label, label) for label in labels), *times]
+    corrupted = any("corruptions" in run for run in study["runs"])
+    last = [*["Corruptions"] * corrupted, "Seconds", "CPU seconds"]
+    head = ["Method", "Learning rate", "Clean", *(ATTACKS.get(label, label) for label in labels), *last]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for row in study["rows"]:
         runs = [run for run in study["runs"] if run["row"] == row]
         columns = [[run["clean"] for run in runs]]
         columns += [[run["attacks"][label] for run in runs if label in run["attacks"]] for label in labels]
+        columns += [[run["corruptions"]["mean"] for run in runs if "corruptions" in run]] * corrupted
         rate = study["chosen"].get(row)
         cells = [accuracy_cell(column, len(study["seeds"])) for column in columns]
         cells += [_mean([run.get(name) for run in runs]) for name in ("seconds", "cpu_seconds")]
@@ -113,6 +115,9 @@ def notes(study):
         text += f" Learning rate of every row: {rates}; none was selected."
     changed = [f"{field}={value}" for field, value in study.get("settings", {}).items()]
     text += f" Changed for every run: {', '.join(changed)}." * bool(changed)
+    looks = {tuple(run["corruptions"][name] for name in ("name", "cells")) for run in runs if "corruptions" in run}
+    for name, cells in sorted(looks):
+        text += f" Corruptions: mean accuracy over the {cells} cells of {name}, made on the fly."
     found = _flags(runs)
     return text + f" Flags: {found}." * bool(found)
 

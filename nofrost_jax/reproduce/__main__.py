@@ -8,7 +8,7 @@ Every run is a process of its own, `main.py` of this repository. First each row 
 without some training images, and is scored on those (`select/ROW/rate_RATE`); then each row trains on every seed with
 its best rate and all training images (`runs/ROW/rate_RATE/seed_SEED`). Every row gets the same rates and the same
 rule. With one rate nothing is chosen. A study that was stopped goes on with the same command. After every run
-`study.json` is written.
+`study.json` is written. `--shift` then looks at each trained net's evaluation images under common corruptions, too.
 
 Exit codes: 0 done; 1 a run failed; 2 the command line is wrong, or a run refused its config or was not finite;
 75 stopped: run the same command again.
@@ -26,7 +26,7 @@ from nofrost_jax.metrics import format_seconds
 from nofrost_jax.reproduce import files
 from nofrost_jax.reproduce.children import Children, exclusive
 from nofrost_jax.reproduce.options import parse
-from nofrost_jax.reproduce.study import SELECTION, arguments, final_runs, selection_runs
+from nofrost_jax.reproduce.study import SELECTION, arguments, final_runs, selection_runs, shift_arguments
 
 ROOT = pathlib.Path(__file__).parents[2]
 PREEMPTED = 75  # what main.py exits with after SIGTERM
@@ -55,13 +55,16 @@ def reproduce(plan, root=ROOT):
     cache, failed, numbers = os.path.join(plan.workdir, "compilation_cache"), {}, itertools.count(1)
     with exclusive(plan.workdir) as lock, Children(root, cache, lock) as children:
         stage(plan, selection_runs(plan), numbers, children, failed)
-        stage(plan, final_runs(plan, files.chosen(plan)), numbers, children, failed)
+        runs = final_runs(plan, files.chosen(plan))
+        stage(plan, runs, numbers, children, failed)
+        broken = look_at_corruptions(plan, runs, children) if plan.shift else []
         summary = files.write(plan, failed)
     cells = len(plan.rows) * len(plan.seeds)
     print(f"written: {plan.workdir}/study.json, {len(summary['runs'])} of {cells} cells")
     for cell in summary["missing"]:
         print(f"incomplete: {cell['row']} seed {cell['seed']}: {cell['reason']}")
-    return min((cell["code"] or 1 for cell in summary["missing"]), default=0)  # 1, a failure, before 2, a refusal
+    codes = [*broken, *(cell["code"] or 1 for cell in summary["missing"])]
+    return min(codes, default=0)  # 1, a failure, before 2, a refusal
 
 
 def stage(plan, runs, numbers, children, failed):
@@ -90,6 +93,25 @@ def stage(plan, runs, numbers, children, failed):
         files.write(plan, failed)
         left = time_left(plan, runs, waiting[waiting.index(run) + 1 :])
         print(f"{title}: {outcome(plan, run, failed)}{left}", flush=True)
+
+
+def look_at_corruptions(plan, runs, children):
+    """Evaluates those trained runs under corruptions that are not yet; [exit codes] of what failed."""
+    codes, waiting = [], [run for run in runs if files.result(plan, run) and not files.corruptions(plan, run)]
+    for number, run in enumerate(waiting, 1):
+        title = f"[{number}/{len(waiting)}] corruptions {run.row}, seed {run.seed}"
+        log = files.path(plan, run, "log.txt")
+        code, complaint = (PREEMPTED, "") if children.stopped else children.call(shift_arguments(plan, run), log)
+        found = files.corruptions(plan, run)
+        if found:
+            print(f"{title}: {found['name']} {found['mean_accuracy']:.1%}", flush=True)
+        elif code == PREEMPTED or (children.stopped and code < 0):
+            raise errors.Preempted(f"{title}: stopped; run the same command again to go on")
+        else:
+            print(f"{title}: FAILED with exit code {code}: {complaint or 'see'} {log}", flush=True)
+            codes.append(code or 1)
+        files.write(plan, {})
+    return codes
 
 
 def attempt(plan, run, children):

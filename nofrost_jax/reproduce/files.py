@@ -79,6 +79,13 @@ def not_finite(plan, run):
     return attempts(plan, run).get("not_finite", "")
 
 
+def corruptions(plan, run):
+    """The entry `corruptions` of a run's result under distribution shift; None where it is not of its parameters."""
+    found, shifted = result(plan, run), read_json(path(plan, run, "evaluations", "shift.json"))
+    same = found and shifted and found["checkpoint"]["params_sha256"] == shifted["checkpoint"]["params_sha256"]
+    return shifted["corruptions"] if same else None
+
+
 def is_settled(plan, run):
     """Whether there is nothing to be done for a run: it has its result, or it ended as not finite."""
     return result(plan, run) is not None or bool(not_finite(plan, run))
@@ -140,6 +147,7 @@ def cell(plan, run, found):
         "attacks": {entry["name"]: entry["robust_accuracy"] for entry in attacks},
         "flags": flags | ({"net": others} if others else {}),
         "n": found["clean"]["n"],
+        **_corrupted(corruptions(plan, run)),
         "attacked": {entry["name"]: entry["n"] for entry in attacks},
         "epsilon_255": attacks[0]["epsilon_255"] if attacks else None,
         "seconds": round(seconds(plan, run), 1),
@@ -148,6 +156,13 @@ def cell(plan, run, found):
         "config_sha256": found["config_sha256"],
         "versions": found["versions"],
     }
+
+
+def _corrupted(found):
+    """What `study.json` keeps of accuracy under corruptions."""
+    if not found:
+        return {}
+    return {"corruptions": {"name": found["name"], "mean": found["mean_accuracy"], "cells": len(found["cells"])}}
 
 
 def summarize(plan, failed):

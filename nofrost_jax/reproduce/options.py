@@ -31,6 +31,7 @@ def parse(arguments=None):
     parser.add_argument("--rates", help="learning rates to choose from, with commas; a single one is taken as it is")
     parser.add_argument("--source", default="", help="config.data.source of every run, e.g. folder:PATH")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="config.FIELD of every run")
+    parser.add_argument("--shift", action="store_true", help="evaluate under common corruptions, too")
     options = parser.parse_args(arguments)
     if options.study not in STUDIES:
         raise errors.UserError(f"unknown study {options.study!r}; choose one of {', '.join(STUDIES)}")
@@ -46,6 +47,7 @@ def parse(arguments=None):
         rates=_items("rates", options.rates, study.rates, float),
         source=_source(options.source, settings),
         settings=settings,
+        shift=options.shift,
     )
     _check(plan)
     return plan

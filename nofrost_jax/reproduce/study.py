@@ -49,7 +49,8 @@ STUDIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What one command asks for. workdir: absolute path. source: "" = the config's. settings: {field: text}."""
+    """What one command asks for. workdir: absolute path. source: "" = the config's. settings: {field: text}. shift:
+    whether corrupted images are looked at too."""
 
     name: str
     study: Study
@@ -59,6 +60,7 @@ class Plan:
     rates: tuple[float, ...]
     source: str = ""
     settings: dict = dataclasses.field(default_factory=dict, hash=False)
+    shift: bool = False
 
     @property
     def total(self):
@@ -110,6 +112,17 @@ def holdout(plan, run):
     """Images kept out of a run's training by `data.holdout`; tfds has slices in its place."""
     tfds = (plan.source or plan.study.source).startswith("tfds:")
     return plan.study.holdout if run.stage == SELECTION and not tfds else 0
+
+
+def shift_arguments(plan, run):
+    """The arguments of main.py that evaluate a trained run on corruptions of its evaluation images."""
+    workdir = os.path.join(plan.workdir, run.folder)
+    return [
+        "--mode=evaluate",
+        "--config=configs/eval/shift.py",
+        "--config.corruptions=on_the_fly",
+        f"--workdir={workdir}",
+    ]
 
 
 def arguments(plan, run):
