@@ -38,6 +38,30 @@ def selection_attack(config):
     return options | {"epsilon_255": config.attack.epsilon_255}
 
 
+def start(config, workdir, devices, per_epoch):
+    """The run's Best, or None where its last checkpoint counts.
+
+    What another rule or attack chose in this folder, before `--force`, is put aside as `best_before`.
+    """
+    folder = os.path.join(workdir, checkpoint.BEST)
+    if parallel.is_main_process():
+        _finish_replacing(folder)
+        kept = checkpoint.read_selection(folder)
+        if kept and (kept["rule"], kept["attack"]) != (config.checkpoint.select, selection_attack(config)):
+            shutil.rmtree(f"{folder}_before", ignore_errors=True)
+            os.replace(folder, f"{folder}_before")
+    return None if config.checkpoint.select == "last" else Best(config, workdir, devices, per_epoch)
+
+
+def _finish_replacing(folder):
+    """Brings the earlier choice back where a run was killed after putting it aside and before the new one was there."""
+    if os.path.isdir(f"{folder}.old"):
+        if os.path.exists(folder):
+            shutil.rmtree(f"{folder}.old")
+        else:
+            os.replace(f"{folder}.old", folder)
+
+
 class Best:
     """Keeps the most robust variables so far in `WORKDIR/best/`, an export with `selection.json` beside it.
 
@@ -76,5 +100,7 @@ class Best:
         checkpoint.export(temporary, state.variables, json.dumps(validate.to_plain(self.config), indent=2) + "\n")
         with open(os.path.join(temporary, checkpoint.SELECTION), "w") as file:
             json.dump(record, file, indent=2)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if os.path.isdir(self.folder):
+            os.replace(self.folder, f"{self.folder}.old")
         os.replace(temporary, self.folder)
+        shutil.rmtree(f"{self.folder}.old", ignore_errors=True)

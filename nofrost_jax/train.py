@@ -8,12 +8,11 @@ import time
 import jax
 import numpy as np
 
-from nofrost_jax import data, keys, methods, metrics, models, optim, parallel, validate
+from nofrost_jax import data, keys, methods, metrics, models, optim, parallel, selection, validate
 from nofrost_jax.checkpoint import Checkpoints, load_variables
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import results
-from nofrost_jax.selection import Best
 from nofrost_jax.state import TrainState
 
 
@@ -48,7 +47,7 @@ class Run:
         self.learning_rate = optim.learning_rate(config, self.per_epoch)
         self.method_step = method.make_step(model, optimizer, config, self.per_epoch)
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-        self.best = Best(config, workdir, devices, self.per_epoch) if config.checkpoint.select != "last" else None
+        self.best = selection.start(config, workdir, devices, self.per_epoch)
         variables = self._first_variables(model, spec.image_size)
         self._describe(variables)
         self.state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, spec.image_size)))
@@ -229,7 +228,7 @@ def prepare_workdir(config, workdir, force=False):
     path = os.path.join(workdir, "config.json")
     if os.path.exists(path) and not force:
         with open(path) as file:
-            changed = validate.differences(json.load(file), validate.to_plain(config))
+            changed = validate.differences(validate.with_added(json.load(file)), validate.to_plain(config))
         if changed:
             raise UserError(
                 f"--workdir={workdir} belongs to a run of another config ({'; '.join(changed)}); choose a new folder, "

@@ -21,7 +21,7 @@ EVALUATION_FIELDS = (
     *(f"evaluation.mbn_{name}" for name in ("gamma", "interpolation", "p", "seed", "gammas")),
     *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "workers", "access")),
 )
-# What runs of earlier versions lack in their config.json; such a run can still be evaluated.
+# What runs of earlier versions lack in their config.json, and what they did; such a run can be evaluated and resumed.
 SINCE_ADDED = {
     "evaluation.chunk_size": 2048,
     "evaluation.attack_dtype": "float32",
@@ -119,6 +119,17 @@ def for_evaluation(own, config):
         _drop_absent(own.evaluation)
     plain = to_plain(own)
     return own, differences(plain, merged(plain, _without_nones(given)))
+
+
+def with_added(plain):
+    """An older run's config, a plain dict, with the fields that were added since, as the run trained then."""
+    read_in_sequence = str(plain.get("data", {}).get("source", "")).startswith("tfds:")
+    trained = SINCE_ADDED | ({"data.access": "sequential"} if read_in_sequence else {})
+    added = {}
+    for field, value in trained.items():
+        room, name = field.split(".")
+        added.setdefault(room, {})[name] = list(value) if isinstance(value, tuple) else value
+    return merged(added, plain)
 
 
 def _drop_absent(section):

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from nofrost_jax import attacks, checkpoint, data, methods, parallel, run, train
+from nofrost_jax import attacks, checkpoint, data, methods, parallel, run, train, validate
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import engine, table
 from tests.conftest import finish, run_main, sharing_compiled, start, tiny_args, tiny_config
@@ -287,6 +287,22 @@ def test_changed_config_is_refused_and_force_goes_on(cli, copy):
     steps = [json.loads(line)["step"] for line in (copy / "metrics.jsonl").read_text().splitlines()]
     assert steps == [3, 5, 6, 9, 10, 12, 14, 15]
     assert saved_steps(copy) == [12, 15]
+
+
+def test_a_run_from_before_a_field_was_added_goes_on(tmp_path):
+    """What it did then is known: the folder is its own. tfds was read in sequence, which is told apart."""
+    config = run.prepare(tiny_config(evaluation__while_training=()))
+    plain = validate.to_plain(config)
+    for field in validate.SINCE_ADDED:
+        room, name = field.split(".")
+        plain[room].pop(name, None)
+    del plain["deepaugment"]
+    (tmp_path / "config.json").write_text(json.dumps(plain))
+    train.prepare_workdir(config, str(tmp_path))
+    plain["data"]["source"] = config.data.source = "tfds:cifar10"
+    (tmp_path / "config.json").write_text(json.dumps(plain))
+    with pytest.raises(UserError, match=r"\(data.access: 'sequential' -> 'random'\)"):
+        train.prepare_workdir(config, str(tmp_path))
 
 
 def test_force_neither_calls_another_net_damaged_nor_takes_its_config(cli, copy):

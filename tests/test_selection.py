@@ -1,12 +1,13 @@
 """The choice of a checkpoint by its robustness while training, through main.py."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 import nofrost_jax
-from nofrost_jax import checkpoint, rules, run, selection
+from nofrost_jax import checkpoint, parallel, rules, run, selection
 from nofrost_jax.errors import Preempted, UserError
 from tests.conftest import sharing_compiled, tiny_args, tiny_config
 
@@ -61,6 +62,26 @@ def test_of_equal_ones_the_earlier_stays_and_a_better_one_takes_its_place(tmp_pa
         best.look(state, step, None)
         steps.append(checkpoint.read_selection(tmp_path / "best")["step"])
     assert steps == [8, 16, 16, 24]
+
+
+def test_what_another_rule_or_attack_chose_is_put_aside(chosen, tmp_path):
+    """So that no evaluation after --force reads it; the same rule and attack keep it."""
+    held = run.prepare(tiny_config(**HELD))
+    shutil.copytree(chosen / "best", tmp_path / "best")
+    selection.start(held, str(tmp_path), parallel.Devices(), 4)
+    assert (tmp_path / "best").is_dir()
+    assert selection.start(tiny_config(), str(tmp_path), None, 4) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["best_before"]
+    shutil.copytree(chosen / "best", tmp_path / "best")
+    selection.start(run.prepare(tiny_config(**HELD, attack__epsilon_255=16.0)), str(tmp_path), parallel.Devices(), 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["best_before"]
+
+
+def test_a_kill_between_the_old_choice_and_the_new_keeps_the_old(chosen, tmp_path):
+    shutil.copytree(chosen / "best", tmp_path / "best.old")
+    selection.start(run.prepare(tiny_config(**HELD)), str(tmp_path), parallel.Devices(), 4)
+    assert checkpoint.read_selection(tmp_path / "best") == checkpoint.read_selection(chosen / "best")
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
 def test_when_it_looks(monkeypatch):

@@ -134,7 +134,8 @@ def test_randomised_nets_and_probabilities():
 def test_every_flag_is_described_in_the_documentation():
     import pathlib
 
-    page = (pathlib.Path(__file__).parents[2] / "docs" / "attacks.md").read_text()
+    docs = pathlib.Path(__file__).parents[2] / "docs"
+    page = (docs / "attacks.md").read_text() + (docs / "shift.md").read_text()
     for name in flags.DESCRIPTIONS:
         assert f"`{name}`" in page
 
