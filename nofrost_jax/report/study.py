@@ -119,7 +119,7 @@ def notes(study):
     for name, cells in sorted(looks):
         text += f" Corruptions: mean accuracy over the {cells} cells of {name}, made on the fly."
     found = _flags(runs)
-    return text + f" Flags: {found}." * bool(found)
+    return text + f" Flags, and in how many runs: {found}." * bool(found)
 
 
 def _edges(study):
@@ -138,14 +138,16 @@ def _partial(runs):
 
 
 def _flags(runs):
-    """ "SAT aa_fast_20 not_converged (3 runs), ..." """
+    """ "pgd_20 weak_attack: SAT 3, FAT 1; ...": in how many runs of which row a flag was raised."""
     counts = {}
     for run in runs:
         for label, names in run["flags"].items():
             for name in names:
-                key = f"{METHODS.get(run['row'], run['row'])} {label} {name}"
-                counts[key] = counts.get(key, 0) + 1
-    return ", ".join(f"{key} ({count} run{'s' * (count > 1)})" for key, count in counts.items())
+                rows = counts.setdefault(f"{label} {name}", {})
+                row = METHODS.get(run["row"], run["row"])
+                rows[row] = rows.get(row, 0) + 1
+    parts = (f"{flag}: {', '.join(f'{row} {count}' for row, count in rows.items())}" for flag, rows in counts.items())
+    return "; ".join(parts)
 
 
 def _listed(values):

@@ -79,7 +79,7 @@ def test_notes_name_partial_attacks_flags_and_that_nothing_was_selected():
     text = report.notes(study(rows=["sat"], rates=[0.1], runs=[one, dict(one, seed=1)]))
     assert "360 images each (aa_standard: 100 of them)" in text
     assert "Learning rate of every row: 0.1; none was selected." in text
-    assert "Flags: SAT pgd_20 weak_attack (2 runs)." in text
+    assert "Flags, and in how many runs: pgd_20 weak_attack: SAT 2." in text
 
 
 def test_one_seed_has_a_dash_for_its_deviation():
