@@ -9,6 +9,7 @@ import numpy as np
 
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.sources import Subset, open_source
+from nofrost_jax.errors import UserError
 
 SAMPLE = 64  # files that are read; PNG files of one size are of one length now and then
 _READERS = 16  # threads; on network storage they wait for the disk more than they work
@@ -32,7 +33,14 @@ def of(config) -> str:
 
 def of_folder(split: Folder) -> str:
     """SHA-256 of the files' names below the folder, labels and sizes in bytes, and of what is in 64 of them, evenly
-    spaced. Raises OSError."""
+    spaced. Raises UserError that names an unreadable one."""
+    try:
+        return _digest(split)
+    except OSError as error:
+        raise UserError(f"cannot read an image ({error.strerror}); {error.filename}; replace or remove it") from error
+
+
+def _digest(split: Folder) -> str:
     with ThreadPoolExecutor(_READERS) as threads:
         blocks = np.array_split(np.arange(len(split.files)), _READERS)
         sizes = [size for block in threads.map(lambda block: _sizes(split, block), blocks) for size in block]

@@ -44,7 +44,7 @@ def write(
     """
     cells = [(name, severity) for name in names for severity in severities]
     made_with = {"seed": seed, "side": geometry.image_size, "resize": geometry.eval_resize, "images": len(split.files)}
-    made_with["source_sha256"] = _fingerprint(split)
+    made_with["source_sha256"] = fingerprint.of_folder(split)
     _claim(Path(output), made_with | {"textures": describe("frost", 1, SIDE, textures=textures)["textures"]})
     progress, written = _Progress(len(split.files) * len(cells), say), 0
     with Stop() as stop, ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -66,13 +66,6 @@ def write(
                 written += len(places)
                 progress.advance(len(indices), len(places), f"{name} {severity}")
     return written
-
-
-def _fingerprint(split: Folder) -> str:
-    try:
-        return fingerprint.of_folder(split)
-    except OSError as error:
-        raise UserError(f"cannot read an image ({error.strerror}); {error.filename}; replace or remove it") from error
 
 
 def _target(split: Folder, index: int) -> str:
