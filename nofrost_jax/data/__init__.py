@@ -43,6 +43,7 @@ Fields of the config that count here:
 from collections.abc import Iterator
 
 from nofrost_jax.data import checks, pipeline
+from nofrost_jax.data import fingerprint as fingerprints
 from nofrost_jax.data.checks import Spec
 from nofrost_jax.data.fast import DECODE
 from nofrost_jax.data.preprocess import AUGMENTATIONS
@@ -70,6 +71,7 @@ __all__ = [
     "describe_missing",
     "eval_batches",
     "eval_labels",
+    "fingerprint",
     "is_known",
     "is_present",
     "steps_per_epoch",
@@ -111,6 +113,16 @@ def eval_labels(config):
     """Labels of the evaluation split, int32 [N], or None where they are only known by reading all of it (tfds). Raises
     UserError, see `check`."""
     return getattr(checks.open_source(config).evaluation(), "labels", None)
+
+
+def fingerprint(config) -> str:
+    """What tells the images of a config's evaluation split from others, wherever they lie: of a folder, the SHA-256 of
+    names, labels and sizes of the files, and of what is in 64 of them; of tfds, the version and sizes of the data set;
+    "" where the source's name says all. Lists a folder and asks for each file's size.
+
+    Raises UserError, see `check`.
+    """
+    return fingerprints.of(config)
 
 
 def steps_per_epoch(config, spec: Spec) -> int:

@@ -62,6 +62,7 @@ class Source:
       fitted: the images are made for `image_size`, so that evaluation neither resizes nor crops.
       eval_name: what the evaluation split is called at the source; "" if it has no name of its own.
       class_names: of the classes in the order of their labels; () where they have none.
+      version: what tells this data set from another of its name; "" where there is nothing of the kind.
     """
 
     num_classes: int
@@ -70,6 +71,7 @@ class Source:
     fitted: bool = False
     eval_name: str = ""
     class_names: tuple[str, ...] = ()
+    version: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,8 @@ paths. An example's index is its place in its split or slice, whatever the shuff
 
 import dataclasses
 import functools
+import hashlib
+import json
 import os
 import re
 import warnings
@@ -121,7 +123,14 @@ def open_source(config, name: str) -> Source:
         functools.partial(split, evaluation, " or ".join(dict.fromkeys((wanted, *EVAL_ALIASES)))),
         eval_name=evaluation,
         class_names=tuple(features["label"].names),
+        version=_version(builder),
     )
+
+
+def _version(builder) -> str:
+    """Name, configuration and version, and a SHA-256 of the splits' sizes."""
+    sizes = sorted((name, info.num_bytes, list(info.shard_lengths)) for name, info in builder.info.splits.items())
+    return f"{builder.info.full_name} {hashlib.sha256(json.dumps(sizes).encode()).hexdigest()}"
 
 
 def _shards(builder, expression: str) -> dict[str, list[tuple[str, int]]]:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 import nofrost_jax
-from nofrost_jax import validate
+from nofrost_jax import data, validate
 from nofrost_jax.errors import UserError
 
 FORMAT = 1  # of the files, and of what the attacks compute: raised when either changes
@@ -79,7 +79,8 @@ def _name(chunk, attack, partial):
 
 def identity(config, params_sha256, count, chunk_size):
     """All that an image's outcome under an attack depends on beside the attack, and how the images are cut in chunks;
-    plain values. Where the data lies and how it is read is left out."""
+    plain values. Of a folder and of tfds, what is in it counts (`data.fingerprint`) and not where it lies; how it is
+    read is left out. Raises UserError where the data cannot be read."""
     plain, section = validate.to_plain(config), config.evaluation
     geometry = ["source", "eval_split", "image_size", "eval_resize", "mean", "std"]
     if config.data.eval_split == "holdout":
@@ -88,7 +89,7 @@ def identity(config, params_sha256, count, chunk_size):
     return {
         "params_sha256": params_sha256,
         "model": plain["model"],
-        "data": {name: plain["data"][name] for name in geometry},
+        "data": {name: plain["data"][name] for name in geometry} | _contents(config),
         "images": count,
         "chunk_size": chunk_size,
         "mbn_gamma": section.mbn_gamma,
@@ -99,3 +100,11 @@ def identity(config, params_sha256, count, chunk_size):
         "nofrost_jax": nofrost_jax.__version__,
         "format": FORMAT,
     }
+
+
+def _contents(config):
+    """{"source", "contents"} of data that the source's name does not tell all about; otherwise empty."""
+    contents, source = data.fingerprint(config), config.data.source
+    if not contents:
+        return {}
+    return {"source": "folder" if source.startswith("folder:") else source, "contents": contents}

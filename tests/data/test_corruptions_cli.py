@@ -1,6 +1,8 @@
 """`python -m nofrost_jax.data.corruptions`: the preview, and corrupted copies of a folder."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ from PIL import Image
 
 from nofrost_jax.data import corruptions
 from nofrost_jax.data.corruptions import __main__ as command
-from nofrost_jax.data.corruptions import preview
-from nofrost_jax.errors import UserError
+from nofrost_jax.data.corruptions import preview, tree
+from nofrost_jax.errors import Preempted, UserError
 from tests.data.helpers import encoded, picture
 
 SETTINGS = ("--side=20", "--resize=24", "--names=contrast,pixelate", "--severities=1,4")
@@ -41,7 +43,8 @@ def test_copies_are_what_corrupt_gives(folder, tmp_path, capsys):
         clean = np.asarray(image.resize((32, 24), Image.Resampling.BILINEAR).crop((6, 2, 26, 22)))
     want = corruptions.corrupt(clean[None], "pixelate", 4, np.array([1]), 0)[0]  # place 1 in the split's order
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "pixelate/4/b/0.jpg")), want)
-    assert json.loads((tmp_path / "out" / "corruptions.json").read_text()) == {
+    settings = json.loads((tmp_path / "out" / "corruptions.json").read_text())
+    assert len(settings.pop("source_sha256")) == 64 and settings == {
         "seed": 0,
         "side": 20,
         "resize": 24,
@@ -62,6 +65,39 @@ def test_copies_go_on_where_they_stopped(folder, tmp_path, capsys):
     assert lost.read_bytes() == content
     with pytest.raises(UserError, match=r"made otherwise \(seed = 0, now 1\)"):
         copy(folder, tmp_path / "out", "--seed=1")
+
+
+def test_copies_of_other_images_are_refused(folder, tmp_path):
+    copy(folder, tmp_path / "out", "--names=contrast")
+    (folder / "val" / "b" / "0.jpg").write_bytes(encoded(picture(9)))
+    with pytest.raises(UserError, match=r"made otherwise \(source_sha256 = "):
+        copy(folder, tmp_path / "out", "--names=contrast")
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == ["corruptions.json"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_between_two_cells(folder, tmp_path, monkeypatch, number):
+    make = tree.corrupt
+
+    def stopped(*arguments, **options):
+        os.kill(os.getpid(), number)
+        return make(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tree, "corrupt", stopped)
+        with pytest.raises(Preempted, match="stopped after 3 files; run the same command again"):
+            copy(folder, tmp_path / "out", "--names=contrast")
+    assert len(list((tmp_path / "out").glob("*/*/*/*"))) == 3
+    copy(folder, tmp_path / "out", "--names=contrast")
+    assert len(list((tmp_path / "out").glob("*/*/*/*"))) == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "want"), [([], (224, 256)), (["--side=64"], (64, 73)), (["--side=64", "--resize=0"], (64, 0))]
+)
+def test_resize_goes_with_the_side(given, want):
+    geometry = command._geometry(command._options(["--output=x", "--source=folder:x", *given]))
+    assert (geometry.image_size, geometry.eval_resize) == want
 
 
 def test_preview_shows_all_of_them(tmp_path, capsys):

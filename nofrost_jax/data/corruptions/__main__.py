@@ -6,6 +6,8 @@
 The first draws one image of PATH/val/CLASS/, or of the digits, under all 19 corruptions. The second writes
 DIR/CORRUPTION/SEVERITY/CLASS/NAME, the layout of ImageNet-C, from PATH/val/CLASS/NAME, and goes on where it stopped
 when the same command runs again.
+
+Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by SIGTERM or Ctrl-C: run it again.
 """
 
 import argparse
@@ -15,7 +17,7 @@ from ml_collections import ConfigDict
 from nofrost_jax.data import corruptions, preprocess, sources
 from nofrost_jax.data.corruptions import preview, tree
 from nofrost_jax.data.preprocess import Geometry, ImageError
-from nofrost_jax.errors import UserError, exit_codes
+from nofrost_jax.errors import Preempted, UserError, exit_codes
 
 _PROGRAM = "python -m nofrost_jax.data.corruptions"
 
@@ -36,7 +38,9 @@ def _options(arguments):
     parser.add_argument("--names", default=",".join(corruptions.NAMES), help="corruptions to write, with commas")
     parser.add_argument("--severities", default="1,2,3,4,5", help="severities to write, with commas")
     parser.add_argument("--side", type=int, help="pixels of the square images; default: 224, digits: 8")
-    parser.add_argument("--resize", type=int, default=256, help="short side before the square is cut out; 0: as it is")
+    parser.add_argument(
+        "--resize", type=int, help="short side before the square is cut out; 0: as it is; default: side * 256 / 224"
+    )
     parser.add_argument(
         "--textures", default="", help="folder of the published frost textures; default: ice grown here"
     )
@@ -54,7 +58,8 @@ def _options(arguments):
 def _geometry(options):
     if options.source == "digits":
         return Geometry(options.side or 8)
-    return Geometry(options.side or 224, options.resize)
+    side = options.side or 224
+    return Geometry(side, round(side * 256 / 224) if options.resize is None else options.resize)
 
 
 def _split(options, side):
@@ -108,4 +113,7 @@ def main(arguments=None):
 
 if __name__ == "__main__":
     with exit_codes():
-        main()
+        try:
+            main()
+        except KeyboardInterrupt:  # before the files, whose writer hears it itself
+            raise Preempted("stopped; run the same command again to go on") from None

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nofrost_jax.data import preprocess
+from nofrost_jax.data import fingerprint, preprocess
 from nofrost_jax.data.corruptions import JPEG_QUALITY, corrupt, describe
 from nofrost_jax.data.corruptions.constants import SIDE
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.preprocess import Geometry, ImageError
-from nofrost_jax.errors import UserError
+from nofrost_jax.data.stop import Stop
+from nofrost_jax.errors import Preempted, UserError
 
 SETTINGS = "corruptions.json"
 _BATCH = 64  # images decoded at a time
@@ -35,21 +36,25 @@ def write(
     """Writes the JPEG files (quality 85, optimized Huffman tables) that are not there yet and returns how many.
 
     The files hold what `corrupt` gives for the same seed and the images' places in the split. `corruptions.json` beside
-    them says how they were made; a folder made otherwise is refused.
+    them says how and of which files they were made; a folder made otherwise is refused.
 
     Raises:
+      Preempted: SIGTERM or Ctrl-C; what is there is whole, and the same command goes on.
       UserError: an image is unreadable or too small; the output folder holds other corruptions or cannot be written.
     """
     cells = [(name, severity) for name in names for severity in severities]
     made_with = {"seed": seed, "side": geometry.image_size, "resize": geometry.eval_resize, "images": len(split.files)}
+    made_with["source_sha256"] = fingerprint.of_folder(split)
     _claim(Path(output), made_with | {"textures": describe("frost", 1, SIDE, textures=textures)["textures"]})
     progress, written = _Progress(len(split.files) * len(cells), say), 0
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with Stop() as stop, ThreadPoolExecutor(os.cpu_count()) as threads:
         for start in range(0, len(split.files), _BATCH):
             indices = np.arange(start, min(start + _BATCH, len(split.files)))
             todo = {cell: _missing(split, indices, Path(output, cell[0], str(cell[1]))) for cell in cells}
             images = {}
             for (name, severity), places in todo.items():
+                if stop.heard:
+                    raise Preempted(f"stopped after {written} files; run the same command again to go on")
                 new = [i for i in places if i not in images]
                 images |= zip(new, threads.map(lambda i: _load(split, i, geometry), new), strict=True)
                 if places:
@@ -100,7 +105,9 @@ def _claim(root: Path, made_with: dict) -> None:
                 raise UserError(f"the folder holds corruptions made otherwise ({told}); {root}; choose a new --output")
             return
         root.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(made_with, indent=2) + "\n")
+        partial = path.with_name(f".{SETTINGS}.partial")
+        partial.write_text(json.dumps(made_with, indent=2) + "\n")
+        os.replace(partial, path)
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"cannot write corrupted images ({error}); {path}; choose another --output") from error
 

@@ -12,8 +12,6 @@ import hashlib
 import itertools
 import json
 import os
-import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +23,7 @@ from PIL import Image
 
 from nofrost_jax.data import folder, preprocess
 from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, noise2net, on_device, weights
+from nofrost_jax.data.stop import Stop
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.keys import named
 
@@ -129,23 +128,6 @@ def save(path: str, pixels: np.ndarray) -> None:
         os.replace(part, path)
     except OSError as error:
         raise UserError(f"cannot write ({error.strerror}); {path}; make room or choose another --output") from error
-
-
-class Stop:
-    """Hears SIGTERM and Ctrl-C while it is open; `heard` says so."""
-
-    def __enter__(self):
-        self.heard = False
-        numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
-        self._old = {number: signal.signal(number, self._hear) for number in numbers}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _hear(self, *_):
-        self.heard = True
 
 
 def generate(job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers: int = 4, say=print) -> int:

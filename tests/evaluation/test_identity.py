@@ -1,0 +1,64 @@
+"""Saved outcomes are of the images that they were computed on, wherever these lie."""
+
+import shutil
+
+import pytest
+
+from nofrost_jax import data
+from nofrost_jax.errors import UserError
+from nofrost_jax.evaluation.store import identity
+from tests.conftest import tiny_config
+from tests.data.helpers import encoded, picture
+
+
+def of(root, **fields):
+    source = {"data__source": f"folder:{root}", "data__eval_split": ".", "data__holdout": 0}
+    return identity(tiny_config(**source | fields), "sha", 4, 4)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Four images in two classes, PNG files that are all of one length."""
+    for i in range(4):
+        path = tmp_path / "one" / "01"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(picture(i), kind="PNG").ljust(20_000, b"\0"))
+    return tmp_path / "one"
+
+
+def test_the_same_images_elsewhere_are_the_same(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "deep" / "other")
+    assert of(tmp_path / "deep" / "other") == of(tree) == of("one", data__data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("change", ["size", "name", "label", "content"])
+def test_as_many_other_images_are_others(tree, change):
+    before, path = of(tree), tree / "0/2.png"
+    if change == "size":
+        path.write_bytes(path.read_bytes() + b"\0")
+    elif change == "name":
+        path.rename(tree / "0/3.png")
+    elif change == "label":
+        (tree / "0").rename(tree / "2")
+    else:
+        path.write_bytes(encoded(picture(9), kind="PNG").ljust(20_000, b"\0"))
+    after = of(tree)
+    assert after["images"] == before["images"]
+    assert {name for name in before["data"] if before["data"][name] != after["data"][name]} == {"contents"}
+
+
+def test_held_out_images_of_a_folder(tree):
+    fields = {"data__eval_split": "holdout", "data__holdout": 1, "data__train_split": "one"}
+    assert of(tree.parent, **fields)["data"]["contents"] == data.fingerprint(
+        tiny_config(data__source=f"folder:{tree.parent}", data__eval_split="one")
+    )
+
+
+def test_a_missing_folder_is_told(tmp_path):
+    with pytest.raises(UserError, match="cannot list the image folder"):
+        of(tmp_path / "nowhere")
+
+
+def test_digits_are_told_by_their_name():
+    assert identity(tiny_config(), "sha", 4, 4)["data"]["source"] == "digits"
+    assert data.fingerprint(tiny_config()) == ""
