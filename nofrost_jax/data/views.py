@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from nofrost_jax.data import preprocess
 from nofrost_jax.data.preprocess import Geometry, ImageError
@@ -31,12 +30,12 @@ class Tree:
     root: str
     files: list[str]
 
-    def load(self, index: int) -> Image.Image:
-        """The decoded image. Raises ImageError that names its file."""
+    def make(self, index: int, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
+        """See `preprocess.train_image`. Raises ImageError that names the file."""
         path = f"{self.root}/{self.files[index]}"
         try:
             with open(path, "rb") as file:
-                return preprocess.decode(file.read())
+                return preprocess.train_image(file.read(), geometry, draws)
         except (ImageError, OSError) as error:
             what = getattr(error, "strerror", None) or error
             raise ImageError(f"the DeepAugment image {path} cannot be used ({what})") from error
@@ -63,10 +62,10 @@ class Views:
             chosen = self.trees if name == "deepaugment" else ()
             count = geometry.draws + bool(chosen)
             draws = preprocess.augmentation_draws(seed, epoch, position, count, self.purposes[name])
-            picture = image
             if chosen:
-                picture, draws = chosen[int(draws[-1] * len(chosen))].load(index), draws[:-1]
-            made[name] = preprocess.train_image(picture, geometry, draws)
+                made[name] = chosen[int(draws[-1] * len(chosen))].make(index, geometry, draws[:-1])
+            else:
+                made[name] = preprocess.train_image(image, geometry, draws)
         return made
 
 

@@ -188,6 +188,22 @@ def test_an_image_is_decoded_once_for_all_of_its_views(trees, monkeypatch):
     np.testing.assert_array_equal(views.make(image, 0, 0, 0, 0)["image"], made["image"])
 
 
+def test_fast_decoding_is_for_distorted_images_too(trees, monkeypatch):
+    pytest.importorskip("simplejpeg")
+    pytest.importorskip("cykooz_resizer")
+    settings = from_files(trees, views=("clean", "deepaugment"), sources=("edsr",))
+    file = trees / "edsr/ant/0.JPEG"
+    file.write_bytes(encoded(picture(3)))
+    split = open_source(settings).train()
+    geometry = dataclasses.replace(pipeline.geometry_of(settings, open_source(settings)), fast=True)
+    decoded, decode = [], preprocess.fast.decode
+    monkeypatch.setattr(preprocess.fast, "decode", lambda image: decoded.append(image) or decode(image))
+    made = pipeline.views.of(settings, geometry, split).make(split.load(0), 0, 0, 0, 0)
+    assert decoded[-1] == file.read_bytes() and len(decoded) == 2
+    draws = preprocess.augmentation_draws(0, 0, 0, geometry.draws + 1, rng.DEEPAUGMENT)
+    np.testing.assert_array_equal(made["deepaugment"], preprocess.train_image(file.read_bytes(), geometry, draws[:-1]))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
