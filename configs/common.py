@@ -117,7 +117,8 @@ def get_config(arg=""):
     )
     config.data.crop_scale = (0.08, 1.0)
     config.data.views = ("clean",)  # of each training image: clean, deepaugment, tda, as the method needs them
-    config.data.tda_crop_scale = (0.64, 1.0)  # crop_scale of the view tda; paper: "less aggressive", authors: this
+    config.data.tda_crop_scale = (0.64, 1.0)  # crop_scale of the view tda; paper: "less aggressive", authors: this;
+    # no effect with pad_crop_flip and none: there the view has TDA's colours alone
     config.data.mean = IMAGENET_MEAN  # of [0, 1] images, applied inside the classifier
     config.data.std = IMAGENET_STD
     config.data.workers = 0  # decoding threads; 0 = one a core

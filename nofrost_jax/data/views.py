@@ -2,7 +2,8 @@
 
 `clean` is the training image as ever. `deepaugment` is cropped alike; its distortion follows on the device, or, with
 `config.deepaugment.mode = "files"`, it comes from a tree of images that were distorted beforehand. `tda` is cropped
-less (`config.data.tda_crop_scale`); its colours follow on the device (`tda.colours`).
+less (`config.data.tda_crop_scale`, without effect unless `random_resized_crop` is on: then it is as the clean image is,
+with random numbers of its own); its colours follow on the device (`tda.colours`).
 """
 
 import dataclasses
