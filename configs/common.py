@@ -69,8 +69,9 @@ def get_config(arg=""):
     config.deepaugment = ConfigDict()
     config.deepaugment.mode = "noise2net"  # of the view deepaugment: noise2net: random nets on the device, which needs
     # no weights | files: images distorted beforehand, as paper and authors | on_device: the crops, by EDSR and CAE
-    config.deepaugment.folders = ()  # files: the folders of EDSR's and CAE's images, in this order; each is laid out
-    # and named as the training split, CLASS/FILE; the names' extensions may differ
+    config.deepaugment.folders = ()  # files: ("DIR/edsr", "DIR/cae"), EDSR's and CAE's images in this order; relative
+    # to data.data_dir; each is laid out and named as the data, train/CLASS/FILE, or as the training split, CLASS/FILE;
+    # the names' extensions may differ
     config.deepaugment.sources = config_dict.placeholder(tuple)  # files, on_device: one of these for each image;
     # ("edsr", "cae"), as the paper implies; with method.terms=authors ("edsr",), as their code never reaches CAE's
     config.deepaugment.weights = ""  # on_device: the nets' files, with a comma between them, or random:SEED
@@ -116,7 +117,8 @@ def get_config(arg=""):
     )
     config.data.crop_scale = (0.08, 1.0)
     config.data.views = ("clean",)  # of each training image: clean, deepaugment, tda, as the method needs them
-    config.data.tda_crop_scale = (0.64, 1.0)  # crop_scale of the view tda; paper: "less aggressive", authors: this
+    config.data.tda_crop_scale = (0.64, 1.0)  # crop_scale of the view tda; paper: "less aggressive", authors: this;
+    # no effect with pad_crop_flip and none: there the view has TDA's colours alone
     config.data.mean = IMAGENET_MEAN  # of [0, 1] images, applied inside the classifier
     config.data.std = IMAGENET_STD
     config.data.workers = 0  # decoding threads; 0 = one a core

@@ -10,7 +10,8 @@ Cost: 450,360 steps of 256 images (90 epochs), 1.22e+13 floating-point operation
 The figure comes from code with the authors' extras: add --config.recipe=authors to aim at it.
 The paper's DeepAugment images come from files; without them Noise2Net makes others (configs/common.py):
 
-    --config.data.source=folder:PATH --config.deepaugment.mode=files --config.deepaugment.folders="('EDSR', 'CAE')"
+    --config.data.source=folder:PATH --config.deepaugment.mode=files
+    --config.deepaugment.folders="('DIR/edsr', 'DIR/cae')"
 """
 
 from configs import methods

@@ -304,7 +304,9 @@ def test_dry_run_of_nofrost_star_counts_its_streams_and_says_whose_images_they_a
     outcome = cli("--config=configs/digits.py:nofrost_star", "--mode=dry_run", *overrides(fields))
     assert outcome.returncode == 0, outcome.stderr
     missing = [line for line in outcome.stdout.splitlines() if line.startswith("missing: ")]
-    assert len(missing) == 1 and f"no DeepAugment images of EDSR in {tmp_path}/EDSR" in missing[0]
+    assert len(missing) == 2
+    for line, name in zip(missing, ("EDSR", "CAE"), strict=True):
+        assert f"no DeepAugment images of {name} in {tmp_path}/{name}" in line and "hendrycks/imagenet-r" in line
     assert "DeepAugment: files of edsr and cae" in outcome.stdout
 
 

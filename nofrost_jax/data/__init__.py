@@ -28,7 +28,8 @@ Fields of the config that count here:
 * `data.views`: which views of each training image a batch holds, of `clean`, `deepaugment` and `tda` (`views.py`); from
   one decoding, each with random numbers of its own. `data.tda_crop_scale`: `crop_scale` of the last.
 * `deepaugment.mode`, `deepaugment.folders`, `deepaugment.sources`: with `files` the view `deepaugment` comes from
-  trees of distorted images, laid out and named as the training split of a `folder:` source, but for extensions.
+  trees of distorted images, each laid out and named as a `folder:` source or as its training split, but for
+  extensions; a relative folder is below `data.data_dir`.
 * `data.workers` (int): decoding threads, 0 = one a core. Does not change a byte of any batch.
 * `data.decode` ("exact" | "fast"): training images by Pillow, equal to torchvision to the last bit, or by faster
   packages, equal to a level or two of 255 (`fast.py`; `random_resized_crop` only). Evaluation is always exact.

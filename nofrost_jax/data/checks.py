@@ -76,7 +76,7 @@ def _examine(config, splits) -> tuple[list[str], Spec | None]:
     counts = [attempt(_check_split, config, name, getattr(source, name)) if name in splits else 0 for name in SPLITS]
     if "train" in splits and counts[0] is not None:
         attempt(pipeline.epoch_length, config, counts[0])
-        attempt(lambda: views.open_trees(config, source.train()))
+        problems += attempt(lambda: views.describe_missing(config, source.train())) or []
         attempt(views.check_weights, config)
     if problems:
         return problems, None

@@ -2,7 +2,8 @@
 
 `clean` is the training image as ever. `deepaugment` is cropped alike; its distortion follows on the device, or, with
 `config.deepaugment.mode = "files"`, it comes from a tree of images that were distorted beforehand. `tda` is cropped
-less (`config.data.tda_crop_scale`); its colours follow on the device (`tda.colours`).
+less (`config.data.tda_crop_scale`, without effect unless `random_resized_crop` is on: then it is as the clean image is,
+with random numbers of its own); its colours follow on the device (`tda.colours`).
 """
 
 import dataclasses
@@ -10,9 +11,8 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from nofrost_jax.data import preprocess
+from nofrost_jax.data import folder, preprocess
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.rng import AUGMENTATION, DEEPAUGMENT, TDA
 from nofrost_jax.data.sources import Subset
@@ -31,12 +31,12 @@ class Tree:
     root: str
     files: list[str]
 
-    def load(self, index: int) -> Image.Image:
-        """The decoded image. Raises ImageError that names its file."""
+    def make(self, index: int, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
+        """See `preprocess.train_image`. Raises ImageError that names the file."""
         path = f"{self.root}/{self.files[index]}"
         try:
             with open(path, "rb") as file:
-                return preprocess.decode(file.read())
+                return preprocess.train_image(file.read(), geometry, draws)
         except (ImageError, OSError) as error:
             what = getattr(error, "strerror", None) or error
             raise ImageError(f"the DeepAugment image {path} cannot be used ({what})") from error
@@ -63,10 +63,10 @@ class Views:
             chosen = self.trees if name == "deepaugment" else ()
             count = geometry.draws + bool(chosen)
             draws = preprocess.augmentation_draws(seed, epoch, position, count, self.purposes[name])
-            picture = image
             if chosen:
-                picture, draws = chosen[int(draws[-1] * len(chosen))].load(index), draws[:-1]
-            made[name] = preprocess.train_image(picture, geometry, draws)
+                made[name] = chosen[int(draws[-1] * len(chosen))].make(index, geometry, draws[:-1])
+            else:
+                made[name] = preprocess.train_image(image, geometry, draws)
         return made
 
 
@@ -85,16 +85,33 @@ def open_trees(config, split) -> tuple[Tree, ...]:
     Raises:
       UserError: the split's images are no files; a folder, a class or an image is not there.
     """
+    trees, problems = _trees(config, split)
+    if problems:
+        raise UserError(problems[0])
+    return trees
+
+
+def describe_missing(config, split) -> list[str]:
+    """What `open_trees` would complain about, a line for each tree. Raises UserError: the images are no files."""
+    return _trees(config, split)[1]
+
+
+def _trees(config, split) -> tuple[tuple[Tree, ...], list[str]]:
     if "deepaugment" not in config.data.get("views", ()) or config.deepaugment.mode != "files":
-        return ()
+        return (), []
     names = _file_names(split)
     if names is None:
         raise UserError(
             f"{config.data.source} has no files to look for distorted versions of; config.deepaugment.mode = files; "
             "use config.data.source = folder:PATH, or another mode"
         )
-    folders = dict(zip(DEEPAUGMENT_SOURCES, config.deepaugment.folders, strict=False))
-    return tuple(_open_tree(source, folders.get(source, ""), names) for source in config.deepaugment.sources)
+    trees, problems = [], []
+    for source in config.deepaugment.sources:
+        try:
+            trees.append(_open_tree(config, source, names))
+        except UserError as error:
+            problems.append(str(error))
+    return tuple(trees), problems
 
 
 def check_weights(config) -> None:
@@ -107,7 +124,8 @@ def check_weights(config) -> None:
     try:
         weights.load(section.weights, tuple(section.sources))
     except UserError as error:
-        raise UserError(f"config.deepaugment.weights={section.weights!r}: {error}") from error
+        where = "" if weights.WHERE in str(error) else f"; {weights.WHERE}"
+        raise UserError(f"config.deepaugment.weights={section.weights!r}: {error}{where}") from error
 
 
 def _file_names(split) -> list[str] | None:
@@ -118,13 +136,18 @@ def _file_names(split) -> list[str] | None:
     return getattr(split, "files", None)
 
 
-def _open_tree(source: str, folder: str, names: list[str]) -> Tree:
-    """The files below `folder` for `names`, by the same name, or by the same name with another extension."""
-    place = DEEPAUGMENT_SOURCES.index(source)
-    root = Path(folder).expanduser()
-    mend = f"config.deepaugment.folders[{place}]; give the folder of the {source.upper()} images, laid out as train/"
-    if not folder or not root.is_dir():
-        raise UserError(f"no DeepAugment images of {source.upper()} in {folder or '(no folder)'}; {mend}")
+def _open_tree(config, source: str, names: list[str]) -> Tree:
+    """The files of a source for `names`, by the same name, or by the same name with another extension."""
+    folders = dict(zip(DEEPAUGMENT_SOURCES, config.deepaugment.folders, strict=False))
+    given = folders.get(source, "")
+    root = folder.root_of(config, given)
+    if not given or not root.is_dir():
+        raise UserError(
+            f"no DeepAugment images of {source.upper()} in {root if given else '(no folder)'}; "
+            f"config.deepaugment.folders[{DEEPAUGMENT_SOURCES.index(source)}]; {_how_to_get(config, source)}"
+        )
+    if (root / config.data.train_split).is_dir():
+        root /= config.data.train_split
     found: dict[str, dict[str, str]] = {}
     files, absent = [], []
     for name in names:
@@ -138,14 +161,23 @@ def _open_tree(source: str, folder: str, names: list[str]) -> Tree:
     if absent:
         raise UserError(
             f"{len(absent)} of {len(names)} DeepAugment images of {source.upper()} are missing, the first is "
-            f"{absent[0]}; {root}; make them, or set config.deepaugment.sources without {source}"
+            f"{absent[0]}; {root}; {_how_to_get(config, source)}, or set config.deepaugment.sources without {source}"
         )
     return Tree(str(root), files)
 
 
-def _listed(folder: Path) -> dict[str, str]:
+def _how_to_get(config, source: str) -> str:
+    images = folder.root_of(config, config.data.source.removeprefix("folder:"))
+    return (
+        f"make them (python -m nofrost_jax.data.deepaugment --source=folder:{images} --split={config.data.train_split} "
+        f"--network={source} --output=DIR --weights=FILE) or take the ready-made ones, linked in the README of "
+        f"hendrycks/imagenet-r, and give DIR/{source}"
+    )
+
+
+def _listed(path: Path) -> dict[str, str]:
     """The files of a folder, each under its name and, unless another has that name, under its name's stem."""
-    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    names = sorted(os.listdir(path)) if path.is_dir() else []
     return {_stem(name): name for name in reversed(names)} | {name: name for name in names}
 
 

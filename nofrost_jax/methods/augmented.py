@@ -128,7 +128,8 @@ def notes(config):
     if config.deepaugment.mode == "on_device":
         return [
             f"DeepAugment: {nets} on the device, on training crops, with the weights {config.deepaugment.weights}; the "
-            "paper's images are made of whole images, beforehand"
+            "paper's images are made of whole images, beforehand; the floating-point operations given leave these nets "
+            "out (at 224 pixels 6.2 G multiply-adds an image by EDSR, 17.8 G by CAE)"
         ]
     return [
         "DeepAugment: Noise2Net, random nets on the device; the paper's images by EDSR and CAE need "

@@ -153,6 +153,23 @@ def test_distorted_images_are_those_of_the_same_name(trees):
     )
 
 
+def test_the_folders_may_have_the_split_and_be_relative(trees):
+    """As the generator and the published sets have it, `SET/train/CLASS`; below data_dir, as `folder:` is."""
+    (whole,) = take(from_files(trees), 0, 1)
+    shutil.move(trees / "edsr", trees / "train")
+    (trees / "edsr").mkdir()
+    shutil.move(trees / "train", trees / "edsr" / "train")
+    assert_equal_batches(take(from_files(trees, data_dir=str(trees), folders=("edsr", "cae")), 0, 1)[0], whole)
+
+
+def test_every_tree_that_is_missing_is_named(trees):
+    settings = from_files(trees, folders=(f"{trees}/one", f"{trees}/other"))
+    edsr, cae = data.describe_missing(settings)
+    assert f"EDSR in {trees}/one" in edsr and f"CAE in {trees}/other" in cae
+    command = f"--source=folder:{trees / 'data'} --split=train --network=cae --output=DIR --weights=FILE"
+    assert f"python -m nofrost_jax.data.deepaugment {command}" in cae and "README of hendrycks/imagenet-r" in cae
+
+
 def test_edsr_alone_needs_no_other_folder(trees):
     settings = from_files(trees, sources=("edsr",), folders=(str(trees / "edsr"),))
     for batch in take(settings, 0, 3):
@@ -186,6 +203,22 @@ def test_an_image_is_decoded_once_for_all_of_its_views(trees, monkeypatch):
     source.data.views = ("clean",)
     views = pipeline.views.of(source, pipeline.geometry_of(source, open_source(source)), None)
     np.testing.assert_array_equal(views.make(image, 0, 0, 0, 0)["image"], made["image"])
+
+
+def test_fast_decoding_is_for_distorted_images_too(trees, monkeypatch):
+    pytest.importorskip("simplejpeg")
+    pytest.importorskip("cykooz_resizer")
+    settings = from_files(trees, views=("clean", "deepaugment"), sources=("edsr",))
+    file = trees / "edsr/ant/0.JPEG"
+    file.write_bytes(encoded(picture(3)))
+    split = open_source(settings).train()
+    geometry = dataclasses.replace(pipeline.geometry_of(settings, open_source(settings)), fast=True)
+    decoded, decode = [], preprocess.fast.decode
+    monkeypatch.setattr(preprocess.fast, "decode", lambda image: decoded.append(image) or decode(image))
+    made = pipeline.views.of(settings, geometry, split).make(split.load(0), 0, 0, 0, 0)
+    assert decoded[-1] == file.read_bytes() and len(decoded) == 2
+    draws = preprocess.augmentation_draws(0, 0, 0, geometry.draws + 1, rng.DEEPAUGMENT)
+    np.testing.assert_array_equal(made["deepaugment"], preprocess.train_image(file.read_bytes(), geometry, draws[:-1]))
 
 
 @pytest.mark.parametrize(
@@ -230,6 +263,6 @@ def test_weights_that_are_not_there_are_one_line(tmp_path):
     settings = settings_of("fake", mode="on_device", image_size=16)
     settings.deepaugment.weights = f"{tmp_path}/edsr.npz"
     (line,) = data.describe_missing(settings)
-    assert "config.deepaugment.weights" in line and f"{tmp_path}/edsr.npz" in line
+    assert "config.deepaugment.weights" in line and f"{tmp_path}/edsr.npz" in line and "EDSR_Weights" in line
     settings.deepaugment.weights = "random:3"
     assert data.describe_missing(settings) == []

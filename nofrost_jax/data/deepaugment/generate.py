@@ -1,8 +1,9 @@
 """The offline generator: a distorted copy of every image of a folder, as JPEG under the same class and name.
 
-An image goes whole through a net, its short side resized as the original does. Images are visited in a shuffled order;
-a set of distorted weights is redrawn before an image with probability 0.05. Order, sets and every draw are functions
-of (seed, list of files) alone, so that any part of the work, on any number of hosts, makes the same files.
+An image goes whole through a net, its short side resized as the original does. Images have a shuffled order; a set of
+distorted weights is redrawn before an image of it with probability 0.05. Order, sets and every draw are functions of
+(seed, list of files) alone, so that any part of the work, on any number of hosts and in any sequence, makes the same
+files. It is done size by size, since each size of image is a program to compile.
 """
 
 import collections
@@ -12,6 +13,7 @@ import hashlib
 import itertools
 import json
 import os
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,6 +36,7 @@ SIDE = {"edsr": 512, "cae": 512, "noise2net": 256}  # short side of the result; 
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)  # of ImageNet
 EVERY_SECONDS = 10
 MOST_SHAPES = 200  # compiled programs, one a size of image, that are kept
+BLOCK = 100_000  # images that are sorted by size at once
 SETTINGS = "settings.json"
 
 
@@ -110,12 +113,26 @@ def load(path: str, network: str, side: int = 0) -> np.ndarray:
             picture = preprocess.decode(file.read())
     except (OSError, preprocess.ImageError) as error:
         raise UserError(f"{error}; {path}; replace the file or remove it, then run again") from error
-    side = side or SIDE[network]
-    short = {"edsr": max(1, side // edsr.SCALE), "cae": side, "noise2net": min(side, *picture.size)}[network]
-    height, width = preprocess.resized_shape(picture.height, picture.width, short)
+    height, width = input_shape(picture, network, side)
     if (width, height) != picture.size:
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(picture)
+
+
+def input_shape(picture: Image.Image, network: str, side: int = 0) -> tuple[int, int]:
+    """(height, width) of an image as the network takes it."""
+    side = side or SIDE[network]
+    short = {"edsr": max(1, side // edsr.SCALE), "cae": side, "noise2net": min(side, *picture.size)}[network]
+    return preprocess.resized_shape(picture.height, picture.width, short)
+
+
+def peek(path: str, network: str, side: int = 0) -> tuple[int, int]:
+    """`input_shape` of a file, by its header alone; (0, 0) for one that cannot be read, which `load` will name."""
+    try:
+        with Image.open(path) as picture:
+            return input_shape(picture, network, side)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
+        return 0, 0
 
 
 def save(path: str, pixels: np.ndarray) -> None:
@@ -130,8 +147,12 @@ def save(path: str, pixels: np.ndarray) -> None:
         raise UserError(f"cannot write ({error.strerror}); {path}; make room or choose another --output") from error
 
 
-def generate(job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers: int = 4, say=print) -> int:
+def generate(
+    job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers: int = 4, say=print, block: int = BLOCK
+) -> int:
     """Makes the images that are not there yet; returns their number.
+
+    Each size of image among `block` of them compiles once; the files are the same for every `block`.
 
     Raises:
       Preempted: SIGTERM or Ctrl-C; what is there is whole, and the same command goes on.
@@ -145,13 +166,13 @@ def generate(job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers:
     root_key, params, current, shapes, writes = jax.random.key(job.seed), None, None, set(), collections.deque()
     progress = Progress(job.network, len(waiting), say)
     with Stop() as stop, ThreadPoolExecutor(workers) as pool:
-        for (index, number), pixels in _ahead(pool, job, waiting, 2 * workers):
+        for (index, number), pixels in _ahead(pool, job, _by_size(pool, job, waiting, block, stop), 2 * workers):
             if stop.heard:
                 break
-            if number != current:
+            if number != current:  # Seldom twice in a row among rare sizes; next to a forward pass it costs little.
                 current, key = number, jax.random.fold_in(named(root_key, "deepaugment/weights"), number)
                 params = edited(job.network, job.params, key)
-            if len(shapes) == MOST_SHAPES:
+            if len(shapes) == MOST_SHAPES and pixels.shape not in shapes:
                 jax.clear_caches()  # each compiled program holds memory maps, and their number is limited
                 shapes.clear()
             shapes.add(pixels.shape)
@@ -166,6 +187,19 @@ def generate(job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers:
         raise Preempted(f"stopped after {progress.done} of {len(waiting)} images; run the same command again to go on")
     progress.end()
     return progress.done
+
+
+def _by_size(pool, job, waiting, block, stop):
+    """The waiting (index, set), sorted by (size, set) within each block; once `stop` has heard, unsorted."""
+
+    def shaped(item):
+        path = os.path.join(job.root, job.files[item[0]])
+        return (0, 0) if stop.heard else peek(path, job.network, job.side)
+
+    for start in range(0, len(waiting), block):
+        part = waiting[start : start + block]
+        shapes = pool.map(shaped, part)
+        yield from (item for _, item in sorted(zip(shapes, part, strict=True), key=lambda pair: (pair[0], pair[1][1])))
 
 
 def _ahead(pool, job, waiting, depth):
@@ -192,7 +226,7 @@ class Progress:
         self.network, self.total, self.say, self.done = network, total, say, 0
         self._start = self._said = time.perf_counter()
         if total:
-            say(f"{network}: {total} images to make; every new image size compiles first")
+            say(f"{network}: {total} images to make, size by size; each size compiles first")
 
     def add(self):
         self.done += 1

@@ -22,6 +22,7 @@ NETWORKS = {"edsr": edsr, "cae": cae}
 TRANSPOSED = ("d_up_conv_1.3", "d_up_conv_2.3")
 _IGNORED = ("sub_mean.", "add_mean.")  # EDSR's mean, which is a constant here
 _MARKS = {"edsr": "head.0", "cae": "e_conv_1.1"}  # a layer that only this net has
+WHERE = "the files are in the folders EDSR_Weights and CAE_Weights of github.com/hendrycks/imagenet-r"
 RANDOM = "random:"  # as a file name: a seed follows
 
 
@@ -45,7 +46,8 @@ def load(text: str, networks: tuple[str, ...]) -> dict[str, dict]:
     if missing:
         raise UserError(
             f"no weights for {missing[0]}; --weights={text}; give its file (edsr_baseline_x4.pt, model_final.state or "
-            "a converted .npz; several with commas between them), or random:SEED, which is not the original"
+            "a converted .npz; several with commas between them), or random:SEED, which is not the original; "
+            f"{WHERE}"
         )
     return {network: found[network] for network in networks}
 

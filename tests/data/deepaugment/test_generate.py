@@ -1,6 +1,7 @@
 """The offline generator: the same files whatever the shards and the stops, and exit codes."""
 
 import io
+import itertools
 import os
 import signal
 
@@ -101,6 +102,33 @@ def test_a_stop_loses_nothing_and_the_same_command_goes_on(source, whole, tmp_pa
     assert code == 0 and f"{len(first)} of {COUNT} images are there already" in out
     assert contents(tmp_path) == whole
     assert all(os.stat(path).st_mtime_ns == stamp for path, stamp in stamps.items())  # none was made again
+
+
+def test_images_go_by_size_and_make_the_same_files_in_any_blocks(tmp_path, monkeypatch):
+    """Three sizes and several sets of weights: one block, blocks that cut sizes apart, and the plan's own order."""
+    for i in range(COUNT):
+        (tmp_path / "train" / "ant").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"train/ant/{i}.png").write_bytes(
+            encoded(picture(i, *[(24, 30), (30, 24), (24, 24)][i % 3]), "PNG")
+        )
+    monkeypatch.setattr(generate, "REDRAW", 0.5)
+    distorted, shapes = generate.distorted, []
+    monkeypatch.setattr(
+        generate,
+        "distorted",
+        lambda net, params, pixels, key: shapes.append(pixels.shape) or distorted(net, params, pixels, key),
+    )
+    made, changes = [], []
+    for block in (COUNT, 4, 1):
+        (job,) = program.jobs(program.parse(arguments(tmp_path, tmp_path / f"out{block}")))
+        assert generate.generate(job, block=block, say=lambda text: None) == COUNT
+        made.append(contents(tmp_path / f"out{block}"))
+        changes.append(sum(one != other for one, other in itertools.pairwise(shapes)))
+        shapes.clear()
+    sets = generate.plan(COUNT, 5)[1]
+    assert len(set(sets.tolist())) >= 3
+    assert changes[0] == 2 < changes[2] and len(made[0]) == COUNT
+    assert made[0] == made[1] == made[2]
 
 
 def test_a_limit_makes_a_part_of_the_same_files(source, whole, tmp_path, call):
