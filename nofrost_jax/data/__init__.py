@@ -43,8 +43,7 @@ Fields of the config that count here:
 
 from collections.abc import Iterator
 
-from nofrost_jax.data import checks, pipeline
-from nofrost_jax.data import fingerprint as fingerprints
+from nofrost_jax.data import checks, fingerprints, pipeline
 from nofrost_jax.data.checks import Spec
 from nofrost_jax.data.fast import DECODE
 from nofrost_jax.data.preprocess import AUGMENTATIONS

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nofrost_jax.data import fingerprint, preprocess
+from nofrost_jax.data import fingerprints, preprocess
 from nofrost_jax.data.corruptions import JPEG_QUALITY, corrupt, describe
 from nofrost_jax.data.corruptions.constants import SIDE
 from nofrost_jax.data.folder import Folder
@@ -44,7 +44,7 @@ def write(
     """
     cells = [(name, severity) for name in names for severity in severities]
     made_with = {"seed": seed, "side": geometry.image_size, "resize": geometry.eval_resize, "images": len(split.files)}
-    made_with["source_sha256"] = fingerprint.of_folder(split)
+    made_with["source_sha256"] = fingerprints.of_folder(split)
     _claim(Path(output), made_with | {"textures": describe("frost", 1, SIDE, textures=textures)["textures"]})
     progress, written = _Progress(len(split.files) * len(cells), say), 0
     with Stop() as stop, ThreadPoolExecutor(os.cpu_count()) as threads:
