@@ -53,10 +53,18 @@ def load(text: str, networks: tuple[str, ...]) -> dict[str, dict]:
 
 
 def read(path: str) -> tuple[str, dict]:
-    """(network, parameters, float32) of a published or a converted file. Raises UserError: no such file, or not one."""
+    """(network, parameters, float32) of a published or a converted file.
+
+    Raises:
+      UserError: no such file, or not one; a kernel that is all zero, or numbers that are not finite.
+    """
     path = os.path.expanduser(path)
-    if path.endswith(".npz"):
-        return _from_npz(path)
+    network, params = _from_npz(path) if path.endswith(".npz") else _from_torch(path)
+    _check_numbers(network, params, path)
+    return network, params
+
+
+def _from_torch(path: str) -> tuple[str, dict]:
     state = torch_file.read(path)
     for prefix in ("module.", "model."):
         if state and all(name.startswith(prefix) for name in state):
@@ -140,6 +148,20 @@ def _check(shapes: dict, expected: dict, network: str, where: str) -> None:
             f"{name} is {has}, {network} has {wants} there; {where}; "
             "take the published file (a baseline x4 EDSR, or the 32-channel CAE)"
         )
+
+
+def _check_numbers(network: str, params: dict, path: str) -> None:
+    """Refuses what a trained net does not hold; whether it is the published one, no numbers are at hand to tell."""
+    wrong = [] if count(params) == NETWORKS[network].NUM_PARAMETERS else [f"{count(params):,} parameters"]
+    for name, layer in params.items():
+        for part, array in layer.items():
+            axes = tuple(range(array.ndim - 4, array.ndim))  # a kernel's own, not those of EDSR's stack
+            if not np.isfinite(array).all():
+                wrong.append(f"numbers in the {part} of {name} that are not finite")
+            elif part == "kernel" and not np.any(array, axes).all():
+                wrong.append(f"nothing but zeros in the {part} of {name}")
+    if wrong:
+        raise UserError(f"{wrong[0]}, which trained weights of {network} do not have; {path}; take the published file")
 
 
 def _from_npz(path: str) -> tuple[str, dict]:

@@ -142,6 +142,30 @@ def test_wrong_shapes_and_names_are_named():
         weights.from_state_dict("cae", {name: state[name] for name in list(state)[1:]})
 
 
+@pytest.mark.parametrize("network", PUBLISHED)
+def test_numbers_that_no_trained_net_has_are_refused(tmp_path, network):
+    path, last = tmp_path / "net.npz", tuple(weights.NETWORKS[network].SHAPES)[-1]
+    damages = [(last, "kernel", np.nan, ..., "not finite"), (last, "bias", -np.inf, 1, "not finite")]
+    damages += [(last, "kernel", 0, ..., "nothing but zeros")]
+    if network == "edsr":  # one convolution of the stack
+        damages += [("body", "kernel", 0, (3, 1), "nothing but zeros")]
+    for name, part, value, place, complaint in damages:
+        params = random_weights.random_params(network, 0)
+        weights.save(str(path), params)
+        assert weights.read(str(path))[0] == network
+        params[name][part][place] = value
+        weights.save(str(path), params)
+        message = problem(path)
+        assert complaint in message and f"the {part} of {name}" in message
+
+
+def test_the_number_of_parameters_is_checked(tmp_path, monkeypatch):
+    path = tmp_path / "net.npz"
+    weights.save(str(path), random_weights.random_params("edsr", 0))
+    monkeypatch.setattr(edsr, "NUM_PARAMETERS", 1)
+    assert "1,517,571 parameters" in problem(path)
+
+
 def test_random_weights():
     params = weights.load("random:3", ("edsr", "cae"))
     assert [weights.count(params[network]) for network in params] == [edsr.NUM_PARAMETERS, cae.NUM_PARAMETERS]
