@@ -8,7 +8,8 @@
 A run on ImageNet gets all sets that are there; those that are not are named, and listed in the result, with what they
 are and how to get them; a set that was asked for by name must be there. All lie in one folder, `config.data.data_dir`,
 under the names below, or are prepared there by tfds. Any other run gets its own evaluation images and corruptions of
-them, made on the fly. `sets` also takes folders of class folders, and tfds data sets, with the classes of the run.
+them, made on the fly. `sets` also takes folders of class folders, and tfds data sets, with the classes of the run. Of a
+folder's classes the net answers among those that are there; on a tfds data set it may answer any.
 
 On ImageNet-R and -A a net answers among their 200 classes, as the sets' own evaluation does; `imagenet_r_1000way` and
 `imagenet_a_1000way` let it answer any. mCE divides by AlexNet's errors, so that only ImageNet has one. The paper's
@@ -35,7 +36,7 @@ def get_config():
     config.imagenet_c_crop = "standard"  # standard: no resize | nofrost: the run's own, to 256, as the authors did
     config.jpeg_quality = config_dict.placeholder(int)  # on the fly: JPEG round trip; 0 = none; None = 85 for ImageNet,
     # as in the published files, otherwise none
-    config.frost_textures = ""  # on the fly: folder with the six published frost images; "" = made procedurally
+    config.frost_textures = ""  # on the fly: folder with published frost images 1 to 5; "" = made procedurally
     config.shift = {
         "imagenet_r": benchmark(
             what="ImageNet-R: 30,000 renditions of 200 classes (Hendrycks et al., 2021a), 2.2 GB",

@@ -8,12 +8,15 @@ import numpy as np
 from nofrost_jax import data
 from nofrost_jax.evaluation import chunks, corruption_scores, label_sets, results
 from nofrost_jax.evaluation.looking import Looker, Progress
+from nofrost_jax.evaluation.shift_sets import own_name
 from nofrost_jax.evaluation.shift_suite import CLEAN, ON_THE_FLY
 
 
 def announcement(jobs, missing):
     """Lines for the screen before the work begins."""
     lines = [f"skipped: {one.line}" for one in missing]
+    if own := next((job for job in jobs if job.own is not None), None):
+        lines.append(f"note: {own.entry.folder} has files made by nofrost_jax, not the published ones of ImageNet-C")
     names = dict.fromkeys(job.entry.name for job in jobs)
     cells = sum(len(job.views) if job.cell else len(job.views) - 1 for job in jobs)
     corrupted = f", {cells} cells of corruptions" if cells else ""
@@ -107,10 +110,12 @@ def _corruptions(suite, pairs):
     every = {(name, severity) for name in corruption_scores.ALEXNET for severity in corruption_scores.SEVERITIES}
     partial = bool(every - cells.keys()) or any(len(one["correct"]) != expected for one in cells.values())
     made = {view: view.corruption.describe(jobs[0].spec.image_size) for view in jobs[0].views[1:]} if on_the_fly else {}
-    reference = suite.is_imagenet or not on_the_fly  # published folders are ImageNet's, whatever the run calls its own
+    own = jobs[0].own
+    published = not on_the_fly and own is None
+    reference = suite.is_imagenet or published  # published folders are ImageNet's, whatever the run calls its own
     return {
-        "name": suite.corrupted,
-        "made": _how_made(suite, list(made.values())) if on_the_fly else {"how": "published files"},
+        "name": suite.corrupted if own is None else own_name(suite.corrupted),
+        "made": _how_made(suite, list(made.values())) if on_the_fly else _how_filed(own),
         "crop": jobs[0].spec.eval_crop,
         "imagenet_c_crop": None if on_the_fly else suite.crop,
         "source": jobs[0].config.data.source if on_the_fly else f"folder:{suite.imagenet_c.folder}",
@@ -140,6 +145,11 @@ def _how_made(suite, described):
         "frost_textures": next((one["textures"] for one in described if "textures" in one), None),
         "constants": described,
     }
+
+
+def _how_filed(own):
+    """Whose files the corrupted ones are, plain values; own: of the Job."""
+    return {"how": "published files"} if own is None else {"how": "files made by nofrost_jax", "settings": own}
 
 
 def _cell_entry(cell, outcome):

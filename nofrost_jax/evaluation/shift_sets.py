@@ -3,16 +3,19 @@ nothing."""
 
 import dataclasses
 import functools
+import json
 import os
 
 import numpy as np
 
 from nofrost_jax import data
+from nofrost_jax.data.corruptions.tree import SETTINGS
+from nofrost_jax.data.folder import root_of
 from nofrost_jax.data.tfds_source import prepare_command
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import label_sets
 from nofrost_jax.evaluation.looking import Corruption, View, check_labels
-from nofrost_jax.evaluation.shift_suite import CLEAN, CROPS, FILES, ON_THE_FLY, Entry
+from nofrost_jax.evaluation.shift_suite import CLEAN, CROPS, FILES, IMAGENET_C, ON_THE_FLY, Entry
 
 IMAGENET_VAL = 50_000
 
@@ -21,13 +24,15 @@ IMAGENET_VAL = 50_000
 class Job:
     """Looks at one set. config: the run's, with the set as its evaluation split; spec: what `data.check` says of it.
     views: how it is looked at; the run's own images are also seen under corruptions made on the fly. cell: (corruption,
-    severity) of ImageNet-C's files, each of which is a job, or None."""
+    severity) of ImageNet-C's files, each of which is a job, or None. own: what `corruptions.json` says where these
+    files are not the published ones but made by `nofrost_jax.data.corruptions`."""
 
     entry: Entry
     config: object
     spec: data.Spec
     views: list
     cell: tuple | None = None
+    own: dict | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +109,7 @@ def _set(entry, run):
     config = _locate(entry, run)
     if config is None:
         return [], [_lacking(entry, run)]
+    _check_names(config, entry.name)
     spec, labels = data.check(config, ("evaluation",)), data.eval_labels(config)
     if entry.label_set == label_sets.PRESENT and labels is None:
         raise UserError(
@@ -118,14 +124,17 @@ def _set(entry, run):
 def _imagenet_c(suite, run):
     """The cells of ImageNet-C's files; what is missing of them in one piece."""
     entry, made, lacking, spec = suite.imagenet_c, [], [], None
-    allowed = np.ones(run.model.num_classes, bool)
+    allowed, own = np.ones(run.model.num_classes, bool), _made_here(entry, run)
+    title = suite.corrupted if own is None else own_name(suite.corrupted)
     for name, severity in suite.cells:
         config = _with_data(run, f"folder:{entry.folder}/{name}/{severity}", ".", CROPS[suite.crop])
         if not data.is_present(config):
             lacking.append(f"{name}/{severity}")
             continue
-        spec = spec or data.check(config, ("evaluation",))  # of the first; to list 75 x 1,000 folders takes a while
-        made.append(Job(entry, config, spec, [View(f"{suite.corrupted} {name} {severity}", allowed)], (name, severity)))
+        if spec is None:  # of the first; to list 75 x 1,000 folders takes a while
+            _check_names(config, entry.name)
+            spec = data.check(config, ("evaluation",))
+        made.append(Job(entry, config, spec, [View(f"{title} {name} {severity}", allowed)], (name, severity), own))
     if not lacking:
         return made, []
     missing = _lacking(entry, run)
@@ -134,6 +143,42 @@ def _imagenet_c(suite, run):
         what = f"{len(lacking)} of {len(suite.cells)} cells ({shown}) of {entry.what}"
         missing = dataclasses.replace(missing, what=what)
     return made, [missing]
+
+
+def own_name(name):
+    """What the result of files made here is called, as if the corruptions were made on the fly: imagenet_c_otf."""
+    return name.replace(IMAGENET_C, f"{IMAGENET_C}_otf")
+
+
+def _made_here(entry, run):
+    """What `corruptions.json` in ImageNet-C's folder says, or None where there is none: in the published files."""
+    path = root_of(run, entry.folder) / SETTINGS
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("no settings in it")
+        return found
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot read how the corruptions were made ({error}); {path}; make them anew, or remove this file if they "
+            "are the published ones"
+        ) from error
+
+
+def _check_names(config, name):
+    """Refuses a folder with some of the classes whose labels cannot be known: without the names of the run's classes
+    its own would be numbered in sorted order."""
+    if not config.data.source.startswith("folder:") or config.data.class_names:
+        return
+    names = data.class_names(config)
+    if 0 < len(names) < config.model.num_classes:
+        raise UserError(
+            f"{name} has {len(names)} of {config.model.num_classes} classes, by names ({names[0]}, ...) whose labels "
+            f"are not known without the run's own data; {config.data.source}; make that available (config.data.source, "
+            "config.data.data_dir), or call the folders by the labels"
+        )
 
 
 def _locate(entry, run):

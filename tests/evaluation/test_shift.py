@@ -196,6 +196,24 @@ def test_crop_switch(cli, copy, imagenet):
     assert (found["standard"] != found["nofrost"]).any()
 
 
+def test_files_made_here_are_not_called_imagenet_c(cli, copy):
+    root, run = copy
+    settings = {"seed": 0, "side": 8, "resize": 0, "images": 4, "source_sha256": "x", "textures": "procedural"}
+    (root / "ImageNet-C/corruptions.json").write_text(json.dumps(settings))
+    asked = [*SUITE, f"--workdir={run}", "--config.sets=imagenet_c", "--config.corruption_names=fog"]
+    for crop, name in (("standard", "imagenet_c_otf"), ("nofrost", "imagenet_c_otf_nofrost_crop")):
+        done = cli(*asked, f"--config.imagenet_c_crop={crop}")
+        assert done.returncode == 0, done.stderr
+        assert "note: ImageNet-C has files made by nofrost_jax, not the published ones" in done.stdout
+        corrupted = read(run)["corruptions"]
+        assert corrupted["name"] == name and f"{name}, accuracy in %" in done.stdout
+        assert corrupted["made"] == {"how": "files made by nofrost_jax", "settings": settings}
+    (root / "ImageNet-C/corruptions.json").write_text("{")
+    refused = cli(*asked)
+    assert refused.returncode == 2 and "cannot read how the corruptions were made" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
 class Killed(BaseException):
     pass
 
@@ -376,6 +394,11 @@ def test_a_folder_of_ones_own(cli, tmp_path):
     assert found["sketches"]["label_set"] == "present, 2 of 4 classes" and found["sketches"]["flags"] == []
     with np.load(run / "evaluations/shift.npz") as columns:
         np.testing.assert_array_equal(columns["sketches.label"], own.labels)
+    (tmp_path / "own").rename(tmp_path / "away")  # then nothing says that bee and dog are the classes 1 and 3
+    refused = cli(*SUITE, f"--workdir={run}", f"--config.sets=folder:{tmp_path}/sketches")
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    assert "sketches has 2 of 4 classes, by names (bee, ...)" in refused.stderr
+    (tmp_path / "away").rename(tmp_path / "own")
     (tmp_path / "sketches/bee").rename(tmp_path / "sketches/wasp")
     refused = cli(*SUITE, f"--workdir={run}", f"--config.sets=folder:{tmp_path}/sketches")
     assert refused.returncode == 2 and "wasp is none of the 4 classes" in refused.stderr
