@@ -1,5 +1,6 @@
 """The two exceptions that are meant for the person at the keyboard, and the exit codes that they become."""
 
+import argparse
 import contextlib
 import sys
 
@@ -17,6 +18,13 @@ class UserError(Exception):
 
 class Preempted(Exception):
     """SIGTERM came; the state is saved, and the same command goes on from there. `main.py` exits with 75."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that raises UserError, one line, for a command line that is wrong."""
+
+    def error(self, message):
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """The command line of a study: everything is checked before anything is started."""
 
-import argparse
 import math
 import os
 
@@ -16,14 +15,9 @@ RESERVED = (  # the study's own
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise errors.UserError(f"{message}; see {PROGRAM} --help")
-
-
 def parse(arguments=None):
     """The Plan of a command line. Raises UserError for whatever is wrong in it."""
-    parser = _Parser(prog=PROGRAM, description="Runs a study; the same command resumes it.", allow_abbrev=False)
+    parser = errors.Parser(prog=PROGRAM, description="Runs a study; the same command resumes it.", allow_abbrev=False)
     parser.add_argument("study", help=", ".join(STUDIES))
     parser.add_argument("--workdir", default="", help="folder of the study: all its runs, and study.json")
     parser.add_argument("--rows", help="rows of configs/methods.py, with commas; default: the study's")

@@ -10,25 +10,18 @@ when the same command runs again.
 Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by SIGTERM or Ctrl-C: run it again.
 """
 
-import argparse
-
 from ml_collections import ConfigDict
 
 from nofrost_jax.data import corruptions, preprocess, sources
 from nofrost_jax.data.corruptions import preview, tree
 from nofrost_jax.data.preprocess import Geometry, ImageError
-from nofrost_jax.errors import Preempted, UserError, exit_codes
+from nofrost_jax.errors import Parser, Preempted, UserError, exit_codes
 
 _PROGRAM = "python -m nofrost_jax.data.corruptions"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(f"{message}; see {_PROGRAM} --help")
-
-
 def _options(arguments):
-    parser = _Parser(prog=_PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(prog=_PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--preview", default="", help="picture to draw, e.g. grid.png")
     parser.add_argument("--output", default="", help="folder of the corrupted copies")
     parser.add_argument("--source", default="digits", help="folder:PATH, or digits")

@@ -11,7 +11,6 @@ IMAGENET/train/CLASS/NAME becomes DIR/NETWORK/train/CLASS/NAME, a JPEG file. On 
 Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by SIGTERM or Ctrl-C: run it again.
 """
 
-import argparse
 import os
 
 from nofrost_jax import errors
@@ -21,14 +20,9 @@ from nofrost_jax.errors import UserError
 PROGRAM = "python -m nofrost_jax.data.deepaugment"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(f"{message}; see {PROGRAM} --help")
-
-
 def parse(arguments=None):
     """The options, checked. Raises UserError for whatever is wrong."""
-    parser = _Parser(prog=PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = errors.Parser(prog=PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--source", required=True, help="folder:PATH or PATH, with PATH/SPLIT/CLASS/image files")
     parser.add_argument("--split", default="train", help="folder of the classes below PATH")
     parser.add_argument("--output", default="", help="folder for the distorted images")
