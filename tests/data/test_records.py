@@ -255,3 +255,17 @@ def test_progress(monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "reading: 1 of 10 files, 9 min left" and lines[-1] == "reading: all 10 files in 10 min"
     assert [progress.duration(s) for s in (3, 99.4, 100, 7200)] == ["3 s", "99 s", "2 min", "2 h 00 min"]
+
+
+def test_progress_of_a_writer(monkeypatch):
+    """The rate is that of the files written; those that were there already are behind, but took no time."""
+    now, lines = [0.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    told = progress.Progress(1000, "edsr", lines.append)
+    now[0] = 9.0
+    told.advance(100, 50)
+    assert lines == []
+    now[0] = 10.0
+    told.advance(500, 50, ", now fog 3")
+    assert lines == ["edsr: 600 of 1,000 files, 10/s, 40 s left, now fog 3"] and told.done == 100
+    assert told.took() == "10 s"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +14,12 @@ from nofrost_jax.data.corruptions import JPEG_QUALITY, corrupt, describe
 from nofrost_jax.data.corruptions.constants import SIDE
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.preprocess import Geometry, ImageError
+from nofrost_jax.data.progress import Progress
 from nofrost_jax.data.stop import Stop
 from nofrost_jax.errors import Preempted, UserError
 
 SETTINGS = "corruptions.json"
 _BATCH = 64  # images decoded at a time
-_EVERY_SECONDS = 10
 
 
 def write(
@@ -46,7 +45,7 @@ def write(
     made_with = {"seed": seed, "side": geometry.image_size, "resize": geometry.eval_resize, "images": len(split.files)}
     made_with["source_sha256"] = fingerprints.of_folder(split)
     _claim(Path(output), made_with | {"textures": describe("frost", 1, SIDE, textures=textures)["textures"]})
-    progress, written = _Progress(len(split.files) * len(cells), say), 0
+    progress = Progress(len(split.files) * len(cells), "corruptions", say)
     with Stop() as stop, ThreadPoolExecutor(os.cpu_count()) as threads:
         for start in range(0, len(split.files), _BATCH):
             indices = np.arange(start, min(start + _BATCH, len(split.files)))
@@ -54,7 +53,7 @@ def write(
             images = {}
             for (name, severity), places in todo.items():
                 if stop.heard:
-                    raise Preempted(f"stopped after {written} files; run the same command again to go on")
+                    raise Preempted(f"stopped after {progress.done} files; run the same command again to go on")
                 new = [i for i in places if i not in images]
                 images |= zip(new, threads.map(lambda i: _load(split, i, geometry), new), strict=True)
                 if places:
@@ -63,9 +62,8 @@ def write(
                         stack, name, severity, np.array(list(places)), seed, textures=textures, jpeg_quality=0
                     )
                     list(threads.map(_save, results, places.values()))
-                written += len(places)
-                progress.advance(len(indices), len(places), f"{name} {severity}")
-    return written
+                progress.advance(len(indices), len(places), f", now {name} {severity}")
+    return progress.done
 
 
 def _target(split: Folder, index: int) -> str:
@@ -110,22 +108,3 @@ def _claim(root: Path, made_with: dict) -> None:
         os.replace(partial, path)
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"cannot write corrupted images ({error}); {path}; choose another --output") from error
-
-
-class _Progress:
-    """At most one line in ten seconds, with the time left at the rate of the files written so far."""
-
-    def __init__(self, total: int, say: Callable[[str], None]):
-        self._total, self._say = total, say
-        self._passed = self._written = 0
-        self._start = self._said = time.perf_counter()
-
-    def advance(self, passed: int, written: int, now: str) -> None:
-        self._passed, self._written = self._passed + passed, self._written + written
-        clock = time.perf_counter()
-        if clock - self._said < _EVERY_SECONDS or not self._written:
-            return
-        self._said = clock
-        rate = self._written / (clock - self._start)
-        minutes = (self._total - self._passed) / rate / 60
-        self._say(f"{self._passed}/{self._total} files, {rate:.3g}/s, about {minutes:.0f} min left, now {now}")

@@ -14,7 +14,6 @@ import itertools
 import json
 import os
 import struct
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -25,6 +24,7 @@ from PIL import Image
 
 from nofrost_jax.data import folder, preprocess
 from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, noise2net, on_device, weights
+from nofrost_jax.data.progress import Progress
 from nofrost_jax.data.stop import Stop
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.keys import named
@@ -34,7 +34,6 @@ QUALITY = 75  # of the JPEG files; a part of the augmentation
 NETWORKS = {"edsr": ("edsr",), "cae": ("cae",), "both": ("edsr", "cae"), "noise2net": ("noise2net",)}
 SIDE = {"edsr": 512, "cae": 512, "noise2net": 256}  # short side of the result; Noise2Net does not enlarge
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)  # of ImageNet
-EVERY_SECONDS = 10
 MOST_SHAPES = 200  # compiled programs, one a size of image, that are kept
 BLOCK = 100_000  # images that are sorted by size at once
 SETTINGS = "settings.json"
@@ -164,7 +163,9 @@ def generate(
     if len(waiting) < len(indices):
         say(f"{job.network}: {len(indices) - len(waiting)} of {len(indices)} images are there already")
     root_key, params, current, shapes, writes = jax.random.key(job.seed), None, None, set(), collections.deque()
-    progress = Progress(job.network, len(waiting), say)
+    progress = Progress(len(waiting), job.network, say)
+    if waiting:
+        say(f"{job.network}: {len(waiting)} images to make, size by size; each size compiles first")
     with Stop() as stop, ThreadPoolExecutor(workers) as pool:
         for (index, number), pixels in _ahead(pool, job, _by_size(pool, job, waiting, block, stop), 2 * workers):
             if stop.heard:
@@ -180,12 +181,12 @@ def generate(
             writes.append(pool.submit(save, job.target(index), np.asarray(distorted(job.network, params, pixels, key))))
             while len(writes) > 2 * workers:
                 writes.popleft().result()
-            progress.add()
+            progress.advance(1, 1)
         for write in writes:
             write.result()
     if stop.heard:
         raise Preempted(f"stopped after {progress.done} of {len(waiting)} images; run the same command again to go on")
-    progress.end()
+    say(f"{job.network}: {progress.done} images made in {progress.took()}")
     return progress.done
 
 
@@ -217,34 +218,6 @@ def _ahead(pool, job, waiting, depth):
     finally:
         for _, pending in queue:
             pending.cancel()
-
-
-class Progress:
-    """A line every ten seconds: images, images a second, time left."""
-
-    def __init__(self, network, total, say):
-        self.network, self.total, self.say, self.done = network, total, say, 0
-        self._start = self._said = time.perf_counter()
-        if total:
-            say(f"{network}: {total} images to make, size by size; each size compiles first")
-
-    def add(self):
-        self.done += 1
-        now = time.perf_counter()
-        if now - self._said >= EVERY_SECONDS:
-            self._said = now
-            rate = self.done / (now - self._start)
-            left = (self.total - self.done) / rate
-            self.say(f"{self.network}: {self.done}/{self.total} images, {rate:.3g} images/s, {_duration(left)} left")
-
-    def end(self):
-        seconds = time.perf_counter() - self._start
-        self.say(f"{self.network}: {self.done} images made in {_duration(seconds)}")
-
-
-def _duration(seconds):
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.0f} s"
 
 
 def check_settings(job: Job) -> None:
