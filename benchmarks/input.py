@@ -17,6 +17,7 @@ import os
 import pathlib
 import platform
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -26,12 +27,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from nofrost_jax.data import fast, preprocess
 from nofrost_jax.data.preprocess import Geometry
-from nofrost_jax.data.rng import AUGMENTATION, DEEPAUGMENT, TDA
-from nofrost_jax.data.views import Views
+from nofrost_jax.data.views import Tree, Views
 from nofrost_jax.errors import UserError
 
 SIZE, RESIZE = 224, 256
 CROPS = {"training": (0.08, 1.0), "TDA": (0.64, 1.0)}
+VIEWS = {"clean and one by a coin": ("clean", "augmented"), "three views": ("clean", "deepaugment", "tda")}
 BILINEAR = Image.Resampling.BILINEAR
 
 
@@ -72,15 +73,18 @@ def draws(position):
     return preprocess.augmentation_draws(0, 0, position, 41)
 
 
-def paths(has_fast):
-    """{name: function of (encoded image, its position)}: what the pipeline does, and what it does not."""
+def paths(has_fast, files):
+    """{name: function of (encoded image, its position)}: what the pipeline does, and what it does not. files: paths
+    of the images, which the paths that read a second file for each take for distorted ones."""
     table = {"Pillow decode": lambda image, i: preprocess.decode(image)}
     geometry = Geometry(SIZE, RESIZE)
     table["evaluation"] = lambda image, i: preprocess.eval_image(image, geometry)
     for speed in ("exact", "fast") if has_fast else ("exact",):
         for crop, scale in CROPS.items():
             table[f"{crop}, {speed}"] = training(scale, speed == "fast")
-        table[f"three views, {speed}"] = three_views(speed == "fast")
+        for name, views in VIEWS.items():
+            table[f"{name}, {speed}"] = several(views, speed == "fast")
+        table[f"three views of two files, {speed}"] = several(VIEWS["three views"], speed == "fast", files)
     table["tried: crop and resize in one (box)"] = boxed
     table["tried: reducing_gap=2"] = lambda image, i: boxed(image, i, reducing_gap=2.0)
     table["tried: half scale where it suffices (draft)"] = drafted
@@ -95,11 +99,12 @@ def training(scale, quick):
     return lambda image, i: preprocess.train_image(image, geometry, draws(i))
 
 
-def three_views(quick):
+def several(names, quick, files=()):
+    """Views of an image; files: the distorted ones of `deepaugment.mode=files`."""
     geometry = Geometry(SIZE, RESIZE, "random_resized_crop", CROPS["training"], quick)
     tda = Geometry(SIZE, RESIZE, "random_resized_crop", CROPS["TDA"], quick)
-    geometries = {"image": geometry, "deepaugment": geometry, "tda": tda}
-    views = Views(geometries, {"image": AUGMENTATION, "deepaugment": DEEPAUGMENT, "tda": TDA})
+    trees = (Tree(os.path.dirname(files[0]), [os.path.basename(file) for file in files]),) if files else ()
+    views = Views(names, {"clean": geometry, "deepaugment": geometry, "tda": tda}, trees)
     return lambda image, i: views.make(image, i, 0, 0, i)
 
 
@@ -186,7 +191,7 @@ def differences(table, files):
 
     found = {}
     for name, function in table.items():
-        if name.startswith("three views") or name.endswith(("decode", "decode alone")):
+        if name.startswith(("clean and", "three views")) or name.endswith(("decode", "decode alone")):
             continue
         each = [np.abs(function(x, i).astype(int) - reference(name, x, i)) for i, x in enumerate(files)]
         found[name] = {"mean": float(np.mean([d.mean() for d in each])), "max": int(max(d.max() for d in each))}
@@ -201,7 +206,20 @@ def measure(files, rounds):
     except UserError as error:
         print(f"left out: {error}")
         has_fast = False
-    table, pure = paths(has_fast), yardstick()
+    with tempfile.TemporaryDirectory() as folder:
+        return _measure(files, rounds, paths(has_fast, write(files, folder)))
+
+
+def write(files, folder):
+    """Paths of files with these contents."""
+    paths = [os.path.join(folder, f"{i}.JPEG") for i in range(len(files))]
+    for path, content in zip(paths, files, strict=True):
+        pathlib.Path(path).write_bytes(content)
+    return paths
+
+
+def _measure(files, rounds, table):
+    pure = yardstick()
     if pure is None:
         print("left out: the yardstick, pure decoding, for want of simplejpeg; pip install -r requirements-fast.txt")
     seconds = speeds({"pure decode": pure} | table if pure else table, files, rounds)

@@ -116,7 +116,7 @@ def get_config(arg=""):
         "random_resized_crop"  # with flip | pad_crop_flip | none; paper silent, this is the authors'
     )
     config.data.crop_scale = (0.08, 1.0)
-    config.data.views = ("clean",)  # of each training image: clean, deepaugment, tda, as the method needs them
+    config.data.views = config_dict.placeholder(tuple)  # of each training image; they follow from the method
     config.data.tda_crop_scale = (0.64, 1.0)  # crop_scale of the view tda; paper: "less aggressive", authors: this;
     # no effect with pad_crop_flip and none: there the view has TDA's colours alone
     config.data.mean = IMAGENET_MEAN  # of [0, 1] images, applied inside the classifier

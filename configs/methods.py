@@ -23,12 +23,7 @@ ROWS = {  # net, method, Equation 1's lambda, what the training attack has besid
     "combine": ("bn", "augmented", 0.5, {}),  # clean, DeepAugment, TDA and adversarial images on batch norm
     "nofrost_star": ("nf", "augmented", 0.5, {}),  # the same without batch norm, NoFrost* (Equation 2)
 }
-AUGMENTED = {  # row: method.terms, data.views
-    "deepaugment": ("deepaugment", ("clean", "deepaugment")),
-    "tda": ("tda", ("tda",)),
-    "combine": ("combine", ("clean", "deepaugment", "tda")),
-    "nofrost_star": ("paper", ("clean", "deepaugment", "tda")),
-}
+TERMS = {"deepaugment": "deepaugment", "tda": "tda", "combine": "combine", "nofrost_star": "paper"}  # method.terms
 
 
 def apply(config, row):
@@ -42,8 +37,7 @@ def apply(config, row):
     prefix, config.model.norm = NETS[net]
     config.model.name = prefix + config.model.name.removeprefix("nf_")
     config.attack = {**config.attack, **attack}
-    if row in AUGMENTED:
-        config.method.terms, config.data.views = AUGMENTED[row]
+    config.method.terms = TERMS.get(row, config.method.terms)
     if config.method.name == "free":
         config.epochs = -(-config.epochs // config.method.replays)
     return config

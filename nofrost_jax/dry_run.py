@@ -38,7 +38,8 @@ def report(config, model, variables, devices):
     with convolutions("xla"):
         flops = forward_flops(model, variables, side)
     # A backward pass to the parameters goes through the image's as well: twice the work of a forward pass.
-    step_flops = flops * config.batch_size * (forwards + image_backwards + 2 * parameter_backwards)
+    views = methods.augmented.view_flops(config)
+    step_flops = config.batch_size * (flops * (forwards + image_backwards + 2 * parameter_backwards) + views)
     size, shard = parameter_bytes(variables), math.ceil(config.batch_size / devices)
     trained = max(parameter_backwards, 1) * shard
     yield f"parameters         {sum(leaf.size for leaf in jax.tree.leaves(variables['params'])):,}"
@@ -50,7 +51,8 @@ def report(config, model, variables, devices):
     )
     yield from (f"note               {line}" for line in methods.TABLE[config.method.name].notes(config))
     yield from evaluation_lines(config)
-    yield f"FLOPs per step     {step_flops:.3g} (one forward at {side} pixels: {flops:.4g})"
+    distorted = f"; DeepAugment's distortion of an image: {views:.4g}" if views else ""
+    yield f"FLOPs per step     {step_flops:.3g} (one forward at {side} pixels: {flops:.4g}{distorted})"
     for implementation, where in (("xla", "a GPU or TPU"), ("slices", "a CPU")):
         if implementation == "slices" and jax.default_backend() != "cpu":
             continue

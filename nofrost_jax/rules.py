@@ -208,10 +208,9 @@ def _check_method(method, attack):
 
 def views_of(method):
     """The views of an image that a method's batches hold, in the order of `data.views`."""
-    if method.name != "augmented":
+    if method.name != "augmented" or method.terms not in TERMS:
         return ("clean",)
-    names = TERMS[method.terms]
-    return tuple(view for view in ("clean", "deepaugment", "tda") if view in names or "augmented" in names)
+    return tuple(name for name in TERMS[method.terms] if name != "adversarial")
 
 
 def _check_views(config):
@@ -228,12 +227,13 @@ def _check_views(config):
         raise UserError(f"config.deepaugment.sources={sources} must name edsr, cae or both, each once")
     for source in sources:
         require_choice("deepaugment.sources", source, DEEPAUGMENT_SOURCES)
-    if "deepaugment" in views and section.mode == "on_device" and (not section.weights or config.data.image_size < 12):
+    distorts = "deepaugment" in views or "augmented" in views
+    if distorts and section.mode == "on_device" and (not section.weights or config.data.image_size < 12):
         raise UserError(
             f"config.deepaugment.mode=on_device needs config.deepaugment.weights, now {section.weights!r}, and images "
             f"of 12 pixels or more, now {config.data.image_size}; give files, or random:SEED for weights of no training"
         )
-    if "deepaugment" not in views or section.mode != "files":
+    if not distorts or section.mode != "files":
         return
     for place, source in enumerate(DEEPAUGMENT_SOURCES):
         if source in sources and not (place < len(folders) and folders[place]):

@@ -7,7 +7,7 @@ import json
 import os
 
 from nofrost_jax.errors import UserError
-from nofrost_jax.rules import DEEPAUGMENT_SOURCES, RANGES, get, require_choice
+from nofrost_jax.rules import DEEPAUGMENT_SOURCES, RANGES, get, require_choice, views_of
 
 RECIPES = {
     "paper": {"label_smoothing": 0.0, "model.dropout": 0.0, "model.drop_path": 0.0, "optimizer.nesterov": False},
@@ -59,12 +59,14 @@ SINCE_ADDED = {
 
 
 def resolve(config):
-    """A copy of the config in which nothing is left open: what the recipe says, DeepAugment's nets, evaluation radii.
+    """A copy of the config in which nothing is left open: what the recipe says, the views of an image, DeepAugment's
+    nets, evaluation radii.
 
     Raises UserError for an unknown recipe, or where a field is missing.
     """
     config = config.copy_and_resolve_references()
-    for field in ("recipe", "attacks", "attack.epsilon_255", "evaluation.attacks", "deepaugment.sources", *RANGES):
+    filled = ("recipe", "attacks", "attack.epsilon_255", "evaluation.attacks", "data.views", "deepaugment.sources")
+    for field in (*filled, *RANGES):
         get(config, field)
     require_choice("recipe", config.recipe, RECIPES)
     with config.unlocked():
@@ -73,6 +75,8 @@ def resolve(config):
             target = config[section] if section else config
             if target[name] is None:
                 target[name] = value
+        if config.data.views is None:
+            config.data.views = views_of(config.method)
         if config.deepaugment.sources is None:
             edsr_alone = config.method.name == "augmented" and config.method.terms == "authors"
             config.deepaugment.sources = DEEPAUGMENT_SOURCES[:1] if edsr_alone else DEEPAUGMENT_SOURCES

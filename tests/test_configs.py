@@ -18,7 +18,7 @@ IMAGENET = sorted(path.stem for path in (ROOT / "configs").glob("*_r[25][06].py"
 FILES = [*IMAGENET, "digits", "cifar10"]
 ROWS = ["nofrost", "st", "st_nf", "sat", "pgdat", "mbnat", "sat_in", "trades", "fat", "trades_fat", "fastat", "freeat"]
 AUGMENTED = {  # row: its terms, and the views that these need
-    "nofrost_star": ("paper", ("clean", "deepaugment", "tda")),
+    "nofrost_star": ("paper", ("clean", "augmented")),
     "combine": ("combine", ("clean", "deepaugment", "tda")),
     "deepaugment": ("deepaugment", ("clean", "deepaugment")),
     "tda": ("tda", ("tda",)),
@@ -122,7 +122,7 @@ def test_row_has_its_net_and_method(name):
     assert config.model.name == model.format(depth) and config.method.name == method
     assert norm is None or config.model.norm == norm
     assert weight is None or config.method.adversarial_weight == weight
-    assert (config.method.terms, config.data.views) == AUGMENTED.get(row, ("paper", ("clean",)))
+    assert (config.method.terms, run.prepare(config).data.views) == AUGMENTED.get(row, ("paper", ("clean",)))
 
 
 @pytest.mark.parametrize("row", ["trades", "fat", "trades_fat"])
@@ -136,12 +136,20 @@ def test_rows_of_trades_and_fat_keep_the_papers_budget(row):
     assert (config.method.beta, config.method.trades_forwards, config.method.tau_epochs) == (1.0, 2, ())
 
 
-@pytest.mark.parametrize(("terms", "sources"), [("paper", ("edsr", "cae")), ("authors", ("edsr",))])
-def test_deepaugments_nets_follow_from_the_terms(terms, sources):
+@pytest.mark.parametrize(
+    ("terms", "sources", "views"),
+    [
+        ("paper", ("edsr", "cae"), ("clean", "augmented")),
+        ("authors", ("edsr",), ("clean", "deepaugment", "tda")),
+        ("tda", ("edsr", "cae"), ("tda",)),
+    ],
+)
+def test_views_and_deepaugments_nets_follow_from_the_terms(terms, sources, views):
     """The code of the authors never reaches CAE's images; what is set wins."""
     config = module("nofrost_star_r50").get_config()
     config.method.terms = terms
-    assert run.prepare(config).deepaugment.sources == sources
+    prepared = run.prepare(config)
+    assert (prepared.deepaugment.sources, prepared.data.views) == (sources, views)
     config.deepaugment.sources = ("cae",)
     assert run.prepare(config).deepaugment.sources == ("cae",)
 
@@ -224,7 +232,7 @@ def test_recipe_fills_what_is_open(recipe, column):
     resolved = run.prepare(config)
     assert {field: validate.get(resolved, field) for field in EXTRAS} == {f: v[column] for f, v in EXTRAS.items()}
     changed = validate.differences(validate.to_plain(config), validate.to_plain(resolved))
-    others = ["deepaugment.sources", "evaluation.attacks.pgd_20.epsilon_255"]
+    others = ["data.views", "deepaugment.sources", "evaluation.attacks.pgd_20.epsilon_255"]
     assert sorted(line.split(":")[0] for line in changed) == sorted([*EXTRAS, *others])
 
 

@@ -45,7 +45,7 @@ WRONG = [  # row, fields, words of the line
     ("sat", {"data__views": ("clean", "tda")}, ["data.views=('clean', 'tda')", "method.name=at;", "('clean',)"]),
     ("sat", {"data__views": ()}, ["data.views=()", "set it to ('clean',)"]),
     ("combine", {"data__views": ("clean", "tda")}, ["method.terms=combine", "('clean', 'deepaugment', 'tda')"]),
-    ("nofrost_star", {"method__terms": "tda"}, ["data.views", "method.terms=tda", "set it to ('tda',)"]),
+    ("nofrost_star", {"data__views": ("clean", "tda")}, ["method.terms=paper", "set it to ('clean', 'augmented')"]),
     ("deepaugment", {"data__views": ("clean", "clean", "deepaugment")}, ["('clean', 'deepaugment')"]),
     ("deepaugment", {"data__views": ("clean", "deepaugmented")}, ["deepaugmented", "('clean', 'deepaugment')"]),
     ("tda", {"method__terms": "td"}, ["method.terms='td'", "paper", "did you mean tda?"]),

@@ -25,8 +25,9 @@ Fields of the config that count here:
 * `data.augmentation`: `random_resized_crop` (and flip; ImageNet), `pad_crop_flip` (4 pixels; CIFAR), `none`. The last
   two start from the evaluation geometry.
 * `data.crop_scale`: (least, greatest) share of the image's area in a random resized crop.
-* `data.views`: which views of each training image a batch holds, of `clean`, `deepaugment` and `tda` (`views.py`); from
-  one decoding, each with random numbers of its own. `data.tda_crop_scale`: `crop_scale` of the last.
+* `data.views`: which views of each training image a batch holds, of `clean`, `deepaugment`, `tda` and `augmented`, one
+  of the two by a coin (`views.py`); from one decoding, each with random numbers of its own. `data.tda_crop_scale`:
+  `crop_scale` of `tda`.
 * `deepaugment.mode`, `deepaugment.folders`, `deepaugment.sources`: with `files` the view `deepaugment` comes from
   trees of distorted images, each laid out and named as a `folder:` source or as its training split, but for
   extensions; a relative folder is below `data.data_dir`.
@@ -135,8 +136,9 @@ def train_batches(config, start_step: int, process_index: int = 0, process_count
 
     Returns:
       Iterator of `image` uint8 [b, H, W, 3], `label` int32 [b], `index` int32 [b], with b = batch_size /
-      process_count. `image` is the view `clean`; the views `deepaugment` and `tda` are called so. `index` is the
-      example's position in the fixed order of its split. Threads end with the iterator.
+      process_count. `image` is the view `clean`; other views are called as they are, and `augmented` has a bool [b]
+      `is_deepaugment` with it. `index` is the example's position in the fixed order of its split. Threads end with the
+      iterator.
 
     Raises:
       UserError: see `check`; from `next` also for an image that cannot be read, which is named.

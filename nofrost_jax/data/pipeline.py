@@ -25,9 +25,9 @@ _Make = Callable[[], dict[str, np.ndarray]]
 @dataclasses.dataclass(frozen=True)
 class _Plan:
     """A batch before decoding. `choose(row, attempt)` tells index and label of the example for a row and how to make
-    its `images`, in a thread; after `attempt` examples that could not be read, the next one in turn."""
+    its images, in a thread; after `attempt` examples that could not be read, the next one in turn."""
 
-    images: tuple[str, ...]  # What the batch calls its images.
+    empty: Callable[[int, int], dict[str, np.ndarray]]  # What `make` fills, by rows and side; see `Views.empty`.
     rows: int  # Real examples; the others of `size` are padding.
     size: int
     label: np.ndarray
@@ -104,15 +104,17 @@ def _epochs(config, split, start_step, epoch_steps, local, process) -> Iterator[
 def _gathered(config, split, wanted: Views, epochs, local: int) -> Iterator[dict]:
     """Batches that are plain rows of an array in memory, every view the same: no decoding, no threads."""
     _check_labels(config, split.labels, split.where)
-    for _, first, order in epochs:
+    for epoch, first, order in epochs:
         index = order[first : first + local]
-        images = dict.fromkeys(wanted.geometries, split.images[index])
+        images = dict.fromkeys(map(views.batch_name, wanted.names), split.images[index])
+        if "augmented" in wanted.names:
+            positions = range(first, first + local)
+            images["is_deepaugment"] = np.array([wanted.flip_coin(config.seed, epoch, place) for place in positions])
         yield images | {"label": split.labels[index], "index": index.astype(np.int32)}
 
 
 def _random_access_plans(config, wanted: Views, split, start_step, epoch_steps, local, process, skips):
     """An iterator of plans. An unreadable image is replaced by the next readable one of the epoch's order."""
-    names = tuple(wanted.geometries)
     for epoch, first, order in _epochs(config, split, start_step, epoch_steps, local, process):
 
         def choose(row: int, attempt: int, epoch=epoch, first=first, order=order) -> tuple[int, int, _Make]:
@@ -121,7 +123,7 @@ def _random_access_plans(config, wanted: Views, split, start_step, epoch_steps, 
             return example, int(split.labels[example]), make
 
         index = order[first : first + local]
-        yield _Plan(names, local, local, split.labels[index], index.astype(np.int32), choose, split.where, skips)
+        yield _Plan(wanted.empty, local, local, split.labels[index], index.astype(np.int32), choose, split.where, skips)
 
 
 def _load_and_make(wanted: Views, split, example: int, *position) -> dict[str, np.ndarray]:
@@ -130,7 +132,6 @@ def _load_and_make(wanted: Views, split, example: int, *position) -> dict[str, n
 
 def _sequential_plans(config, wanted: Views, split, start_step, epoch_steps, local, process, skips):
     """An iterator of plans. An unreadable image is replaced by the next readable one of the process's share."""
-    names = tuple(wanted.geometries)
     step = start_step
     while True:
         epoch, done = divmod(step, epoch_steps)
@@ -145,7 +146,7 @@ def _sequential_plans(config, wanted: Views, split, start_step, epoch_steps, loc
                 return index, int(chunk.labels[other]), make
 
             label, index = chunk.labels.copy(), chunk.index.copy()  # `chunk` stays what was read.
-            yield _Plan(names, local, local, label, index, choose, split.where, skips)
+            yield _Plan(wanted.empty, local, local, label, index, choose, split.where, skips)
             step += 1
 
 
@@ -188,7 +189,10 @@ def _eval_plan(geometry, split, local, labels, index, fetch) -> _Plan:
     def choose(row: int, attempt: int) -> tuple[int, int, _Make]:
         return int(index[row]), int(labels[row]), lambda: {"image": preprocess.eval_image(fetch(row), geometry)}
 
-    return _Plan(("image",), len(index), local, label, padded, choose, split.where)
+    return _Plan(_empty, len(index), local, label, padded, choose, split.where)
+
+
+_empty = Views(("clean",), {}).empty
 
 
 def _check_labels(config, labels: np.ndarray, where: Callable[[int], str], index: np.ndarray | None = None) -> None:
@@ -247,8 +251,7 @@ def _decoded(config, plans: Iterator[_Plan], masked: bool, skips: Skips | None =
 
 def _submit(config, pool: ThreadPoolExecutor, workers: int, plan: _Plan) -> tuple[dict, list[Future]]:
     _check_labels(config, plan.label[: plan.rows], plan.where, plan.index)
-    side = config.data.image_size
-    images = {name: np.zeros((plan.size, side, side, 3), np.uint8) for name in plan.images}
+    images = plan.empty(plan.size, config.data.image_size)
     mask = np.arange(plan.size) < plan.rows
     # Some images a task: small ones cost less than a task's overhead, and the pool must still share a batch evenly.
     share = max(1, plan.rows // (4 * workers))

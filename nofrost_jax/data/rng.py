@@ -2,7 +2,7 @@
 
 import numpy as np
 
-PERMUTATION, AUGMENTATION, SHUFFLE_SEEDS, DEEPAUGMENT, TDA = range(5)
+PERMUTATION, AUGMENTATION, SHUFFLE_SEEDS, DEEPAUGMENT, TDA, COIN = range(6)
 
 
 def generator(seed: int, purpose: int, epoch: int, position: int = 0) -> np.random.Generator:

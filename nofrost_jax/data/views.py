@@ -3,7 +3,8 @@
 `clean` is the training image as ever. `deepaugment` is cropped alike; its distortion follows on the device, or, with
 `config.deepaugment.mode = "files"`, it comes from a tree of images that were distorted beforehand. `tda` is cropped
 less (`config.data.tda_crop_scale`, without effect unless `random_resized_crop` is on: then it is as the clean image is,
-with random numbers of its own); its colours follow on the device (`tda.colours`).
+with random numbers of its own); its colours follow on the device (`tda.colours`). `augmented` is one of these two, by a
+coin for each image; only that one is made, and the batch says which (`is_deepaugment`).
 """
 
 import dataclasses
@@ -14,13 +15,12 @@ import numpy as np
 
 from nofrost_jax.data import folder, preprocess
 from nofrost_jax.data.preprocess import Geometry, ImageError
-from nofrost_jax.data.rng import AUGMENTATION, DEEPAUGMENT, TDA
+from nofrost_jax.data.rng import AUGMENTATION, COIN, DEEPAUGMENT, TDA, generator
 from nofrost_jax.data.sources import Subset
 from nofrost_jax.errors import UserError
 from nofrost_jax.rules import DEEPAUGMENT_SOURCES
 
-#: View: (its name in a batch, the purpose of its random numbers).
-VIEWS = {"clean": ("image", AUGMENTATION), "deepaugment": ("deepaugment", DEEPAUGMENT), "tda": ("tda", TDA)}
+PURPOSES = {"clean": AUGMENTATION, "deepaugment": DEEPAUGMENT, "tda": TDA}  # of each view's random numbers
 DEEPAUGMENT_MODES = ("noise2net", "files", "on_device")
 
 
@@ -44,39 +44,60 @@ class Tree:
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """How each view of a training image is made: its geometry, by its name in a batch; `trees`: of deepaugment."""
+    """The views of a training image. names: of them, in a batch's order; geometries: of clean, deepaugment and tda;
+    trees: of deepaugment's files, none where its images are made of the clean ones."""
 
+    names: tuple[str, ...]
     geometries: dict[str, Geometry]
-    purposes: dict[str, int]
     trees: tuple[Tree, ...] = ()
 
+    def empty(self, count: int, side: int) -> dict[str, np.ndarray]:
+        """{name in a batch: zeros [count, ...]} of all that `make` makes."""
+        arrays = {batch_name(view): np.zeros((count, side, side, 3), np.uint8) for view in self.names}
+        return arrays | ({"is_deepaugment": np.zeros(count, bool)} if "augmented" in self.names else {})
+
     def make(self, image: bytes | np.ndarray, index: int, seed: int, epoch: int, position: int) -> dict:
-        """{name in the batch: uint8 [size, size, 3]} of example `index`, at `position` of `epoch`.
+        """{name in a batch: uint8 [size, size, 3]} of example `index`, at `position` of `epoch`, and `is_deepaugment`,
+        a bool, with the view `augmented`.
 
         Raises:
           ImageError: see `preprocess.train_image`.
         """
-        if len(self.geometries) > 1 + bool(self.trees) and isinstance(image, bytes):
-            image = preprocess.decode_for(image, next(iter(self.geometries.values())))
-        made = {}
-        for name, geometry in self.geometries.items():
-            chosen = self.trees if name == "deepaugment" else ()
-            count = geometry.draws + bool(chosen)
-            draws = preprocess.augmentation_draws(seed, epoch, position, count, self.purposes[name])
-            if chosen:
-                made[name] = chosen[int(draws[-1] * len(chosen))].make(index, geometry, draws[:-1])
-            else:
-                made[name] = preprocess.train_image(image, geometry, draws)
-        return made
+        is_deepaugment = self.flip_coin(seed, epoch, position)
+        drawn = {"augmented": "deepaugment" if is_deepaugment else "tda"}
+        views = {name: drawn.get(name, name) for name in self.names}
+        if sum(view != "deepaugment" or not self.trees for view in views.values()) > 1 and isinstance(image, bytes):
+            image = preprocess.decode_for(image, self.geometries["clean"])
+        made = {batch_name(name): self._make(view, image, index, seed, epoch, position) for name, view in views.items()}
+        return made | ({"is_deepaugment": is_deepaugment} if "augmented" in views else {})
+
+    def flip_coin(self, seed: int, epoch: int, position: int) -> bool:
+        """Whether the view `augmented` is deepaugment there; it is tda otherwise."""
+        return bool(generator(seed, COIN, epoch, position).random() < 0.5)
+
+    def _make(self, view: str, image: bytes | np.ndarray, index: int, *place: int) -> np.ndarray:
+        geometry, trees = self.geometries[view], self.trees if view == "deepaugment" else ()
+        draws = preprocess.augmentation_draws(*place, geometry.draws + bool(trees), PURPOSES[view])
+        if trees:
+            return trees[int(draws[-1] * len(trees))].make(index, geometry, draws[:-1])
+        return preprocess.train_image(image, geometry, draws)
+
+
+def batch_name(view: str) -> str:
+    """What a batch calls a view."""
+    return "image" if view == "clean" else view
 
 
 def of(config, geometry: Geometry, split) -> Views:
     """The views that `config.data.views` asks for; `geometry`: the clean one's. Raises UserError, see `open_trees`."""
-    wanted = tuple(config.data.get("views", ("clean",)))
-    geometries = {VIEWS[view][0]: geometry for view in wanted}
-    if "tda" in geometries:
-        geometries["tda"] = dataclasses.replace(geometry, crop_scale=tuple(config.data.tda_crop_scale))
-    return Views(geometries, {VIEWS[view][0]: VIEWS[view][1] for view in wanted}, open_trees(config, split))
+    scale = tuple(config.data.get("tda_crop_scale", geometry.crop_scale))
+    geometries = dict.fromkeys(PURPOSES, geometry) | {"tda": dataclasses.replace(geometry, crop_scale=scale)}
+    return Views(tuple(config.data.get("views", ("clean",))), geometries, open_trees(config, split))
+
+
+def has_deepaugment(config) -> bool:
+    """Whether any view of the batches is, or may be, DeepAugment's."""
+    return not {"deepaugment", "augmented"}.isdisjoint(config.data.get("views", ()))
 
 
 def open_trees(config, split) -> tuple[Tree, ...]:
@@ -97,7 +118,7 @@ def describe_missing(config, split) -> list[str]:
 
 
 def _trees(config, split) -> tuple[tuple[Tree, ...], list[str]]:
-    if "deepaugment" not in config.data.get("views", ()) or config.deepaugment.mode != "files":
+    if not has_deepaugment(config) or config.deepaugment.mode != "files":
         return (), []
     names = _file_names(split)
     if names is None:
@@ -117,7 +138,7 @@ def _trees(config, split) -> tuple[tuple[Tree, ...], list[str]]:
 def check_weights(config) -> None:
     """Raises UserError where a net is to distort images on the device, and its weights are not there."""
     section = config.get("deepaugment", {})
-    if "deepaugment" not in config.data.get("views", ()) or section.mode != "on_device":
+    if not has_deepaugment(config) or section.mode != "on_device":
         return
     from nofrost_jax.data.deepaugment import weights  # Needs jax, which the sources do without.
 

@@ -5,7 +5,7 @@ The loss is the mean of the cross-entropies of some streams, which `method.terms
     deepaugment   clean, deepaugment               DeepAugment (Hendrycks et al., 2021) alone
     tda           tda                              TDA (Hermann et al., 2020) alone
     combine       clean, deepaugment, tda, adversarial
-    paper         clean, augmented, adversarial    Equation 2: augmented is either of the two, by a coin for each image
+    paper         clean, augmented, adversarial    Equation 2: augmented is either of the two, by the batch's coin
     authors       as combine, DeepAugment's images by EDSR alone: what the code of the paper's authors does
 
 Combine is its terms on a net with batch norm, NoFrost* `paper` or `authors` on a normalizer-free one. Only clean
@@ -20,6 +20,7 @@ from nofrost_jax import attacks, keys
 from nofrost_jax.classifier import normalize, to_float
 from nofrost_jax.data import tda
 from nofrost_jax.data.deepaugment import noise2net, on_device, weights
+from nofrost_jax.data.views import has_deepaugment
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import accuracy, attacked_forwards, forwards, gradient_step, smoothed_cross_entropy
 from nofrost_jax.rules import TERMS
@@ -59,7 +60,7 @@ def make_loss(model, config, attack):
 
 def load_nets(config):
     """{net: parameters} of those that distort images on the device; {} in the other modes. Raises UserError."""
-    if "deepaugment" not in config.data.views or config.deepaugment.mode != "on_device":
+    if not has_deepaugment(config) or config.deepaugment.mode != "on_device":
         return {}
     return weights.load(config.deepaugment.weights, tuple(config.deepaugment.sources))
 
@@ -72,28 +73,27 @@ def stream(name, config, nets, batch, image_keys):
         return deepaugment(config, nets, to_float(batch["deepaugment"]), image_keys)
     if name == "tda":
         return textures_removed(config, to_float(batch["tda"]), image_keys)
-    coins = jax.vmap(jax.random.bernoulli)(keys.named(image_keys, "coin"))
-    either = (stream(one, config, nets, batch, image_keys) for one in ("deepaugment", "tda"))
-    return jnp.where(coins[:, None, None, None], *either)
+    images, chosen = to_float(batch["augmented"]), batch["is_deepaugment"]
+    textures = textures_removed(config, images, image_keys)
+    return jnp.where(chosen[:, None, None, None], deepaugment(config, nets, images, image_keys, chosen), textures)
 
 
-def deepaugment(config, nets, images, image_keys):
+def deepaugment(config, nets, images, image_keys, chosen=True):
     """DeepAugment's view of images in [0, 1]: they are distorted already, or by the `nets` or Noise2Net here.
 
-    Several nets share the shard equally, in its order, which is random. Noise2Net works on normalized pixels and cuts
-    nothing off, so that its images leave [0, 1].
+    Of several nets each image takes one by its own key. Noise2Net works on normalized pixels and cuts nothing off, so
+    that its images leave [0, 1]. What images become that are not `chosen`, bool [N] or True, is left open.
     """
     section = config.deepaugment
     if section.mode == "files":
         return images
     if section.mode == "on_device":
-        net_keys, parts = keys.named(image_keys, "on_device"), []
+        net_keys = keys.named(image_keys, "on_device")
+        pick = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(nets)))(keys.named(image_keys, "network"))
         for number, (network, params) in enumerate(nets.items()):
-            part = slice(*(len(images) * end // len(nets) for end in (number, number + 1)))
-            if part.start < part.stop:
-                options = {"network": network, "group": section.group}
-                parts.append(on_device.distort(images[part], net_keys[part], params, **options))
-        return jnp.concatenate(parts)
+            options = {"network": network, "group": section.group, "chosen": chosen & (pick == number)}
+            images = on_device.distort(images, net_keys, params, **options)
+        return images
     mean, std = (jnp.asarray(values, images.dtype) for values in (config.data.mean, config.data.std))
     net_keys = keys.named(image_keys, "noise2net")
     return noise2net.apply(normalize(images, mean, std), net_keys, maximum=section.maximum) * std + mean
@@ -118,9 +118,22 @@ def passes(config):
     return forward + len(names), backward, len(names)
 
 
+def view_flops(config):
+    """Floating-point operations (a multiply-add counts two) that distort the views of a training image on the device,
+    in the mean; 0 for methods without DeepAugment."""
+    if not has_deepaugment(config) or config.deepaugment.mode == "files":
+        return 0
+    each = noise2net.MULTIPLY_ADDS
+    if config.deepaugment.mode == "on_device":
+        nets = tuple(config.deepaugment.sources)
+        each = sum(on_device.MULTIPLY_ADDS[net] for net in nets) / len(nets)
+        each *= 0.5 if "augmented" in config.data.views else 1  # the coin's other half is passed over
+    return 2 * each * config.data.image_size**2
+
+
 def notes(config):
     """What a user should know of where DeepAugment's images come from; nothing where they are the paper's."""
-    if "deepaugment" not in config.data.views:
+    if not has_deepaugment(config):
         return []
     nets = " and ".join(config.deepaugment.sources)
     if config.deepaugment.mode == "files":
@@ -128,8 +141,7 @@ def notes(config):
     if config.deepaugment.mode == "on_device":
         return [
             f"DeepAugment: {nets} on the device, on training crops, with the weights {config.deepaugment.weights}; the "
-            "paper's images are made of whole images, beforehand; the floating-point operations given leave these nets "
-            "out (at 224 pixels 6.2 G multiply-adds an image by EDSR, 17.8 G by CAE)"
+            "paper's images are made of whole images, beforehand"
         ]
     return [
         "DeepAugment: Noise2Net, random nets on the device; the paper's images by EDSR and CAE need "

@@ -16,6 +16,7 @@ from tests.data.helpers import assert_equal_batches, config, encoded, picture
 
 ALL = ("clean", "deepaugment", "tda")
 NAMES = ("image", "deepaugment", "tda")
+EITHER = ("clean", "augmented")
 PURPOSES = dict(zip(NAMES, (rng.AUGMENTATION, rng.DEEPAUGMENT, rng.TDA), strict=True))
 SOURCES = {
     "crops": ("fake", {"augmentation": "random_resized_crop"}),
@@ -65,6 +66,25 @@ def test_every_view_is_its_own_crop_of_the_image(settings):
     assert all((batch[one] != batch[other]).any() for one, other in itertools.combinations(NAMES, 2))
 
 
+def test_either_view_is_one_of_both_by_a_coin(settings):
+    """The same crop as without the coin, each about half of the time; in another epoch others."""
+    per_epoch = data.steps_per_epoch(settings, data.check(settings))
+    whole = take(settings, 0, per_epoch + 1)
+    settings.data.views = EITHER
+    coins = []
+    for step, batch in enumerate(take(settings, 0, per_epoch + 1)):
+        assert list(batch) == ["image", "augmented", "is_deepaugment", "label", "index"]
+        coins.append(batch["is_deepaugment"])
+        assert coins[-1].dtype == bool and coins[-1].shape == (settings.batch_size,)
+        both = whole[step]
+        expected = np.where(coins[-1][:, None, None, None], both["deepaugment"], both["tda"])
+        np.testing.assert_array_equal(batch["augmented"], expected)
+        np.testing.assert_array_equal(batch["image"], both["image"])
+    assert (coins[0] != coins[-1]).any()
+    coins = np.concatenate(coins)
+    assert abs(coins.mean() - 0.5) < 4 * 0.5 / len(coins) ** 0.5
+
+
 def test_clean_images_do_not_know_of_other_views(settings):
     alone, before = settings.copy_and_resolve_references(), settings.copy_and_resolve_references()
     alone.data.views = ("clean",)
@@ -85,7 +105,9 @@ def test_a_batch_holds_the_views_that_are_asked_for(settings, views):
     assert_equal_batches(some, {name: whole[name] for name in some})
 
 
-def test_resume_threads_and_processes_change_no_byte(settings):
+@pytest.mark.parametrize("views", [ALL, EITHER])
+def test_resume_threads_and_processes_change_no_byte(settings, views):
+    settings.data.views = views
     n = data.steps_per_epoch(settings, data.check(settings)) + 2
     whole = take(settings, 0, n)
     for start in (1, n - 2):
@@ -203,6 +225,20 @@ def test_an_image_is_decoded_once_for_all_of_its_views(trees, monkeypatch):
     source.data.views = ("clean",)
     views = pipeline.views.of(source, pipeline.geometry_of(source, open_source(source)), None)
     np.testing.assert_array_equal(views.make(image, 0, 0, 0, 0)["image"], made["image"])
+
+
+def test_only_the_view_of_the_coin_is_made(trees, monkeypatch):
+    """One decoding an image, of the clean file or, for a distorted one, of two; and the coin's share of both."""
+    opened, original = [], Image.open
+    settings = from_files(trees, views=EITHER, sources=("edsr",))
+    split = open_source(settings).train()
+    views = pipeline.views.of(settings, pipeline.geometry_of(settings, open_source(settings)), split)
+    monkeypatch.setattr(preprocess.Image, "open", lambda file: opened.append(1) or original(file))
+    for position in range(20):
+        opened.clear()
+        made = views.make(split.load(0), 0, 0, 0, position)
+        grey = (made["augmented"] == expected_grey(0, 0)).all()
+        assert grey == made["is_deepaugment"] and len(opened) == 1 + grey
 
 
 def test_fast_decoding_is_for_distorted_images_too(trees, monkeypatch):

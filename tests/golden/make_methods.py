@@ -19,6 +19,7 @@ from configs.methods import ROWS, apply
 from nofrost_jax import methods, models, optim, parallel, validate
 from nofrost_jax.classifier import create_model
 from nofrost_jax.state import TrainState
+from tests.methods.helpers import with_coin
 from tests.models.reference import stream
 
 PATH = Path(__file__).with_name("methods.json")
@@ -81,7 +82,8 @@ def batch():
     images = np.clip(draw.uniform(-0.1, 1.1, (BATCH, SIZE, SIZE, 3)), 0, 1)
     labels = np.where(np.arange(BATCH) % 4 > 0, 0, draw.randint(0, CLASSES, BATCH))
     views = {name: stream(f"golden {name}").uniform(0, 1, images.shape) for name in ("deepaugment", "tda")}
-    return {"image": images, "label": labels.astype(np.int32), **views}
+    coins = stream("golden coins").uniform(size=BATCH) < 0.5
+    return {"image": images, "label": labels.astype(np.int32), **with_coin(views, coins)}
 
 
 def numbers(metrics, variables, state):

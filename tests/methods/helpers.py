@@ -23,6 +23,16 @@ DATA = {
     "index": np.arange(BATCH, dtype=np.int32),
 }
 VIEWS = {name: RNG.integers(0, 256, DATA["image"].shape, dtype=np.uint8) for name in ("deepaugment", "tda")}
+
+
+def with_coin(views, coins):
+    """`views` and a batch's `augmented`, which takes deepaugment where coins, bool [N], say so and tda elsewhere."""
+    either = np.where(coins[:, None, None, None], views["deepaugment"], views["tda"])
+    return views | {"augmented": either, "is_deepaugment": coins}
+
+
+COINS = np.arange(BATCH) % 3 > 0
+VIEWS = with_coin(VIEWS, COINS)
 KEY = 3  # seed of the key that a step is given
 
 

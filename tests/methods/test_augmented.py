@@ -4,6 +4,7 @@ import itertools
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,12 +12,23 @@ from nofrost_jax import keys
 from nofrost_jax.data import tda
 from nofrost_jax.data.deepaugment import noise2net
 from nofrost_jax.methods import at, augmented
-from tests.methods.helpers import BATCH, DATA, VIEWS, SmallNet, largest_difference, step_keys, tiny_config
+from tests.methods.helpers import (
+    BATCH,
+    COINS,
+    DATA,
+    VIEWS,
+    SmallNet,
+    largest_difference,
+    step_keys,
+    tiny_config,
+    with_coin,
+)
 from tests.methods.test_limits import loss_and_gradients, standard
 
 UNTOUCHED = mock.patch.object(augmented.tda, "colours", lambda images, image_keys: images)
-SAME = dict.fromkeys(VIEWS, DATA["image"] / 255.0)  # float64, as `loss_and_gradients` has them
-OTHER = {name: images / 255.0 for name, images in VIEWS.items()}
+OTHER = {name: VIEWS[name] / 255.0 for name in ("deepaugment", "tda")}  # float64, as `loss_and_gradients` has them
+SAME = with_coin(dict.fromkeys(OTHER, DATA["image"] / 255.0), COINS)
+OTHER = with_coin(OTHER, COINS)
 
 
 def augmented_config(row, **fields):
@@ -57,29 +69,23 @@ def test_combine_without_batch_norm_is_nofrost_star_of_the_authors():
     assert abs(paper[0] - found[0][0]) > 1e-4
 
 
-def stream(name, config):
-    """A stream of the batch, computed by one program."""
+def stream(name, config, views=None):
+    """A stream of the batch, with other `views`, computed by one program."""
     compute = jax.jit(lambda batch, image_keys: augmented.stream(name, config, {}, batch, image_keys))
-    return np.asarray(compute(DATA | VIEWS, step_keys()))
+    return np.asarray(compute(DATA | VIEWS | (views or {}), step_keys()))
 
 
-def test_the_coin_takes_one_whole_view_of_each_image():
-    """Each about half of the time, by the image's own key, whatever is next to it."""
-    config = augmented_config("nofrost_star")
-    batch, names = DATA | VIEWS, ("augmented", "deepaugment", "tda")
-    find = jax.jit(lambda batch, image_keys: [augmented.stream(name, config, {}, batch, image_keys) for name in names])
-    taken = []
-    for step in range(12):
-        either, *parts = map(np.asarray, find(batch, step_keys(step)))
-        is_deep, is_tda = ((either == one).all((1, 2, 3)) for one in parts)
-        assert (is_deep ^ is_tda).all()
-        taken.append(is_deep)
-    part = slice(3, 5)
-    some, *_ = find({name: value[part] for name, value in batch.items()}, step_keys(11)[part])
-    np.testing.assert_allclose(some, either[part], atol=1e-6)
-    count = 12 * BATCH
-    assert abs(np.sum(taken) - count / 2) < 4 * (count / 4) ** 0.5
-    assert (np.std(taken, axis=0) > 0).all()
+@pytest.mark.parametrize("mode", ["files", "noise2net"])
+def test_the_coin_takes_one_whole_view_of_each_image(mode):
+    """The batch's coin says which distortion follows; an image's own key, which one of its kind."""
+    config = tiny_config("nofrost_star", deepaugment__mode=mode)
+    names = ("deepaugment", "tda")
+    deep, textures = (stream(name, config, dict.fromkeys(names, VIEWS["augmented"])) for name in names)
+    for coins in (COINS, ~COINS):
+        found = stream("augmented", config, {"is_deepaugment": coins})
+        np.testing.assert_allclose(found, np.where(coins[:, None, None, None], deep, textures), atol=1e-5)
+    # TDA leaves about half of the images as they are.
+    assert (np.abs(deep - textures).max((1, 2, 3)) > 1e-3).sum() > BATCH / 4
 
 
 def test_noise2net_sees_normalized_pixels_and_its_images_are_normalized_again():
@@ -97,25 +103,32 @@ def test_noise2net_sees_normalized_pixels_and_its_images_are_normalized_again():
     np.testing.assert_allclose(stream("deepaugment", config), images, atol=1e-7)
 
 
-def test_nets_on_the_device_share_the_shard():
-    """EDSR's half and CAE's half, or all of it; each image with its own key, groups as configured."""
+def test_nets_on_the_device_share_the_images(monkeypatch):
+    """Each image takes one net by its own key, of the chosen ones; whatever is beside it, on however many devices."""
     config, calls = tiny_config("deepaugment", deepaugment__mode="on_device", deepaugment__group=4), []
 
-    def distort(images, image_keys, params, *, network, group):
-        calls.append((network, len(images), params, group, jax.random.key_data(image_keys).tolist()))
-        return images + {"edsr": 1, "cae": 2}[network]
+    def distort(images, image_keys, params, *, network, group, chosen):
+        calls.append((network, params, group, jax.random.key_data(image_keys).tolist()))
+        return jnp.where(chosen[:, None, None, None], images + {"edsr": 1, "cae": 2}[network], images)
 
+    monkeypatch.setattr(augmented.on_device, "distort", distort)
     expected_keys = jax.random.key_data(keys.named(step_keys(), "on_device")).tolist()
-    images = VIEWS["deepaugment"] / np.float32(255)
-    with mock.patch.object(augmented.on_device, "distort", distort):
-        for nets in ({"edsr": "E", "cae": "C"}, {"edsr": "E"}):
-            calls.clear()
-            found = augmented.deepaugment(config, nets, images, step_keys())
-            share = BATCH // len(nets)
-            assert [call[:4] for call in calls] == [(net, share, params, 4) for net, params in nets.items()]
-            assert [key for call in calls for key in call[4]] == expected_keys
-            added = np.repeat(np.arange(1, len(nets) + 1), share)[:, None, None, None]
-            np.testing.assert_allclose(found, images + added, atol=1e-6)
+    images, nets, counts = VIEWS["deepaugment"] / np.float32(255), {"edsr": "E", "cae": "C"}, []
+    for step in range(12):
+        found = np.asarray(augmented.deepaugment(config, nets, images, step_keys(step), COINS)) - images
+        picks = np.round(found.mean((1, 2, 3))).astype(int)
+        np.testing.assert_allclose(found, np.broadcast_to(picks[:, None, None, None], found.shape), atol=1e-6)
+        assert (picks[~COINS] == 0).all() and (picks[COINS] > 0).all()
+        counts += list(picks[COINS] == 2)
+        part = slice(3, 9)
+        alone = augmented.deepaugment(config, nets, images[part], step_keys(step)[part], COINS[part])
+        np.testing.assert_allclose(alone, (images + found)[part], atol=1e-6)
+    assert abs(np.mean(counts) - 0.5) < 4 * 0.5 / len(counts) ** 0.5
+    assert calls[0] == ("edsr", "E", 4, calls[0][3]) and calls[1][:3] == ("cae", "C", 4)
+    calls.clear()
+    found = augmented.deepaugment(config, {"edsr": "E"}, images, step_keys())
+    np.testing.assert_allclose(found, images + 1, atol=1e-6)
+    assert calls == [("edsr", "E", 4, expected_keys)]
 
 
 def test_weights_are_loaded_where_they_are_needed_alone():
@@ -136,3 +149,19 @@ def test_blur_and_noise_are_off_unless_asked_for():
     for before, after in itertools.pairwise(found):
         changed = np.abs(before - after).max((1, 2, 3)) > 1e-3
         assert 2 < changed.sum() < 14
+
+
+@pytest.mark.parametrize(
+    ("row", "mode", "multiply_adds"),
+    [
+        ("sat", "noise2net", 0),
+        ("tda", "noise2net", 0),
+        ("combine", "files", 0),
+        ("combine", "noise2net", 29_184),
+        ("combine", "on_device", (123_948 + 354_000) / 2),
+        ("nofrost_star", "on_device", (123_948 + 354_000) / 4),
+    ],
+)
+def test_what_the_distortion_costs(row, mode, multiply_adds):
+    config = tiny_config(row, deepaugment__mode=mode)
+    assert augmented.view_flops(config) == 2 * multiply_adds * config.data.image_size**2

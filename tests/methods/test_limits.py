@@ -220,11 +220,15 @@ def test_every_method_honours_the_contract():
 
 
 def test_data_and_methods_agree_on_batches():
-    for row, expected in (("nofrost", DATA), ("nofrost_star", DATA | VIEWS)):
+
+    def shapes(batch):
+        return {name: (value.dtype, value.shape[1:]) for name, value in batch.items()}
+
+    either = {name: VIEWS[name] for name in ("augmented", "is_deepaugment")}
+    both = {name: VIEWS[name] for name in ("deepaugment", "tda")}
+    for row, expected in (("nofrost", DATA), ("nofrost_star", DATA | either), ("combine", DATA | both)):
         config = tiny_config(row)
         config.data.source, config.data.fake_train, config.data.augmentation = "fake", 64, "none"
         batch = next(data.train_batches(config, 0))
-        assert {name: (value.dtype, value.shape[1:]) for name, value in batch.items()} == {
-            name: (value.dtype, value.shape[1:]) for name, value in expected.items()
-        }
+        assert shapes(batch) == shapes(expected)
     assert jnp.asarray(batch["label"]).max() < CLASSES

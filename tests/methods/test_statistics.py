@@ -40,7 +40,7 @@ def running_means(config):
     """The running mean after one step with radius 0, where every forward sees the clean batch, and with rate 0."""
     config.attack.epsilon_255, config.optimizer.learning_rate = 0.0, 0.0
     config.deepaugment.mode = "files"
-    same = DATA | dict.fromkeys(VIEWS, DATA["image"])
+    same = DATA | VIEWS | dict.fromkeys(("deepaugment", "tda", "augmented"), DATA["image"])
     with mock.patch.object(augmented.tda, "colours", lambda images, image_keys: images):
         state, _ = run_steps(config, model=SmallNet(), batch=same)
     return state.batch_stats["norm"]["mean"]

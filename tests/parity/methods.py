@@ -25,6 +25,7 @@ from nofrost_jax.methods import at, augmented, trades
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import frozen_classifier
 from nofrost_jax.state import TrainState
+from tests.methods.helpers import with_coin
 from tests.models.reference import stream
 from tests.parity import published
 from tests.parity.fixture import Row, nhwc, torch_of
@@ -115,7 +116,7 @@ def start():
         labels = np.array(classifier.predict(jnp.asarray(images)), np.int32)
         labels[::6] = (labels[::6] + 1) % CLASSES
         views = {name: draw.uniform(0, 1, images.shape) for name in ("deepaugment", "tda")}
-        batches.append({"image": images, "label": labels, **views})
+        batches.append({"image": images, "label": labels, **with_coin(views, draw.uniform(size=BATCH) < 0.5)})
     return variables, batches
 
 
@@ -214,13 +215,13 @@ def method_of(case):
 
 
 def stream_draws(case, images, step):
-    """What `published.augmented` is given: the views, our coins, our start of the attack."""
+    """What `published.augmented` is given: the views, the coins, our start of the attack."""
     image_keys, batch = image_keys_of(step), start()[1][0]
     views = {"clean": images, "deepaugment": batch["deepaugment"], "tda": batch["tda"]}
     names = rules.TERMS[config_of(case).method.terms]
     draws = {"views": [torch_of(views[name]) for name in names if name in views], "coin": None, "start": None}
     if "augmented" in names:
-        draws["coin"] = np.asarray(jax.vmap(jax.random.bernoulli)(keys.named(image_keys, "coin")))
+        draws["coin"] = batch["is_deepaugment"]
         draws["either"] = torch_of(views["deepaugment"]), torch_of(views["tda"])
     if "adversarial" in names:
         start_keys = keys.named(base.fold(keys.named(image_keys, "attack"), 0), "start")

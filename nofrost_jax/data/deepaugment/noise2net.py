@@ -23,6 +23,7 @@ WIDTH = 16  # channels in a group
 DILATIONS = 3  # of a 3x3 convolution: 1, 2 or 3
 NORM_EPSILON = 1e-5
 IMPLEMENTATIONS = ("map", "vmap")
+MULTIPLY_ADDS = 29_184  # by pixel of the image, with 3x3 convolutions everywhere
 
 
 class Network(NamedTuple):

@@ -13,22 +13,25 @@ from nofrost_jax.errors import UserError
 from nofrost_jax.keys import named
 
 NETWORKS = ("edsr", "cae")
+MULTIPLY_ADDS = {"edsr": 123_948, "cae": 354_000}  # of a net, by pixel of the image
 SMALLEST = 12  # pixels; the CAE's reflection needs a map of three
 
 
 def distort(
-    images: jax.Array, image_keys: jax.Array, params: dict, *, network: str = "edsr", group: int = 16
+    images: jax.Array, image_keys: jax.Array, params: dict, *, network: str = "edsr", group: int = 16, chosen=None
 ) -> jax.Array:
     """Distorted images, in [0, 1]: float32 [N, H, W, 3] in [0, 1] -> the same shape; jit-able.
 
     EDSR sees the image at a quarter of its size and enlarges it; a side that 4 does not divide is rounded there, and
-    the result resized back. Groups run one after the other, so that a choice of a distortion runs that one alone.
+    the result resized back. Groups run one after the other, so that a choice of a distortion runs that one alone, and
+    a group without a chosen image costs nothing.
 
     Args:
       image_keys: typed keys [N]. A group's weights hang on the key of its first image, all else on an image's own.
       params: of the net, see `weights.load`.
       network: "edsr" or "cae".
       group: most images that share a set of distorted weights; groups are of equal size.
+      chosen: bool [N], the images to distort, or None for all; the others come back as they are.
 
     Raises:
       UserError: shapes that do not fit, images below 12 pixels, unknown network, a group of none.
@@ -43,16 +46,22 @@ def distort(
         raise UserError(f"deepaugment: network={network!r} is unknown; choose one of {NETWORKS}")
     if group < 1 or min(height, width) < SMALLEST:
         raise UserError(f"deepaugment needs groups of 1 image or more and images of {SMALLEST} pixels or more")
+    chosen = jnp.ones(n, bool) if chosen is None else chosen
     groups = -(-n // group)
     size = -(-n // groups)
-    rows = jnp.arange(groups * size) % n  # the last group is filled up with the first images
+    order = jnp.argsort(~chosen)  # stable: the chosen images first, so that few groups have one
+    rows = order[jnp.arange(groups * size) % n]  # the last group is filled up with the first images
 
-    def one(rows):
+    def distorted(rows):
         keys = image_keys[rows]
         edited = distort_weights(network, params, keys[0])
         return transform(network, edited, images[rows], keys)
 
-    return lax.map(one, rows.reshape(groups, size)).reshape(-1, height, width, 3)[:n]
+    def one(rows):
+        return lax.cond(chosen[rows[0]], distorted, lambda rows: images[rows], rows)
+
+    found = lax.map(one, rows.reshape(groups, size)).reshape(-1, height, width, 3)[:n]
+    return jnp.where(chosen[:, None, None, None], images.at[order].set(found), images)
 
 
 def distort_weights(network: str, params: dict, key: jax.Array) -> dict:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nofrost_jax.data.deepaugment import generate, on_device, random_weights
+from nofrost_jax.data.deepaugment import edsr, generate, on_device, random_weights
 from nofrost_jax.errors import UserError
 
 SIZES = {"edsr": (16, 18), "cae": (18, 16)}  # one side that 4 does not divide
@@ -30,6 +30,33 @@ def test_a_group_equals_its_images_one_by_one(case):
         edited = generate.edited(network, params, keys[first])
         for i in members:
             np.testing.assert_allclose(output[i], transform(edited, images[i], keys[i]), atol=2e-3)
+
+
+def test_images_that_are_not_chosen_stay_and_leave_the_groups_to_the_others(case):
+    network, params, images, keys, _, _ = case
+    run = jax.jit(
+        lambda params, images, keys, chosen: on_device.distort(
+            images, keys, params, network=network, group=3, chosen=chosen
+        )
+    )
+    for chosen in (np.array([0, 1, 0, 1, 0], bool), np.array([1, 1, 1, 0, 1], bool), np.zeros(N, bool)):
+        found = np.asarray(run(params, images, keys, chosen))
+        np.testing.assert_array_equal(found[~chosen], images[~chosen])
+        order = np.argsort(~chosen, kind="stable")
+        first = np.asarray(run(params, images[order], keys[order], np.ones(N, bool)))
+        np.testing.assert_allclose(found[order][: chosen.sum()], first[: chosen.sum()], atol=1e-5)
+
+
+def test_what_the_nets_cost():
+    """EDSR by its kernels and the size of the map that each works on; the CAE, and all else, as XLA counts."""
+    maps = {"tail.0.2": 1 / 4, "tail.1": 1}  # the last two enlargements are done there; 1 / 16 is the small image
+    counted = sum(np.prod(shape) * maps.get(name, 1 / 16) for name, shape in edsr.SHAPES.items())
+    assert on_device.MULTIPLY_ADDS["edsr"] == counted
+    params, side = random_weights.random_params("cae", 0), 64
+    keys, images = jax.random.split(jax.random.key(0), 1), jnp.zeros((1, side, side, 3))
+    lowered = jax.jit(lambda images, keys: on_device.transform("cae", params, images, keys)).lower(images, keys)
+    flops = lowered.cost_analysis()["flops"]
+    assert flops / 2 / side**2 == pytest.approx(on_device.MULTIPLY_ADDS["cae"], rel=0.1)  # less at the edges
 
 
 def test_shape_range_and_repetition(case):
