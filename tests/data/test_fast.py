@@ -10,7 +10,7 @@ from nofrost_jax import data
 from nofrost_jax.data import fast, preprocess
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.errors import UserError
-from tests.data.helpers import assert_equal_batches, config, encoded, picture
+from tests.data.helpers import assert_equal_batches, assert_equal_streams, config, encoded, picture, take
 
 pytest.importorskip("simplejpeg")
 pytest.importorskip("cykooz_resizer")
@@ -94,13 +94,12 @@ def tree(tmp_path):
 
 def test_batches(tree):
     """Near the exact ones, with any number of threads; evaluation is exact."""
-    quick = list(itertools.islice(data.train_batches(tree, 1), 3))
+    quick = take(tree, 1, 3)
     evaluation = next(data.eval_batches(tree, 8))
     tree.data.workers = 5
-    for left, right in zip(quick, itertools.islice(data.train_batches(tree, 1), 3), strict=True):
-        assert_equal_batches(left, right)
+    assert_equal_streams(quick, take(tree, 1, 3))
     tree.data.decode = "exact"
-    for left, right in zip(quick, itertools.islice(data.train_batches(tree, 1), 3), strict=True):
+    for left, right in zip(quick, take(tree, 1, 3), strict=True):
         np.testing.assert_array_equal(left["index"], right["index"])
         difference = np.abs(left["image"].astype(int) - right["image"])
         assert 0 < difference.max() <= 2

@@ -1,11 +1,9 @@
 """The real ImageNet builder on a home-made archive of tiny JPEGs."""
 
-import io
 import itertools
 import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +12,23 @@ import pytest
 from nofrost_jax import data
 from nofrost_jax.data import folder, prepare, preprocess, records, rng, tfds_source
 from nofrost_jax.errors import UserError
-from tests.data.helpers import assert_equal_batches, config, encoded, picture
+from tests.data.helpers import (
+    assert_equal_batches,
+    assert_equal_streams,
+    assert_resumes,
+    complaint,
+    config,
+    encoded,
+    joined,
+    picture,
+    take,
+    validation_files,
+    write_imagenet_tars,
+)
 
 pytest.importorskip("tensorflow_datasets")
 CLASSES, PER_CLASS, NUM_EVAL = (5, 6, 700), 12, 13
 NUM_TRAIN = len(CLASSES) * PER_CLASS
-
-
-def add(tar, name, content):
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
 
 
 @pytest.fixture(scope="session")
@@ -34,30 +38,10 @@ def imagenet(tmp_path_factory):
     wnids = folder._imagenet_wnids()
     train = {c: [encoded(picture(1000 * c + i)) for i in range(PER_CLASS)] for c in CLASSES}
     evaluation = [encoded(picture(90 + i)) for i in range(NUM_EVAL)]
-    with tarfile.open(tars / "ILSVRC2012_img_train.tar", "w") as outer:
-        for c, images in train.items():
-            file = io.BytesIO()
-            with tarfile.open(fileobj=file, mode="w") as inner:
-                for i, image in enumerate(images):
-                    add(inner, f"{wnids[c]}_{i}.JPEG", image)
-            add(outer, f"{wnids[c]}.tar", file.getvalue())
-    with tarfile.open(tars / "ILSVRC2012_img_val.tar", "w") as outer:
-        for i, image in enumerate(evaluation):
-            add(outer, f"ILSVRC2012_val_{i + 1:08d}.JPEG", image)
+    classes = {wnids[c]: {f"{wnids[c]}_{i}.JPEG": image for i, image in enumerate(train[c])} for c in CLASSES}
+    write_imagenet_tars(tars, classes, validation_files(evaluation))
     assert Path(prepare.prepare("imagenet2012", str(target), str(tars))).is_dir()
     return str(target), train, evaluation, tars
-
-
-@pytest.fixture(params=data.ACCESS)
-def settings(imagenet, request):
-    return config(
-        "tfds:imagenet2012",
-        data_dir=imagenet[0],
-        num_classes=1000,
-        eval_resize=18,
-        augmentation="random_resized_crop",
-        access=request.param,
-    )
 
 
 @pytest.fixture
@@ -65,6 +49,12 @@ def imagenet_config(imagenet):
     return config(
         "tfds:imagenet2012", data_dir=imagenet[0], num_classes=1000, eval_resize=18, augmentation="random_resized_crop"
     )
+
+
+@pytest.fixture(params=data.ACCESS)
+def settings(imagenet_config, request):
+    imagenet_config.data.access = request.param
+    return imagenet_config
 
 
 def examples(split, epoch=0, process=(0, 1)):
@@ -77,14 +67,6 @@ def examples(split, epoch=0, process=(0, 1)):
         for chunk in chunks
         for i, label, image in zip(chunk.index, chunk.labels, chunk.images, strict=True)
     ]
-
-
-def take(settings, start, n, **process):
-    batches = data.train_batches(settings, start, **process)
-    try:
-        return list(itertools.islice(batches, n))
-    finally:
-        batches.close()
 
 
 def official_labels():
@@ -151,9 +133,7 @@ def test_pixels(settings, imagenet):
 
 def test_resume_at_any_step(settings):
     whole = take(settings, 0, 10)  # Four steps an epoch.
-    for start in (1, 3, 4, 6, 8, 9):
-        for left, right in zip(whole[start:], take(settings, start, 10 - start), strict=True):
-            assert_equal_batches(left, right)
+    assert_resumes(settings, whole, (1, 3, 4, 6, 8, 9))
 
 
 def test_epochs_and_seeds_differ(settings):
@@ -169,8 +149,7 @@ def test_worker_count_changes_no_byte(settings):
     settings.data.workers = 1
     one = take(settings, 2, 4)
     settings.data.workers = 5
-    for left, right in zip(one, take(settings, 2, 4), strict=True):
-        assert_equal_batches(left, right)
+    assert_equal_streams(one, take(settings, 2, 4))
 
 
 def test_two_processes_are_disjoint(settings):
@@ -196,8 +175,7 @@ def test_both_accesses_tell_the_same_images(settings):
         batches = []
         for settings.data.access in data.ACCESS:
             batches.append(list(data.eval_batches(settings, 8)))
-        for left, right in zip(*batches, strict=True):
-            assert_equal_batches(left, right)
+        assert_equal_streams(*batches)
         assert [label for label, _ in (random[i] for i in range(len(random)))] == [
             int(label) for batch in batches[0] for label in batch["label"][batch["mask"]]
         ]
@@ -206,9 +184,7 @@ def test_both_accesses_tell_the_same_images(settings):
 def test_random_access_batches_do_not_depend_on_the_processes(imagenet_config):
     whole = take(imagenet_config, 2, 5)  # Over the end of the first epoch.
     parts = [take(imagenet_config, 2, 5, process_index=k, process_count=4) for k in range(4)]
-    for step, batch in enumerate(whole):
-        joined = {name: np.concatenate([part[step][name] for part in parts]) for name in batch}
-        assert_equal_batches(batch, joined)
+    assert_equal_streams(whole, joined(parts))
 
 
 def test_random_access_holds_images_out(imagenet_config):
@@ -241,11 +217,12 @@ def test_eval_is_exact(settings, batch_size, count):
         total = limit or NUM_EVAL
         parts = [list(data.eval_batches(settings, batch_size, k, count, limit)) for k in range(count)]
         assert {len(part) for part in parts} == {-(-total // batch_size)}
+        batches = joined(parts)
+        mask = np.concatenate([batch["mask"] for batch in batches])
         for name in ("image", "label", "index"):
-            joined = np.concatenate([part[j][name] for j in range(len(parts[0])) for part in parts])
-            mask = np.concatenate([part[j]["mask"] for j in range(len(parts[0])) for part in parts])
-            np.testing.assert_array_equal(joined[mask], whole[name][:total])
-            assert (joined[~mask] == (-1 if name == "index" else 0)).all()
+            values = np.concatenate([batch[name] for batch in batches])
+            np.testing.assert_array_equal(values[mask], whole[name][:total])
+            assert (values[~mask] == (-1 if name == "index" else 0)).all()
 
 
 def test_views_of_an_image(settings, imagenet):
@@ -257,8 +234,7 @@ def test_views_of_an_image(settings, imagenet):
     for batch, alone in zip(whole, plain, strict=True):
         assert_equal_batches({name: batch[name] for name in alone}, alone)
         assert (batch["tda"] != batch["image"]).any() and (batch["tda"] != batch["deepaugment"]).any()
-    for left, right in zip(whole[5:], take(settings, 5, 1), strict=True):
-        assert_equal_batches(left, right)
+    assert_resumes(settings, whole, [5])
     geometry = preprocess.Geometry(16, 18, "random_resized_crop", (0.64, 1.0))
     settings.data.access = "random"
     stored = tfds_source.open_source(settings, "imagenet2012").train()
@@ -277,11 +253,7 @@ def test_slices_of_splits(settings):
 
 
 def problem(settings) -> str:
-    with pytest.raises(UserError) as info:
-        data.check(settings)
-    message = str(info.value)
-    assert "\n" not in message and message.count(";") >= 2, message
-    return message
+    return complaint(data.check, settings)
 
 
 def test_not_prepared(settings, tmp_path):

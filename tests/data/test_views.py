@@ -12,7 +12,16 @@ from nofrost_jax import data
 from nofrost_jax.data import pipeline, preprocess, rng
 from nofrost_jax.data.sources import open_source
 from nofrost_jax.errors import UserError
-from tests.data.helpers import assert_equal_batches, config, encoded, picture
+from tests.data.helpers import (
+    assert_equal_batches,
+    assert_equal_streams,
+    assert_resumes,
+    config,
+    encoded,
+    joined,
+    picture,
+    take,
+)
 
 ALL = ("clean", "deepaugment", "tda")
 NAMES = ("image", "deepaugment", "tda")
@@ -35,14 +44,6 @@ def settings_of(source, views=ALL, mode="noise2net", folders=(), sources=("edsr"
 def settings(request):
     source, fields = SOURCES[request.param]
     return settings_of(source, **fields)
-
-
-def take(settings, start, n, **process):
-    batches = data.train_batches(settings, start, **process)
-    try:
-        return list(itertools.islice(batches, n))
-    finally:
-        batches.close()
 
 
 def test_every_view_is_its_own_crop_of_the_image(settings):
@@ -88,13 +89,10 @@ def test_a_batch_holds_the_views_that_are_asked_for(settings, views):
 def test_resume_threads_and_processes_change_no_byte(settings):
     n = data.steps_per_epoch(settings, data.check(settings)) + 2
     whole = take(settings, 0, n)
-    for start in (1, n - 2):
-        for left, right in zip(whole[start:], take(settings, start, n - start), strict=True):
-            assert_equal_batches(left, right)
+    assert_resumes(settings, whole, (1, n - 2))
     settings.data.workers = 5
     parts = [take(settings, 0, 3, process_index=k, process_count=2) for k in range(2)]
-    for step, batch in enumerate(whole[:3]):
-        assert_equal_batches(batch, {name: np.concatenate([part[step][name] for part in parts]) for name in batch})
+    assert_equal_streams(whole[:3], joined(parts))
 
 
 def test_evaluation_has_the_image_alone(settings):
@@ -188,8 +186,7 @@ def test_resume_with_files(trees):
     settings = from_files(trees)
     whole = take(settings, 0, 4)
     settings.data.workers = 1
-    for left, right in zip(whole[2:], take(settings, 2, 2), strict=True):
-        assert_equal_batches(left, right)
+    assert_resumes(settings, whole, [2])
 
 
 def test_an_image_is_decoded_once_for_all_of_its_views(trees, monkeypatch):
