@@ -1,7 +1,6 @@
-"""The real ImageNet builder on a home-made archive of tiny JPEGs."""
+"""What the real ImageNet builder's batches hold, by either access."""
 
 import itertools
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,51 +9,11 @@ import numpy as np
 import pytest
 
 from nofrost_jax import data
-from nofrost_jax.data import folder, prepare, preprocess, records, rng, tfds_source
-from nofrost_jax.errors import UserError
-from tests.data.helpers import (
-    assert_equal_batches,
-    assert_equal_streams,
-    assert_resumes,
-    complaint,
-    config,
-    encoded,
-    joined,
-    picture,
-    take,
-    validation_files,
-    write_imagenet_tars,
-)
+from nofrost_jax.data import folder, preprocess, records, rng, tfds_source
+from tests.data.helpers import assert_equal_batches, assert_equal_streams, assert_resumes, complaint, joined, take
+from tests.data.tfds.conftest import NUM_EVAL, NUM_TRAIN
 
 pytest.importorskip("tensorflow_datasets")
-CLASSES, PER_CLASS, NUM_EVAL = (5, 6, 700), 12, 13
-NUM_TRAIN = len(CLASSES) * PER_CLASS
-
-
-@pytest.fixture(scope="session")
-def imagenet(tmp_path_factory):
-    """(data_dir, {label: training JPEGs}, validation JPEGs, directory of the tars), prepared by our own command."""
-    tars, target = tmp_path_factory.mktemp("tars"), tmp_path_factory.mktemp("tfds")
-    wnids = folder._imagenet_wnids()
-    train = {c: [encoded(picture(1000 * c + i)) for i in range(PER_CLASS)] for c in CLASSES}
-    evaluation = [encoded(picture(90 + i)) for i in range(NUM_EVAL)]
-    classes = {wnids[c]: {f"{wnids[c]}_{i}.JPEG": image for i, image in enumerate(train[c])} for c in CLASSES}
-    write_imagenet_tars(tars, classes, validation_files(evaluation))
-    assert Path(prepare.prepare("imagenet2012", str(target), str(tars))).is_dir()
-    return str(target), train, evaluation, tars
-
-
-@pytest.fixture
-def imagenet_config(imagenet):
-    return config(
-        "tfds:imagenet2012", data_dir=imagenet[0], num_classes=1000, eval_resize=18, augmentation="random_resized_crop"
-    )
-
-
-@pytest.fixture(params=data.ACCESS)
-def settings(imagenet_config, request):
-    imagenet_config.data.access = request.param
-    return imagenet_config
 
 
 def examples(split, epoch=0, process=(0, 1)):
@@ -192,22 +151,7 @@ def test_random_access_holds_images_out(imagenet_config):
     spec = data.check(imagenet_config)
     assert (spec.num_train, spec.num_eval) == (30, 6)
     imagenet_config.data.access = "sequential"
-    assert "config.data.access = random" in problem(imagenet_config)
-
-
-def test_sequential_only_where_no_file_can_be_opened(imagenet_config, monkeypatch):
-    builder = tfds_source.find_builder("imagenet2012", imagenet_config.data.data_dir)
-    monkeypatch.setattr(tfds_source, "find_builder", lambda *_: _Remote(builder))
-    assert "set it to sequential" in problem(imagenet_config)
-
-
-class _Remote:
-    """A builder whose data lies in a bucket."""
-
-    data_path = "gs://bucket/imagenet2012/5.1.0"
-
-    def __init__(self, builder):
-        self.info = builder.info
+    assert "config.data.access = random" in complaint(data.check, imagenet_config)
 
 
 @pytest.mark.parametrize(("batch_size", "count"), [(4, 1), (4, 2), (12, 2), (8, 4), (64, 2)])
@@ -250,54 +194,6 @@ def test_slices_of_splits(settings):
     train = {int(i) for batch in take(settings, 0, 3) for i in batch["index"]}
     held_out = {int(i) for batch in data.eval_batches(settings, 12) for i in batch["index"]}
     assert train == set(range(24)) and held_out == set(range(NUM_TRAIN - 24))  # Places within each slice.
-
-
-def problem(settings) -> str:
-    return complaint(data.check, settings)
-
-
-def test_not_prepared(settings, tmp_path):
-    settings.data.data_dir = str(tmp_path)
-    message = problem(settings)
-    for word in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", str(tmp_path), "not prepared"):
-        assert word in message
-    assert f"python -m nofrost_jax.data.prepare imagenet2012 --manual_dir=TARS --data_dir={tmp_path}" in message
-    assert data.describe_missing(settings) == [message]
-    assert "prepare cifar10" in problem(config("tfds:cifar10", data_dir=str(tmp_path)))
-
-
-def test_wrong_names(settings):
-    assert "no_such_set" in problem(config("tfds:no_such_set"))
-    settings.data.train_split = "training"
-    assert "no split training (only train, validation)" in problem(settings)
-    settings.data.train_split = "train"
-    settings.model.num_classes = 10
-    assert "1000 classes, the model 10" in problem(settings)
-    with pytest.raises(UserError, match="label 700 is outside the 10 classes"):
-        take(settings, 0, 4)
-
-
-def test_damaged_records(settings, imagenet, tmp_path):
-    shutil.copytree(imagenet[0], tmp_path, dirs_exist_ok=True)
-    (records,) = tmp_path.rglob("*validation.tfrecord*")
-    content = bytearray(records.read_bytes())
-    content[len(content) // 2] ^= 1
-    records.write_bytes(content)
-    settings.data.data_dir = str(tmp_path)
-    with pytest.raises(UserError, match="unreadable record") as info:
-        list(data.eval_batches(settings, 4))
-    assert "\n" not in str(info.value) and str(tmp_path) in str(info.value)
-
-
-def test_prepare_names_missing_tars(tmp_path):
-    with pytest.raises(UserError, match=r"ILSVRC2012_img_train\.tar") as info:
-        prepare.prepare("imagenet2012", str(tmp_path), str(tmp_path / "nothing"))
-    assert "\n" not in str(info.value)
-
-
-def test_missing_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    assert "pip install" in problem(config("tfds:cifar10"))
 
 
 def test_silent_from_import_to_exit(imagenet):
