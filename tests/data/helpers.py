@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import subprocess
+import sys
 import tarfile
 
 import ml_collections
@@ -51,6 +53,12 @@ def encoded(array: np.ndarray, kind: str = "JPEG", mode: str = "RGB") -> bytes:
     file = io.BytesIO()
     Image.fromarray(array).convert(mode).save(file, kind)
     return file.getvalue()
+
+
+def write(path, content: bytes) -> None:
+    """The file, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 def archive(members: dict[str, bytes]) -> bytes:
@@ -109,6 +117,13 @@ def assert_resumes(settings, whole: list[dict], starts) -> None:
     """Training that starts at any of these steps has the rest of the batches that one had from step 0 on."""
     for start in starts:
         assert_equal_streams(whole[start:], take(settings, start, len(whole) - start))
+
+
+def assert_silent(program: str, timeout: float) -> None:
+    """A Python process of its own runs the program to its end and says nothing, where every warning is an error."""
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def complaint(call, *args, **options) -> str:

@@ -10,7 +10,7 @@ from nofrost_jax import data
 from nofrost_jax.data import fast, preprocess
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.errors import UserError
-from tests.data.helpers import assert_equal_batches, assert_equal_streams, config, encoded, picture, take
+from tests.data.helpers import assert_equal_batches, assert_equal_streams, config, encoded, picture, take, write
 
 pytest.importorskip("simplejpeg")
 pytest.importorskip("cykooz_resizer")
@@ -85,9 +85,7 @@ def test_damage_is_what_it_is_for_pillow(content):
 @pytest.fixture
 def tree(tmp_path):
     for seed, (split, name, i) in enumerate(itertools.product(("train", "val"), "ab", range(4))):
-        path = tmp_path / split / name / f"{i}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(picture(seed, 40, 50)))
+        write(tmp_path / split / name / f"{i}.jpg", encoded(picture(seed, 40, 50)))
     fields = {"eval_resize": 18, "augmentation": "random_resized_crop", "decode": "fast"}
     return config(f"folder:{tmp_path}", num_classes=2, batch_size=4, **fields)
 

@@ -8,12 +8,7 @@ import pytest
 from nofrost_jax import data
 from nofrost_jax.data import checks
 from nofrost_jax.errors import UserError
-from tests.data.helpers import complaint, config, encoded, picture
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+from tests.data.helpers import complaint, config, encoded, picture, write
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from nofrost_jax.data.sources import holdout_mask, open_source
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation.store import identity
 from tests.conftest import tiny_config
-from tests.data.helpers import config, encoded, picture, take
+from tests.data.helpers import config, encoded, picture, take, write
 
 HELD = {"holdout": 37, "eval_split": "holdout"}
 
@@ -101,9 +101,8 @@ def test_held_out_images_do_not_depend_on_the_seed():
 def tree(tmp_path):
     """Three classes of four training images each; no evaluation folder."""
     for number, name in enumerate(("ant", "bee", "cat")):
-        (tmp_path / "train" / name).mkdir(parents=True)
         for i in range(4):
-            (tmp_path / "train" / name / f"{i}.png").write_bytes(encoded(picture(10 * number + i), "PNG"))
+            write(tmp_path / "train" / name / f"{i}.png", encoded(picture(10 * number + i), "PNG"))
     return tmp_path
 
 

@@ -19,6 +19,7 @@ from tests.data.helpers import (
     picture,
     take,
     validation_files,
+    write,
     write_imagenet_tars,
 )
 
@@ -50,10 +51,8 @@ def tree(tmp_path_factory):
     root = tmp_path_factory.mktemp("tree")
     for name, split in itertools.product(CLASSES, ("train", "val")):
         for file, content in CONTENT[name].items():
-            path = root / split / name / file
-            path.parent.mkdir(parents=True, exist_ok=True)
             if split == "train" or file not in BROKEN:
-                path.write_bytes(content)
+                write(root / split / name / file, content)
     return config(f"folder:{root}", eval_split="val")
 
 
@@ -175,9 +174,8 @@ def test_evaluation_never_skips(settings):
 
 def test_nothing_but_broken_images_is_an_error(tmp_path):
     for split, name in itertools.product(("train", "val"), CLASSES):
-        (tmp_path / split / name).mkdir(parents=True)
         for i in range(3):
-            (tmp_path / split / name / f"{i}.JPEG").write_bytes(BROKEN["text.JPEG"] if split == "train" else WHOLE)
+            write(tmp_path / split / name / f"{i}.JPEG", BROKEN["text.JPEG"] if split == "train" else WHOLE)
     settings = config(f"folder:{tmp_path}", batch_size=4, num_classes=2, on_error="skip")
     with pytest.raises(UserError, match="and 5 more"):
         data.check(settings)

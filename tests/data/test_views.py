@@ -21,6 +21,7 @@ from tests.data.helpers import (
     joined,
     picture,
     take,
+    write,
 )
 
 ALL = ("clean", "deepaugment", "tda")
@@ -107,17 +108,12 @@ def test_evaluation_has_the_image_alone(settings):
 def trees(tmp_path):
     """(training data, EDSR's images, CAE's): two classes of six; a distorted image is one grey, that of its source."""
     for number, name in enumerate(("ant", "bee")):
-        for split in ("train", "val"):
-            (tmp_path / "data" / split / name).mkdir(parents=True)
         for i in range(6):
-            file = tmp_path / "data" / "train" / name / f"{i}.JPEG"
-            file.write_bytes(encoded(picture(10 * number + i)))
-            shutil.copy(file, tmp_path / "data" / "val" / name)
+            for split in ("train", "val"):
+                write(tmp_path / "data" / split / name / f"{i}.JPEG", encoded(picture(10 * number + i)))
             for source, (place, kind) in {"edsr": (0, "JPEG"), "cae": (1, "png")}.items():
-                folder = tmp_path / source / name
-                folder.mkdir(parents=True, exist_ok=True)
                 grey = np.full((30, 40, 3), 100 * place + 10 * (6 * number + i) // 2, np.uint8)
-                (folder / f"{i}.{kind}").write_bytes(encoded(grey, "PNG"))
+                write(tmp_path / source / name / f"{i}.{kind}", encoded(grey, "PNG"))
     return tmp_path
 
 
