@@ -11,8 +11,17 @@ from nofrost_jax import keys
 from nofrost_jax.data import tda
 from nofrost_jax.data.deepaugment import noise2net
 from nofrost_jax.methods import at, augmented
-from tests.methods.helpers import BATCH, DATA, VIEWS, SmallNet, largest_difference, step_keys, tiny_config
-from tests.methods.test_limits import loss_and_gradients, standard
+from tests.methods.helpers import (
+    BATCH,
+    DATA,
+    VIEWS,
+    SmallNet,
+    largest_difference,
+    loss_and_gradients,
+    standard,
+    step_keys,
+    tiny_config,
+)
 
 UNTOUCHED = mock.patch.object(augmented.tda, "colours", lambda images, image_keys: images)
 SAME = dict.fromkeys(VIEWS, DATA["image"] / 255.0)  # float64, as `loss_and_gradients` has them
