@@ -2,13 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 
 from nofrost_jax.report import study as report
 from nofrost_jax.reproduce import files
 from nofrost_jax.reproduce.study import FINAL, Run
-from tests.conftest import ROOT, TINY, environment
+from tests.conftest import TINY, finish, start
 from tests.reproduce.conftest import FINALS, SELECT
 
 
@@ -108,14 +106,7 @@ def test_a_real_study_in_miniature(tmp_path):
     settings = TINY | {"epochs": 1, "evaluation.every_epochs": 0}
     given = [f"--set={field}={value}" for field, value in settings.items()]
     command = ["digits", f"--workdir={tmp_path}/study", "--rows=st", "--seeds=0", "--rates=0.1,0.2", *given]
-    done = subprocess.run(
-        [sys.executable, "-m", "nofrost_jax.reproduce", *command],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = finish(start("-m", "nofrost_jax.reproduce", *command))
     assert done.returncode == 0, done.stdout + done.stderr
     study = json.loads((tmp_path / "study/study.json").read_text())
     held = json.loads((tmp_path / "study/select/st/rate_0.2/evaluations/final.json").read_text())
