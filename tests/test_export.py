@@ -1,9 +1,5 @@
 """A params-only export is the run's classifier, bit for bit; what cannot be exported or loaded is one clear line."""
 
-import pathlib
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +10,7 @@ from nofrost_jax import checkpoint, models, run, train
 from nofrost_jax.classifier import create_model
 from nofrost_jax.convert import export
 from nofrost_jax.errors import UserError
-from tests.conftest import ROOT, environment, tiny_config
+from tests.conftest import finish, start, tiny_config
 
 
 def write_config(config, folder):
@@ -109,10 +105,9 @@ def test_refusals_are_one_line_and_write_nothing(nofrost, tmp_path, capsys, case
 
 
 def test_the_command_exits_with_2(tmp_path):
-    command = [sys.executable, "-m", "nofrost_jax.convert.export", str(tmp_path), str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    done = finish(start("-m", "nofrost_jax.convert.export", tmp_path, tmp_path / "out"), timeout=120)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
-    assert not pathlib.Path(tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_truncated_export_is_named(nofrost, tmp_path):

@@ -1,14 +1,22 @@
-"""Small configs and home-made image files for the data tests."""
+"""Small configs, home-made image files and archives, and training batches for the data tests."""
 
 import io
+import itertools
+import subprocess
+import sys
+import tarfile
 
 import ml_collections
 import numpy as np
+import pytest
 from PIL import Image
 
+from nofrost_jax import data
+from nofrost_jax.errors import UserError
 
-def config(source: str, batch_size: int = 8, num_classes: int = 10, seed: int = 0, **data) -> ml_collections.ConfigDict:
-    """A config with what the data room reads; `data` overrides fields of `config.data`."""
+
+def config(source: str, batch_size: int = 8, num_classes: int = 10, seed: int = 0, **more) -> ml_collections.ConfigDict:
+    """A config with what the data room reads; `more` overrides fields of `config.data`."""
     fields = {
         "source": source,
         "data_dir": "",
@@ -26,7 +34,7 @@ def config(source: str, batch_size: int = 8, num_classes: int = 10, seed: int = 
         "fake_train": 52,
         "fake_eval": 21,
     }
-    fields.update(data)
+    fields.update(more)
     return ml_collections.ConfigDict(
         {"seed": seed, "batch_size": batch_size, "model": {"num_classes": num_classes}, "data": fields}
     )
@@ -47,9 +55,81 @@ def encoded(array: np.ndarray, kind: str = "JPEG", mode: str = "RGB") -> bytes:
     return file.getvalue()
 
 
+def write(path, content: bytes) -> None:
+    """The file, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    """A tar file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def write_imagenet_tars(folder, train: dict[str, dict[str, bytes]], evaluation: dict[str, bytes]) -> None:
+    """The two archives of ImageNet, of {WordNet ID: {file: content}} and {file: content}."""
+    classes = {f"{wnid}.tar": archive(images) for wnid, images in train.items()}
+    (folder / "ILSVRC2012_img_train.tar").write_bytes(archive(classes))
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(archive(evaluation))
+
+
+def validation_files(images) -> dict[str, bytes]:
+    """Validation images under the names that ImageNet gives them."""
+    return {f"ILSVRC2012_val_{i:08d}.JPEG": image for i, image in enumerate(images, 1)}
+
+
+def take(settings, start: int, n: int, **process) -> list[dict]:
+    """The n training batches from a step on, of one process."""
+    batches = data.train_batches(settings, start, **process)
+    try:
+        return list(itertools.islice(batches, n))
+    finally:
+        batches.close()
+
+
+def joined(parts) -> list[dict]:
+    """The batches whose shares several processes have."""
+    steps = zip(*parts, strict=True)
+    return [{name: np.concatenate([share[name] for share in shares]) for name in shares[0]} for shares in steps]
+
+
 def assert_equal_batches(left: dict, right: dict) -> None:
     """Same keys, dtypes and bytes."""
     assert left.keys() == right.keys()
     for name, value in left.items():
         assert value.dtype == right[name].dtype
         np.testing.assert_array_equal(value, right[name], err_msg=name)
+
+
+def assert_equal_streams(left, right) -> None:
+    """As many batches, each the same."""
+    for one, other in zip(left, right, strict=True):
+        assert_equal_batches(one, other)
+
+
+def assert_resumes(settings, whole: list[dict], starts) -> None:
+    """Training that starts at any of these steps has the rest of the batches that one had from step 0 on."""
+    for start in starts:
+        assert_equal_streams(whole[start:], take(settings, start, len(whole) - start))
+
+
+def assert_silent(program: str, timeout: float) -> None:
+    """A Python process of its own runs the program to its end and says nothing, where every warning is an error."""
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def complaint(call, *args, **options) -> str:
+    """The message of the UserError that a call ends in: one line of what, where and what to do."""
+    with pytest.raises(UserError) as info:
+        call(*args, **options)
+    message = str(info.value)
+    assert "\n" not in message and message.count(";") >= 2, message
+    return message

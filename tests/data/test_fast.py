@@ -10,7 +10,7 @@ from nofrost_jax import data
 from nofrost_jax.data import fast, preprocess
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.errors import UserError
-from tests.data.helpers import assert_equal_batches, config, encoded, picture
+from tests.data.helpers import assert_equal_batches, assert_equal_streams, config, encoded, picture, take, write
 
 pytest.importorskip("simplejpeg")
 pytest.importorskip("cykooz_resizer")
@@ -85,22 +85,19 @@ def test_damage_is_what_it_is_for_pillow(content):
 @pytest.fixture
 def tree(tmp_path):
     for seed, (split, name, i) in enumerate(itertools.product(("train", "val"), "ab", range(4))):
-        path = tmp_path / split / name / f"{i}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(picture(seed, 40, 50)))
+        write(tmp_path / split / name / f"{i}.jpg", encoded(picture(seed, 40, 50)))
     fields = {"eval_resize": 18, "augmentation": "random_resized_crop", "decode": "fast"}
     return config(f"folder:{tmp_path}", num_classes=2, batch_size=4, **fields)
 
 
 def test_batches(tree):
     """Near the exact ones, with any number of threads; evaluation is exact."""
-    quick = list(itertools.islice(data.train_batches(tree, 1), 3))
+    quick = take(tree, 1, 3)
     evaluation = next(data.eval_batches(tree, 8))
     tree.data.workers = 5
-    for left, right in zip(quick, itertools.islice(data.train_batches(tree, 1), 3), strict=True):
-        assert_equal_batches(left, right)
+    assert_equal_streams(quick, take(tree, 1, 3))
     tree.data.decode = "exact"
-    for left, right in zip(quick, itertools.islice(data.train_batches(tree, 1), 3), strict=True):
+    for left, right in zip(quick, take(tree, 1, 3), strict=True):
         np.testing.assert_array_equal(left["index"], right["index"])
         difference = np.abs(left["image"].astype(int) - right["image"])
         assert 0 < difference.max() <= 2

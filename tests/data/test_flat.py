@@ -6,8 +6,7 @@ import pytest
 from nofrost_jax import data
 from nofrost_jax.data import folder
 from nofrost_jax.errors import UserError
-from tests.data.helpers import config, encoded, picture
-from tests.data.test_folder import write
+from tests.data.helpers import config, encoded, picture, write
 
 
 def tree(root, names, per_class=2):

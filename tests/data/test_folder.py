@@ -8,12 +8,7 @@ import pytest
 from nofrost_jax import data
 from nofrost_jax.data import checks
 from nofrost_jax.errors import UserError
-from tests.data.helpers import config, encoded, picture
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+from tests.data.helpers import complaint, config, encoded, picture, write
 
 
 @pytest.fixture
@@ -38,10 +33,7 @@ def settings_for(tree, **more):
 
 def problem(settings) -> str:
     """The message of `check`; also that it is one line of three parts and that the dry run tells the same."""
-    with pytest.raises(UserError) as info:
-        data.check(settings)
-    message = str(info.value)
-    assert "\n" not in message and message.count(";") >= 2, message
+    message = complaint(data.check, settings)
     assert data.describe_missing(settings)[0] == message
     return message
 

@@ -1,7 +1,6 @@
 """Training images that are kept out of training, to choose by without the evaluation split."""
 
 import collections
-import itertools
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from nofrost_jax.data.sources import holdout_mask, open_source
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation.store import identity
 from tests.conftest import tiny_config
-from tests.data.helpers import config, encoded, picture
+from tests.data.helpers import config, encoded, picture, take, write
 
 HELD = {"holdout": 37, "eval_split": "holdout"}
 
@@ -86,9 +85,7 @@ def test_training_batches_of_any_source_never_hold_a_held_out_image(augmentation
     settings = config("fake", augmentation=augmentation, holdout=20, eval_split="holdout", fake_train=52)
     split = open_source(settings).train()
     held = set(np.flatnonzero(holdout_mask(52, 20)).tolist())
-    batches = data.train_batches(settings, 0)
-    taken = list(itertools.islice(batches, 8))
-    batches.close()
+    taken = take(settings, 0, 8)
     places = split.places[np.concatenate([batch["index"] for batch in taken])]
     assert not held & set(places.tolist()) and len(set(places.tolist())) == 32
     np.testing.assert_array_equal(np.concatenate([batch["label"] for batch in taken]), places % 10)
@@ -104,9 +101,8 @@ def test_held_out_images_do_not_depend_on_the_seed():
 def tree(tmp_path):
     """Three classes of four training images each; no evaluation folder."""
     for number, name in enumerate(("ant", "bee", "cat")):
-        (tmp_path / "train" / name).mkdir(parents=True)
         for i in range(4):
-            (tmp_path / "train" / name / f"{i}.png").write_bytes(encoded(picture(10 * number + i), "PNG"))
+            write(tmp_path / "train" / name / f"{i}.png", encoded(picture(10 * number + i), "PNG"))
     return tmp_path
 
 

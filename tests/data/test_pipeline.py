@@ -2,8 +2,6 @@
 
 import gc
 import itertools
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -11,7 +9,17 @@ import pytest
 
 from nofrost_jax import data
 from nofrost_jax.errors import UserError
-from tests.data.helpers import assert_equal_batches, config, encoded, picture
+from tests.data.helpers import (
+    assert_equal_streams,
+    assert_resumes,
+    assert_silent,
+    config,
+    encoded,
+    joined,
+    picture,
+    take,
+    write,
+)
 
 CONFIGS = {
     "fake": config("fake", augmentation="random_resized_crop"),
@@ -25,14 +33,6 @@ CONFIGS = {
 @pytest.fixture(params=CONFIGS)
 def settings(request):
     return CONFIGS[request.param].copy_and_resolve_references()
-
-
-def take(settings, start, n, **process):
-    batches = data.train_batches(settings, start, **process)
-    try:
-        return list(itertools.islice(batches, n))
-    finally:
-        batches.close()
 
 
 def test_shapes_and_types(settings):
@@ -49,9 +49,7 @@ def test_resume_at_any_step(settings):
     """Over the end of the first epoch, too."""
     n = data.steps_per_epoch(settings, data.check(settings)) + 3
     whole = take(settings, 0, n)
-    for start in sorted({1, n // 2, n - 4, n - 3, n - 1}):
-        for left, right in zip(whole[start:], take(settings, start, n - start), strict=True):
-            assert_equal_batches(left, right)
+    assert_resumes(settings, whole, sorted({1, n // 2, n - 4, n - 3, n - 1}))
 
 
 def test_epochs_are_different_permutations(settings):
@@ -77,9 +75,7 @@ def test_processes_share_the_global_batch(settings, count):
     n = data.steps_per_epoch(settings, data.check(settings)) + 1
     whole = take(settings, 2, n)
     parts = [take(settings, 2, n, process_index=k, process_count=count) for k in range(count)]
-    for step, batch in enumerate(whole):
-        joined = {name: np.concatenate([part[step][name] for part in parts]) for name in batch}
-        assert_equal_batches(batch, joined)
+    assert_equal_streams(whole, joined(parts))
 
 
 def test_worker_count_changes_no_byte(settings):
@@ -88,8 +84,7 @@ def test_worker_count_changes_no_byte(settings):
         settings.data.workers = workers
         batches.append(take(settings, 1, 3))
     for other in batches[1:]:
-        for left, right in zip(batches[0], other, strict=True):
-            assert_equal_batches(left, right)
+        assert_equal_streams(batches[0], other)
 
 
 @pytest.mark.parametrize("batch_size", [4, 8, 12, 100, 360])
@@ -100,15 +95,12 @@ def test_eval_is_exact(settings, batch_size, count):
         total = min(limit, spec.num_eval) if limit else spec.num_eval
         parts = [list(data.eval_batches(settings, batch_size, k, count, limit)) for k in range(count)]
         assert {len(part) for part in parts} == {-(-total // batch_size)}
-        joined = [
-            {name: np.concatenate([part[j][name] for part in parts]) for name in parts[0][0]}
-            for j in range(len(parts[0]))
-        ]
-        mask = np.concatenate([batch["mask"] for batch in joined])
-        index = np.concatenate([batch["index"] for batch in joined])
+        batches = joined(parts)
+        mask = np.concatenate([batch["mask"] for batch in batches])
+        index = np.concatenate([batch["index"] for batch in batches])
         np.testing.assert_array_equal(index[mask], np.arange(total))
         assert mask.sum() == total and (index[~mask] == -1).all()
-        for batch in joined:
+        for batch in batches:
             assert len(batch["mask"]) == batch_size and batch["mask"].dtype == bool
             assert not batch["image"][~batch["mask"]].any() and not batch["label"][~batch["mask"]].any()
             assert batch["image"][batch["mask"]].any(axis=(1, 2, 3)).all()
@@ -140,11 +132,8 @@ def test_fake_is_learnable():
 
 
 def test_damaged_file_is_named_from_the_thread(tmp_path):
-    for split in ("train", "val"):
-        for name in ("a", "b"):
-            (tmp_path / split / name).mkdir(parents=True)
-            for i in range(4):
-                (tmp_path / split / name / f"{i}.jpg").write_bytes(encoded(picture(i)))
+    for split, name, i in itertools.product(("train", "val"), "ab", range(4)):
+        write(tmp_path / split / name / f"{i}.jpg", encoded(picture(i)))
     broken = tmp_path / "train" / "b" / "2.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
     settings = config(f"folder:{tmp_path}", batch_size=4)
@@ -183,9 +172,7 @@ def test_exit_with_a_live_iterator_is_quick_and_silent():
         "live = [data.train_batches(c, 0) for c in CONFIGS.values()]; [next(b) for b in live]\n"
         "assert 'tensorflow' not in sys.modules"
     )
-    command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert_silent(program, timeout=60)
 
 
 def test_batch_must_divide():

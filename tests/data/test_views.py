@@ -12,7 +12,17 @@ from nofrost_jax import data
 from nofrost_jax.data import pipeline, preprocess, rng
 from nofrost_jax.data.sources import open_source
 from nofrost_jax.errors import UserError
-from tests.data.helpers import assert_equal_batches, config, encoded, picture
+from tests.data.helpers import (
+    assert_equal_batches,
+    assert_equal_streams,
+    assert_resumes,
+    config,
+    encoded,
+    joined,
+    picture,
+    take,
+    write,
+)
 
 ALL = ("clean", "deepaugment", "tda")
 NAMES = ("image", "deepaugment", "tda")
@@ -36,14 +46,6 @@ def settings_of(source, views=ALL, mode="noise2net", folders=(), sources=("edsr"
 def settings(request):
     source, fields = SOURCES[request.param]
     return settings_of(source, **fields)
-
-
-def take(settings, start, n, **process):
-    batches = data.train_batches(settings, start, **process)
-    try:
-        return list(itertools.islice(batches, n))
-    finally:
-        batches.close()
 
 
 def test_every_view_is_its_own_crop_of_the_image(settings):
@@ -110,13 +112,10 @@ def test_resume_threads_and_processes_change_no_byte(settings, views):
     settings.data.views = views
     n = data.steps_per_epoch(settings, data.check(settings)) + 2
     whole = take(settings, 0, n)
-    for start in (1, n - 2):
-        for left, right in zip(whole[start:], take(settings, start, n - start), strict=True):
-            assert_equal_batches(left, right)
+    assert_resumes(settings, whole, (1, n - 2))
     settings.data.workers = 5
     parts = [take(settings, 0, 3, process_index=k, process_count=2) for k in range(2)]
-    for step, batch in enumerate(whole[:3]):
-        assert_equal_batches(batch, {name: np.concatenate([part[step][name] for part in parts]) for name in batch})
+    assert_equal_streams(whole[:3], joined(parts))
 
 
 def test_evaluation_has_the_image_alone(settings):
@@ -131,17 +130,12 @@ def test_evaluation_has_the_image_alone(settings):
 def trees(tmp_path):
     """(training data, EDSR's images, CAE's): two classes of six; a distorted image is one grey, that of its source."""
     for number, name in enumerate(("ant", "bee")):
-        for split in ("train", "val"):
-            (tmp_path / "data" / split / name).mkdir(parents=True)
         for i in range(6):
-            file = tmp_path / "data" / "train" / name / f"{i}.JPEG"
-            file.write_bytes(encoded(picture(10 * number + i)))
-            shutil.copy(file, tmp_path / "data" / "val" / name)
+            for split in ("train", "val"):
+                write(tmp_path / "data" / split / name / f"{i}.JPEG", encoded(picture(10 * number + i)))
             for source, (place, kind) in {"edsr": (0, "JPEG"), "cae": (1, "png")}.items():
-                folder = tmp_path / source / name
-                folder.mkdir(parents=True, exist_ok=True)
                 grey = np.full((30, 40, 3), 100 * place + 10 * (6 * number + i) // 2, np.uint8)
-                (folder / f"{i}.{kind}").write_bytes(encoded(grey, "PNG"))
+                write(tmp_path / source / name / f"{i}.{kind}", encoded(grey, "PNG"))
     return tmp_path
 
 
@@ -210,8 +204,7 @@ def test_resume_with_files(trees):
     settings = from_files(trees)
     whole = take(settings, 0, 4)
     settings.data.workers = 1
-    for left, right in zip(whole[2:], take(settings, 2, 2), strict=True):
-        assert_equal_batches(left, right)
+    assert_resumes(settings, whole, [2])
 
 
 def test_an_image_is_decoded_once_for_all_of_its_views(trees, monkeypatch):

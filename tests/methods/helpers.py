@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from configs.methods import ROWS
-from nofrost_jax import keys, methods, models, optim, parallel, validate
+from nofrost_jax import attacks, keys, methods, models, optim, parallel, validate
 from nofrost_jax.classifier import create_model
 from nofrost_jax.models import layers, resnet
 from nofrost_jax.state import TrainState
@@ -23,6 +23,7 @@ DATA = {
     "index": np.arange(BATCH, dtype=np.int32),
 }
 VIEWS = {name: RNG.integers(0, 256, DATA["image"].shape, dtype=np.uint8) for name in ("deepaugment", "tda")}
+FLOATS = DATA | {"image": DATA["image"] / 255.0}  # float64 images, for programs in float64
 
 
 def with_coin(views, coins):
@@ -132,6 +133,33 @@ def step_keys(step=0):
     """The keys of a step's images, as a method derives them."""
     key = keys.named(jax.random.key(KEY), "train")
     return keys.per_image(jax.random.fold_in(key, step), jnp.arange(BATCH))
+
+
+def loss_and_gradients(make_loss, config, model, attack=None, views=None):
+    """(loss, gradients, statistics) of a loss in float64, on one batch, with float64 `views` where there are some."""
+    variables = random_variables(model)
+    with jax.enable_x64(True):
+        attack = attack or attacks.create(**config.attack)
+        loss_fn = jax.value_and_grad(make_loss(model, config, attack), has_aux=True)
+        params = jax.tree.map(np.float64, variables["params"])
+        compute = jax.jit(lambda params, stats, batch: loss_fn(params, stats, batch, step_keys()))
+        (loss, (stats, _)), gradients = compute(params, variables.get("batch_stats", {}), FLOATS | (views or {}))
+        return jax.device_get((loss, gradients, stats))
+
+
+def standard(model, config, attack):
+    """Standard training's loss, written down: one forward, cross-entropy with smoothed labels."""
+
+    def loss_fn(params, stats, batch, image_keys):
+        inputs = (batch["image"] - np.array(config.data.mean)) / np.array(config.data.std)
+        variables = {"params": params, "batch_stats": stats} if stats else {"params": params}
+        image_keys = keys.named(image_keys, "clean")
+        logits, updated = model.apply(variables, inputs, train=True, image_keys=image_keys, mutable=["batch_stats"])
+        share = config.label_smoothing
+        targets = (1 - share) * jnp.eye(CLASSES)[batch["label"]] + share / CLASSES
+        return -(targets * jax.nn.log_softmax(logits)).sum() / BATCH, (updated.get("batch_stats", {}), {})
+
+    return loss_fn
 
 
 def largest_difference(left, right):

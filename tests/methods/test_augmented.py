@@ -19,11 +19,12 @@ from tests.methods.helpers import (
     VIEWS,
     SmallNet,
     largest_difference,
+    loss_and_gradients,
+    standard,
     step_keys,
     tiny_config,
     with_coin,
 )
-from tests.methods.test_limits import loss_and_gradients, standard
 
 UNTOUCHED = mock.patch.object(augmented.tda, "colours", lambda images, image_keys: images)
 OTHER = {name: VIEWS[name] / 255.0 for name in ("deepaugment", "tda")}  # float64, as `loss_and_gradients` has them

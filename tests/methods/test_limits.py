@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nofrost_jax import attacks, data, methods, optim, parallel
+from nofrost_jax import data, methods, optim, parallel
 from nofrost_jax.attacks import AttackResult, threat
 from nofrost_jax.keys import named
 from nofrost_jax.methods import at, fat, trades
@@ -19,40 +19,11 @@ from tests.methods.helpers import (
     SmallNet,
     Trainer,
     largest_difference,
-    random_variables,
+    loss_and_gradients,
     run_steps,
-    step_keys,
+    standard,
     tiny_config,
 )
-
-FLOATS = DATA | {"image": DATA["image"] / 255.0}  # float64 images, for programs in float64
-
-
-def loss_and_gradients(make_loss, config, model, attack=None, views=None):
-    """(loss, gradients, statistics) of a loss in float64, on one batch, with float64 `views` where there are some."""
-    variables = random_variables(model)
-    with jax.enable_x64(True):
-        attack = attack or attacks.create(**config.attack)
-        loss_fn = jax.value_and_grad(make_loss(model, config, attack), has_aux=True)
-        params = jax.tree.map(np.float64, variables["params"])
-        compute = jax.jit(lambda params, stats, batch: loss_fn(params, stats, batch, step_keys()))
-        (loss, (stats, _)), gradients = compute(params, variables.get("batch_stats", {}), FLOATS | (views or {}))
-        return jax.device_get((loss, gradients, stats))
-
-
-def standard(model, config, attack):
-    """Standard training's loss, written down: one forward, cross-entropy with smoothed labels."""
-
-    def loss_fn(params, stats, batch, image_keys):
-        inputs = (batch["image"] - np.array(config.data.mean)) / np.array(config.data.std)
-        variables = {"params": params, "batch_stats": stats} if stats else {"params": params}
-        image_keys = named(image_keys, "clean")
-        logits, updated = model.apply(variables, inputs, train=True, image_keys=image_keys, mutable=["batch_stats"])
-        share = config.label_smoothing
-        targets = (1 - share) * jnp.eye(CLASSES)[batch["label"]] + share / CLASSES
-        return -(targets * jax.nn.log_softmax(logits)).sum() / BATCH, (updated.get("batch_stats", {}), {})
-
-    return loss_fn
 
 
 @pytest.mark.parametrize("norm", ["bn", ""])

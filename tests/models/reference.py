@@ -26,6 +26,16 @@ def stream(name: str) -> np.random.RandomState:
     return np.random.RandomState(zlib.crc32(name.encode()))
 
 
+def as_if_trained(path: str, shape: tuple) -> np.ndarray:
+    """A leaf of our variables like a trained net's: no dead branch, running statistics that are not a fresh net's."""
+    z = stream(path).standard_normal(shape)
+    if path.endswith("kernel"):
+        return z * (2 / np.prod(shape[:-1])) ** 0.5
+    if path.endswith("var"):
+        return np.exp(0.3 * z)
+    return 0.1 * z if path.endswith(("bias", "mean")) else 1 + 0.3 * z
+
+
 def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The weight `name` of timm's network, with no dead branch: gains and scales are 1 + 0.3 z, biases 0.1 z.
 

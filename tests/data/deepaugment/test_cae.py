@@ -6,34 +6,12 @@ import numpy as np
 import pytest
 
 from nofrost_jax.data.deepaugment import cae, distort_cae, random_weights
+from tests.data.deepaugment.conftest import in_float64
 
+NETWORK = "cae"
 HEIGHT, WIDTH = 18, 27  # neither divisible by 4
 CODE = (1, HEIGHT // 4, WIDTH // 4, 32)
-JITTED = jax.jit(distort_cae.apply_edit)
-
-
-def apply(params, edit):
-    """The edit in float64; compiled once for all tests, on the layers that change."""
-    with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, JITTED(params, edit))
-
-
-@pytest.fixture(scope="module")
-def reference():
-    pytest.importorskip("torch")
-    from tests.data.deepaugment import reference
-
-    return reference
-
-
-@pytest.fixture(scope="module")
-def state(reference):
-    return reference.state_dict("cae")
-
-
-@pytest.fixture(scope="module")
-def params(reference, state):
-    return reference.as_params(state)
+apply = in_float64(distort_cae.apply_edit)  # called with the layers that change
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +31,8 @@ def latents():
 
 def test_the_net_and_every_latent_distortion_equal_pytorch(reference, state, params, latents):
     images = np.random.default_rng(1).uniform(size=(9, HEIGHT, WIDTH, 3))
-    with jax.enable_x64(True):
-        codes = np.asarray(jax.jit(cae.encode)(params, jnp.asarray(images)))
-        output = np.asarray(jax.jit(cae.forward)(params, jnp.asarray(images), latents))
+    codes = in_float64(cae.encode)(params, images)
+    output = in_float64(cae.forward)(params, images, latents)
     expected = reference.cae_encode(state, reference.nchw(images))
     np.testing.assert_allclose(codes, reference.nhwc(expected), atol=1e-12)
     assert codes.shape[1:] == CODE[1:] and output.shape[1:] == (16, 24, 3) and 0.1 < codes.std() < 0.95

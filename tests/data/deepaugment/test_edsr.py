@@ -1,44 +1,21 @@
 """EDSR and its distortions against the PyTorch transcription, with the same draws."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nofrost_jax.data.deepaugment import distort_edsr, edsr, random_weights
+from tests.data.deepaugment.conftest import in_float64
 
+NETWORK = "edsr"
 HEIGHT, WIDTH = 6, 8
-JITTED = jax.jit(distort_edsr.apply_edits)
+apply = in_float64(distort_edsr.apply_edits)
 SIGNALS = [  # (pre, body, variant, survivor)
     *((pre, 5, 0.5, -1) for pre in (1, 2, 3, 4)),
     *((4, body, variant, -1) for body in (1, 2, 3) for variant in (0.1, 0.5)),
     *((1, 4, 0.5, survivor) for survivor in (16, 15, 14, 13)),
     *[(3, 1, 0.5, -1), (2, 2, 0.9, -1)],
 ]
-
-
-def apply(params, edits):
-    """The edits in float64; compiled once for all tests with one edit."""
-    with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, JITTED(params, edits))
-
-
-@pytest.fixture(scope="module")
-def reference():
-    pytest.importorskip("torch")
-    from tests.data.deepaugment import reference
-
-    return reference
-
-
-@pytest.fixture(scope="module")
-def state(reference):
-    return reference.state_dict("edsr")
-
-
-@pytest.fixture(scope="module")
-def params(reference, state):
-    return reference.as_params(state)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +47,7 @@ def edits():
 def test_the_net_equals_pytorch(reference, state, params, pixels):
     expected = reference.nhwc(reference.edsr(state, reference.nchw(pixels[:2])))
     assert expected.shape == (2, 4 * HEIGHT, 4 * WIDTH, 3) and expected.std() > 10
-    with jax.enable_x64(True):
-        output = jax.jit(edsr.forward)(params, jnp.asarray(pixels[:2]))
-        np.testing.assert_allclose(output, expected, atol=1e-9)
+    np.testing.assert_allclose(in_float64(edsr.forward)(params, pixels[:2]), expected, atol=1e-9)
     output = jax.jit(edsr.forward)(jax.tree.map(np.float32, params), pixels[:2].astype(np.float32))
     assert output.dtype == np.float32
     np.testing.assert_allclose(output, expected, atol=2e-5 * np.abs(expected).max())
@@ -80,8 +55,7 @@ def test_the_net_equals_pytorch(reference, state, params, pixels):
 
 def test_every_distortion_of_the_signal_equals_pytorch(reference, state, params, pixels, signals):
     """The images share one pass over the blocks; PyTorch takes them one by one and skips modules as told."""
-    with jax.enable_x64(True):
-        output = np.asarray(jax.jit(edsr.forward)(params, jnp.asarray(pixels), signals))
+    output = in_float64(edsr.forward)(params, pixels, signals)
     plain = reference.nhwc(reference.edsr(state, reference.nchw(pixels)))
     for i, case in enumerate(SIGNALS):
         own = jax.tree.map(lambda x, i=i: np.asarray(x)[i], signals)

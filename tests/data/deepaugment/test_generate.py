@@ -12,7 +12,7 @@ from PIL import Image
 from nofrost_jax.data.deepaugment import __main__ as program
 from nofrost_jax.data.deepaugment import generate
 from nofrost_jax.errors import UserError
-from tests.data.helpers import encoded, picture
+from tests.data.helpers import encoded, picture, write
 
 COUNT = 9
 SETTINGS = "--weights=random:0", "--side=16", "--seed=5"
@@ -24,9 +24,8 @@ def source(tmp_path_factory):
     root = tmp_path_factory.mktemp("source")
     for i in range(COUNT):
         folder = root / "train" / ("ant", "bee")[i % 2]
-        folder.mkdir(parents=True, exist_ok=True)
         name, kind = (f"{i}.png", "PNG") if i == 3 else (f"{i}.JPEG", "JPEG")
-        (folder / name).write_bytes(encoded(picture(i, 24, 32), kind))
+        write(folder / name, encoded(picture(i, 24, 32), kind))
     return root
 
 
@@ -107,10 +106,7 @@ def test_a_stop_loses_nothing_and_the_same_command_goes_on(source, whole, tmp_pa
 def test_images_go_by_size_and_make_the_same_files_in_any_blocks(tmp_path, monkeypatch):
     """Three sizes and several sets of weights: one block, blocks that cut sizes apart, and the plan's own order."""
     for i in range(COUNT):
-        (tmp_path / "train" / "ant").mkdir(parents=True, exist_ok=True)
-        (tmp_path / f"train/ant/{i}.png").write_bytes(
-            encoded(picture(i, *[(24, 30), (30, 24), (24, 24)][i % 3]), "PNG")
-        )
+        write(tmp_path / f"train/ant/{i}.png", encoded(picture(i, *[(24, 30), (30, 24), (24, 24)][i % 3]), "PNG"))
     monkeypatch.setattr(generate, "REDRAW", 0.5)
     distorted, shapes = generate.distorted, []
     monkeypatch.setattr(
@@ -156,11 +152,10 @@ def test_noise2net_needs_no_weights_and_keeps_small_images_small(source, tmp_pat
 
 
 def test_an_unreadable_image_is_named(source, tmp_path, call):
-    folder = tmp_path / "train" / "ant"
-    folder.mkdir(parents=True)
-    (folder / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    path = tmp_path / "train/ant/bad.jpg"
+    write(path, b"\xff\xd8\xff")
     code, _, err = call(f"--source={tmp_path}", f"--output={tmp_path / 'out'}", "--network=noise2net")
-    assert code == 2 and str(folder / "bad.jpg") in err and err.count("\n") == 1
+    assert code == 2 and str(path) in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,8 @@ def problem(path):
 
 
 @pytest.fixture(scope="module")
-def states():
-    torch = pytest.importorskip("torch")
-    from tests.data.deepaugment import reference
+def states(reference):
+    import torch
 
     found = {network: reference.state_dict(network) for network in PUBLISHED}
     found["edsr"] |= {f"{name}.{part}": torch.zeros(3) for name in ("sub_mean", "add_mean") for part in ("bias", "x")}
@@ -105,10 +104,8 @@ def test_a_tensor_beyond_its_numbers_is_refused(tmp_path):
 
 @pytest.mark.parametrize("new_format", [True, False], ids=["zip", "stream"])
 @pytest.mark.parametrize("network", PUBLISHED)
-def test_published_files(states, tmp_path, network, new_format):
+def test_published_files(reference, states, tmp_path, network, new_format):
     import torch
-
-    from tests.data.deepaugment import reference
 
     path = str(tmp_path / PUBLISHED[network])
     state = {name: tensor.float() for name, tensor in states[network].items()}

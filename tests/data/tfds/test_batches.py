@@ -1,70 +1,26 @@
-"""The real ImageNet builder on a home-made archive of tiny JPEGs."""
+"""What the real ImageNet builder's batches hold, by either access."""
 
-import io
 import itertools
-import shutil
-import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nofrost_jax import data
-from nofrost_jax.data import folder, prepare, preprocess, records, rng, tfds_source
-from nofrost_jax.errors import UserError
-from tests.data.helpers import assert_equal_batches, config, encoded, picture
+from nofrost_jax.data import folder, preprocess, records, rng, tfds_source
+from tests.data.helpers import (
+    assert_equal_batches,
+    assert_equal_streams,
+    assert_resumes,
+    assert_silent,
+    complaint,
+    joined,
+    take,
+)
+from tests.data.tfds.conftest import NUM_EVAL, NUM_TRAIN
 
 pytest.importorskip("tensorflow_datasets")
-CLASSES, PER_CLASS, NUM_EVAL = (5, 6, 700), 12, 13
-NUM_TRAIN = len(CLASSES) * PER_CLASS
-
-
-def add(tar, name, content):
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
-
-
-@pytest.fixture(scope="session")
-def imagenet(tmp_path_factory):
-    """(data_dir, {label: training JPEGs}, validation JPEGs, directory of the tars), prepared by our own command."""
-    tars, target = tmp_path_factory.mktemp("tars"), tmp_path_factory.mktemp("tfds")
-    wnids = folder._imagenet_wnids()
-    train = {c: [encoded(picture(1000 * c + i)) for i in range(PER_CLASS)] for c in CLASSES}
-    evaluation = [encoded(picture(90 + i)) for i in range(NUM_EVAL)]
-    with tarfile.open(tars / "ILSVRC2012_img_train.tar", "w") as outer:
-        for c, images in train.items():
-            file = io.BytesIO()
-            with tarfile.open(fileobj=file, mode="w") as inner:
-                for i, image in enumerate(images):
-                    add(inner, f"{wnids[c]}_{i}.JPEG", image)
-            add(outer, f"{wnids[c]}.tar", file.getvalue())
-    with tarfile.open(tars / "ILSVRC2012_img_val.tar", "w") as outer:
-        for i, image in enumerate(evaluation):
-            add(outer, f"ILSVRC2012_val_{i + 1:08d}.JPEG", image)
-    assert Path(prepare.prepare("imagenet2012", str(target), str(tars))).is_dir()
-    return str(target), train, evaluation, tars
-
-
-@pytest.fixture(params=data.ACCESS)
-def settings(imagenet, request):
-    return config(
-        "tfds:imagenet2012",
-        data_dir=imagenet[0],
-        num_classes=1000,
-        eval_resize=18,
-        augmentation="random_resized_crop",
-        access=request.param,
-    )
-
-
-@pytest.fixture
-def imagenet_config(imagenet):
-    return config(
-        "tfds:imagenet2012", data_dir=imagenet[0], num_classes=1000, eval_resize=18, augmentation="random_resized_crop"
-    )
 
 
 def examples(split, epoch=0, process=(0, 1)):
@@ -77,14 +33,6 @@ def examples(split, epoch=0, process=(0, 1)):
         for chunk in chunks
         for i, label, image in zip(chunk.index, chunk.labels, chunk.images, strict=True)
     ]
-
-
-def take(settings, start, n, **process):
-    batches = data.train_batches(settings, start, **process)
-    try:
-        return list(itertools.islice(batches, n))
-    finally:
-        batches.close()
 
 
 def official_labels():
@@ -151,9 +99,7 @@ def test_pixels(settings, imagenet):
 
 def test_resume_at_any_step(settings):
     whole = take(settings, 0, 10)  # Four steps an epoch.
-    for start in (1, 3, 4, 6, 8, 9):
-        for left, right in zip(whole[start:], take(settings, start, 10 - start), strict=True):
-            assert_equal_batches(left, right)
+    assert_resumes(settings, whole, (1, 3, 4, 6, 8, 9))
 
 
 def test_epochs_and_seeds_differ(settings):
@@ -169,8 +115,7 @@ def test_worker_count_changes_no_byte(settings):
     settings.data.workers = 1
     one = take(settings, 2, 4)
     settings.data.workers = 5
-    for left, right in zip(one, take(settings, 2, 4), strict=True):
-        assert_equal_batches(left, right)
+    assert_equal_streams(one, take(settings, 2, 4))
 
 
 def test_two_processes_are_disjoint(settings):
@@ -196,8 +141,7 @@ def test_both_accesses_tell_the_same_images(settings):
         batches = []
         for settings.data.access in data.ACCESS:
             batches.append(list(data.eval_batches(settings, 8)))
-        for left, right in zip(*batches, strict=True):
-            assert_equal_batches(left, right)
+        assert_equal_streams(*batches)
         assert [label for label, _ in (random[i] for i in range(len(random)))] == [
             int(label) for batch in batches[0] for label in batch["label"][batch["mask"]]
         ]
@@ -206,9 +150,7 @@ def test_both_accesses_tell_the_same_images(settings):
 def test_random_access_batches_do_not_depend_on_the_processes(imagenet_config):
     whole = take(imagenet_config, 2, 5)  # Over the end of the first epoch.
     parts = [take(imagenet_config, 2, 5, process_index=k, process_count=4) for k in range(4)]
-    for step, batch in enumerate(whole):
-        joined = {name: np.concatenate([part[step][name] for part in parts]) for name in batch}
-        assert_equal_batches(batch, joined)
+    assert_equal_streams(whole, joined(parts))
 
 
 def test_random_access_holds_images_out(imagenet_config):
@@ -216,22 +158,7 @@ def test_random_access_holds_images_out(imagenet_config):
     spec = data.check(imagenet_config)
     assert (spec.num_train, spec.num_eval) == (30, 6)
     imagenet_config.data.access = "sequential"
-    assert "config.data.access = random" in problem(imagenet_config)
-
-
-def test_sequential_only_where_no_file_can_be_opened(imagenet_config, monkeypatch):
-    builder = tfds_source.find_builder("imagenet2012", imagenet_config.data.data_dir)
-    monkeypatch.setattr(tfds_source, "find_builder", lambda *_: _Remote(builder))
-    assert "set it to sequential" in problem(imagenet_config)
-
-
-class _Remote:
-    """A builder whose data lies in a bucket."""
-
-    data_path = "gs://bucket/imagenet2012/5.1.0"
-
-    def __init__(self, builder):
-        self.info = builder.info
+    assert "config.data.access = random" in complaint(data.check, imagenet_config)
 
 
 @pytest.mark.parametrize(("batch_size", "count"), [(4, 1), (4, 2), (12, 2), (8, 4), (64, 2)])
@@ -241,11 +168,12 @@ def test_eval_is_exact(settings, batch_size, count):
         total = limit or NUM_EVAL
         parts = [list(data.eval_batches(settings, batch_size, k, count, limit)) for k in range(count)]
         assert {len(part) for part in parts} == {-(-total // batch_size)}
+        batches = joined(parts)
+        mask = np.concatenate([batch["mask"] for batch in batches])
         for name in ("image", "label", "index"):
-            joined = np.concatenate([part[j][name] for j in range(len(parts[0])) for part in parts])
-            mask = np.concatenate([part[j]["mask"] for j in range(len(parts[0])) for part in parts])
-            np.testing.assert_array_equal(joined[mask], whole[name][:total])
-            assert (joined[~mask] == (-1 if name == "index" else 0)).all()
+            values = np.concatenate([batch[name] for batch in batches])
+            np.testing.assert_array_equal(values[mask], whole[name][:total])
+            assert (values[~mask] == (-1 if name == "index" else 0)).all()
 
 
 def test_views_of_an_image(settings, imagenet):
@@ -257,8 +185,7 @@ def test_views_of_an_image(settings, imagenet):
     for batch, alone in zip(whole, plain, strict=True):
         assert_equal_batches({name: batch[name] for name in alone}, alone)
         assert (batch["tda"] != batch["image"]).any() and (batch["tda"] != batch["deepaugment"]).any()
-    for left, right in zip(whole[5:], take(settings, 5, 1), strict=True):
-        assert_equal_batches(left, right)
+    assert_resumes(settings, whole, [5])
     geometry = preprocess.Geometry(16, 18, "random_resized_crop", (0.64, 1.0))
     settings.data.access = "random"
     stored = tfds_source.open_source(settings, "imagenet2012").train()
@@ -276,58 +203,6 @@ def test_slices_of_splits(settings):
     assert train == set(range(24)) and held_out == set(range(NUM_TRAIN - 24))  # Places within each slice.
 
 
-def problem(settings) -> str:
-    with pytest.raises(UserError) as info:
-        data.check(settings)
-    message = str(info.value)
-    assert "\n" not in message and message.count(";") >= 2, message
-    return message
-
-
-def test_not_prepared(settings, tmp_path):
-    settings.data.data_dir = str(tmp_path)
-    message = problem(settings)
-    for word in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", str(tmp_path), "not prepared"):
-        assert word in message
-    assert f"python -m nofrost_jax.data.prepare imagenet2012 --manual_dir=TARS --data_dir={tmp_path}" in message
-    assert data.describe_missing(settings) == [message]
-    assert "prepare cifar10" in problem(config("tfds:cifar10", data_dir=str(tmp_path)))
-
-
-def test_wrong_names(settings):
-    assert "no_such_set" in problem(config("tfds:no_such_set"))
-    settings.data.train_split = "training"
-    assert "no split training (only train, validation)" in problem(settings)
-    settings.data.train_split = "train"
-    settings.model.num_classes = 10
-    assert "1000 classes, the model 10" in problem(settings)
-    with pytest.raises(UserError, match="label 700 is outside the 10 classes"):
-        take(settings, 0, 4)
-
-
-def test_damaged_records(settings, imagenet, tmp_path):
-    shutil.copytree(imagenet[0], tmp_path, dirs_exist_ok=True)
-    (records,) = tmp_path.rglob("*validation.tfrecord*")
-    content = bytearray(records.read_bytes())
-    content[len(content) // 2] ^= 1
-    records.write_bytes(content)
-    settings.data.data_dir = str(tmp_path)
-    with pytest.raises(UserError, match="unreadable record") as info:
-        list(data.eval_batches(settings, 4))
-    assert "\n" not in str(info.value) and str(tmp_path) in str(info.value)
-
-
-def test_prepare_names_missing_tars(tmp_path):
-    with pytest.raises(UserError, match=r"ILSVRC2012_img_train\.tar") as info:
-        prepare.prepare("imagenet2012", str(tmp_path), str(tmp_path / "nothing"))
-    assert "\n" not in str(info.value)
-
-
-def test_missing_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    assert "pip install" in problem(config("tfds:cifar10"))
-
-
 def test_silent_from_import_to_exit(imagenet):
     """No chatter, no hang with live iterators, no accelerator visible to TensorFlow."""
     program = (
@@ -336,6 +211,4 @@ def test_silent_from_import_to_exit(imagenet):
         "data.check(c); live = [data.train_batches(c, 2), data.eval_batches(c, 4)]; [next(b) for b in live]\n"
         "assert not sys.modules['tensorflow'].config.get_visible_devices('GPU')\n"
     )
-    command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert_silent(program, timeout=120)

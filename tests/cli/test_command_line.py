@@ -1,0 +1,74 @@
+"""What a wrong command line, config file or workdir gets: one clear line, exit code 2, and nothing on the disk."""
+
+import os
+
+import pytest
+
+from tests.cli.helpers import DIGITS, assert_refused, make_run
+
+COMMAND_LINES = [
+    (["--workdir=RUN"], ["--config is missing", "configs/digits.py"]),
+    ([DIGITS], ["--workdir is missing"]),
+    (["--config=configs/digit.py", "--workdir=RUN"], ["configs/digit.py", "No such file"]),
+    (["--config=configs/digit.py", "--workdir=RUN", "--config.epochs=1"], ["configs/digit.py", "No such file"]),
+    (["--config=configs", "--workdir=RUN"], ["'configs'"]),
+    ([f"{DIGITS}:satt", "--workdir=RUN"], ["configs/digits.py:satt", "unknown row 'satt'", "nofrost, st, st_nf, sat"]),
+    (["--config=configs/nofrost_r50.py:runlocall", "--workdir=RUN"], ["'runlocall'", "runlocal"]),
+    ([DIGITS, "--workdir=RUN", "--mode=tarin"], ["--mode=tarin", "train|evaluate|dry_run"]),
+    ([DIGITS, "--wordkir=RUN"], ["wordkir"]),
+    ([DIGITS, "--workdir=RUN", "--config.epochs", "3", "more"], ["'more'"]),
+    ([DIGITS, "--workdir=RUN", "epochs=3"], ["'epochs=3'"]),
+    (["--config.epochs=3", DIGITS, "--workdir=RUN"], ["config.epochs", "before"]),
+    ([DIGITS, "--workdir=RUN/file/run"], ["RUN/file is a file"]),
+    ([DIGITS, "--workdir=RUN/file"], ["RUN/file is a file"]),
+    ([DIGITS, "--workdir=gs://bucket/run"], ["gs://bucket/run is a URL", "mount"]),
+    (["--mode=evaluate", "--workdir=RUN", "--config.evaluation.limit=3"], ["evaluation.limit", "give --config=FILE"]),
+    (["--mode=evaluate"], ["--workdir is missing"]),
+    (["--mode=evaluate", "--workdir=RUN/none"], ["RUN/none/config.json", "folder of a training run"]),
+]
+
+
+@pytest.mark.parametrize(("args", "words"), COMMAND_LINES, ids=[" ".join(args) for args, _ in COMMAND_LINES])
+def test_wrong_command_line_is_one_line_and_writes_nothing(cli, tmp_path, args, words):
+    (tmp_path / "file").write_text("here")
+    args, words = ([text.replace("RUN", str(tmp_path)) for text in texts] for texts in (args, words))
+    assert_refused(cli(*args), *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_config_file_with_an_error_inside(cli, tmp_path):
+    for text, word in [
+        ("def get_config(:", "invalid syntax"),
+        ("def get_config():\n    raise ValueError('boom')", "boom"),
+    ]:
+        (tmp_path / "mine.py").write_text(text)
+        assert_refused(cli(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run"), "mine.py", word)
+
+
+def test_config_without_a_field(cli, tmp_path):
+    lines = ["config = digits.get_config()", "del config.optimizer.agc", "return config"]
+    (tmp_path / "mine.py").write_text("\n    ".join(["from configs import digits\ndef get_config():", *lines]))
+    assert_refused(cli(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run"), "optimizer.agc", "missing")
+    assert not (tmp_path / "run").exists()
+
+
+def test_workdir_without_permission(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    assert_refused(cli(DIGITS, f"--workdir={tmp_path}/run"), "cannot be written", f"no permission in {tmp_path}")
+    assert not any(tmp_path.iterdir())
+
+
+def test_evaluate_without_a_checkpoint(cli, tmp_path):
+    folder = make_run(cli, tmp_path)
+    assert_refused(cli("--mode=evaluate", f"--workdir={folder}"), "no checkpoint", str(folder))
+    (folder / "checkpoints").mkdir()
+    assert_refused(
+        cli("--mode=evaluate", f"--workdir={folder}"), "no checkpoint", f"{folder}/checkpoints", "train first"
+    )
+    assert sorted(path.name for path in folder.rglob("*")) == ["checkpoints", "config.json"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"seed": 0}'])
+def test_evaluate_with_a_broken_config_json(cli, tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    assert_refused(cli("--mode=evaluate", f"--workdir={tmp_path}"), "config.json" if content in "{[]" else "missing")

@@ -1,0 +1,94 @@
+"""What a dry run shows, and a few command lines as a user starts them, as processes."""
+
+import concurrent.futures
+import json
+import re
+
+from tests.cli.helpers import DIGITS, assert_refused, make_run, tree
+from tests.conftest import TINY, overrides, run_main
+
+
+def test_dry_run_of_the_demonstration(cli, tmp_path):
+    outcome = cli(DIGITS, "--mode=dry_run", f"--workdir={tmp_path}/run")
+    assert outcome.returncode == 0, outcome.stderr
+    text = " ".join(outcome.stdout.split())
+    assert "epsilon_255: 38.25" in text and "label_smoothing: 0.1" in text
+    assert "1,437 training and 360 evaluation images" in text
+    assert "steps 660 (30 epochs of 22)" in text
+    assert "passes per image 12 forward, 10 backward to the image, 2 backward to the parameters" in text
+    assert "devices 8 (8 clean images each)" in text
+    assert "missing: nothing" in text
+    assert not any(tmp_path.iterdir())
+
+
+def test_dry_run_of_nofrost_star_counts_its_streams_and_says_whose_images_they_are(cli, tmp_path):
+    """Ten attack steps and three forwards; the cost line has the clean images alone."""
+    outcome = cli("--config=configs/digits.py:nofrost_star", "--mode=dry_run")
+    assert outcome.returncode == 0, outcome.stderr
+    text = " ".join(outcome.stdout.split())
+    assert "passes per image 13 forward, 10 backward to the image, 3 backward to the parameters" in text
+    assert "note DeepAugment: Noise2Net" in text and "devices 8 (8 clean images each)" in text
+    fields = {"deepaugment.mode": "files", "deepaugment.folders": f"('{tmp_path}/EDSR', '{tmp_path}/CAE')"}
+    fields |= {"data.source": f"folder:{tree(tmp_path / 'data', count=40)}", "attacks": "pgd_20"}
+    outcome = cli("--config=configs/digits.py:nofrost_star", "--mode=dry_run", *overrides(fields))
+    assert outcome.returncode == 0, outcome.stderr
+    missing = [line for line in outcome.stdout.splitlines() if line.startswith("missing: ")]
+    assert len(missing) == 2
+    for line, name in zip(missing, ("EDSR", "CAE"), strict=True):
+        assert f"no DeepAugment images of {name} in {tmp_path}/{name}" in line and "hendrycks/imagenet-r" in line
+    assert "DeepAugment: files of edsr and cae" in outcome.stdout
+
+
+def test_dry_run_names_what_is_missing(cli, tmp_path):
+    fields = {"data.source": f"folder:{tmp_path}/none", "batch_size": 60}
+    outcome = cli(DIGITS, "--mode=dry_run", f"--workdir={tmp_path}/run", *overrides(fields))
+    assert outcome.returncode == 0, outcome.stderr
+    missing = [line for line in outcome.stdout.splitlines() if line.startswith("missing: ")]
+    assert len(missing) == 2 and f"{tmp_path}/none" in missing[0] and "8 devices" in missing[1]
+    assert not any(tmp_path.iterdir())
+
+
+def test_real_processes(tmp_path):
+    """A few of the above as a user starts them, and what only a process can show."""
+    workdir = f"--workdir={tmp_path}/run"
+    commands = {
+        "option": [DIGITS, workdir, "--config.optimizer.learning_ratee=1"],
+        "file": ["--config=configs/none.py", workdir],
+        "devices": [DIGITS, workdir, "--config.batch_size=66"],
+        "no device": [DIGITS, workdir, "--config.attack.epsilon_255=0.03"],
+        "dry run": [
+            "--config=configs/nofrost_r50.py",
+            "--mode=dry_run",
+            workdir,
+            f"--config.data.data_dir={tmp_path}/none",
+        ],
+    }
+    # A platform that does not exist: touching any device would be an error of its own.
+    variables = {"no device": {"JAX_PLATFORMS": "none"}}
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        jobs = {
+            name: pool.submit(run_main, *args, devices=4, **variables.get(name, {})) for name, args in commands.items()
+        }
+        outcomes = {name: job.result() for name, job in jobs.items()}
+    assert_refused(outcomes["option"], 'Did you mean "learning_rate"')
+    assert_refused(outcomes["file"], "configs/none.py")
+    assert_refused(outcomes["devices"], "batch_size=66", "4 devices", "64 and 68")
+    assert_refused(outcomes["no device"], "the unit is the pixel value")
+    dry = outcomes["dry run"]
+    assert dry.returncode == 0 and dry.stderr == "", dry
+    text = " ".join(dry.stdout.split())
+    assert "parameters 25,557,032" in text
+    assert "passes per image 12 forward, 10 backward to the image, 2 backward to the parameters" in text
+    assert "steps 450,360 (90 epochs of 5,004)" in text and "devices 4 (64 clean images each)" in text
+    assert "memory on a GPU or TPU about" in text and re.search(r"FLOPs per step 5\.[3-6]\de\+13", text)
+    assert "missing: imagenet2012 is not prepared" in text
+    assert not any(tmp_path.iterdir())
+
+
+def test_config_json_is_what_the_dry_run_shows(cli, tmp_path):
+    """The resolved config: what the recipe fills is not null any more."""
+    folder = make_run(cli, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["optimizer"]["nesterov"] is True and config["model"]["dropout"] == 0
+    assert config["evaluation"]["attacks"]["pgd_20"]["epsilon_255"] == 38.25
+    assert config["batch_size"] == TINY["batch_size"]

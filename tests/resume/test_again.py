@@ -1,0 +1,132 @@
+"""The same command again, or another, on a folder that holds a run already."""
+
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+from nofrost_jax import data, run, train, validate
+from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.evaluation import engine, table
+from tests.conftest import tiny_args, tiny_config
+from tests.resume.helpers import contents, saved_steps, train_here
+
+
+def test_everything_is_traced_once(whole):
+    _, traces = whole
+    assert traces.steps == 1
+    assert traces.attacks == 2  # in the step; in the evaluator, for two evaluations on the way and the last
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_changed_config_is_refused_and_force_goes_on(cli, copy):
+    shutil.rmtree(copy / "checkpoints/15")
+    metrics, config = ((copy / name).read_bytes() for name in ("metrics.jsonl", "config.json"))
+    changed = tiny_args(copy, log__every_steps=2, evaluation__limit=100)
+    refused = cli(*changed)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    for word in ("log.every_steps: 3 -> 2", "evaluation.limit: 0 -> 100", "--force"):
+        assert word in refused.stderr
+    assert ((copy / "metrics.jsonl").read_bytes(), (copy / "config.json").read_bytes()) == (metrics, config)
+
+    forced = cli(*changed, "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert "resuming from the checkpoint of step 12" in forced.stdout and "step 14/15" in forced.stdout
+    assert json.loads((copy / "config.json").read_text())["log"]["every_steps"] == 2
+    assert json.loads((copy / "evaluations/final.json").read_text())["dataset"]["n"] == 100
+    steps = [json.loads(line)["step"] for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [3, 5, 6, 9, 10, 12, 14, 15]
+    assert saved_steps(copy) == [12, 15]
+
+
+def test_a_run_from_before_a_field_was_added_goes_on(tmp_path):
+    """What it did then is known: the folder is its own. tfds was read in sequence, which is told apart."""
+    config = run.prepare(tiny_config(evaluation__while_training=()))
+    plain = validate.to_plain(config)
+    for field in validate.SINCE_ADDED:
+        room, name = field.split(".")
+        plain[room].pop(name, None)
+    del plain["deepaugment"]
+    (tmp_path / "config.json").write_text(json.dumps(plain))
+    train.prepare_workdir(config, str(tmp_path))
+    plain["data"]["source"] = config.data.source = "tfds:cifar10"
+    (tmp_path / "config.json").write_text(json.dumps(plain))
+    with pytest.raises(UserError, match=r"\(data.access: 'sequential' -> 'random'\)"):
+        train.prepare_workdir(config, str(tmp_path))
+
+
+def test_force_neither_calls_another_net_damaged_nor_takes_its_config(cli, copy):
+    config = (copy / "config.json").read_bytes()
+    outcome = cli(*tiny_args(copy, model__width=0.125), "--force")
+    assert outcome.returncode == 2 and "damaged" not in outcome.stdout + outcome.stderr
+    assert "does not fit" in outcome.stderr and len(outcome.stderr.splitlines()) == 1
+    assert (copy / "config.json").read_bytes() == config
+
+
+def test_finished_run_shows_its_table_again(whole, copy, capsys, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("a finished run neither trains nor evaluates again")
+
+    monkeypatch.setattr(train.Run, "_compile", never)
+    monkeypatch.setattr(engine.Evaluator, "run", never)
+    capsys.readouterr()
+    train_here(copy)
+    text = capsys.readouterr().out
+    shown = table.render(json.loads((copy / "evaluations/final.json").read_text()))
+    assert shown in text and "written by an earlier run" in text
+    assert contents(copy) == contents(whole[0])
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_sigterm_in_an_evaluation_loses_nothing(whole, tmp_path, capsys, monkeypatch):
+    """First in the one of step 5, then in the last one."""
+    folder, eval_batches = tmp_path / "run", data.eval_batches
+    handler, begun = signal.getsignal(signal.SIGTERM), []
+
+    def stopped_batches(*args, **kwargs):
+        begun.append(saved_steps(folder))
+        if len(begun) in (1, 4):  # those between are of steps 5, again, and 10
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield from eval_batches(*args, **kwargs)
+
+    monkeypatch.setattr(data, "eval_batches", stopped_batches)
+    for _ in range(2):
+        with pytest.raises(Preempted, match="during an evaluation; run the same command again"):
+            train_here(folder)
+        assert signal.getsignal(signal.SIGTERM) is handler
+    assert begun == [[4, 5], [4, 5], [8, 10], [12, 15]]
+    assert not (folder / "evaluations/final.json").exists()
+    capsys.readouterr()
+    train_here(folder)
+    assert "compiling the training step" not in capsys.readouterr().out
+    assert contents(folder) == contents(whole[0])
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_evaluating_a_run_repeats_its_own_result(whole, cli, copy):
+    metrics = (copy / "metrics.jsonl").read_bytes()
+    (copy / "evaluations/final.json").unlink()
+    assert cli("--mode=evaluate", f"--workdir={copy}").returncode == 0
+    assert contents(copy) == contents(whole[0])
+
+    other = [*tiny_args(copy, evaluation__name="other", evaluation__limit=100), "--mode=evaluate"]
+    outcome = cli(*other)
+    assert outcome.returncode == 0 and "digits, 100 validation images, step 15" in outcome.stdout, outcome
+    with np.load(copy / "evaluations/other.npz") as part, np.load(copy / "evaluations/final.npz") as full:
+        for name in full.files:
+            np.testing.assert_array_equal(part[name], full[name][:100])
+    assert contents(copy)["metrics"] == metrics
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_an_evaluation_says_what_it_leaves_out(cli, copy):
+    """The net and its training are the run's; where the data is, and how to evaluate, may be another host's."""
+    outcome = cli(*tiny_args(copy, seed=5, data__workers=1, evaluation__limit=50), "--mode=evaluate")
+    assert outcome.returncode == 0, outcome.stderr
+    (note,) = (line for line in outcome.stdout.splitlines() if line.startswith("note: "))
+    assert "seed: 0 -> 5" in note and "workers:" not in note and "limit" not in note
+    result = json.loads((copy / "evaluations/final.json").read_text())
+    assert result["seed"] == 0 and result["dataset"]["n"] == 50

@@ -1,0 +1,119 @@
+"""Checkpoints that are damaged are passed over, and none is saved whose numbers are not finite."""
+
+import re
+import shutil
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from nofrost_jax import checkpoint, train
+from nofrost_jax.errors import UserError
+from tests.conftest import tiny_args
+from tests.resume.helpers import arrays, contents, saved_steps, train_here
+
+
+def data_file(folder):
+    return max((folder / "variables").rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+def truncate(folder):
+    path = data_file(folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def alter(folder):
+    path = data_file(folder)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+def lose_a_file(folder):
+    data_file(folder).unlink()
+
+
+def lose_the_optimizer(folder):
+    shutil.rmtree(folder / "optimizer")
+
+
+def empty_the_meta(folder):
+    (folder / "meta/metadata").write_text("")
+
+
+@pytest.mark.usefixtures("compile_once")
+@pytest.mark.parametrize("damage", [truncate, alter, lose_a_file, lose_the_optimizer, empty_the_meta])
+def test_damaged_newest_checkpoint_falls_back(whole, copy, capsys, damage):
+    damage(copy / "checkpoints/15")
+    train_here(copy)
+    text = capsys.readouterr().out
+    assert text.count("checkpoint 15 is damaged") == 1 and "resuming from the checkpoint of step 12" in text
+    assert contents(copy) == contents(whole[0])
+    assert [path.name for path in (copy / "checkpoints_damaged").iterdir()] == ["15"]
+
+
+def test_hash_is_what_finds_changed_numbers(copy, capsys):
+    """A checkpoint whose files are in order, but whose numbers are not those that were saved."""
+    variables, _ = arrays(copy, 15)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), variables)
+    variables["params"]["head"]["bias"] += 1e-6
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(copy / "checkpoints/15/variables", variables, force=True)
+    (copy / "checkpoints/15" / checkpoint.DIGESTS).unlink()  # as after a kill between the save and its files' hashes
+    checkpoints = checkpoint.Checkpoints(copy, writable=False)
+    assert checkpoints.restore({"variables": abstract})[0] == 12
+    checkpoints.close()
+    assert "variables is not what was saved: its hash differs" in capsys.readouterr().out
+
+
+def test_all_damaged_is_an_error(cli, copy):
+    for step in (12, 15):
+        alter(copy / "checkpoints" / str(step))
+    before = sorted(copy.rglob("*"))
+    for outcome in (cli(*tiny_args(copy)), cli("--mode=evaluate", f"--workdir={copy}")):
+        assert outcome.returncode == 2 and outcome.stdout.count("is damaged") == 2
+        assert len(outcome.stderr.splitlines()) == 1
+        assert "no checkpoint in" in outcome.stderr and "15, 12 are damaged" in outcome.stderr
+    assert sorted(copy.rglob("*")) == before
+
+
+def assert_checkpoints_finite(folder):
+    for step in saved_steps(folder):
+        for leaf in jax.tree.leaves(list(arrays(folder, step))):
+            assert np.isfinite(leaf).all()
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(cli, copy):
+    shutil.rmtree(copy / "checkpoints/15")
+    args = [*tiny_args(copy, optimizer__learning_rate=1e30), "--force"]
+    for _ in range(2):  # the same command again finds no way round it
+        outcome = cli(*args)
+        assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1, outcome
+        broken = int(re.search(r"not finite at step (\d+): ", outcome.stderr).group(1))
+        assert broken in (13, 14) and "the checkpoint of step 12 is kept" in outcome.stderr
+        assert saved_steps(copy) == [8, 12] or saved_steps(copy) == [12]
+    assert_checkpoints_finite(copy)
+
+
+@pytest.mark.usefixtures("compile_once")
+@pytest.mark.parametrize("part", ["params", "batch_stats"])
+def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, part):
+    compiled = train.Run._compile
+
+    def overflowing(*args):
+        step = compiled(*args)
+
+        def overflow(state, batch, key):
+            state, metrics = step(state, batch, key)
+            scale = jax.numpy.where(state.step == 4, jax.numpy.inf, 1.0)
+            return state.replace(**{part: jax.tree.map(lambda leaf: leaf * scale, getattr(state, part))}), metrics
+
+        return overflow
+
+    monkeypatch.setattr(train.Run, "_compile", overflowing)
+    with pytest.raises(UserError, match=r"not finite at step 4: .*; the checkpoint of step 2 is kept"):
+        train_here(tmp_path / "run", checkpoint__every_steps=2)
+    assert saved_steps(tmp_path / "run") == [2]
+    assert_checkpoints_finite(tmp_path / "run")
