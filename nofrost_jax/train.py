@@ -13,6 +13,7 @@ from nofrost_jax.checkpoint import Checkpoints, load_variables
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import results
+from nofrost_jax.methods.base import telling_replaced
 from nofrost_jax.state import TrainState
 
 
@@ -45,7 +46,7 @@ class Run:
         method = methods.TABLE[config.method.name]
         optimizer = optim.create(config, self.per_epoch, method.updates(config))
         self.learning_rate = optim.learning_rate(config, self.per_epoch)
-        self.method_step = method.make_step(model, optimizer, config, self.per_epoch)
+        self.method_step = telling_replaced(method.make_step(model, optimizer, config, self.per_epoch))
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
         self.best = selection.start(config, workdir, devices, self.per_epoch)
         variables = self._first_variables(model, spec.image_size)

@@ -35,7 +35,8 @@ Fields of the config that count here:
 * `data.decode` ("exact" | "fast"): training images by Pillow, equal to torchvision to the last bit, or by faster
   packages, equal to a level or two of 255 (`fast.py`; `random_resized_crop` only). Evaluation is always exact.
 * `data.on_error` ("raise" | "skip"): an unreadable training image is an error that names it, or is replaced by the next
-  readable one of the epoch's order, with its label and index, named and counted on stderr. Evaluation never skips.
+  readable one of the epoch's order, with its label and index, named and counted on stderr and in the metrics.
+  Evaluation never skips.
 * `data.access` ("random" | "sequential"): how record files of tfds are read. Random: exact shuffling, resumes anywhere
   in seconds; an index of the files is made once. Sequential: where seeking is slow, and for gs:// paths.
 * `data.shuffle_buffer` (int): encoded images in the shuffle buffer of sequential access.
@@ -137,8 +138,8 @@ def train_batches(config, start_step: int, process_index: int = 0, process_count
     Returns:
       Iterator of `image` uint8 [b, H, W, 3], `label` int32 [b], `index` int32 [b], with b = batch_size /
       process_count. `image` is the view `clean`; other views are called as they are, and `augmented` has a bool [b]
-      `is_deepaugment` with it. `index` is the example's position in the fixed order of its split. Threads end with the
-      iterator.
+      `is_deepaugment` with it. With `data.on_error = "skip"` a bool [b] `replaced` tells whose own image could not be
+      read. `index` is the example's position in the fixed order of its split. Threads end with the iterator.
 
     Raises:
       UserError: see `check`; from `next` also for an image that cannot be read, which is named.

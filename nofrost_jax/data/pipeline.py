@@ -217,6 +217,8 @@ def _fill(config, plan: _Plan, rows: range, out: dict[str, np.ndarray]) -> None:
                 if plan.skips is None:
                     raise UserError(f"{error}; {where}; replace this image or remove it from the data") from error
                 plan.skips.note(error, where, attempt + 1)
+        if plan.skips is not None:
+            out["replaced"][row] = attempt > 0
         if attempt:
             _check_labels(config, np.array([label]), plan.where, np.array([index]))
             plan.label[row], plan.index[row] = label, index
@@ -252,6 +254,8 @@ def _decoded(config, plans: Iterator[_Plan], masked: bool, skips: Skips | None =
 def _submit(config, pool: ThreadPoolExecutor, workers: int, plan: _Plan) -> tuple[dict, list[Future]]:
     _check_labels(config, plan.label[: plan.rows], plan.where, plan.index)
     images = plan.empty(plan.size, config.data.image_size)
+    if plan.skips is not None:
+        images["replaced"] = np.zeros(plan.size, bool)
     mask = np.arange(plan.size) < plan.rows
     # Some images a task: small ones cost less than a task's overhead, and the pool must still share a batch evenly.
     share = max(1, plan.rows // (4 * workers))

@@ -103,6 +103,18 @@ def gradient_step(loss_fn, optimizer):
     return step
 
 
+def telling_replaced(step):
+    """`step`, whose metrics have the share of images that took an unreadable one's place too, if batches tell of it."""
+
+    def told(state, batch, key):
+        state, metrics = step(state, batch, key)
+        if "replaced" in batch:
+            metrics["replaced_images"] = parallel.total(over_images(batch["replaced"]))
+        return state, metrics
+
+    return told
+
+
 def keys_of(state, batch, key):
     """One key for each image of the shard: a function of (key, step, the image's position in the global batch)."""
     positions = parallel.global_positions(batch["label"].shape[0])

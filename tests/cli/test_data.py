@@ -1,7 +1,9 @@
-"""What missing or damaged data gets: one clear line, exit code 2, and nothing on the disk."""
+"""Missing or damaged data gets one clear line, exit code 2 and nothing on the disk; or is replaced, on request."""
+
+import json
 
 from tests.cli.helpers import DIGITS, assert_refused, tree
-from tests.conftest import overrides
+from tests.conftest import overrides, tiny_args
 
 
 def refuse_folder(cli, tmp_path, root, *words, classes=2):
@@ -35,6 +37,19 @@ def test_folder_with_a_broken_image_names_it(cli, tmp_path):
     refuse_folder(cli, tmp_path, root, "train/dog/3.png")
     (root / "train/dog/3.png").write_bytes(b"")
     refuse_folder(cli, tmp_path, root, "train/dog/3.png", "empty")
+
+
+def test_broken_images_are_replaced_on_request_and_counted(cli, tmp_path):
+    """One of the 32 images of every epoch; stderr names the file, the metrics have the share."""
+    root = tree(tmp_path / "data", count=16)
+    (root / "train/dog/3.png").write_bytes((root / "train/dog/3.png").read_bytes()[:60])
+    more = {"model.num_classes": 2, "batch_size": 8, "data.on_error": "skip", "data.image_size": 8, "epochs": 2}
+    more |= {"data.augmentation": "none", "evaluation.every_epochs": 0, "log.every_steps": 4}
+    outcome = cli(*tiny_args(tmp_path / "run", "st", data__source=f"folder:{root}"), *overrides(more))
+    assert outcome.returncode == 0, outcome.stderr
+    assert "train/dog/3.png; the next one takes its place" in outcome.stderr
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["train/replaced_images"] for line in lines if "train/loss" in line] == [1 / 32] * 2
 
 
 def test_label_outside_the_classes(cli, tmp_path):

@@ -141,13 +141,16 @@ def test_the_replacement_is_the_next_readable_of_the_order(settings):
     bad = {i for i, (_, image) in enumerate(found) if image in BROKEN.values()}
     if settings.data.access == "random":
         order = permutation(settings.seed, 0, NUM_TRAIN).tolist()
-        expected = [next(i for i in order[p:] + order[:p] if i not in bad) for p in range(NUM_TRAIN // 4 * 4)]
+        own = order[: NUM_TRAIN // 4 * 4]
+        expected = [next(i for i in order[p:] + order[:p] if i not in bad) for p in range(len(own))]
     else:
         chunks = open_source(plain).train().train(settings.seed, 0, 0, 4, (0, 1))
         places = [chunk.index.tolist() for chunk in chunks]
+        own = [i for chunk in places for i in chunk]
         expected = [next(i for i in chunk[p:] + chunk[:p] if i not in bad) for chunk in places for p in range(4)]
     batches = take(settings, 0, NUM_TRAIN // 4)
     assert [int(i) for batch in batches for i in batch["index"]] == expected
+    assert [bool(r) for batch in batches for r in batch["replaced"]] == [i in bad for i in own]
     for batch in batches:
         assert [found[i][0] for i in batch["index"]] == batch["label"].tolist()
 
