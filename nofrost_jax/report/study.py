@@ -62,14 +62,14 @@ def read(path):
 
 
 def accuracy_cell(shares, wanted):
-    """ "62.4 ± 1.2": mean and sample standard deviation in %, of fractions; a dash for the deviation of a single one.
+    """ "62.4 ± 1.2": mean and sample standard deviation in %, of fractions; a single one has no deviation.
 
     Where there are fewer than `wanted`, the cell says so.
     """
-    text = "–"
-    if shares:
-        values = [100 * share for share in shares]
-        text = f"{statistics.mean(values):.1f} ± {f'{statistics.stdev(values):.1f}' if len(values) > 1 else '–'}"
+    values = [100 * share for share in shares]
+    text = f"{statistics.mean(values):.1f}" if values else "–"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.1f}"
     return text if len(shares) == wanted else f"{text} ({len(shares)} of {wanted})"
 
 
@@ -107,6 +107,8 @@ def notes(study):
     seeds = ", ".join(map(str, study["seeds"]))
     where = f" on {study['device']}, {study['cores']} cores" if study.get("device") else ""
     text = f"Accuracy in %: mean ± sample standard deviation, n = {len(study['seeds'])} seeds ({seeds})"
+    if len(study["seeds"]) == 1:
+        text = f"Accuracy in %, of one seed ({seeds})"
     text += f" and {images or 'no'} images each" + _partial(runs) + f"; epsilon {radii}" * bool(radii) + "."
     text += f" Seconds: mean of a run's training and evaluation{where}; the seeds share compiled programs."
     if len(study["rates"]) > 1:
