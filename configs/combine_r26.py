@@ -4,7 +4,7 @@ Figure 3 (Section 4.4). Targets: the text gives none. The worst of six methods i
 
     python main.py --config=configs/combine_r26.py --workdir=runs/combine_r26
 
-Cost: 450,360 steps of 256 images (90 epochs), 3.76e+13 floating-point operations a step, 1.7e+19 in all
+Cost: 450,360 steps of 256 images (90 epochs), 3.84e+13 floating-point operations a step, 1.7e+19 in all
 (`--mode=dry_run`). `configs/combine_r26.py:runlocal` is the same code in miniature, on any CPU.
 The figure comes from code with the authors' extras: add --config.recipe=authors to aim at it.
 The paper's DeepAugment images come from files; without them Noise2Net makes others (configs/common.py):

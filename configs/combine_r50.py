@@ -4,7 +4,7 @@ Figure 4 (Section 4.4). Targets: the text gives none. The worst of six methods i
 
     python main.py --config=configs/combine_r50.py --workdir=runs/combine_r50
 
-Cost: 450,360 steps of 256 images (90 epochs), 6.51e+13 floating-point operations a step, 2.9e+19 in all
+Cost: 450,360 steps of 256 images (90 epochs), 6.58e+13 floating-point operations a step, 3e+19 in all
 (`--mode=dry_run`). `configs/combine_r50.py:runlocal` is the same code in miniature, on any CPU.
 The figure comes from code with the authors' extras: add --config.recipe=authors to aim at it.
 The paper's DeepAugment images come from files; without them Noise2Net makes others (configs/common.py):

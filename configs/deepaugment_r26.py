@@ -5,7 +5,7 @@ silent.
 
     python main.py --config=configs/deepaugment_r26.py --workdir=runs/deepaugment_r26
 
-Cost: 450,360 steps of 256 images (90 epochs), 7.05e+12 floating-point operations a step, 3.2e+18 in all
+Cost: 450,360 steps of 256 images (90 epochs), 7.8e+12 floating-point operations a step, 3.5e+18 in all
 (`--mode=dry_run`). `configs/deepaugment_r26.py:runlocal` is the same code in miniature, on any CPU.
 The figure comes from code with the authors' extras: add --config.recipe=authors to aim at it.
 The paper's DeepAugment images come from files; without them Noise2Net makes others (configs/common.py):

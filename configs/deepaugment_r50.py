@@ -5,7 +5,7 @@ silent; the figure's may be the published model of DeepAugment's authors.
 
     python main.py --config=configs/deepaugment_r50.py --workdir=runs/deepaugment_r50
 
-Cost: 450,360 steps of 256 images (90 epochs), 1.22e+13 floating-point operations a step, 5.5e+18 in all
+Cost: 450,360 steps of 256 images (90 epochs), 1.3e+13 floating-point operations a step, 5.9e+18 in all
 (`--mode=dry_run`). `configs/deepaugment_r50.py:runlocal` is the same code in miniature, on any CPU.
 The figure comes from code with the authors' extras: add --config.recipe=authors to aim at it.
 The paper's DeepAugment images come from files; without them Noise2Net makes others (configs/common.py):

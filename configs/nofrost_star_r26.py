@@ -5,7 +5,7 @@ ImageNet-C, -R, -Sketch, PGD and Square.
 
     python main.py --config=configs/nofrost_star_r26.py --workdir=runs/nofrost_star_r26
 
-Cost: 450,360 steps of 256 images (90 epochs), 3.45e+13 floating-point operations a step, 1.6e+19 in all
+Cost: 450,360 steps of 256 images (90 epochs), 3.53e+13 floating-point operations a step, 1.6e+19 in all
 (`--mode=dry_run`). `configs/nofrost_star_r26.py:runlocal` is the same code in miniature, on any CPU.
 The figure comes from code with the authors' extras: add --config.recipe=authors to aim at it.
 The paper's DeepAugment images come from files; without them Noise2Net makes others (configs/common.py):

@@ -5,7 +5,7 @@ Square +8.20, ImageNet-R +2.05, ImageNet-C accuracy -3.06.
 
     python main.py --config=configs/nofrost_star_r50.py --workdir=runs/nofrost_star_r50
 
-Cost: 450,360 steps of 256 images (90 epochs), 5.98e+13 floating-point operations a step, 2.7e+19 in all
+Cost: 450,360 steps of 256 images (90 epochs), 6.05e+13 floating-point operations a step, 2.7e+19 in all
 (`--mode=dry_run`). `configs/nofrost_star_r50.py:runlocal` is the same code in miniature, on any CPU.
 The figure comes from code with the authors' extras: add --config.recipe=authors to aim at it.
 The paper's DeepAugment images come from files; without them Noise2Net makes others (configs/common.py):

@@ -73,7 +73,7 @@ def test_docstring_tells_the_command(name):
         assert f"Cost: {steps} steps of 256 images" in text and f"configs/{name}.py:runlocal" in text
 
 
-@pytest.mark.parametrize("name", ["nofrost_r50", "st_r26", "trades_fat_r26", "nofrost_star_r26"])
+@pytest.mark.parametrize("name", ["nofrost_r50", "st_r26", "trades_fat_r26", "nofrost_star_r26", "deepaugment_r26"])
 def test_cost_in_the_docstring_is_the_dry_runs(name):
     config = run.prepare(module(name).get_config())
     model = classifier.create_model(config.model)
