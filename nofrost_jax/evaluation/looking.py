@@ -35,9 +35,9 @@ class Corruption:
     jpeg_quality: int
     textures: str = ""
 
-    def __call__(self, images, index):
-        """uint8 [N, H, H, 3] -> the same, for int [N] indices."""
-        options = {"textures": self.textures or None, "jpeg_quality": self.jpeg_quality}
+    def __call__(self, images, index, devices=None):
+        """uint8 [N, H, H, 3] -> the same, for int [N] indices; the bytes do not depend on the `parallel.Devices`."""
+        options = {"textures": self.textures or None, "jpeg_quality": self.jpeg_quality, "devices": devices}
         return corruptions.corrupt(images, self.name, self.severity, index, self.seed, **options)
 
     def describe(self, side):
@@ -117,7 +117,8 @@ class Looker:
             taken = np.arange(first, min(first + size, len(chunk.index)))
             batch = chunk.batch(taken, size)
             if view.corruption is not None:
-                batch["image"][: len(taken)] = view.corruption(chunk.image[taken], chunk.index[taken])
+                given = chunk.image[taken], chunk.index[taken]
+                batch["image"][: len(taken)] = view.corruption(*given, self._programs.devices)
             times = 5 if view.probe and chunk.number == first == 0 else 1
             found = [self._programs.look(self._variables, batch, view.allowed) for _ in range(times)]
             if times > 1:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from nofrost_jax import parallel
 from nofrost_jax.data import corruptions
 from nofrost_jax.data.corruptions import blur, constants, digital, kernels, noise, spatter, textures, weather
 from nofrost_jax.errors import UserError
@@ -88,6 +89,19 @@ def test_an_image_depends_on_its_own_index_only(images, name):
         assert (other != whole).any() == (name in RANDOM)
 
 
+@pytest.mark.parametrize("name", ["impulse_noise", "motion_blur", "frost", "fog", "zoom_blur", "jpeg_compression"])
+def test_the_number_of_devices_does_not_count(images, name):
+    """Twenty images on one device, on two, of which the second gets four, and on three, of which one gets none."""
+    want = corruptions.corrupt(images, name, 4, np.arange(20), 7)
+    for count in (1, 2, 3):
+        devices = parallel.Devices(tuple(jax.devices()[:count]))
+        got = corruptions.corrupt(images, name, 4, np.arange(20), 7, devices=devices)
+        np.testing.assert_array_equal(got, want)
+    if name != "jpeg_compression":  # Pillow's
+        shared = corruptions._arrays(name, 4, SIDE, devices)
+        assert all(len(array.devices()) == 3 for array in jax.tree.leaves(shared))
+
+
 def test_equal_images_get_draws_of_their_own(images):
     same = np.repeat(images[:1], 3, 0)
     for name in ("gaussian_noise", "fog", "motion_blur"):
@@ -123,7 +137,7 @@ def test_corruptions_and_severities_share_no_draws():
 
 
 def test_one_program_serves_five_severities(images):
-    program = corruptions._program("zoom_blur")
+    program = corruptions._program("zoom_blur", corruptions._DefaultDevice())
     before = program._cache_size()
     for severity in corruptions.SEVERITIES:
         corruptions.corrupt(images[:1], "zoom_blur", severity, [0], 0)

@@ -328,10 +328,18 @@ def digits(tmp_path_factory, variables):
     return folder
 
 
-def test_a_run_on_digits_gets_its_own_images_corrupted(cli, digits):
+def test_a_run_on_digits_gets_its_own_images_corrupted(cli, digits, monkeypatch):
+    make, used = corruptions._on_devices, set()
+
+    def noted(*arguments):
+        used.add(len(arguments[-1].local))
+        return make(*arguments)
+
+    monkeypatch.setattr(corruptions, "_on_devices", noted)
     asked = [*SUITE, f"--workdir={digits}", "--config.severities=(2, 5)", "--config.evaluation.limit=70"]
     done = cli(*asked, "--config.corruption_names=contrast,speckle_noise,gaussian_noise")
     assert done.returncode == 0 and "skipped" not in done.stdout, done.stderr
+    assert used == {jax.local_device_count()} != {1}
     result = read(digits)
     assert result["missing"] == [] and list(by_name(result)) == ["clean"]
     corrupted = result["corruptions"]
