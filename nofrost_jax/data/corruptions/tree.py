@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from nofrost_jax.data import fingerprints, preprocess
+from nofrost_jax.data import fingerprints, image_files, preprocess
 from nofrost_jax.data.corruptions import JPEG_QUALITY, corrupt, describe
 from nofrost_jax.data.corruptions.constants import SIDE
 from nofrost_jax.data.folder import Folder
@@ -85,11 +84,7 @@ def _load(split: Folder, index: int, geometry: Geometry) -> np.ndarray:
 
 
 def _save(image: np.ndarray, target: Path) -> None:
-    """A file is there whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    Image.fromarray(image).save(partial, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    os.replace(partial, target)
+    image_files.save(target, image, "JPEG", quality=JPEG_QUALITY, optimize=True)
 
 
 def _claim(root: Path, made_with: dict) -> None:
