@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from nofrost_jax import parallel
 from nofrost_jax.data import corruptions
 from nofrost_jax.data.corruptions import blur, constants, digital, kernels, noise, spatter, textures, weather
 from nofrost_jax.errors import UserError
@@ -87,19 +86,6 @@ def test_an_image_depends_on_its_own_index_only(images, name):
         corruptions.corrupt(images, name, 4, indices + 1, 7),
     ):
         assert (other != whole).any() == (name in RANDOM)
-
-
-@pytest.mark.parametrize("name", ["impulse_noise", "motion_blur", "frost", "fog", "zoom_blur", "jpeg_compression"])
-def test_the_number_of_devices_does_not_count(images, name):
-    """Twenty images on one device, on two, of which the second gets four, and on three, of which one gets none."""
-    want = corruptions.corrupt(images, name, 4, np.arange(20), 7)
-    for count in (1, 2, 3):
-        devices = parallel.Devices(tuple(jax.devices()[:count]))
-        got = corruptions.corrupt(images, name, 4, np.arange(20), 7, devices=devices)
-        np.testing.assert_array_equal(got, want)
-    if name != "jpeg_compression":  # Pillow's
-        shared = corruptions._arrays(name, 4, SIDE, devices)
-        assert all(len(array.devices()) == 3 for array in jax.tree.leaves(shared))
 
 
 def test_equal_images_get_draws_of_their_own(images):

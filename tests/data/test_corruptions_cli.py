@@ -76,12 +76,12 @@ def test_a_folder_from_before_there_were_qualities_goes_on(folder, tmp_path):
 
 
 def test_copies_go_on_where_they_stopped(folder, tmp_path, capsys):
-    copy(folder, tmp_path / "out", "--names=contrast")
-    kept = tmp_path / "out" / "contrast/1/b/0.jpg"
-    lost = tmp_path / "out" / "contrast/4/b/1.JPEG"
+    copy(folder, tmp_path / "out", "--names=gaussian_noise")
+    kept = tmp_path / "out" / "gaussian_noise/1/b/0.jpg"
+    lost = tmp_path / "out" / "gaussian_noise/4/b/1.JPEG"
     before, content = kept.stat().st_mtime_ns, lost.read_bytes()
     lost.unlink()
-    copy(folder, tmp_path / "out", "--names=contrast")
+    copy(folder, tmp_path / "out", "--names=gaussian_noise")
     assert "written: 1 files" in capsys.readouterr().out
     assert kept.stat().st_mtime_ns == before
     assert lost.read_bytes() == content
