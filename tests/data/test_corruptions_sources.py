@@ -137,6 +137,7 @@ def test_cifar10_through_tfds(cifar10, tmp_path):
         (["--source=ftp:x"], "no source of images"),
         (["--split=train"], "digits has no split train; --split=train; use validation"),
         (["--side=7"], "at least 8 pixels"),
+        (["--resize=9"], "made at --side=8, nothing is cut off; --resize=9; leave it"),
         (["--jpeg_quality=101"], "--jpeg_quality=101 must be between"),
         (
             ["--source=tfds:cifar10", "--data_dir=/nowhere"],

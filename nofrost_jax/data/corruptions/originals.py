@@ -85,6 +85,8 @@ def open_originals(
 def _geometry(source: Source, side: int | None, resize: int | None) -> Geometry:
     side = side or source.side or IMAGENET_SIDE
     if source.fitted:
+        if resize:
+            raise UserError(f"these images are made at --side={side}, nothing is cut off; --resize={resize}; leave it")
         return Geometry(side)
     usual = 0 if side == source.side else round(side * IMAGENET_RESIZE / IMAGENET_SIDE)
     return Geometry(side, usual if resize is None else resize)
