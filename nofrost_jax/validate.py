@@ -6,6 +6,8 @@ The rules about the values themselves are in `rules`. All of it is checked befor
 import json
 import os
 
+from ml_collections import ConfigDict
+
 from nofrost_jax.errors import UserError
 from nofrost_jax.rules import DEEPAUGMENT_SOURCES, RANGES, get, require_choice, views_of
 
@@ -102,19 +104,15 @@ def for_evaluation(own, config):
     with commas between them, picks some of its attacks. left out: the differences in anything else, as text; what the
     net is, and how it was trained, is the run's. Raises UserError for a label that is not there.
     """
-    own = own.copy_and_resolve_references()
+    get(own, "evaluation")
+    own = _filled(own, SINCE_ADDED)
     given = {} if config is None else to_plain(resolve(config) if "recipe" in config else config)
     labels, section = given.pop("attacks", ""), given.get("evaluation", {})
     section.pop("while_training", None)
     if labels:
         section["attacks"] = _pick(section.get("attacks", {}), labels)
-    get(own, "evaluation")
     with own.unlocked():
         own.attacks = ""
-        for field, value in SINCE_ADDED.items():
-            room, name = field.split(".")
-            own[room] = own.get(room, {})
-            own[room][name] = own[room].get(name, value)
         for field in EVALUATION_FIELDS:
             room, name = field.split(".")
             value = given.get(room, {}).get(name)
@@ -129,11 +127,20 @@ def with_added(plain):
     """An older run's config, a plain dict, with the fields that were added since, as the run trained then."""
     read_in_sequence = str(plain.get("data", {}).get("source", "")).startswith("tfds:")
     trained = SINCE_ADDED | ({"data.access": "sequential"} if read_in_sequence else {})
-    added = {}
-    for field, value in trained.items():
-        room, name = field.split(".")
-        added.setdefault(room, {})[name] = list(value) if isinstance(value, tuple) else value
-    return merged(added, plain)
+    return to_plain(_filled(ConfigDict(plain), trained))
+
+
+def _filled(config, fields):
+    """A copy of the config with those of `fields`, {"section.name": value}, that it lacks."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        for field, value in fields.items():
+            section, name = field.split(".")
+            if section not in config:
+                config[section] = {}
+            if name not in config[section]:
+                config[section][name] = value
+    return config
 
 
 def _drop_absent(section):

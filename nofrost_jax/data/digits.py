@@ -64,4 +64,4 @@ def open_source(config) -> Source:
     """Digits at `config.data.image_size`; 8 is native, any other size is resized once (bilinear)."""
     size = config.data.image_size
     train, evaluation = (functools.partial(_load, name, size) for name in ("train", "evaluation"))
-    return Source(NUM_CLASSES, train, evaluation, fitted=True, eval_name="validation")
+    return Source(NUM_CLASSES, train, evaluation, fitted=True, eval_name="validation", side=size)

@@ -63,6 +63,7 @@ class Source:
       eval_name: what the evaluation split is called at the source; "" if it has no name of its own.
       class_names: of the classes in the order of their labels; () where they have none.
       version: what tells this data set from another of its name; "" where there is nothing of the kind.
+      side: pixels of a side, where all images are known to be squares of one size; otherwise 0.
     """
 
     num_classes: int
@@ -72,6 +73,7 @@ class Source:
     eval_name: str = ""
     class_names: tuple[str, ...] = ()
     version: str = ""
+    side: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -124,7 +124,13 @@ def open_source(config, name: str) -> Source:
         eval_name=evaluation,
         class_names=tuple(features["label"].names),
         version=_version(builder),
+        side=_side(features["image"].shape),
     )
+
+
+def _side(shape) -> int:
+    """The side of square images of a declared shape, else 0."""
+    return shape[0] if shape[0] is not None and shape[0] == shape[1] else 0
 
 
 def _version(builder) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from nofrost_jax import data
 from nofrost_jax.errors import Preempted
+from nofrost_jax.evaluation import flags
 
 STOPPED = "stopped by SIGTERM during an evaluation; run the same command again to go on, nothing is lost"
 POLL_SECONDS = 1
@@ -65,6 +66,23 @@ def fill_all(config, count, size, stop, is_known, fill):
         if stop.local:
             check(stop)
         time.sleep(POLL_SECONDS)
+
+
+def look(chunk, size, forward, columns, probe):
+    """What a net says of a chunk's images, batch by batch: {column: [n]} of `columns`, and `flags.NOTES` if it probes.
+
+    forward: (batch of `size`, rows of the chunk, times) -> so many answers, all of the same images, each a dict of
+    arrays with padding; several must have "logits". probe: look at the first batch of all chunks `flags.PROBES` times.
+    """
+    parts, notes = [], dict.fromkeys(flags.NOTES, False) if probe else {}
+    for first in range(0, len(chunk.index), size):
+        rows = np.arange(first, min(first + size, len(chunk.index)))
+        times = flags.PROBES if probe and chunk.number == first == 0 else 1
+        answers = forward(chunk.batch(rows, size), rows, times)
+        if times > 1:
+            notes = flags.notes(np.stack([one["logits"][: len(rows)] for one in answers]), chunk.label[rows])
+        parts.append({name: answers[0][name][: len(rows)] for name in columns})
+    return {name: np.concatenate([part[name] for part in parts]) for name in columns} | notes
 
 
 def check(stop):

@@ -146,24 +146,17 @@ class _Run:
 
     def _look(self, chunk):
         """The clean verdict on a chunk; of the first batch of all, four times more, for the flags."""
-        start, size, parts, notes = time.perf_counter(), self._programs.batch_size, [], {}
-        for first in range(0, len(chunk.index), size):
+        start = time.perf_counter()
+
+        def forward(batch, rows, times):
             self._check_stop()
-            taken = np.arange(first, min(first + size, len(chunk.index)))
-            batch = chunk.batch(taken, size)
-            times = 5 if chunk.number == first == 0 else 1
-            verdicts = [self._programs.verdict(self._variables, batch, None, 0, times > 1) for _ in range(times)]
-            if len(verdicts) > 1:
-                logits = np.stack([one["logits"][: len(taken)] for one in verdicts])
-                notes = {
-                    "randomised": flags.is_randomised(logits, chunk.label[taken]),
-                    "probabilities": flags.are_probabilities(logits[0]),
-                }
-            parts.append({name: verdicts[0][name][: len(taken)] for name in ("correct", "correct_uint8", "nan")})
-        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            return [self._programs.verdict(self._variables, batch, None, 0, times > 1) for _ in range(times)]
+
+        columns = ("correct", "correct_uint8", "nan")
+        rows = chunks.look(chunk, self._programs.batch_size, forward, columns, probe=True)
         rows["correct"] &= ~rows["nan"]
         heads = {"index": chunk.index, "label": chunk.label, "pixels": chunk.image[self._to_save(chunk.index)]}
-        return heads | rows | notes | {"seconds": time.perf_counter() - start}
+        return heads | rows | {"seconds": time.perf_counter() - start}
 
     def _assemble(self):
         """The chunks' rows, joined."""
@@ -172,7 +165,7 @@ class _Run:
             name: np.concatenate([rows[name] for rows in clean])
             for name in ("index", "label", "correct", "correct_uint8", "nan", "pixels")
         }
-        joined |= {name: bool(clean[0][name]) for name in ("randomised", "probabilities")}
+        joined |= {name: bool(clean[0][name]) for name in flags.NOTES}
         joined["seconds"] = float(sum(rows["seconds"] for rows in clean))
         return joined | {"plans": {plan.label: self._assemble_plan(plan, joined) for plan in self._plans}}
 

@@ -26,14 +26,22 @@ DESCRIPTIONS = {
     "vanishes": "a corruption of images this small leaves every one as it was",
     "large_epsilon": "the largest radius of the sweep, 32/255 or more, does not bring the accuracy below 5 %",
 }
+NOTES = ("randomised", "probabilities")  # what forward passes of one batch tell of the net
+PROBES = 5
 POINT = 0.01
 AUDIT_255 = 255e-6  # |x + epsilon - x| may exceed epsilon by a rounding error
 
 
-def is_randomised(logits, labels):
-    """logits: float [5, N, K] of the same images (Croce & Hein, 2020b: other counts, or normalized logits that differ).
+def notes(logits, labels):
+    """{flag of NOTES: whether it is raised} by float [PROBES, N, K], logits of the same images, and int [N]."""
+    return dict(zip(NOTES, (is_randomised(logits, labels), are_probabilities(logits[0])), strict=True))
 
-    NaNs count as differences only where they come and go.
+
+def is_randomised(logits, labels):
+    """logits: float [PROBES, N, K] of the same images.
+
+    Croce & Hein (2020b): other counts of right answers, or normalized logits that differ. NaNs count as
+    differences only where they come and go.
     """
     correct = (np.argmax(logits, -1) == labels).sum(-1)
     length = np.maximum(np.linalg.norm(logits, axis=-1, keepdims=True), 1e-12)
@@ -129,7 +137,7 @@ _RIVALS = {  # what finds less than a rival is weak: PGD is the least, and gradi
 
 def of_result(plans, outcomes, curves):
     """Flags that concern the net or several attacks: {flag}."""
-    flags = {name for name in ("randomised", "probabilities") if outcomes[name]}
+    flags = {name for name in NOTES if outcomes[name]}
     if outcomes["nan"].any():
         flags.add("nan")
     if any(curve["converged"] is False for curve in curves):

@@ -18,7 +18,6 @@ from nofrost_jax.evaluation.store import Store, identity
 from nofrost_jax.metrics import format_seconds
 
 COLUMNS = ("index", "label", "correct", "nan")
-NOTES = ("randomised", "probabilities")
 EVERY_SECONDS = 10
 
 
@@ -35,9 +34,9 @@ class Corruption:
     jpeg_quality: int
     textures: str = ""
 
-    def __call__(self, images, index):
-        """uint8 [N, H, H, 3] -> the same, for int [N] indices."""
-        options = {"textures": self.textures or None, "jpeg_quality": self.jpeg_quality}
+    def __call__(self, images, index, devices=None):
+        """uint8 [N, H, H, 3] -> the same, for int [N] indices; the bytes do not depend on the `parallel.Devices`."""
+        options = {"textures": self.textures or None, "jpeg_quality": self.jpeg_quality, "devices": devices}
         return corruptions.corrupt(images, self.name, self.severity, index, self.seed, **options)
 
     def describe(self, side):
@@ -64,7 +63,7 @@ class View:
 
     @property
     def required(self):
-        return (*COLUMNS, "seconds", *(NOTES if self.probe else ()))
+        return (*COLUMNS, "seconds", *(flags.NOTES if self.probe else ()))
 
 
 class Looker:
@@ -77,7 +76,7 @@ class Looker:
 
     def look(self, config, num_eval, views):
         """[outcomes] of each view of `config`'s evaluation split of `num_eval` images: {"index", "label", "correct",
-        "nan": [N], in the split's order, "seconds"}, and NOTES where it probes.
+        "nan": [N], in the split's order, "seconds"}, and `flags.NOTES` where it probes.
 
         Raises Preempted where `stop` says so; UserError for an image whose class a view does not allow.
         """
@@ -109,29 +108,22 @@ class Looker:
     def _chunk(self, chunk, view):
         """The rows of one view of a chunk."""
         check_labels(view, chunk.label, chunk.index)
-        size, seconds, parts, notes = self._programs.batch_size, 0.0, [], {}
-        for first in range(0, len(chunk.index), size):
+        seconds = []
+
+        def forward(batch, rows, times):
             if self._stop.local:
                 chunks.check(self._stop)
             compiled = self._programs.total_compile_seconds
-            taken = np.arange(first, min(first + size, len(chunk.index)))
-            batch = chunk.batch(taken, size)
             if view.corruption is not None:
-                batch["image"][: len(taken)] = view.corruption(chunk.image[taken], chunk.index[taken])
-            times = 5 if view.probe and chunk.number == first == 0 else 1
-            found = [self._programs.look(self._variables, batch, view.allowed) for _ in range(times)]
-            if times > 1:
-                logits = np.stack([one["logits"][: len(taken)] for one in found])
-                notes = {
-                    "randomised": flags.is_randomised(logits, chunk.label[taken]),
-                    "probabilities": flags.are_probabilities(logits[0]),
-                }
-            parts.append({name: found[0][name][: len(taken)] for name in ("correct", "nan")})
+                given = chunk.image[rows], chunk.index[rows]
+                batch["image"][: len(rows)] = view.corruption(*given, self._programs.devices)
+            answers = [self._programs.look(self._variables, batch, view.allowed) for _ in range(times)]
             compiled = self._programs.total_compile_seconds - compiled
-            seconds += self._progress.worked(view.name, len(taken), compiled)
-        notes = notes or (dict.fromkeys(NOTES, False) if view.probe else {})
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return {"index": chunk.index, "label": chunk.label, **joined, **notes, "seconds": seconds}
+            seconds.append(self._progress.worked(view.name, len(rows), compiled))
+            return answers
+
+        rows = chunks.look(chunk, self._programs.batch_size, forward, ("correct", "nan"), view.probe)
+        return {"index": chunk.index, "label": chunk.label, **rows, "seconds": sum(seconds)}
 
 
 def check_labels(view, labels, index):
@@ -147,7 +139,7 @@ def check_labels(view, labels, index):
 
 def _join(parts, view):
     joined = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
-    joined |= {name: bool(parts[0][name]) for name in NOTES if view.probe}
+    joined |= {name: bool(parts[0][name]) for name in flags.NOTES if view.probe}
     return joined | {"seconds": float(sum(part["seconds"] for part in parts))}
 
 

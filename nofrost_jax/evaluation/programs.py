@@ -26,7 +26,7 @@ class Programs:
     """
 
     def __init__(self, config, devices, batch_size):
-        self._devices, self.batch_size, self.say = devices, batch_size, print
+        self.devices, self.batch_size, self.say = devices, batch_size, print
         self._settings = {
             **{name: tuple(config.data[name]) for name in ("mean", "std")},
             **{name: config.evaluation[f"mbn_{name}"] for name in ("gamma", "interpolation", "p", "seed")},
@@ -50,9 +50,9 @@ class Programs:
         correct_uint8: still right when the pixels are rounded to 8 bits, within the ball of whole pixel values.
         """
         if adversarial is None:
-            adversarial = self._devices.place(_PIXELS[batch["image"]])
-        rows = (self._devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
-        shared = (variables, self._devices.replicate(np.float32(epsilon_255)))
+            adversarial = self.devices.place(_PIXELS[batch["image"]])
+        rows = (self.devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
+        shared = (variables, self.devices.replicate(np.float32(epsilon_255)))
         found = self._compile("verdict", "the verdict", self._verdict, shared, rows)(shared, rows)
         return jax.device_get({name: value for name, value in found.items() if logits or name != "logits"})
 
@@ -61,8 +61,8 @@ class Programs:
 
         {"logits": float32 as they are, "correct", "nan"}: NumPy, with padding. One program whatever is allowed.
         """
-        rows = self._devices.place({name: batch[name] for name in ("image", "label")})
-        shared = (variables, self._devices.replicate(allowed))
+        rows = self.devices.place({name: batch[name] for name in ("image", "label")})
+        shared = (variables, self.devices.replicate(allowed))
         return jax.device_get(self._compile("look", "the forward pass", self._look, shared, rows)(shared, rows))
 
     def stage(self, member, variables, batch, key, index, memo):
@@ -83,7 +83,7 @@ class Programs:
     def _stage_arguments(self, member, variables, batch, key, index, memo):
         memo = self.blank(member.attack, batch["image"].shape[1:]) if memo is None else memo
         batch = {name: batch[name] for name in ("image", "label", "index", "active")}
-        return (variables, *self._devices.replicate((key, np.int32(index)))), self._devices.place((batch, memo))
+        return (variables, *self.devices.replicate((key, np.int32(index)))), self.devices.place((batch, memo))
 
     def blank(self, attack, shape):
         """A batch's memo before stage 0, all zeros; its values do not count there."""
@@ -141,7 +141,7 @@ class Programs:
         if name not in self._compiled:
             self.say(f"compiling {title} ...")
             start = time.perf_counter()
-            self._compiled[name] = self._devices.map_images(program).lower(shared, rows).compile()
+            self._compiled[name] = self.devices.map_images(program).lower(shared, rows).compile()
             self.compile_seconds[name] = time.perf_counter() - start
         return self._compiled[name]
 

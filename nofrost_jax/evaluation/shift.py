@@ -8,7 +8,6 @@ import numpy as np
 from nofrost_jax import data
 from nofrost_jax.evaluation import chunks, corruption_scores, label_sets, results
 from nofrost_jax.evaluation.looking import Looker, Progress
-from nofrost_jax.evaluation.shift_sets import own_name
 from nofrost_jax.evaluation.shift_suite import CLEAN, ON_THE_FLY
 
 
@@ -114,7 +113,7 @@ def _corruptions(suite, pairs):
     published = not on_the_fly and own is None
     reference = suite.is_imagenet or published  # published folders are ImageNet's, whatever the run calls its own
     return {
-        "name": suite.corrupted if own is None else own_name(suite.corrupted),
+        "name": suite.corrupted if own is None else suite.corrupted_own,
         "made": _how_made(suite, list(made.values())) if on_the_fly else _how_filed(own),
         "crop": jobs[0].spec.eval_crop,
         "imagenet_c_crop": None if on_the_fly else suite.crop,

@@ -15,9 +15,9 @@ from nofrost_jax.data.tfds_source import prepare_command
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import label_sets
 from nofrost_jax.evaluation.looking import Corruption, View, check_labels
-from nofrost_jax.evaluation.shift_suite import CLEAN, CROPS, FILES, IMAGENET_C, ON_THE_FLY, Entry
+from nofrost_jax.evaluation.shift_suite import CLEAN, CROPS, FILES, ON_THE_FLY, Entry
 
-IMAGENET_VAL = 50_000
+IMAGENET_VAL, IMAGENET_CLASSES = 50_000, 1000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,10 +122,17 @@ def _set(entry, run):
 
 
 def _imagenet_c(suite, run):
-    """The cells of ImageNet-C's files; what is missing of them in one piece."""
-    entry, made, lacking, spec = suite.imagenet_c, [], [], None
-    allowed, own = np.ones(run.model.num_classes, bool), _made_here(entry, run)
-    title = suite.corrupted if own is None else own_name(suite.corrupted)
+    """The cells of ImageNet-C's files, or of such made here; what is missing of them in one piece."""
+    made, lacking, spec, own = [], [], None, _made_here(suite.imagenet_c, run)
+    entry = suite.imagenet_c if own is None else _own_files(suite, own)
+    if own is None and run.model.num_classes != IMAGENET_CLASSES:
+        raise UserError(
+            f"ImageNet-C has ImageNet's 1,000 classes, and the net has {run.model.num_classes}; config.sets, "
+            "config.corruptions; set config.corruptions=on_the_fly for corruptions of the run's own images, or "
+            "config.shift.imagenet_c.folder to files made of them by: python -m nofrost_jax.data.corruptions"
+        )
+    allowed = np.ones(run.model.num_classes, bool)
+    title = suite.corrupted if own is None else suite.corrupted_own
     for name, severity in suite.cells:
         config = _with_data(run, f"folder:{entry.folder}/{name}/{severity}", ".", CROPS[suite.crop])
         if not data.is_present(config):
@@ -145,9 +152,15 @@ def _imagenet_c(suite, run):
     return made, [missing]
 
 
-def own_name(name):
-    """What the result of files made here is called, as if the corruptions were made on the fly: imagenet_c_otf."""
-    return name.replace(IMAGENET_C, f"{IMAGENET_C}_otf")
+def _own_files(suite, own):
+    """The entry of files made by `nofrost_jax.data.corruptions`; own: what it says of them."""
+    source = own.get("source", "a source that is not recorded")
+    return dataclasses.replace(
+        suite.imagenet_c,
+        what=f"corruptions of {source}, made by nofrost_jax",
+        count=suite.imagenet_c.count if suite.is_imagenet else own.get("images", 0),
+        get="python -m nofrost_jax.data.corruptions, as they were made",
+    )
 
 
 def _made_here(entry, run):

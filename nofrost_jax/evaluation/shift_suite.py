@@ -45,7 +45,8 @@ class Suite:
 
     entries: the sets beside the run's own images. corruptions: one of FILES, ON_THE_FLY, NONE; cells: (corruption,
     severity) in the order of mCE; imagenet_c: the entry of the files. named: names of what must be there. corrupted:
-    the corruptions' name in the result. is_imagenet: whether the run's own classes are ImageNet's.
+    the corruptions' name in the result; corrupted_own: that of files that are not the published ones but made here.
+    is_imagenet: whether the run's own classes are ImageNet's.
     """
 
     entries: tuple
@@ -57,6 +58,7 @@ class Suite:
     textures: str
     named: frozenset
     corrupted: str
+    corrupted_own: str
     is_imagenet: bool
 
 
@@ -85,11 +87,6 @@ def read(section, run):
     found = [_find(name, entries) for name in dict.fromkeys(chosen) if name not in (CLEAN, IMAGENET_C)]
     mode = _mode(section["corruptions"], named, imagenet)
     _check_crop(section["imagenet_c_crop"], mode)
-    if mode == FILES and run.model.num_classes != 1000:
-        raise UserError(
-            f"ImageNet-C has ImageNet's 1,000 classes, and the net has {run.model.num_classes}; config.sets, "
-            "config.corruptions; set config.corruptions=on_the_fly for corruptions of the run's own images"
-        )
     titles = [entry.name for entry in found]
     for title in titles:
         if titles.count(title) > 1 or title in (CLEAN, IMAGENET_C):
@@ -97,6 +94,7 @@ def read(section, run):
     must = {*titles, *([CLEAN] if CLEAN in named else [])} if named else set()
     must |= {CLEAN} if mode == ON_THE_FLY else set()
     must |= {IMAGENET_C} if mode == FILES and (section["corruptions"] or named) else set()
+    otf, filed = f"{_title(run, imagenet)}_c_otf", CROP_NAMES[section["imagenet_c_crop"]]
     return Suite(
         entries=tuple(found),
         corruptions=mode,
@@ -106,7 +104,8 @@ def read(section, run):
         jpeg_quality=_jpeg_quality(section["jpeg_quality"], imagenet),
         textures=section["frost_textures"],
         named=frozenset(must),
-        corrupted=CROP_NAMES[section["imagenet_c_crop"]] if mode == FILES else f"{_title(run, imagenet)}_c_otf",
+        corrupted=filed if mode == FILES else otf,
+        corrupted_own=filed.replace(IMAGENET_C, otf),
         is_imagenet=imagenet,
     )
 

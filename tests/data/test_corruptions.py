@@ -123,7 +123,7 @@ def test_corruptions_and_severities_share_no_draws():
 
 
 def test_one_program_serves_five_severities(images):
-    program = corruptions._program("zoom_blur")
+    program = corruptions._program("zoom_blur", corruptions._DefaultDevice())
     before = program._cache_size()
     for severity in corruptions.SEVERITIES:
         corruptions.corrupt(images[:1], "zoom_blur", severity, [0], 0)

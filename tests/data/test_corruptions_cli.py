@@ -10,11 +10,11 @@ from PIL import Image
 
 from nofrost_jax.data import corruptions
 from nofrost_jax.data.corruptions import __main__ as command
-from nofrost_jax.data.corruptions import preview, tree
+from nofrost_jax.data.corruptions import originals, preview, tree
 from nofrost_jax.errors import Preempted, UserError
 from tests.data.helpers import encoded, picture
 
-SETTINGS = ("--side=20", "--resize=24", "--names=contrast,pixelate", "--severities=1,4")
+SETTINGS = ("--side=20", "--resize=24", "--names=contrast,pixelate", "--severities=1,4", "--jpeg_quality=85")
 
 
 @pytest.fixture
@@ -49,17 +49,39 @@ def test_copies_are_what_corrupt_gives(folder, tmp_path, capsys):
         "side": 20,
         "resize": 24,
         "images": 3,
+        "jpeg_quality": 85,
         "textures": "procedural",
+        "source": f"folder:{folder} val",
     }
 
 
-def test_copies_go_on_where_they_stopped(folder, tmp_path, capsys):
+def test_small_images_are_png_files_unless_one_says_otherwise(folder, tmp_path):
+    command.main([f"--source=folder:{folder}", f"--output={tmp_path / 'out'}", *SETTINGS[:2], "--names=contrast"])
+    found = sorted(str(path.relative_to(tmp_path / "out/contrast/3")) for path in tmp_path.glob("out/contrast/3/*/*"))
+    assert found == ["a/2.png", "b/0.jpg.PNG", "b/1.JPEG.PNG"]
+    original = originals.open_originals(f"folder:{folder}", side=20, resize=24).load(2)
+    want = corruptions.corrupt(original[None], "contrast", 3, np.array([2]), 0, jpeg_quality=0)[0]
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/contrast/3/b/1.JPEG.PNG")), want)
+
+
+def test_a_folder_from_before_there_were_qualities_goes_on(folder, tmp_path):
     copy(folder, tmp_path / "out", "--names=contrast")
-    kept = tmp_path / "out" / "contrast/1/b/0.jpg"
-    lost = tmp_path / "out" / "contrast/4/b/1.JPEG"
+    path = tmp_path / "out/corruptions.json"
+    settings = json.loads(path.read_text())
+    del settings["jpeg_quality"], settings["source"]
+    path.write_text(json.dumps(settings))
+    copy(folder, tmp_path / "out", "--names=contrast")
+    with pytest.raises(UserError, match=r"made otherwise \(jpeg_quality = 85, now 0\)"):
+        copy(folder, tmp_path / "out", "--names=contrast", "--jpeg_quality=0")
+
+
+def test_copies_go_on_where_they_stopped(folder, tmp_path, capsys):
+    copy(folder, tmp_path / "out", "--names=gaussian_noise")
+    kept = tmp_path / "out" / "gaussian_noise/1/b/0.jpg"
+    lost = tmp_path / "out" / "gaussian_noise/4/b/1.JPEG"
     before, content = kept.stat().st_mtime_ns, lost.read_bytes()
     lost.unlink()
-    copy(folder, tmp_path / "out", "--names=contrast")
+    copy(folder, tmp_path / "out", "--names=gaussian_noise")
     assert "written: 1 files" in capsys.readouterr().out
     assert kept.stat().st_mtime_ns == before
     assert lost.read_bytes() == content
@@ -93,10 +115,10 @@ def test_a_signal_stops_between_two_cells(folder, tmp_path, monkeypatch, number)
 
 
 @pytest.mark.parametrize(
-    ("given", "want"), [([], (224, 256)), (["--side=64"], (64, 73)), (["--side=64", "--resize=0"], (64, 0))]
+    ("side", "resize", "want"), [(None, None, (224, 256)), (64, None, (64, 73)), (64, 0, (64, 0)), (None, 9, (224, 9))]
 )
-def test_resize_goes_with_the_side(given, want):
-    geometry = command._geometry(command._options(["--output=x", "--source=folder:x", *given]))
+def test_resize_goes_with_the_side(folder, side, resize, want):
+    geometry = originals.open_originals(f"folder:{folder}", side=side, resize=resize).geometry
     assert (geometry.image_size, geometry.eval_resize) == want
 
 
@@ -114,8 +136,7 @@ def test_preview_shows_all_of_them(tmp_path, capsys):
     "arguments, message",
     [
         ([], "give either --preview or --output"),
-        (["--output=x"], "--source=digits; give --source=folder:PATH"),
-        (["--preview=x.png", "--source=tfds:cifar10"], "unknown source"),
+        (["--preview=x.png", "--output=x"], "give either --preview or --output"),
         (["--preview=x.png", "--severity=6"], "unknown severity 6"),
         (["--preview=x.png", "--index=400"], "the split has 360 images"),
         (["--preview=x.png", "--names=fogg"], "unknown corruption 'fogg'"),

@@ -1,11 +1,12 @@
-"""One tiny net and one evaluation of it, which the tests of this folder share."""
+"""Tiny nets, one evaluation and trees of evaluation sets, which the tests of this folder share."""
 
 import collections
+import shutil
 
 import pytest
 
-from nofrost_jax import parallel
-from tests.evaluation import suite
+from nofrost_jax import checkpoint, parallel, train
+from tests.evaluation import shift_trees, suite
 
 Reference = collections.namedtuple("Reference", "evaluator devices variables outcomes folder")
 
@@ -23,3 +24,31 @@ def reference(variables, tmp_path_factory):
     placed = devices.replicate(variables)
     outcomes = evaluator.run(placed, parallel.StopSignal(), folder)
     return Reference(evaluator, devices, placed, outcomes, folder)
+
+
+@pytest.fixture(scope="session")
+def imagenet(tmp_path_factory):
+    """(data_dir with every evaluation set, run, {name or cell: shift_trees.Set})."""
+    return shift_trees.make_imagenet(tmp_path_factory.mktemp("imagenet"))
+
+
+@pytest.fixture
+def copy(imagenet, tmp_path):
+    """(data_dir, run) that a test may change."""
+    root = tmp_path / "copy"
+    shutil.copytree(imagenet[0], root)
+    shutil.rmtree(root / "run/evaluations", ignore_errors=True)
+    shift_trees.change_config(root / "run", data_dir=str(root))
+    return root, root / "run"
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory, variables):
+    """A run whose net knows its evaluation images."""
+    folder = tmp_path_factory.mktemp("digits") / "run"
+    folder.mkdir()
+    train.write_config(suite.tiny_config(batch_size=64, limit=0, attacks={}), str(folder))
+    checkpoints = checkpoint.Checkpoints(str(folder))
+    checkpoints.save(7, {"variables": variables}, {"step": 7})
+    checkpoints.close()
+    return folder

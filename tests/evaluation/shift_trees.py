@@ -2,15 +2,21 @@
 
 import collections
 import functools
+import json
 
 import jax
 import numpy as np
 
 import nofrost_jax
 from nofrost_jax.data.folder import _imagenet_wnids
+from nofrost_jax.evaluation.corruption_scores import ALEXNET, SEVERITIES
+from nofrost_jax.evaluation.label_sets import IMAGENET_A, IMAGENET_R
 from tests.data.helpers import encoded
-from tests.evaluation.test_sweep import make_run
+from tests.evaluation.suite import make_run
 
+SUITE = ("--mode=evaluate", "--config=configs/eval/shift.py")
+COUNTS = {"imagenet_r": 30, "imagenet_sketch": 9, "imagenet_a": 11, "imagenet_v2": 10, "imagenet_c": 4}
+OWN_COUNTS = [f"--config.shift.{name}.count={count}" for name, count in COUNTS.items()]
 SIDE = 8
 Set = collections.namedtuple("Set", "images labels correct")  # in the order of the index
 
@@ -78,3 +84,44 @@ def make_set(run, root, seed, count, wrong, allowed=range(1000), names=None):
     images = pictures(seed, count)
     labels = labelled(run, images, list(allowed), wrong)
     return write(root, images, labels, wrong, names)
+
+
+def wrong_in(corruption, severity):
+    """How many of the four images of a cell the net is to get wrong."""
+    return (list(ALEXNET).index(corruption) + severity) % 5
+
+
+def make_imagenet(root):
+    """(root with every set, run, {name or cell: Set})."""
+    run = make_imagenet_run(root / "run", root)
+    numbers = [str(label) for label in range(1000)]
+    sets = {
+        "clean": make_set(run, root / "imagenet/val", 1, 13, wrong=4),
+        "imagenet_r": make_set(run, root / "imagenet-r", 2, 30, wrong=12, allowed=IMAGENET_R),
+        "imagenet_a": make_set(run, root / "imagenet-a", 3, 11, wrong=7, allowed=IMAGENET_A),
+        "imagenet_sketch": make_set(run, root / "sketch", 4, 9, wrong=3),
+        "imagenet_v2": make_set(run, root / "imagenetv2-matched-frequency-format-val", 5, 10, wrong=2, names=numbers),
+    }
+    for position, corruption in enumerate(ALEXNET):
+        for severity in SEVERITIES:
+            folder = root / "ImageNet-C" / corruption / str(severity)
+            wrong = wrong_in(corruption, severity)
+            sets[corruption, severity] = make_set(run, folder, 100 + 5 * position + severity, 4, wrong)
+    return root, run, sets
+
+
+def change_config(run, **fields):
+    """Changes fields of `data` in the config of a run."""
+    config = json.loads((run / "config.json").read_text())
+    config["data"].update(fields)
+    (run / "config.json").write_text(json.dumps(config))
+
+
+def read(run, name="shift"):
+    """The result."""
+    return json.loads((run / f"evaluations/{name}.json").read_text())
+
+
+def by_name(result):
+    """{name: entry} of its sets."""
+    return {entry["name"]: entry for entry in result["shift"]}

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nofrost_jax import data, models, parallel, validate
+from nofrost_jax import checkpoint, data, models, parallel, run, train, validate
 from nofrost_jax.classifier import create_model, normalize
 from nofrost_jax.evaluation.engine import Evaluator
+from tests import conftest
+from tests.test_interpolation import random_like
 
 MEMBERS = {
     "apgd_ce": {"name": "apgd_ce", "steps": 1},
@@ -68,3 +70,15 @@ def make(config, count=1):
     """(Evaluator, Devices) on the first `count` devices."""
     devices = first_devices(count)
     return Evaluator(config, devices, data.check(config)), devices
+
+
+def make_run(folder, row="mbnat", **fields):
+    """A run's folder with one checkpoint, of random variables; nothing is trained."""
+    config = run.prepare(conftest.tiny_config(row, **fields))
+    folder.mkdir()
+    train.write_config(config, str(folder))
+    shapes = jax.eval_shape(lambda key: models.init(create_model(config.model), key, 8), jax.random.key(0))
+    checkpoints = checkpoint.Checkpoints(str(folder))
+    checkpoints.save(7, {"variables": jax.tree.map(jnp.asarray, random_like(shapes))}, {"step": 7})
+    checkpoints.close()
+    return folder

@@ -7,30 +7,16 @@ import re
 import signal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import nofrost_jax
-from nofrost_jax import checkpoint, data, models, run, train, validate
-from nofrost_jax.classifier import create_model
+from nofrost_jax import data, run, train, validate
 from nofrost_jax.evaluation import engine, store
 from tests.conftest import tiny_args, tiny_config
-from tests.test_interpolation import random_like
+from tests.evaluation.suite import make_run
 
 # Where the settings come from
-
-
-def make_run(folder, row="mbnat", **fields):
-    """A run's folder with one checkpoint, of random variables; nothing is trained."""
-    config = run.prepare(tiny_config(row, **fields))
-    folder.mkdir()
-    train.write_config(config, str(folder))
-    shapes = jax.eval_shape(lambda key: models.init(create_model(config.model), key, 8), jax.random.key(0))
-    checkpoints = checkpoint.Checkpoints(str(folder))
-    checkpoints.save(7, {"variables": jax.tree.map(jnp.asarray, random_like(shapes))}, {"step": 7})
-    checkpoints.close()
-    return folder
 
 
 @pytest.fixture(scope="module")

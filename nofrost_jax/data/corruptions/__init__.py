@@ -18,8 +18,10 @@ constants. On the smallest images a blur can vanish; `describe` says that too.
 """
 
 import collections
+import dataclasses
 import functools
 import os
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -32,7 +34,8 @@ from nofrost_jax.errors import UserError
 
 __all__ = ["CHUNK", "EXTRA", "NAMES", "SEVERITIES", "corrupt", "describe"]
 
-#: Images in one call of a compiled program. Fixed, so that every image meets the same program in any batch.
+#: Images that a device gets in one call of a compiled program. Fixed, so that every image meets the same program in any
+#: batch and on any number of devices.
 CHUNK = 16
 #: Quality of the JPEG files that ImageNet-C consists of.
 JPEG_QUALITY = 85
@@ -50,8 +53,9 @@ def corrupt(
     *,
     textures: str | os.PathLike | ice.Textures | None = None,
     jpeg_quality: int = JPEG_QUALITY,
+    devices=None,
 ) -> np.ndarray:
-    """Corrupted images.
+    """Corrupted images. JPEG is done in threads, while the devices work on the images that follow.
 
     Args:
       images: uint8 [N, side, side, 3], side >= 8.
@@ -60,6 +64,7 @@ def corrupt(
       indices: int [N]; an image's place in its data set, of which its random draws are a function.
       textures: for `frost`, the folder of the published files; None: ice grown here.
       jpeg_quality: of the final JPEG round trip (Pillow, optimized Huffman tables); 0: none.
+      devices: a `parallel.Devices`, over whose local devices the images are split; None: JAX's default device.
 
     Returns:
       uint8 [N, side, side, 3].
@@ -82,10 +87,12 @@ def corrupt(
     if not len(images):
         return images
     if name == "jpeg_compression":
-        result = digital.jpeg(images, constants.published(name, severity)["quality"])
+        parts = iter([digital.jpeg(images, constants.published(name, severity)["quality"])])
     else:
-        result = _on_device(images, name, severity, indices, seed, textures)
-    return digital.jpeg(result, jpeg_quality, optimize=True) if jpeg_quality else result
+        parts = _on_devices(images, name, severity, indices, seed, textures, devices or _DefaultDevice())
+    if not jpeg_quality:
+        return np.concatenate(list(parts))
+    return digital.jpeg((image for part in parts for image in part), jpeg_quality, optimize=True)
 
 
 def _check(name, severity):
@@ -97,55 +104,76 @@ def _check(name, severity):
         )
 
 
-def _on_device(images, name, severity, indices, seed, textures):
-    arrays = _arrays(name, severity, images.shape[1])
-    if name == "frost":
-        arrays = arrays | _frost_arrays(ice.resolve(textures))
+@dataclasses.dataclass(frozen=True)
+class _DefaultDevice:
+    """What `parallel.Devices` is asked for here, for one device."""
+
+    local = (None,)
+
+    def replicate(self, tree):
+        return jax.device_put(tree)
+
+    def place(self, rows):
+        return rows
+
+    def map_images(self, fn):
+        return jax.jit(fn)
+
+
+def _on_devices(images, name, severity, indices, seed, textures, devices) -> Iterator[np.ndarray]:
+    """The corrupted images in their order, uint8 [n, side, side, 3] at a time."""
     key = keys.named(jax.random.key(seed, impl="threefry2x32"), "corruptions")  # whatever JAX's default is
-    key = jax.random.fold_in(keys.named(key, name), severity)
-    program, waiting, done = _program(name), collections.deque(), []
-    for start in range(0, len(images), CHUNK):
-        count = min(CHUNK, len(images) - start)
-        chunk, numbers = (
-            np.pad(part[start : start + CHUNK], [(0, CHUNK - count)] + [(0, 0)] * (part.ndim - 1), mode="edge")
+    key = devices.replicate(jax.random.fold_in(keys.named(key, name), severity))
+    arrays = _arrays(name, severity, images.shape[1], devices)
+    if name == "frost":
+        arrays = arrays | _frost_arrays(ice.resolve(textures), devices)
+    program, waiting, size = _program(name, devices), collections.deque(), CHUNK * len(devices.local)
+    for start in range(0, len(images), size):
+        count = min(size, len(images) - start)
+        rows = tuple(
+            np.pad(part[start : start + size], [(0, size - count)] + [(0, 0)] * (part.ndim - 1), mode="edge")
             for part in (images, indices.astype(np.int32))
         )
-        waiting.append(program(chunk, _image_keys(key, numbers), arrays)[:count])
-        if len(waiting) > 2:  # the host copies while the device works
-            done.append(np.asarray(waiting.popleft()))
-    return np.concatenate(done + [np.asarray(part) for part in waiting])
+        waiting.append((program((key, arrays), devices.place(rows)), count))
+        if len(waiting) > 2:  # the host copies while the devices work
+            yield _taken(*waiting.popleft())
+    yield from (_taken(*one) for one in waiting)
 
 
-_image_keys = jax.jit(keys.per_image)
+def _taken(result, count):
+    return np.asarray(result)[:count]
 
 
 @functools.cache
-def _program(name):
-    """Compiled for all severities: (images [CHUNK, side, side, 3], keys [CHUNK], arrays) -> images.
+def _program(name, devices):
+    """Compiled for all severities: ((key, arrays), (images [CHUNK, side, side, 3], indices [CHUNK])) -> images, as many
+    on each device.
 
     On a CPU one image at a time, which stays in the cache; elsewhere the chunk at once.
     """
     corruption = _TABLE[name]
 
-    def run(images, image_keys, arrays):
+    def run(shared, rows):
+        (key, arrays), (images, indices) = shared, rows
+
         def one(pair):
             image, key = pair
             return corruption.apply(image, corruption.draw(key, len(image), arrays), arrays)
 
         every = jax.lax.map if jax.default_backend() == "cpu" else lambda function, pairs: jax.vmap(function)(pairs)
-        return every(one, (images, image_keys))
+        return every(one, (images, keys.per_image(key, indices)))
 
-    return jax.jit(run)
+    return devices.map_images(run)
 
 
 @functools.lru_cache(maxsize=16)
-def _arrays(name, severity, side):
-    return jax.device_put(_TABLE[name].prepare(severity, side))
+def _arrays(name, severity, side, devices):
+    return devices.replicate(_TABLE[name].prepare(severity, side))
 
 
 @functools.lru_cache(maxsize=1)
-def _frost_arrays(textures):
-    return jax.device_put({"textures": textures.images, "sizes": textures.sizes})
+def _frost_arrays(textures, devices):
+    return devices.replicate({"textures": textures.images, "sizes": textures.sizes})
 
 
 def describe(name: str, severity: int, side: int, *, textures=None) -> dict:

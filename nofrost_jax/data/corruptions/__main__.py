@@ -1,39 +1,44 @@
-"""The corruptions of ImageNet-C: a picture of all of them, or corrupted copies of an image folder.
+"""The corruptions of ImageNet-C: a picture of all of them, or corrupted copies of a data set.
 
     python -m nofrost_jax.data.corruptions --preview=grid.png --source=folder:PATH --severity=3
     python -m nofrost_jax.data.corruptions --output=DIR --source=folder:PATH
+    python -m nofrost_jax.data.corruptions --output=DIR --source=tfds:cifar10 --data_dir=TFDS
 
-The first draws one image of PATH/val/CLASS/, or of the digits, under all 19 corruptions. The second writes
-DIR/CORRUPTION/SEVERITY/CLASS/NAME, the layout of ImageNet-C, from PATH/val/CLASS/NAME, and goes on where it stopped
-when the same command runs again.
+The first draws one image of PATH/val/CLASS/ under all 19 corruptions. The others write DIR/CORRUPTION/SEVERITY/CLASS/,
+the layout of ImageNet-C, and go on where they stopped when the same command runs again. Files keep their names; other
+images are called by their place in the split, in folders that sort as the labels do: 00000012.PNG.
+
+Images of more than 64 pixels become JPEG files of quality 85, as in ImageNet-C; smaller ones PNG files, which lose
+nothing, as in CIFAR-10-C. --jpeg_quality says otherwise, and means what config.jpeg_quality means on the fly.
 
 Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by SIGTERM or Ctrl-C: run it again.
 """
 
-from ml_collections import ConfigDict
-
-from nofrost_jax.data import corruptions, preprocess, sources
-from nofrost_jax.data.corruptions import preview, tree
-from nofrost_jax.data.preprocess import Geometry, ImageError
+from nofrost_jax.data import corruptions
+from nofrost_jax.data.corruptions import constants, preview, tree
+from nofrost_jax.data.corruptions.originals import open_originals
 from nofrost_jax.errors import Parser, Preempted, UserError, exit_codes
 
 _PROGRAM = "python -m nofrost_jax.data.corruptions"
+SMALL = 64  # pixels of a side, up to which files are lossless
 
 
 def _options(arguments):
     parser = Parser(prog=_PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--preview", default="", help="picture to draw, e.g. grid.png")
     parser.add_argument("--output", default="", help="folder of the corrupted copies")
-    parser.add_argument("--source", default="digits", help="folder:PATH, or digits")
-    parser.add_argument("--split", default="val", help="folder below PATH; a copy is made of this split")
+    parser.add_argument("--source", default="digits", help="digits, tfds:NAME, or folder:PATH")
+    parser.add_argument("--data_dir", default="", help="where tfds keeps its data sets; a relative PATH starts here")
+    parser.add_argument("--split", default="val", help="folder below PATH (. = none), or of tfds, e.g. test")
     parser.add_argument("--severity", type=int, default=3, help="of the preview")
     parser.add_argument("--index", type=int, default=0, help="of the preview's image in the split")
     parser.add_argument("--names", default=",".join(corruptions.NAMES), help="corruptions to write, with commas")
     parser.add_argument("--severities", default="1,2,3,4,5", help="severities to write, with commas")
-    parser.add_argument("--side", type=int, help="pixels of the square images; default: 224, digits: 8")
+    parser.add_argument("--side", type=int, help="pixels of the square images; default: the data set's, or 224")
     parser.add_argument(
         "--resize", type=int, help="short side before the square is cut out; 0: as it is; default: side * 256 / 224"
     )
+    parser.add_argument("--jpeg_quality", type=int, help="1 to 100; 0: PNG; default: 85, up to 64 pixels 0")
     parser.add_argument(
         "--textures", default="", help="folder of the published frost textures; default: ice grown here"
     )
@@ -41,38 +46,22 @@ def _options(arguments):
     options = parser.parse_args(arguments)
     if bool(options.preview) == bool(options.output):
         raise UserError(f"give either --preview or --output; see {_PROGRAM} --help")
-    if options.output and options.source == "digits":
-        raise UserError("copies are made of image files; --source=digits; give --source=folder:PATH")
-    if options.source != "digits" and not options.source.startswith("folder:"):
-        raise UserError(f"unknown source; --source={options.source}; use folder:PATH or digits")
+    if not 0 <= (options.jpeg_quality or 0) <= 100:
+        raise UserError(f"--jpeg_quality={options.jpeg_quality} must be between 1 and 100, or 0 for none")
     return options
 
 
-def _geometry(options):
-    if options.source == "digits":
-        return Geometry(options.side or 8)
-    side = options.side or 224
-    return Geometry(side, round(side * 256 / 224) if options.resize is None else options.resize)
+def _image(originals, index):
+    if not 0 <= index < originals.count:
+        raise UserError(f"the split has {originals.count} images; --index={index}; choose one of them")
+    return originals.load(index)
 
 
-def _split(options, side):
-    data = {
-        "source": options.source,
-        "data_dir": "",
-        "train_split": "",
-        "eval_split": options.split,
-        "image_size": side,
-    }
-    return sources.open_source(ConfigDict({"data": data, "model": {"num_classes": 0}})).evaluation()
-
-
-def _image(split, index, geometry):
-    if not 0 <= index < sources.size(split):
-        raise UserError(f"the split has {sources.size(split)} images; --index={index}; choose one of them")
-    try:
-        return preprocess.eval_image(split.load(index), geometry)
-    except (ImageError, OSError) as error:
-        raise UserError(f"{error}; {split.where(index)}; choose another --index") from error
+def _quality(options, side):
+    """Of the JPEG files: small images lose much by it, and CIFAR-10-C has none."""
+    if options.jpeg_quality is None:
+        return corruptions.JPEG_QUALITY if side > SMALL else 0
+    return options.jpeg_quality
 
 
 def _severities(text):
@@ -85,22 +74,23 @@ def _severities(text):
 def main(arguments=None):
     """Command line; see the module's text."""
     options = _options(arguments)
-    geometry = _geometry(options)
     textures = options.textures or None
     names, severities = options.names.split(","), _severities(options.severities)
     for name in names:
         for severity in (*severities, options.severity):
-            corruptions.describe(name, severity, geometry.image_size)  # refuses unknown ones
-    split = _split(options, geometry.image_size)
+            corruptions.describe(name, severity, constants.SIDE)  # refuses unknown ones
+    originals = open_originals(options.source, options.data_dir, options.split, options.side, options.resize)
+    quality = _quality(options, originals.geometry.image_size)
     if options.preview:
-        image = _image(split, options.index, geometry)
+        image = _image(originals, options.index)
         try:
-            preview.grid(image, options.severity, options.seed, textures).save(options.preview)
+            preview.grid(image, options.severity, options.seed, textures, quality).save(options.preview)
         except (OSError, ValueError) as error:
             raise UserError(f"cannot write the picture ({error}); --preview={options.preview}") from error
         print(f"written: {options.preview}")
         return
-    count = tree.write(split, options.output, names, severities, geometry, options.seed, textures)
+    print(f"corrupting {originals.count} images of {originals.title} ...", flush=True)
+    count = tree.write(originals, options.output, names, severities, options.seed, textures, quality)
     print(f"written: {count} files, {options.output}")
 
 

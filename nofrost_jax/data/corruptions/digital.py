@@ -130,7 +130,8 @@ def pixelate(image, draws, arrays):
 
 
 def jpeg(images, quality, optimize=False):
-    """Images uint8 [N, H, W, 3] as they look after Pillow wrote them as JPEG (4:2:0) and read them; on the host."""
+    """Images uint8 [H, W, 3], N of them, as they look after Pillow wrote them as JPEG (4:2:0) and read them: uint8
+    [N, H, W, 3]. On the host, in threads, each as soon as `images` yields it."""
 
     def trip(image):
         file = io.BytesIO()

@@ -5,23 +5,25 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nofrost_jax.data.corruptions import EXTRA, NAMES, corrupt
+from nofrost_jax.data.corruptions import EXTRA, JPEG_QUALITY, NAMES, corrupt
 
 _COLUMNS = 5
 _LABEL, _GAP = 20, 4  # pixels
 _LEAST_CELL = 160
 
 
-def grid(image: np.ndarray, severity: int, seed: int = 0, textures=None) -> Image.Image:
+def grid(
+    image: np.ndarray, severity: int, seed: int = 0, textures=None, jpeg_quality: int = JPEG_QUALITY
+) -> Image.Image:
     """The image itself, the 15 corruptions in mCE order and the 4 extra ones.
 
     Args:
       image: uint8 [side, side, 3]; small ones are shown with magnified pixels.
-      severity, seed, textures: see `corruptions.corrupt`.
+      severity, seed, textures, jpeg_quality: see `corruptions.corrupt`.
     """
-    panes = [("clean", image)]
+    panes, options = [("clean", image)], {"textures": textures, "jpeg_quality": jpeg_quality}
     for name in NAMES + EXTRA:
-        panes.append((name, corrupt(image[None], name, severity, np.zeros(1, int), seed, textures=textures)[0]))
+        panes.append((name, corrupt(image[None], name, severity, np.zeros(1, int), seed, **options)[0]))
     cell = len(image) * math.ceil(_LEAST_CELL / len(image))
     rows = math.ceil(len(panes) / _COLUMNS)
     size = (_COLUMNS * (cell + _GAP) + _GAP, rows * (cell + _LABEL + _GAP) + _GAP)

@@ -1,4 +1,4 @@
-"""Corrupted copies of an image folder, laid out as ImageNet-C: OUTPUT/CORRUPTION/SEVERITY/CLASS/NAME."""
+"""Corrupted copies of a split, laid out as ImageNet-C: OUTPUT/CORRUPTION/SEVERITY/CLASS/NAME."""
 
 import json
 import os
@@ -7,96 +7,91 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from nofrost_jax.data import fingerprints, preprocess
+from nofrost_jax.data import image_files
 from nofrost_jax.data.corruptions import JPEG_QUALITY, corrupt, describe
 from nofrost_jax.data.corruptions.constants import SIDE
-from nofrost_jax.data.folder import Folder
-from nofrost_jax.data.preprocess import Geometry, ImageError
+from nofrost_jax.data.corruptions.originals import Originals
 from nofrost_jax.data.progress import Progress
 from nofrost_jax.data.stop import Stop
 from nofrost_jax.errors import Preempted, UserError
 
 SETTINGS = "corruptions.json"
+EXTENSIONS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
 _BATCH = 64  # images decoded at a time
 
 
 def write(
-    split: Folder,
+    originals: Originals,
     output: str,
     names: Iterable[str],
     severities: Iterable[int],
-    geometry: Geometry,
     seed: int = 0,
     textures=None,
+    jpeg_quality: int = JPEG_QUALITY,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Writes the JPEG files (quality 85, optimized Huffman tables) that are not there yet and returns how many.
+    """Writes the files that are not there yet and returns how many: JPEG (optimized Huffman tables), or for
+    `jpeg_quality` 0 PNG, which loses nothing.
 
-    The files hold what `corrupt` gives for the same seed and the images' places in the split. `corruptions.json` beside
-    them says how and of which files they were made; a folder made otherwise is refused.
+    The files hold what `corrupt` gives for the same seed, quality and the images' places in the split.
+    `corruptions.json` beside them says how and of which images they were made; a folder made otherwise is refused.
 
     Raises:
       Preempted: SIGTERM or Ctrl-C; what is there is whole, and the same command goes on.
       UserError: an image is unreadable or too small; the output folder holds other corruptions or cannot be written.
     """
     cells = [(name, severity) for name in names for severity in severities]
-    made_with = {"seed": seed, "side": geometry.image_size, "resize": geometry.eval_resize, "images": len(split.files)}
-    made_with["source_sha256"] = fingerprints.of_folder(split)
-    _claim(Path(output), made_with | {"textures": describe("frost", 1, SIDE, textures=textures)["textures"]})
-    progress = Progress(len(split.files) * len(cells), "corruptions", say)
+    geometry, count = originals.geometry, originals.count
+    made_with = {"seed": seed, "side": geometry.image_size, "resize": geometry.eval_resize, "images": count}
+    made_with |= {"source_sha256": originals.digest, "jpeg_quality": jpeg_quality}
+    made_with["textures"] = describe("frost", 1, SIDE, textures=textures)["textures"]
+    _claim(Path(output), made_with, originals.title)
+    progress = Progress(count * len(cells), "corruptions", say)
     with Stop() as stop, ThreadPoolExecutor(os.cpu_count()) as threads:
-        for start in range(0, len(split.files), _BATCH):
-            indices = np.arange(start, min(start + _BATCH, len(split.files)))
-            todo = {cell: _missing(split, indices, Path(output, cell[0], str(cell[1]))) for cell in cells}
+        for start in range(0, count, _BATCH):
+            indices = range(start, min(start + _BATCH, count))
             images = {}
-            for (name, severity), places in todo.items():
+            for name, severity in cells:
                 if stop.heard:
                     raise Preempted(f"stopped after {progress.done} files; run the same command again to go on")
+                places = _missing(originals, indices, Path(output, name, str(severity)), jpeg_quality)
                 new = [i for i in places if i not in images]
-                images |= zip(new, threads.map(lambda i: _load(split, i, geometry), new), strict=True)
+                images |= zip(new, threads.map(originals.load, new), strict=True)
                 if places:
-                    stack = np.stack([images[i] for i in places])
-                    results = corrupt(
-                        stack, name, severity, np.array(list(places)), seed, textures=textures, jpeg_quality=0
-                    )
-                    list(threads.map(_save, results, places.values()))
+                    stack, index = np.stack([images[i] for i in places]), np.array(list(places))
+                    results = corrupt(stack, name, severity, index, seed, textures=textures, jpeg_quality=0)
+                    list(threads.map(lambda *pair: _save(*pair, jpeg_quality), places.values(), results))
                 progress.advance(len(indices), len(places), f", now {name} {severity}")
     return progress.done
 
 
-def _target(split: Folder, index: int) -> str:
-    name = split.files[index]
-    return name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.JPEG"
-
-
-def _missing(split: Folder, indices, root: Path) -> dict[int, Path]:
+def _missing(originals: Originals, indices: Iterable[int], root: Path, jpeg_quality: int) -> dict[int, Path]:
     """{index: file to write} of those images whose file is not there."""
-    targets = {int(i): root / _target(split, i) for i in indices}
-    return {i: target for i, target in targets.items() if not target.exists()}
+    targets = {index: root / _file_name(originals.name(index), jpeg_quality) for index in indices}
+    return {index: target for index, target in targets.items() if not target.exists()}
 
 
-def _load(split: Folder, index: int, geometry: Geometry) -> np.ndarray:
-    try:
-        return preprocess.eval_image(split.load(index), geometry)
-    except (ImageError, OSError) as error:
-        raise UserError(f"{error}; {split.where(index)}; replace or remove the file") from error
+def _file_name(name: str, jpeg_quality: int) -> str:
+    kind = _kind(jpeg_quality)
+    return name if name.lower().endswith(EXTENSIONS[kind]) else f"{name}.{kind}"
 
 
-def _save(image: np.ndarray, target: Path) -> None:
-    """A file is there whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    Image.fromarray(image).save(partial, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    os.replace(partial, target)
+def _kind(jpeg_quality: int) -> str:
+    return "JPEG" if jpeg_quality else "PNG"
 
 
-def _claim(root: Path, made_with: dict) -> None:
+def _save(target: Path, image: np.ndarray, jpeg_quality: int) -> None:
+    options = {"quality": jpeg_quality, "optimize": True} if jpeg_quality else {}
+    image_files.save(target, image, _kind(jpeg_quality), **options)
+
+
+def _claim(root: Path, made_with: dict, source: str) -> None:
+    """Notes what the files of a folder are made with, and of what source, which may be called otherwise next time."""
     path = root / SETTINGS
     try:
         if path.exists():
-            found = json.loads(path.read_text())
+            found = {"jpeg_quality": JPEG_QUALITY} | json.loads(path.read_text())  # there was no other quality once
             other = [name for name in made_with if found.get(name) != made_with[name]]
             if other:
                 told = ", ".join(f"{name} = {found.get(name)}, now {made_with[name]}" for name in other)
@@ -104,7 +99,7 @@ def _claim(root: Path, made_with: dict) -> None:
             return
         root.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{SETTINGS}.partial")
-        partial.write_text(json.dumps(made_with, indent=2) + "\n")
+        partial.write_text(json.dumps(made_with | {"source": source}, indent=2) + "\n")
         os.replace(partial, path)
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"cannot write corrupted images ({error}); {path}; choose another --output") from error

@@ -22,7 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from nofrost_jax.data import folder, preprocess
+from nofrost_jax.data import folder, image_files, preprocess
 from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, noise2net, on_device, weights
 from nofrost_jax.data.progress import Progress
 from nofrost_jax.data.stop import Stop
@@ -135,15 +135,8 @@ def peek(path: str, network: str, side: int = 0) -> tuple[int, int]:
 
 
 def save(path: str, pixels: np.ndarray) -> None:
-    """Writes a JPEG that is there whole or not at all. Raises UserError: it cannot be written."""
-    head, tail = os.path.split(path)
-    part = os.path.join(head, f".{tail}.part")
-    try:
-        os.makedirs(head, exist_ok=True)
-        Image.fromarray(pixels).save(part, "JPEG", quality=QUALITY)
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"cannot write ({error.strerror}); {path}; make room or choose another --output") from error
+    """Writes the JPEG. Raises UserError, see `image_files.save`."""
+    image_files.save(path, pixels, "JPEG", quality=QUALITY)
 
 
 def generate(

@@ -1,0 +1,103 @@
+"""The images that corrupted copies are made of, and what the copies are called: any source but `fake`."""
+
+import dataclasses
+import hashlib
+import json
+import re
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from nofrost_jax.data import digits, fingerprints, preprocess
+from nofrost_jax.data.folder import Folder
+from nofrost_jax.data.preprocess import Geometry, ImageError
+from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source, is_known, open_source, size
+from nofrost_jax.errors import UserError
+
+IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Originals:
+    """A split, and how its images become squares.
+
+    title: source and split, for people. digest: SHA-256 that tells these images from others; of a folder by
+    `fingerprints.of_folder`, otherwise of the data set's name, version and split. classes: the class folders of the
+    copies by label; empty for image files, whose copies go where they are themselves.
+    """
+
+    split: RandomAccess
+    geometry: Geometry
+    title: str
+    digest: str
+    classes: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return size(self.split)
+
+    def name(self, index: int) -> str:
+        """CLASS/NAME of an image's copy; without an extension if the image is no file: CLASS/00000012."""
+        if isinstance(self.split, Folder):
+            return self.split.files[index]
+        return f"{self.classes[self.split.labels[index]]}/{index:08d}"
+
+    def load(self, index: int) -> np.ndarray:
+        """uint8 [side, side, 3]. Raises UserError that names an unreadable or too small image."""
+        try:
+            return preprocess.eval_image(self.split.load(index), self.geometry)
+        except (ImageError, OSError) as error:
+            raise UserError(f"{error}; {self.split.where(index)}; replace or remove it") from error
+
+
+def open_originals(
+    name: str, data_dir: str = "", split: str = "val", side: int | None = None, resize: int | None = None
+) -> Originals:
+    """The images of `split` of a source.
+
+    Args:
+      name: digits, tfds:NAME or folder:PATH. data_dir: of the last two, as config.data.data_dir.
+      split: where there is none of this name, the first of `val`, `validation`, `test` may stand for another of them.
+      side, resize: pixels of the square images, and the short side before they are cut out, 0 = as it is. None: the
+        size that all images of the source have, uncut, or else 224 and side * 256 / 224.
+
+    Raises:
+      UserError: unknown source or split, data that is not there, an impossible size.
+    """
+    if not is_known(name) or name == "fake":
+        raise UserError(f"no source of images to corrupt; --source={name}; use digits, tfds:NAME or folder:PATH")
+    if (side is not None and side < 8) or (resize or 0) < 0:
+        raise UserError(f"corruptions take at least 8 pixels; --side={side}, --resize={resize}; give larger ones")
+    places = {"source": name, "data_dir": data_dir, "train_split": split, "eval_split": split, "access": "random"}
+    data = {**places, "image_size": side or digits.NATIVE_SIZE, "shuffle_buffer": 1}
+    source = open_source(ConfigDict({"data": data, "model": {"num_classes": 0}}))
+    if split not in (source.eval_name, *EVAL_ALIASES):
+        raise UserError(f"{name} has no split {split}; --split={split}; use {source.eval_name or 'another'}")
+    found, title = source.evaluation(), " ".join(filter(None, (name, source.eval_name)))
+    if isinstance(found, Folder):
+        return Originals(found, _geometry(source, side, resize), title, fingerprints.of_folder(found))
+    told = json.dumps([name, source.version, source.eval_name])
+    digest = hashlib.sha256(told.encode()).hexdigest()
+    return Originals(found, _geometry(source, side, resize), title, digest, _class_folders(source, found.labels))
+
+
+def _geometry(source: Source, side: int | None, resize: int | None) -> Geometry:
+    side = side or source.side or IMAGENET_SIDE
+    if source.fitted:
+        if resize:
+            raise UserError(f"these images are made at --side={side}, nothing is cut off; --resize={resize}; leave it")
+        return Geometry(side)
+    usual = 0 if side == source.side else round(side * IMAGENET_RESIZE / IMAGENET_SIDE)
+    return Geometry(side, usual if resize is None else resize)
+
+
+def _class_folders(source: Source, labels: np.ndarray) -> tuple[str, ...]:
+    """Names that give a `folder` source the labels of this one: those of the classes where they sort as the labels do
+    and every class has an image, and otherwise the labels, with zeros in front."""
+    names = source.class_names
+    plain = all(re.fullmatch(r"[A-Za-z][\w -]*", name) for name in names)
+    if names and plain and list(names) == sorted(set(names)) and len(np.unique(labels)) == len(names):
+        return names
+    width = len(str(source.num_classes - 1))
+    return tuple(f"{label:0{width}d}" for label in range(source.num_classes))

@@ -1,0 +1,98 @@
+"""Evaluation sets that are absent, in part, damaged, of other classes, or asked for wrongly."""
+
+import shutil
+
+import pytest
+
+from nofrost_jax.evaluation.corruption_scores import ALEXNET
+from tests.evaluation import shift_trees as trees
+
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+
+def test_what_is_absent_is_skipped_and_listed_but_not_what_was_asked_for(cli, copy):
+    root, run = copy
+    for gone in ("sketch", "ImageNet-C", "imagenetv2-matched-frequency-format-val"):
+        shutil.rmtree(root / gone)
+    for named in ("imagenet_r,imagenet_sketch", "imagenet_v2_top", "imagenet_c", f"folder:{root}/nowhere"):
+        refused = cli(*trees.SUITE, f"--workdir={run}", f"--config.sets={named}")
+        assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused
+        assert "is not there" in refused.stderr and str(root) in refused.stderr
+        assert not (run / "evaluations").exists()
+    told = cli("--mode=dry_run", *trees.SUITE[1:], f"--workdir={run}")
+    assert told.returncode == 0 and told.stdout.count("missing: ") == 3
+    done = cli(*trees.SUITE, f"--workdir={run}")
+    result = trees.read(run)
+    assert done.returncode == 0 and result["corruptions"] is None
+    assert list(trees.by_name(result)) == ["clean", "imagenet_r", "imagenet_a"]
+    assert [one["name"] for one in result["missing"]] == ["imagenet_sketch", "imagenet_v2", "imagenet_c"]
+    for one in result["missing"]:
+        assert one["where"].count(str(root)) >= 1 and "http" in one["get"] and one["what"]
+        line = f"{one['name']} is not there: {one['what']}; expected {one['where']}; {one['get']}"
+        assert f"skipped: {line}" in done.stdout.splitlines()
+        assert f"missing: {line}" in told.stdout.splitlines()
+    assert "nofrost_jax.data.prepare imagenet_sketch" in result["missing"][0]["get"]
+
+
+def test_some_cells_and_no_images_of_its_own(cli, copy):
+    """Half of ImageNet-C, and no validation images: what is there is evaluated, and nothing else is claimed."""
+    root, run = copy
+    shutil.rmtree(root / "imagenet")
+    for corruption in list(ALEXNET)[2:]:
+        shutil.rmtree(root / "ImageNet-C" / corruption)
+    shutil.rmtree(root / "ImageNet-C" / "shot_noise" / "5")
+    done = cli(*trees.SUITE, f"--workdir={run}", *trees.OWN_COUNTS, "--config.imagenet_c_crop=nofrost")
+    assert done.returncode == 0, done.stderr
+    result = trees.read(run)
+    assert result["clean"] is None and result["worst_case"] is None and result["dataset"]["n"] == 0
+    assert [one["name"] for one in result["missing"]] == ["clean", "imagenet_c"]
+    assert "66 of 75 cells (shot_noise/5, impulse_noise/1" in result["missing"][1]["what"]
+    corrupted = result["corruptions"]
+    assert corrupted["name"] == "imagenet_c_nofrost_crop" and corrupted["flags"] == ["partial"]
+    assert len(corrupted["cells"]) == 9 and corrupted["mce"] is None and list(corrupted["errors"]) == ["gaussian_noise"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sets=imagenet_x"], "did you mean imagenet_r"),
+        (["sets=ftp:x"], "'ftp:x' is no evaluation set"),
+        (["sets=folder:imagenet-r,folder:other/imagenet-r"], "two sets called imagenet_r"),
+        (["corruptions=sometimes"], "choose one of files, on_the_fly, none"),
+        (["corruption_names=fogg"], "did you mean fog"),
+        (["severities=(0,)"], "some of 1, 2, 3, 4, 5"),
+        (["imagenet_c_crop=large"], "choose one of standard, nofrost"),
+        (["imagenet_c_crop=nofrost", "corruptions=on_the_fly"], "for the published files"),
+        (["jpeg_quality=101"], "between 1 and 100"),
+        (["corruptions=on_the_fly", "frost_textures=/nowhere"], "/nowhere"),
+        (["shift.imagenet_r.label_set=imagenet_q"], "did you mean imagenet_"),
+        (["shift.imagenet_r.what="], "must have the fields"),
+        (["evaluation.batch_size=0"], "out of range"),
+    ],
+)
+def test_refuses_in_one_line(cli, imagenet, arguments, words):
+    refused = cli(*trees.SUITE, f"--workdir={imagenet[1]}", *(f"--config.{argument}" for argument in arguments))
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1 and words in refused.stderr, refused
+
+
+def test_refuses_images_of_other_classes(cli, copy):
+    root, run = copy
+    trees.make_set(run, root / "imagenet-r", 9, 1, wrong=0, allowed=[0])
+    refused = cli(*trees.SUITE, f"--workdir={run}")
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    assert "imagenet_r has label 0, which is none of the 200 classes" in refused.stderr
+
+
+def test_a_damaged_image_is_an_error_and_not_missing(cli, copy):
+    root, run = copy
+    picture = next((root / "imagenet-a").glob("*/*.png"))
+    picture.write_bytes(picture.read_bytes()[:60])
+    refused = cli(*trees.SUITE, f"--workdir={run}")
+    assert refused.returncode == 2 and str(picture) in refused.stderr
+    assert str(picture) in cli("--mode=dry_run", *trees.SUITE[1:], f"--workdir={run}").stdout
+
+
+@pytest.mark.parametrize("named", ["imagenet_r", "imagenet_c"])
+def test_imagenets_sets_are_not_for_digits(cli, digits, named):
+    refused = cli(*trees.SUITE, f"--workdir={digits}", f"--config.sets={named}")
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1 and "the net has 10" in refused.stderr

@@ -1,0 +1,72 @@
+"""An evaluation of sets that is killed or stopped goes on where it was; what it says meanwhile."""
+
+import os
+import signal
+
+import pytest
+
+from nofrost_jax.evaluation import looking
+from nofrost_jax.evaluation.programs import Programs
+from nofrost_jax.evaluation.store import Store
+from tests.evaluation import shift_trees as trees
+
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_goes_on_after_a_kill_at_every_save(cli, copy, imagenet, monkeypatch):
+    """Killed right after each save, between chunks, sets and cells; no look is done twice, and the end is the same."""
+    _, run = copy
+    asked = [*trees.SUITE, f"--workdir={run}", "--config.evaluation.chunk_size=8", "--config.severities=(2,)"]
+    asked += ["--config.corruption_names=fog,snow", "--config.sets=imagenet_r,imagenet_c"]
+    write, saves = Store.save, []
+
+    def save(self, chunk, name, arrays, **options):
+        write(self, chunk, name, arrays, **options)
+        saves.append((self.folder, chunk, name))
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "save", save)
+        for _ in range(20):
+            try:
+                done = cli(*asked)
+                break
+            except Killed:
+                pass
+    assert done.returncode == 0 and len(saves) == len(set(saves)) == 2 + 4 + 2  # 13, 30, 4 and 4 images
+    found = trees.by_name(trees.read(run))
+    assert found["imagenet_r"]["accuracy"] == imagenet[2]["imagenet_r"].correct.mean()
+    cells = trees.read(run)["corruptions"]["cells"]
+    assert [cell["accuracy"] for cell in cells] == [1 - trees.wrong_in("snow", 2) / 4, 1 - trees.wrong_in("fog", 2) / 4]
+
+
+def test_sigterm_between_batches(cli, copy, monkeypatch):
+    _, run = copy
+    asked = [*trees.SUITE, f"--workdir={run}", "--config.sets=imagenet_r"]
+    look, looks = Programs.look, []
+
+    def stopped(self, *arguments):
+        looks.append(1)
+        if len(looks) == 5 + 1 + 2:  # five times the first batch of 13 images, the second, two of four
+            os.kill(os.getpid(), signal.SIGTERM)
+        return look(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Programs, "look", stopped)
+        stop = cli(*asked)
+        assert stop.returncode == 75 and "run the same command again" in stop.stderr and len(looks) == 8
+        assert not (run / "evaluations/shift.json").exists()
+        looks.clear()
+        assert cli(*asked).returncode == 0 and len(looks) == 4  # of ImageNet-R only
+
+
+def test_progress_tells_the_time_left(cli, copy, monkeypatch):
+    monkeypatch.setattr(looking, "EVERY_SECONDS", -1)
+    done = cli(*trees.SUITE, f"--workdir={copy[1]}", "--config.sets=imagenet_r")
+    lines = [line for line in done.stdout.splitlines() if "looks done" in line]
+    assert len(lines) == 2 + 4 and "imagenet_r: 43 of 43 looks done" in lines[-1] and lines[-1].endswith("0 s left")
+    assert all("images/s" in line for line in lines)
