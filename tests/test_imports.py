@@ -1,6 +1,7 @@
 """The house's rules, read off the syntax tree: imports run downwards, one room says pmap, one room loads TensorFlow."""
 
 import ast
+import graphlib
 import pathlib
 import subprocess
 import sys
@@ -47,6 +48,19 @@ def test_imports_run_downwards(path):
         parts = module.split(".")
         if parts[0] == "nofrost_jax" and len(parts) > 1 and parts[1] != room(path):
             assert FLOOR[parts[1]] < FLOOR[room(path)], f"{path} imports {module}, which is not on a lower floor"
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    """Imports inside of functions count, too; `from package import module` is the module's alone."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+    graph = {name: set() for name in names}
+    for name, path in names.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                modules = {f"{node.module}.{alias.name}" for alias in node.names} & names.keys()
+                graph[name] |= modules or ({node.module} & names.keys())
+    assert "nofrost_jax.data.digits" in graph["nofrost_jax.data.catalog"]
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the files
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -46,11 +46,11 @@ Fields of the config that count here:
 from collections.abc import Iterator
 
 from nofrost_jax.data import checks, fingerprints, pipeline
+from nofrost_jax.data.catalog import SOURCES, is_known
 from nofrost_jax.data.checks import Spec
 from nofrost_jax.data.fast import DECODE
 from nofrost_jax.data.preprocess import AUGMENTATIONS
 from nofrost_jax.data.skips import ON_ERROR
-from nofrost_jax.data.sources import SOURCES, is_known
 from nofrost_jax.data.views import DEEPAUGMENT_MODES
 
 #: Training and evaluation images of data sets that take long to prepare, for a dry run before they are there.

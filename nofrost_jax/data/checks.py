@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from nofrost_jax.data import folder, pipeline, preprocess, views
+from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.records import Records
-from nofrost_jax.data.sources import Source, Subset, open_source, size
+from nofrost_jax.data.sources import Source, Subset, size
 from nofrost_jax.errors import UserError
 
 DECODE_ALL = 2000

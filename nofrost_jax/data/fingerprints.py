@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.folder import Folder
-from nofrost_jax.data.sources import Subset, open_source
+from nofrost_jax.data.sources import Subset
 from nofrost_jax.errors import UserError
 
 SAMPLE = 64  # files that are read; PNG files of one size are of one length now and then

@@ -11,10 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from nofrost_jax.data import fast, preprocess, views
+from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.rng import PERMUTATION, generator
 from nofrost_jax.data.skips import Skips
-from nofrost_jax.data.sources import Source, open_source, size
+from nofrost_jax.data.sources import Source, size
 from nofrost_jax.data.views import Views
 from nofrost_jax.errors import UserError
 

@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from ml_collections import ConfigDict
 
 from nofrost_jax.data import preprocess, progress
-from nofrost_jax.data.sources import Source, is_known, open_source, size
+from nofrost_jax.data.catalog import is_known, open_source
+from nofrost_jax.data.sources import Source, size
 from nofrost_jax.errors import UserError
 
 BLOCK = 1024  # Images that are handed to the threads at once.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nofrost_jax import data, validate
-from nofrost_jax.data.sources import holdout_mask, open_source
+from nofrost_jax.data.catalog import holdout_mask, open_source
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation.store import identity
 from tests.conftest import tiny_config

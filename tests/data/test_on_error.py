@@ -7,8 +7,8 @@ import pytest
 
 from nofrost_jax import data
 from nofrost_jax.data import folder, preprocess, verify
+from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.pipeline import permutation
-from nofrost_jax.data.sources import open_source
 from nofrost_jax.errors import UserError
 from tests.data.helpers import (
     assert_equal_streams,

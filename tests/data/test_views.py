@@ -10,7 +10,7 @@ from PIL import Image
 
 from nofrost_jax import data
 from nofrost_jax.data import pipeline, preprocess, rng
-from nofrost_jax.data.sources import open_source
+from nofrost_jax.data.catalog import open_source
 from nofrost_jax.errors import UserError
 from tests.data.helpers import (
     assert_equal_batches,

@@ -9,9 +9,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nofrost_jax.data import digits, fingerprints, preprocess
+from nofrost_jax.data.catalog import is_known, open_source
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.preprocess import Geometry, ImageError
-from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source, is_known, open_source, size
+from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source, size
 from nofrost_jax.errors import UserError
 
 IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256
