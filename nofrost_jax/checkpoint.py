@@ -13,6 +13,7 @@ import numpy as np
 from nofrost_jax import parallel
 from nofrost_jax.errors import UserError
 
+NOTES = "notes.txt"  # what a training does in another way than the paper; results repeat it
 BEST, SELECTION = "best", "selection.json"  # the variables that `config.checkpoint.select` chose, and how
 
 
@@ -248,3 +249,22 @@ def read_config(workdir):
         return config
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path} ({error}); give the folder of a training run or an export") from error
+
+
+def write_notes(lines, workdir):
+    """Writes, or removes, the run's notes."""
+    path = os.path.join(workdir, NOTES)
+    if lines:
+        with open(path, "w") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    elif os.path.exists(path):
+        os.remove(path)
+
+
+def read_notes(workdir):
+    """The lines of a run's notes; none where there are none, as in an export."""
+    path = os.path.join(workdir, NOTES)
+    if not os.path.exists(path):
+        return []
+    with open(path) as file:
+        return file.read().splitlines()

@@ -9,7 +9,7 @@ import time
 import jax
 
 from nofrost_jax import metrics, models, parallel, validate
-from nofrost_jax.checkpoint import load_variables, tree_sha256
+from nofrost_jax.checkpoint import load_variables, read_notes, tree_sha256
 from nofrost_jax.classifier import create_model
 from nofrost_jax.evaluation import pictures, results, shift, shift_table, table
 from nofrost_jax.evaluation.programs import Programs
@@ -78,7 +78,8 @@ def _restore(config, workdir):
     abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
     step, variables, meta = load_variables(workdir, abstract)
     checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": tree_sha256(variables)}
-    return variables, checkpoint | ({"selection": meta["selection"]} if "selection" in meta else {})
+    checkpoint |= {"selection": meta["selection"]} if "selection" in meta else {}
+    return variables, checkpoint | ({"notes": notes} if (notes := read_notes(workdir)) else {})
 
 
 def config_sha256(config):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from nofrost_jax import data, keys, methods, metrics, models, optim, parallel, selection, validate
-from nofrost_jax.checkpoint import Checkpoints, load_variables
+from nofrost_jax.checkpoint import Checkpoints, load_variables, write_notes
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import results
@@ -56,6 +56,7 @@ class Run:
         self.start_step, self.evaluation_due = self._restore()
         if self.main:  # not before: a forced config that does not fit the checkpoint has been refused by now
             write_config(config, workdir)
+            write_notes(method.notes(config), workdir)
         self.writer = metrics.Writer(workdir, active=self.main, tensorboard=config.log.tensorboard)
         self.writer.rewind(self.start_step, drop_evaluation=self.evaluation_due)
         self.progress = metrics.Progress(

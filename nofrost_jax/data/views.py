@@ -8,6 +8,7 @@ coin for each image; only that one is made, and the batch says which (`is_deepau
 """
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nofrost_jax.rules import DEEPAUGMENT_SOURCES
 
 PURPOSES = {"clean": AUGMENTATION, "deepaugment": DEEPAUGMENT, "tda": TDA}  # of each view's random numbers
 DEEPAUGMENT_MODES = ("noise2net", "files", "on_device")
+SETTINGS = "settings.json"  # what the generator says in the folder of a net's images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,21 @@ def of(config, geometry: Geometry, split) -> Views:
     scale = tuple(config.data.get("tda_crop_scale", geometry.crop_scale))
     geometries = dict.fromkeys(PURPOSES, geometry) | {"tda": dataclasses.replace(geometry, crop_scale=scale)}
     return Views(tuple(config.data.get("views", ("clean",))), geometries, open_trees(config, split))
+
+
+def origins_of_trees(config) -> dict[str, str]:
+    """{source: what made the images of its folder}, of each folder of `deepaugment.mode = "files"`."""
+    folders = dict(zip(DEEPAUGMENT_SOURCES, config.deepaugment.folders, strict=False))
+    return {source: _origin(folder.root_of(config, folders.get(source, ""))) for source in config.deepaugment.sources}
+
+
+def _origin(root: Path) -> str:
+    """What the generator's note in a folder says; the published images have none."""
+    try:
+        made = json.loads((root / SETTINGS).read_text())
+        return "this project's generator, weights {weights}, seed {seed}, short side {side}".format_map(made)
+    except (OSError, ValueError, KeyError):
+        return f"a maker that left no {SETTINGS}, as the published ones have none"
 
 
 def has_deepaugment(config) -> bool:

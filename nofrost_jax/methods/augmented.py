@@ -20,7 +20,7 @@ from nofrost_jax import attacks, keys
 from nofrost_jax.classifier import normalize, to_float
 from nofrost_jax.data import tda
 from nofrost_jax.data.deepaugment import noise2net, on_device, weights
-from nofrost_jax.data.views import has_deepaugment
+from nofrost_jax.data.views import has_deepaugment, origins_of_trees
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import accuracy, attacked_forwards, forwards, gradient_step, smoothed_cross_entropy
 from nofrost_jax.rules import TERMS
@@ -82,9 +82,9 @@ def deepaugment(config, nets, images, image_keys, chosen=True):
     """DeepAugment's view of images in [0, 1]: they are distorted already, or by the `nets` or Noise2Net here.
 
     Of several nets each image takes one by its own key. Noise2Net works on normalized pixels and cuts nothing off, so
-    that its images leave [0, 1]. What images become that are not `chosen`, bool [N] or True, is left open.
+    that its images leave [0, 1]. chosen: bool [N], or True for all; the others stay as they are.
     """
-    section = config.deepaugment
+    section, chosen = config.deepaugment, jnp.broadcast_to(chosen, len(images))
     if section.mode == "files":
         return images
     if section.mode == "on_device":
@@ -96,7 +96,7 @@ def deepaugment(config, nets, images, image_keys, chosen=True):
         return images
     mean, std = (jnp.asarray(values, images.dtype) for values in (config.data.mean, config.data.std))
     net_keys = keys.named(image_keys, "noise2net")
-    return noise2net.apply(normalize(images, mean, std), net_keys, maximum=section.maximum) * std + mean
+    return noise2net.apply(normalize(images, mean, std), net_keys, maximum=section.maximum, chosen=chosen) * std + mean
 
 
 def textures_removed(config, images, image_keys):
@@ -137,11 +137,13 @@ def notes(config):
         return []
     nets = " and ".join(config.deepaugment.sources)
     if config.deepaugment.mode == "files":
-        return [f"DeepAugment: files of {nets}"]
+        origins = [f"{source}'s by {how}" for source, how in origins_of_trees(config).items()]
+        return [f"DeepAugment: files of {nets}; {'; '.join(origins)}"]
     if config.deepaugment.mode == "on_device":
         return [
             f"DeepAugment: {nets} on the device, on training crops, with the weights {config.deepaugment.weights}; the "
-            "paper's images are made of whole images, beforehand"
+            "paper's images are made of whole images, beforehand; which images share a set of weights hangs on the number "
+            "of devices"
         ]
     return [
         "DeepAugment: Noise2Net, random nets on the device; the paper's images by EDSR and CAE need "

@@ -178,6 +178,14 @@ def test_the_folders_may_have_the_split_and_be_relative(trees):
     assert_equal_batches(take(from_files(trees, data_dir=str(trees), folders=("edsr", "cae")), 0, 1)[0], whole)
 
 
+def test_what_made_the_trees_is_told(trees):
+    """The generator leaves a note, the published images have none."""
+    (trees / "edsr/settings.json").write_text('{"weights": "random:0", "seed": 3, "side": 64, "network": "edsr"}')
+    found = pipeline.views.origins_of_trees(from_files(trees))
+    assert found["edsr"] == "this project's generator, weights random:0, seed 3, short side 64"
+    assert "no settings.json" in found["cae"] and list(found) == ["edsr", "cae"]
+
+
 def test_every_tree_that_is_missing_is_named(trees):
     settings = from_files(trees, folders=(f"{trees}/one", f"{trees}/other"))
     edsr, cae = data.describe_missing(settings)

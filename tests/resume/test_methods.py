@@ -44,6 +44,8 @@ def test_views_and_their_distortions_resume_bit_for_bit(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = {"data__augmentation": "pad_crop_flip", "attack__steps": 1, "epochs": 2}
     train(whole, "nofrost_star", **options)
+    notes = json.loads((whole / "evaluations/final.json").read_text())["checkpoint"]["notes"]
+    assert [line.startswith("DeepAugment: Noise2Net") for line in notes] == [True]
     shutil.copytree(whole, cut)
     shutil.rmtree(cut / "checkpoints" / "10")
     shutil.rmtree(cut / "evaluations")

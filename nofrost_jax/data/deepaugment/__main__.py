@@ -43,6 +43,8 @@ def parse(arguments=None):
     for name, least in {"seed": 0, "limit": 0, "side": 0, "workers": 1}.items():
         if getattr(options, name) < least:
             raise UserError(f"--{name}={getattr(options, name)} must be {least} or more")
+    if options.seed >= 2**32:
+        raise UserError(f"--seed={options.seed} must be less than 2**32")
     if options.side and options.side < 16:
         raise UserError(f"--side={options.side} must be 16 pixels or more, or 0")
     return options

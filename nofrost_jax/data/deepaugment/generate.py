@@ -26,6 +26,7 @@ from nofrost_jax.data import folder, image_files, preprocess
 from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, noise2net, on_device, weights
 from nofrost_jax.data.progress import Progress
 from nofrost_jax.data.stop import Stop
+from nofrost_jax.data.views import SETTINGS
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.keys import named
 
@@ -36,7 +37,6 @@ SIDE = {"edsr": 512, "cae": 512, "noise2net": 256}  # short side of the result; 
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)  # of ImageNet
 MOST_SHAPES = 200  # compiled programs, one a size of image, that are kept
 BLOCK = 100_000  # images that are sorted by size at once
-SETTINGS = "settings.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,11 @@ class Job:
 
 def list_files(source: str, split: str) -> tuple[str, tuple[str, ...]]:
     """(folder, files CLASS/NAME) of `folder:PATH` or PATH. Raises UserError: no such folder, empty classes."""
+    if source in ("digits", "fake") or source.startswith("tfds:"):
+        raise UserError(
+            f"the generator reads image files, which {source} does not have; --source; give folder:PATH, or distort in "
+            "the training step (config.deepaugment.mode = noise2net or on_device)"
+        )
     path = os.path.abspath(os.path.expanduser(source.removeprefix("folder:")))
     splits = {"data_dir": "", "train_split": split, "eval_split": split}
     config = ConfigDict({"data": splits, "model": {"num_classes": 0}})  # the labels do not matter
@@ -111,7 +116,8 @@ def load(path: str, network: str, side: int = 0) -> np.ndarray:
         with open(path, "rb") as file:
             picture = preprocess.decode(file.read())
     except (OSError, preprocess.ImageError) as error:
-        raise UserError(f"{error}; {path}; replace the file or remove it, then run again") from error
+        # Without the file all others would have other places, and so other distortions.
+        raise UserError(f"{error}; {path}; put a readable image in its place, then run again") from error
     height, width = input_shape(picture, network, side)
     if (width, height) != picture.size:
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)

@@ -47,6 +47,7 @@ def apply(
     epsilon: float | jax.Array | None = None,
     epoch_key: jax.Array | None = None,
     implementation: str | None = None,
+    chosen: jax.Array | None = None,
 ) -> jax.Array:
     """Images through one random net each: float32 [N, H, W, 3] -> the same shape; jit-able.
 
@@ -59,6 +60,8 @@ def apply(
         None draws them per image.
       implementation: "map" runs image by image and computes only the taps that a kernel has, "vmap" all images at
         once; None takes "map" on CPU. They agree up to summation order.
+      chosen: bool [N], the images to distort, or None for all; the others come back as they are. "map" passes over
+        them.
 
     Raises:
       UserError: the shapes do not fit, or the implementation is unknown.
@@ -81,9 +84,11 @@ def apply(
         convolve = _scattered if implementation == "vmap" and shared is None else _switched
         return transform(image, network, convolve)
 
+    chosen = jnp.ones(len(images), bool) if chosen is None else chosen
     if implementation == "map":
-        return lax.map(lambda pair: single(*pair), (images, image_keys))
-    return jax.vmap(single)(images, image_keys)
+        rows = (chosen, images, image_keys)
+        return lax.map(lambda row: lax.cond(row[0], single, lambda image, key: image, *row[1:]), rows)
+    return jnp.where(chosen[:, None, None, None], jax.vmap(single)(images, image_keys), images)
 
 
 def draw(key: jax.Array, maximum: float, dilations: jax.Array | None = None) -> Network:

@@ -151,11 +151,17 @@ def test_noise2net_needs_no_weights_and_keeps_small_images_small(source, tmp_pat
             assert image.size == (32, 24)
 
 
-def test_an_unreadable_image_is_named(source, tmp_path, call):
-    path = tmp_path / "train/ant/bad.jpg"
+def test_an_unreadable_image_is_named_and_its_replacement_loses_nothing(tmp_path, call):
+    path, files = tmp_path / "train/ant/bad.jpg", [tmp_path / f"train/ant/{i}.jpg" for i in range(4)]
     write(path, b"\xff\xd8\xff")
-    code, _, err = call(f"--source={tmp_path}", f"--output={tmp_path / 'out'}", "--network=noise2net")
-    assert code == 2 and str(path) in err and err.count("\n") == 1
+    for i, file in enumerate(files):
+        write(file, encoded(picture(i, 24, 32)))
+    command = f"--source={tmp_path}", f"--output={tmp_path / 'out'}", "--network=noise2net", "--side=16"
+    code, _, err = call(*command)
+    assert code == 2 and str(path) in err and err.count("\n") == 1 and "put a readable image in its place" in err
+    write(path, encoded(picture(9, 24, 32)))
+    assert call(*command)[0] == 0
+    assert len(contents(tmp_path / "out", "noise2net")) == 5
 
 
 @pytest.mark.parametrize(
@@ -167,6 +173,8 @@ def test_an_unreadable_image_is_named(source, tmp_path, call):
         (["--side=8"], "--side=8"),
         (["--weights="], "no weights for edsr"),
         (["--source=nowhere"], "nowhere"),
+        (["--source=tfds:cifar10"], "which tfds:cifar10 does not have"),
+        (["--seed=4294967296"], "less than 2**32"),
         (["--output="], "nothing to do"),
         (["--what=1"], "--help"),
     ],

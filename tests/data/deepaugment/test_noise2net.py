@@ -36,6 +36,14 @@ def run(images, keys, **options):
     return jax.jit(lambda images, keys: noise2net.apply(images, keys, **options))(images, keys)
 
 
+@pytest.mark.parametrize("name", noise2net.IMPLEMENTATIONS)
+def test_images_that_are_not_chosen_stay(images, keys, outputs, name):
+    chosen = np.array([True, False, True])
+    found = np.asarray(run(images, keys, implementation=name, chosen=chosen))
+    np.testing.assert_array_equal(found[~chosen], images[~chosen])
+    np.testing.assert_allclose(found[chosen], outputs[name][chosen], atol=1e-5)
+
+
 def reference(torch, images, nets, epsilon):
     """The rule as the original states it: N images are N groups of one convolution. nets: Network with leading N;
     all of one kernel size and dilation. epsilon [N]."""
