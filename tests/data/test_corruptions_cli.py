@@ -137,17 +137,28 @@ def test_preview_shows_all_of_them(tmp_path, capsys):
     [
         ([], "give either --preview or --output"),
         (["--preview=x.png", "--output=x"], "give either --preview or --output"),
-        (["--preview=x.png", "--severity=6"], "unknown severity 6"),
+        (["--preview=x.png", "--severity=6"], "--severity='6' is unknown; choose one of 1, 2, 3, 4, 5$"),
         (["--preview=x.png", "--index=400"], "the split has 360 images"),
-        (["--preview=x.png", "--names=fogg"], "unknown corruption 'fogg'"),
-        (["--preview=x.png", "--severities=a"], "must be numbers from 1 to 5"),
+        (["--preview=x.png", "--names=snow,fogg"], "^--names='fogg' is unknown; .*; did you mean fog[?]$"),
+        (["--preview=x.png", "--severities=a"], "^--severities='a' is unknown; choose one of 1, 2, 3, 4, 5$"),
+        (["--output=x", "--severities=1,6"], "^--severities='6' is unknown"),
+        (["--output=x", "--severities="], "^--severities='' has a place without a word; choose some of 1, 2"),
+        (["--output=x", "--names=fog,,snow"], "^--names='fog,,snow' has a place without a word; choose some of gauss"),
+        *((["--output=x", f"--seed={seed}"], f"^--seed={seed} is out of range") for seed in (-1, 2**32, 10**30)),
         (["--output=x", "--source=folder:/nowhere"], "cannot list the image folder"),
         (["--previw=x.png"], "unrecognized arguments"),
     ],
 )
-def test_wrong_command_lines(arguments, message):
+def test_wrong_command_lines(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         command.main(arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_spaces_after_commas_and_words_said_twice_do_not_count():
+    options = command._options(["--output=x", "--names=fog, snow ,fog", "--severities=3, 1"])
+    assert (options.names, options.severities) == (["fog", "snow"], [3, 1])
 
 
 def test_an_unreadable_image_is_named(folder, tmp_path):

@@ -14,12 +14,14 @@ nothing, as in CIFAR-10-C. --jpeg_quality says otherwise, and means what config.
 Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by SIGTERM or Ctrl-C: run it again.
 """
 
+from nofrost_jax import rules
 from nofrost_jax.data import corruptions
-from nofrost_jax.data.corruptions import constants, preview, tree
+from nofrost_jax.data.corruptions import preview, tree
 from nofrost_jax.data.corruptions.originals import open_originals
 from nofrost_jax.errors import Parser, Preempted, UserError, exit_codes
 
 _PROGRAM = "python -m nofrost_jax.data.corruptions"
+_SEVERITIES = tuple(map(str, corruptions.SEVERITIES))
 SMALL = 64  # pixels of a side, up to which files are lossless
 
 
@@ -42,13 +44,27 @@ def _options(arguments):
     parser.add_argument(
         "--textures", default="", help="folder of the published frost textures; default: ice grown here"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the random draws: 0 to 4294967295")
     options = parser.parse_args(arguments)
     if bool(options.preview) == bool(options.output):
         raise UserError(f"give either --preview or --output; see {_PROGRAM} --help")
     if not 0 <= (options.jpeg_quality or 0) <= 100:
         raise UserError(f"--jpeg_quality={options.jpeg_quality} must be between 1 and 100, or 0 for none")
+    corruptions.check_seed(options.seed, "--seed")
+    options.names = _words("--names", options.names, corruptions.NAMES + corruptions.EXTRA)
+    options.severities = [int(word) for word in _words("--severities", options.severities, _SEVERITIES)]
+    rules.require_known("--severity", str(options.severity), _SEVERITIES)
     return options
+
+
+def _words(name, text, choices):
+    """The words of an option, each of them once."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise UserError(f"{name}={text!r} has a place without a word; choose some of {', '.join(choices)}")
+    for word in words:
+        rules.require_known(name, word, choices)
+    return list(dict.fromkeys(words))
 
 
 def _image(originals, index):
@@ -64,21 +80,10 @@ def _quality(options, side):
     return options.jpeg_quality
 
 
-def _severities(text):
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UserError(f"--severities={text} must be numbers from 1 to 5 with commas between them") from error
-
-
 def main(arguments=None):
     """Command line; see the module's text."""
     options = _options(arguments)
     textures = options.textures or None
-    names, severities = options.names.split(","), _severities(options.severities)
-    for name in names:
-        for severity in (*severities, options.severity):
-            corruptions.describe(name, severity, constants.SIDE)  # refuses unknown ones
     originals = open_originals(options.source, options.data_dir, options.split, options.side, options.resize)
     quality = _quality(options, originals.geometry.image_size)
     if options.preview:
@@ -90,7 +95,7 @@ def main(arguments=None):
         print(f"written: {options.preview}")
         return
     print(f"corrupting {originals.count} images of {originals.title} ...", flush=True)
-    count = tree.write(originals, options.output, names, severities, options.seed, textures, quality)
+    count = tree.write(originals, options.output, options.names, options.severities, options.seed, textures, quality)
     print(f"written: {count} files, {options.output}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nofrost_jax.data import image_files
-from nofrost_jax.data.corruptions import JPEG_QUALITY, corrupt, describe
+from nofrost_jax.data.corruptions import JPEG_QUALITY, check_seed, corrupt, describe
 from nofrost_jax.data.corruptions.constants import SIDE
 from nofrost_jax.data.corruptions.originals import Originals
 from nofrost_jax.data.progress import Progress
@@ -41,6 +41,7 @@ def write(
       Preempted: SIGTERM or Ctrl-C; what is there is whole, and the same command goes on.
       UserError: an image is unreadable or too small; the output folder holds other corruptions or cannot be written.
     """
+    check_seed(seed)
     cells = [(name, severity) for name in names for severity in severities]
     geometry, count = originals.geometry, originals.count
     made_with = {"seed": seed, "side": geometry.image_size, "resize": geometry.eval_resize, "images": count}
