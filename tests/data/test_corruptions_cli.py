@@ -161,7 +161,63 @@ def test_spaces_after_commas_and_words_said_twice_do_not_count():
     assert (options.names, options.severities) == (["fog", "snow"], [3, 1])
 
 
-def test_an_unreadable_image_is_named(folder, tmp_path):
-    (folder / "val" / "b" / "0.jpg").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"unreadable image .*b/0\.jpg"):
+def test_a_folder_of_other_files_is_left_alone(folder, tmp_path):
+    foreign = tmp_path / "ImageNet-C/fog/1/a/0.JPEG"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"published")
+    with pytest.raises(UserError, match=r"holds files that this command did not write \(fog\); choose a new --output$"):
+        copy(folder, tmp_path / "ImageNet-C")
+    assert [path for path in (tmp_path / "ImageNet-C").rglob("*") if path.is_file()] == [foreign]
+
+
+def test_an_empty_folder_is_taken_as_is_one_where_a_claim_was_killed(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.corruptions.json.partial").write_text("{")
+    copy(folder, tmp_path / "out", "--names=contrast")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["contrast", "corruptions.json"]
+
+
+@pytest.mark.parametrize("content", [b"no image", encoded(picture(0))[:200], encoded(picture(0, 10, 10))])
+def test_images_that_cannot_be_used_are_found_before_the_first_file(folder, tmp_path, content):
+    paths = [folder / "val/b/1.JPEG", folder / "val/b/0.jpg"]
+    paths[0].write_bytes(content)
+    with pytest.raises(UserError, match=r"/val/b/1\.JPEG; 1 of 3 images cannot be used; replace or remove it$"):
+        copy(folder, tmp_path / "out", "--resize=0")
+    paths[1].write_bytes(content)
+    with pytest.raises(UserError, match=r"/val/b/0\.jpg; 2 of 3 images cannot be used; replace or remove them \("):
+        copy(folder, tmp_path / "out", "--resize=0")
+    assert not (tmp_path / "out").exists()
+    paths[0].write_bytes(encoded(picture(0)))  # both pieces of advice are followed
+    paths[1].unlink()
+    copy(folder, tmp_path / "out", "--resize=0")
+    assert len(list((tmp_path / "out").glob("*/*/*/*"))) == 8
+
+
+def test_images_are_checked_once(folder, tmp_path, monkeypatch):
+    checked, check = [], tree._check_images
+    monkeypatch.setattr(tree, "_check_images", lambda *arguments: checked.append(1) or check(*arguments))
+    copy(folder, tmp_path / "out", "--names=contrast")
+    copy(folder, tmp_path / "out")
+    assert checked == [1]
+
+
+def test_an_image_that_became_unreadable_is_named(folder, tmp_path):
+    source = originals.open_originals(f"folder:{folder}", side=20, resize=24)
+    path, write = folder / "val/b/0.jpg", lambda name: tree.write(source, str(tmp_path / "out"), [name], [1])
+    write("contrast")
+    content = path.read_bytes()
+    path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"b/0\.jpg; restore it to go on; if you replace .* choose a new --output"):
+        write("pixelate")
+    path.write_bytes(content)
+    assert write("pixelate") == 3
+
+
+def test_a_signal_stops_the_check(folder, tmp_path, monkeypatch):
+    def stopped(originals, index):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(originals.Originals, "problem", stopped)
+    with pytest.raises(Preempted, match="stopped before the first file; run the same command again"):
         copy(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

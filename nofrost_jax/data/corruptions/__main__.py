@@ -18,6 +18,7 @@ from nofrost_jax import rules
 from nofrost_jax.data import corruptions
 from nofrost_jax.data.corruptions import preview, tree
 from nofrost_jax.data.corruptions.originals import open_originals
+from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.errors import Parser, Preempted, UserError, exit_codes
 
 _PROGRAM = "python -m nofrost_jax.data.corruptions"
@@ -70,7 +71,10 @@ def _words(name, text, choices):
 def _image(originals, index):
     if not 0 <= index < originals.count:
         raise UserError(f"the split has {originals.count} images; --index={index}; choose one of them")
-    return originals.load(index)
+    try:
+        return originals.load(index)
+    except ImageError as error:
+        raise UserError(f"{error}; replace or remove it, or choose another --index") from error
 
 
 def _quality(options, side):

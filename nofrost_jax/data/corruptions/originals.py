@@ -45,11 +45,19 @@ class Originals:
         return f"{self.classes[self.split.labels[index]]}/{index:08d}"
 
     def load(self, index: int) -> np.ndarray:
-        """uint8 [side, side, 3]. Raises UserError that names an unreadable or too small image."""
+        """uint8 [side, side, 3]. Raises ImageError, "WHY; WHERE", for an unreadable or too small image."""
         try:
             return preprocess.eval_image(self.split.load(index), self.geometry)
         except (ImageError, OSError) as error:
-            raise UserError(f"{error}; {self.split.where(index)}; replace or remove it") from error
+            raise ImageError(f"{error}; {self.split.where(index)}") from error
+
+    def problem(self, index: int) -> str | None:
+        """What `load` complains about, if anything."""
+        try:
+            self.load(index)
+        except ImageError as error:
+            return str(error)
+        return None
 
 
 def open_originals(
