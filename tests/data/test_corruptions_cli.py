@@ -122,6 +122,63 @@ def test_resize_goes_with_the_side(folder, side, resize, want):
     assert (geometry.image_size, geometry.eval_resize) == want
 
 
+def squares(root, sides, kind="PNG"):
+    """A source of such images, in two classes."""
+    for i, side in enumerate(sides):
+        path = root / f"val/{'ab'[i % 2]}/{i}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(picture(i, side, side), kind))
+    return f"folder:{root}"
+
+
+@pytest.mark.parametrize(
+    "sides, options, want",
+    [
+        ([32] * 70, {}, (32, 0)),
+        ([32] * 69 + [33], {}, (224, 256)),
+        ([65] * 2, {}, (65, 0)),
+        ([32] * 2, {"side": 32}, (32, 0)),
+        ([32] * 2, {"side": 16}, (16, 18)),
+        ([32] * 2, {"resize": 36}, (32, 36)),
+        ([32] * 2, {"side": 32, "resize": 36}, (32, 36)),
+    ],
+)
+def test_squares_of_one_size_stay_as_they_are(tmp_path, sides, options, want):
+    geometry = originals.open_originals(squares(tmp_path, sides), **options).geometry
+    assert (geometry.image_size, geometry.eval_resize) == want
+
+
+def test_the_size_is_told_before_the_work_and_goes_with_the_kind_of_file(tmp_path, capsys):
+    source = squares(tmp_path / "small", [32] * 3)
+    command.main([f"--source={source}", f"--output={tmp_path}/out", "--names=contrast", "--severities=1"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"corrupting 3 images of {source} val: 32 x 32 pixels (not resized), PNG files"
+    want = corruptions.corrupt(picture(1, 32, 32)[None], "contrast", 1, np.array([2]), 0, jpeg_quality=0)[0]
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/contrast/1/b/1.PNG")), want)
+    squares(tmp_path / "small", [33])
+    command.main([f"--source={source}", f"--output={tmp_path}/two", "--names=contrast", "--severities=1"])
+    how = "224 x 224 pixels (the middle, once the short side has 256), JPEG files of quality 85"
+    assert capsys.readouterr().out.startswith(f"corrupting 3 images of {source} val: {how}\n")
+
+
+def test_the_first_size_that_differs_says_enough(tmp_path, monkeypatch):
+    source, read = squares(tmp_path, [32, 33] + [32] * 200), []
+    look = originals.preprocess.size_in_header
+    monkeypatch.setattr(originals.preprocess, "size_in_header", lambda path: read.append(path) or look(path))
+    assert originals.open_originals(source).geometry.image_size == 224
+    assert len(read) <= 128
+
+
+def test_sizes_where_some_headers_are_damaged_or_all_images_tiny(tmp_path):
+    source = squares(tmp_path, [32] * 3)
+    (tmp_path / "val/a/0.PNG").write_bytes(b"no image")
+    assert originals.open_originals(source).geometry.image_size == 32
+    with pytest.raises(UserError, match=r"a/0\.PNG; replace or remove it, or choose another --index"):
+        command.main([f"--source={source}", f"--preview={tmp_path}/grid.png"])
+    with pytest.raises(UserError, match="at least 8 pixels; the images have 7 a side; give a --side"):
+        originals.open_originals(squares(tmp_path / "tiny", [7] * 2))
+
+
 def test_preview_shows_all_of_them(tmp_path, capsys):
     command.main([f"--preview={tmp_path / 'grid.png'}", "--severity=5", "--index=3", "--side=20"])
     assert "written" in capsys.readouterr().out

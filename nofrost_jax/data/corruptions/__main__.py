@@ -37,9 +37,16 @@ def _options(arguments):
     parser.add_argument("--index", type=int, default=0, help="of the preview's image in the split")
     parser.add_argument("--names", default=",".join(corruptions.NAMES), help="corruptions to write, with commas")
     parser.add_argument("--severities", default="1,2,3,4,5", help="severities to write, with commas")
-    parser.add_argument("--side", type=int, help="pixels of the square images; default: the data set's, or 224")
     parser.add_argument(
-        "--resize", type=int, help="short side before the square is cut out; 0: as it is; default: side * 256 / 224"
+        "--side",
+        type=int,
+        help="pixels of the square images; default: theirs, if all are squares of one size, or 224",
+    )
+    parser.add_argument(
+        "--resize",
+        type=int,
+        help="short side before the square is cut out; 0: as it is; default: 0 if all images are squares of this side, "
+        "otherwise side * 256 / 224",
     )
     parser.add_argument("--jpeg_quality", type=int, help="1 to 100; 0: PNG; default: 85, up to 64 pixels 0")
     parser.add_argument(
@@ -84,6 +91,12 @@ def _quality(options, side):
     return options.jpeg_quality
 
 
+def _told(geometry, quality):
+    side, resize = geometry.image_size, geometry.eval_resize
+    how = f"the middle, once the short side has {resize}" if resize else "not resized"
+    return f"{side} x {side} pixels ({how}), " + (f"JPEG files of quality {quality}" if quality else "PNG files")
+
+
 def main(arguments=None):
     """Command line; see the module's text."""
     options = _options(arguments)
@@ -98,7 +111,7 @@ def main(arguments=None):
             raise UserError(f"cannot write the picture ({error}); --preview={options.preview}") from error
         print(f"written: {options.preview}")
         return
-    print(f"corrupting {originals.count} images of {originals.title} ...", flush=True)
+    print(f"corrupting {originals.count} images of {originals.title}: {_told(originals.geometry, quality)}", flush=True)
     count = tree.write(originals, options.output, options.names, options.severities, options.seed, textures, quality)
     print(f"written: {count} files, {options.output}")
 
