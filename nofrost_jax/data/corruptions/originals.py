@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax.data import digits, fingerprints, preprocess
+from nofrost_jax.data import command_line, digits, fingerprints, preprocess
 from nofrost_jax.data.catalog import is_known, open_source
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.preprocess import Geometry, ImageError
@@ -19,6 +19,12 @@ from nofrost_jax.errors import UserError
 
 IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256
 LEAST_SIDE = 8
+#: What the command calls the fields of a config.
+OPTIONS = {
+    "config.data.source": "--source",
+    "config.data.data_dir": "--data_dir",
+    "config.data.eval_split": "--split",
+}
 _READERS, _BLOCK = 16, 64  # threads that read headers, which wait for the disk; headers that they get at once
 
 
@@ -84,10 +90,12 @@ def open_originals(
         raise UserError(f"corruptions take at least {LEAST_SIDE} pixels; --side={side}, --resize={resize}; give more")
     places = {"source": name, "data_dir": data_dir, "train_split": split, "eval_split": split, "access": "random"}
     data = {**places, "image_size": side or digits.NATIVE_SIZE, "shuffle_buffer": 1}
-    source = open_source(ConfigDict({"data": data, "model": {"num_classes": 0}}))
-    if split not in (source.eval_name, *EVAL_ALIASES):
-        raise UserError(f"{name} has no split {split}; --split={split}; use {source.eval_name or 'another'}")
-    found, title = source.evaluation(), " ".join(filter(None, (name, source.eval_name)))
+    config = ConfigDict({"data": data, "model": {"num_classes": 0}})
+    with command_line.speaking_of(OPTIONS, config):
+        source = open_source(config)
+        if split not in (source.eval_name, *EVAL_ALIASES):
+            raise UserError(f"{name} has no split {split}; --split={split}; use {source.eval_name or 'another'}")
+        found, title = source.evaluation(), " ".join(filter(None, (name, source.eval_name)))
     if isinstance(found, Folder):
         if side is None or resize is None:
             source = dataclasses.replace(source, side=_common_side(found))
