@@ -5,8 +5,12 @@
     python -m nofrost_jax.data.corruptions --output=DIR --source=tfds:cifar10 --data_dir=TFDS
 
 The first draws one image of PATH/val/CLASS/ under all 19 corruptions. The others write DIR/CORRUPTION/SEVERITY/CLASS/,
-the layout of ImageNet-C, and go on where they stopped when the same command runs again. Files keep their names; other
-images are called by their place in the split, in folders that sort as the labels do: 00000012.PNG.
+the layout of ImageNet-C, and go on where they stopped when the same command runs again. All images are decoded once
+before the first file is written. Files keep their names; other images are called by their place in the split, in
+folders that sort as the labels do: 00000012.PNG.
+
+Where all images are squares of one size they stay as they are; otherwise the middle of 224 pixels is cut out, once the
+short side has 256. --side and --resize say otherwise.
 
 Images of more than 64 pixels become JPEG files of quality 85, as in ImageNet-C; smaller ones PNG files, which lose
 nothing, as in CIFAR-10-C. --jpeg_quality says otherwise, and means what config.jpeg_quality means on the fly.
@@ -29,7 +33,9 @@ SMALL = 64  # pixels of a side, up to which files are lossless
 def _options(arguments):
     parser = Parser(prog=_PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--preview", default="", help="picture to draw, e.g. grid.png")
-    parser.add_argument("--output", default="", help="folder of the corrupted copies")
+    parser.add_argument(
+        "--output", default="", help="folder of the corrupted copies: new, empty or begun by this command"
+    )
     parser.add_argument("--source", default="digits", help="digits, tfds:NAME, or folder:PATH")
     parser.add_argument("--data_dir", default="", help="where tfds keeps its data sets; a relative PATH starts here")
     parser.add_argument("--split", default="val", help="folder below PATH (. = none), or of tfds, e.g. test")
