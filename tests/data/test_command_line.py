@@ -70,6 +70,6 @@ def test_other_trees_are_not_called_flat(flat, tmp_path, monkeypatch, capsys):
 def test_unknown_and_unprepared_data_sets(tmp_path, monkeypatch, capsys):
     pytest.importorskip("tensorflow_datasets")
     code, _, error = verified(monkeypatch, capsys, "tfds:nosuch", f"--data_dir={tmp_path}")
-    assert code == 2 and "; source=tfds:nosuch; " in error and "config." not in error
+    assert code == 2 and "tfds:nosuch; " in error and "config." not in error
     error = corrupted(f"--output={tmp_path}/out", "--source=tfds:nosuch", f"--data_dir={tmp_path}")
-    assert "; --source=tfds:nosuch; " in error and "config." not in error and not (tmp_path / "out").exists()
+    assert "tfds:nosuch; " in error and "config." not in error and not (tmp_path / "out").exists()
