@@ -72,11 +72,16 @@ def get(config, field):
 
 
 def require_choice(field, value, choices):
-    """Raises UserError, with a suggestion, unless `value` is one of `choices`."""
+    """Raises UserError, with a suggestion, unless a field's `value` is one of `choices`."""
+    require_known(f"config.{field}", value, choices)
+
+
+def require_known(name, value, choices):
+    """`require_choice` for anything that is called `name` where it is set, e.g. an option."""
     if value not in choices:
         close = difflib.get_close_matches(str(value), list(map(str, choices)), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise UserError(f"config.{field}={value!r} is unknown; choose one of {', '.join(map(str, choices))}{hint}")
+        raise UserError(f"{name}={value!r} is unknown; choose one of {', '.join(map(str, choices))}{hint}")
 
 
 def check_config(config, *, choices, is_source, create_attack, check_plan):

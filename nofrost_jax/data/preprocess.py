@@ -7,6 +7,7 @@ decision is a function of uniform numbers given by the caller (`augmentation_dra
 import dataclasses
 import io
 import math
+import os
 import struct
 
 import numpy as np
@@ -23,6 +24,8 @@ PADDING = 4
 #: Uniform numbers that one image needs: (area, ratio, top, left) per attempt and a flip; top, left and a flip; none.
 DRAWS = {"random_resized_crop": 4 * ATTEMPTS + 1, "pad_crop_flip": 3, "none": 0}
 AUGMENTATIONS = tuple(DRAWS)
+# Pillow reports damage by all of these, depending on the format and the place.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 class ImageError(ValueError):
@@ -63,13 +66,21 @@ def decode(image: bytes | np.ndarray | Image.Image) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
     try:
-        # Pillow reports damage by all of these, depending on the format and the place.
         return Image.open(io.BytesIO(image)).convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+    except _DAMAGE as error:
         what = str(error).replace("\n", " ")
         if isinstance(error, UnidentifiedImageError):  # Its own text is an object's address.
             what = "of no known format" if image else "empty file"
         raise ImageError(f"unreadable image ({what})") from error
+
+
+def size_in_header(path: str | os.PathLike) -> tuple[int, int] | None:
+    """(width, height) that an image file says it has, without decoding it; None if it is not readable."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except _DAMAGE:
+        return None
 
 
 def decode_for(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> np.ndarray | Image.Image:

@@ -14,12 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ml_collections import ConfigDict
 
-from nofrost_jax.data import preprocess, progress
+from nofrost_jax.data import command_line, preprocess, progress
 from nofrost_jax.data.catalog import is_known, open_source
 from nofrost_jax.data.sources import Source, size
 from nofrost_jax.errors import UserError
 
 BLOCK = 1024  # Images that are handed to the threads at once.
+_OPTIONS = {
+    "config.data.source": "source",
+    **{f"config.data.{name}": f"--{name}" for name in ("data_dir", "train_split", "eval_split", "access")},
+    "config.data": "--train_split or --eval_split",  # as in: set the split in config.data
+}
 
 
 def unreadable(split, workers: int, what: str = "reading") -> Iterator[str]:
@@ -53,17 +58,19 @@ def _problem(load, where: str) -> str | None:
     return None
 
 
-def _splits(source: Source, name: str) -> Iterator[tuple[str, object]]:
+def _splits(source: Source, config) -> Iterator[tuple[str, object]]:
     """(name, split) of those that are there. Raises UserError if there is none."""
     errors = []
     for part in ("train", "evaluation"):
         try:
-            yield part, getattr(source, part)()
+            with command_line.speaking_of(_OPTIONS, config):
+                split = getattr(source, part)()
+            yield part, split
         except UserError as error:
             errors.append(error)
             print(f"note: {error}", file=sys.stderr)
     if len(errors) == 2:
-        raise UserError(f"{name} has neither a training nor an evaluation split; {errors[0]}")
+        raise UserError(f"{config.data.source} has neither a training nor an evaluation split; {errors[0]}")
 
 
 def main() -> None:
@@ -78,11 +85,14 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     name, workers = arguments["source"], arguments.pop("workers") or os.cpu_count() or 1
     fields = {**arguments, "shuffle_buffer": 1, "image_size": 224, "augmentation": "none", "holdout": 0}
+    config = ConfigDict({"data": fields, "model": {"num_classes": 1000}})
     try:
         if not is_known(name):
             raise UserError(f"unknown data source {name!r}; give folder:PATH or tfds:NAME, e.g. folder:/data/imagenet")
         images = bad = 0
-        for part, split in _splits(open_source(ConfigDict({"data": fields, "model": {"num_classes": 1000}})), name):
+        with command_line.speaking_of(_OPTIONS, config):
+            source = open_source(config)
+        for part, split in _splits(source, config):
             for line in unreadable(split, workers, f"reading {part} of {name}"):
                 print(f"unreadable: {line}", flush=True)
                 bad += 1

@@ -2,7 +2,8 @@
 
 import statistics
 
-SEVERITIES = (1, 2, 3, 4, 5)
+from nofrost_jax.data.corruptions.constants import SEVERITIES
+
 #: AlexNet's top-1 error on the published files, the mean over the five severities; in the order of mCE.
 ALEXNET = {
     "gaussian_noise": 0.886428,
@@ -21,7 +22,6 @@ ALEXNET = {
     "pixelate": 0.717840,
     "jpeg_compression": 0.606500,
 }
-EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")  # come with ImageNet-C, but are not in mCE
 
 
 def scores(accuracy, reference=None):

@@ -6,9 +6,10 @@ import os
 import re
 
 from nofrost_jax import data, rules, validate
+from nofrost_jax.data.corruptions.constants import EXTRA, SEVERITIES
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import label_sets
-from nofrost_jax.evaluation.corruption_scores import ALEXNET, EXTRA, SEVERITIES
+from nofrost_jax.evaluation.corruption_scores import ALEXNET
 
 #: Fields of a suite's config that say which sets; everything else in it says how to evaluate.
 FIELDS = (

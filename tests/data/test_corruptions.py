@@ -122,6 +122,17 @@ def test_corruptions_and_severities_share_no_draws():
     assert (abs(np.corrcoef(noises) - np.eye(3)) < 0.05).all()
 
 
+def test_the_arrays_of_all_cells_are_kept():
+    """A writer of files comes back to each cell with every batch."""
+    cells = [(name, severity) for name in TABLE for severity in corruptions.SEVERITIES]
+    device = corruptions._DefaultDevice()
+    for _ in range(2):
+        before = corruptions._arrays.cache_info().misses
+        for cell in cells:
+            corruptions._arrays(*cell, 8, device)
+    assert corruptions._arrays.cache_info().misses == before
+
+
 def test_one_program_serves_five_severities(images):
     program = corruptions._program("zoom_blur", corruptions._DefaultDevice())
     before = program._cache_size()
@@ -316,3 +327,12 @@ def test_errors_are_named(images):
     ):
         with pytest.raises(UserError, match=message):
             corruptions.corrupt(*arguments, 0)
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise", "jpeg_compression"])
+def test_seeds_do_not_wrap(images, name):
+    first, last = (corruptions.corrupt(images[:1], name, 1, [0], seed) for seed in (0, 2**32 - 1))
+    assert (first == last).all() == (name == "jpeg_compression")
+    for seed in (-1, 2**32, 10**30):
+        with pytest.raises(UserError, match=f"^seed={seed} is out of range; it must be between 0 and 4294967295$"):
+            corruptions.corrupt(images[:1], name, 1, [0], seed)

@@ -122,6 +122,63 @@ def test_resize_goes_with_the_side(folder, side, resize, want):
     assert (geometry.image_size, geometry.eval_resize) == want
 
 
+def squares(root, sides, kind="PNG"):
+    """A source of such images, in two classes."""
+    for i, side in enumerate(sides):
+        path = root / f"val/{'ab'[i % 2]}/{i}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(picture(i, side, side), kind))
+    return f"folder:{root}"
+
+
+@pytest.mark.parametrize(
+    "sides, options, want",
+    [
+        ([32] * 70, {}, (32, 0)),
+        ([32] * 69 + [33], {}, (224, 256)),
+        ([65] * 2, {}, (65, 0)),
+        ([32] * 2, {"side": 32}, (32, 0)),
+        ([32] * 2, {"side": 16}, (16, 18)),
+        ([32] * 2, {"resize": 36}, (32, 36)),
+        ([32] * 2, {"side": 32, "resize": 36}, (32, 36)),
+    ],
+)
+def test_squares_of_one_size_stay_as_they_are(tmp_path, sides, options, want):
+    geometry = originals.open_originals(squares(tmp_path, sides), **options).geometry
+    assert (geometry.image_size, geometry.eval_resize) == want
+
+
+def test_the_size_is_told_before_the_work_and_goes_with_the_kind_of_file(tmp_path, capsys):
+    source = squares(tmp_path / "small", [32] * 3)
+    command.main([f"--source={source}", f"--output={tmp_path}/out", "--names=contrast", "--severities=1"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"corrupting 3 images of {source} val: 32 x 32 pixels (not resized), PNG files"
+    want = corruptions.corrupt(picture(1, 32, 32)[None], "contrast", 1, np.array([2]), 0, jpeg_quality=0)[0]
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/contrast/1/b/1.PNG")), want)
+    squares(tmp_path / "small", [33])
+    command.main([f"--source={source}", f"--output={tmp_path}/two", "--names=contrast", "--severities=1"])
+    how = "224 x 224 pixels (the middle, once the short side has 256), JPEG files of quality 85"
+    assert capsys.readouterr().out.startswith(f"corrupting 3 images of {source} val: {how}\n")
+
+
+def test_the_first_size_that_differs_says_enough(tmp_path, monkeypatch):
+    source, read = squares(tmp_path, [32, 33] + [32] * 200), []
+    look = originals.preprocess.size_in_header
+    monkeypatch.setattr(originals.preprocess, "size_in_header", lambda path: read.append(path) or look(path))
+    assert originals.open_originals(source).geometry.image_size == 224
+    assert len(read) <= 128
+
+
+def test_sizes_where_some_headers_are_damaged_or_all_images_tiny(tmp_path):
+    source = squares(tmp_path, [32] * 3)
+    (tmp_path / "val/a/0.PNG").write_bytes(b"no image")
+    assert originals.open_originals(source).geometry.image_size == 32
+    with pytest.raises(UserError, match=r"a/0\.PNG; replace or remove it, or choose another --index"):
+        command.main([f"--source={source}", f"--preview={tmp_path}/grid.png"])
+    with pytest.raises(UserError, match="at least 8 pixels; the images have 7 a side; give a --side"):
+        originals.open_originals(squares(tmp_path / "tiny", [7] * 2))
+
+
 def test_preview_shows_all_of_them(tmp_path, capsys):
     command.main([f"--preview={tmp_path / 'grid.png'}", "--severity=5", "--index=3", "--side=20"])
     assert "written" in capsys.readouterr().out
@@ -137,20 +194,87 @@ def test_preview_shows_all_of_them(tmp_path, capsys):
     [
         ([], "give either --preview or --output"),
         (["--preview=x.png", "--output=x"], "give either --preview or --output"),
-        (["--preview=x.png", "--severity=6"], "unknown severity 6"),
+        (["--preview=x.png", "--severity=6"], "--severity='6' is unknown; choose one of 1, 2, 3, 4, 5$"),
         (["--preview=x.png", "--index=400"], "the split has 360 images"),
-        (["--preview=x.png", "--names=fogg"], "unknown corruption 'fogg'"),
-        (["--preview=x.png", "--severities=a"], "must be numbers from 1 to 5"),
+        (["--preview=x.png", "--names=snow,fogg"], "^--names='fogg' is unknown; .*; did you mean fog[?]$"),
+        (["--preview=x.png", "--severities=a"], "^--severities='a' is unknown; choose one of 1, 2, 3, 4, 5$"),
+        (["--output=x", "--severities=1,6"], "^--severities='6' is unknown"),
+        (["--output=x", "--severities="], "^--severities='' has a place without a word; choose some of 1, 2"),
+        (["--output=x", "--names=fog,,snow"], "^--names='fog,,snow' has a place without a word; choose some of gauss"),
+        *((["--output=x", f"--seed={seed}"], f"^--seed={seed} is out of range") for seed in (-1, 2**32, 10**30)),
         (["--output=x", "--source=folder:/nowhere"], "cannot list the image folder"),
         (["--previw=x.png"], "unrecognized arguments"),
     ],
 )
-def test_wrong_command_lines(arguments, message):
+def test_wrong_command_lines(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         command.main(arguments)
+    assert not list(tmp_path.iterdir())
 
 
-def test_an_unreadable_image_is_named(folder, tmp_path):
-    (folder / "val" / "b" / "0.jpg").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"unreadable image .*b/0\.jpg"):
+def test_spaces_after_commas_and_words_said_twice_do_not_count():
+    options = command._options(["--output=x", "--names=fog, snow ,fog", "--severities=3, 1"])
+    assert (options.names, options.severities) == (["fog", "snow"], [3, 1])
+
+
+def test_a_folder_of_other_files_is_left_alone(folder, tmp_path):
+    foreign = tmp_path / "ImageNet-C/fog/1/a/0.JPEG"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"published")
+    with pytest.raises(UserError, match=r"holds files that this command did not write \(fog\); choose a new --output$"):
+        copy(folder, tmp_path / "ImageNet-C")
+    assert [path for path in (tmp_path / "ImageNet-C").rglob("*") if path.is_file()] == [foreign]
+
+
+def test_an_empty_folder_is_taken_as_is_one_where_a_claim_was_killed(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.corruptions.json.partial").write_text("{")
+    copy(folder, tmp_path / "out", "--names=contrast")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["contrast", "corruptions.json"]
+
+
+@pytest.mark.parametrize("content", [b"no image", encoded(picture(0))[:200], encoded(picture(0, 10, 10))])
+def test_images_that_cannot_be_used_are_found_before_the_first_file(folder, tmp_path, content):
+    paths = [folder / "val/b/1.JPEG", folder / "val/b/0.jpg"]
+    paths[0].write_bytes(content)
+    with pytest.raises(UserError, match=r"/val/b/1\.JPEG; 1 of 3 images cannot be used; replace or remove it$"):
+        copy(folder, tmp_path / "out", "--resize=0")
+    paths[1].write_bytes(content)
+    with pytest.raises(UserError, match=r"/val/b/0\.jpg; 2 of 3 images cannot be used; replace or remove them \("):
+        copy(folder, tmp_path / "out", "--resize=0")
+    assert not (tmp_path / "out").exists()
+    paths[0].write_bytes(encoded(picture(0)))  # both pieces of advice are followed
+    paths[1].unlink()
+    copy(folder, tmp_path / "out", "--resize=0")
+    assert len(list((tmp_path / "out").glob("*/*/*/*"))) == 8
+
+
+def test_images_are_checked_once(folder, tmp_path, monkeypatch):
+    checked, check = [], tree._check_images
+    monkeypatch.setattr(tree, "_check_images", lambda *arguments: checked.append(1) or check(*arguments))
+    copy(folder, tmp_path / "out", "--names=contrast")
+    copy(folder, tmp_path / "out")
+    assert checked == [1]
+
+
+def test_an_image_that_became_unreadable_is_named(folder, tmp_path):
+    source = originals.open_originals(f"folder:{folder}", side=20, resize=24)
+    path, write = folder / "val/b/0.jpg", lambda name: tree.write(source, str(tmp_path / "out"), [name], [1])
+    write("contrast")
+    content = path.read_bytes()
+    path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"b/0\.jpg; restore it to go on; if you replace .* choose a new --output"):
+        write("pixelate")
+    path.write_bytes(content)
+    assert write("pixelate") == 3
+
+
+def test_a_signal_stops_the_check(folder, tmp_path, monkeypatch):
+    def stopped(originals, index):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(originals.Originals, "problem", stopped)
+    with pytest.raises(Preempted, match="stopped before the first file; run the same command again"):
         copy(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -32,7 +32,7 @@ from nofrost_jax.data.corruptions import textures as ice
 from nofrost_jax.data.corruptions.constants import EXTRA, NAMES, SEVERITIES
 from nofrost_jax.errors import UserError
 
-__all__ = ["CHUNK", "EXTRA", "NAMES", "SEVERITIES", "corrupt", "describe"]
+__all__ = ["CHUNK", "EXTRA", "JPEG_QUALITY", "NAMES", "SEVERITIES", "check_seed", "corrupt", "describe"]
 
 #: Images that a device gets in one call of a compiled program. Fixed, so that every image meets the same program in any
 #: batch and on any number of devices.
@@ -42,6 +42,8 @@ JPEG_QUALITY = 85
 
 _TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE, **spatter.TABLE}
 _LEAST_SIDE = 8
+_GREATEST_SEED = 2**32 - 1  # JAX's keys hold no more: greater ones would stand for smaller ones
+_CELLS = len(constants.PUBLISHED) * len(SEVERITIES)
 
 
 def corrupt(
@@ -62,6 +64,7 @@ def corrupt(
       name: one of `NAMES` or `EXTRA`.
       severity: 1 to 5.
       indices: int [N]; an image's place in its data set, of which its random draws are a function.
+      seed: 0 to 2**32 - 1.
       textures: for `frost`, the folder of the published files; None: ice grown here.
       jpeg_quality: of the final JPEG round trip (Pillow, optimized Huffman tables); 0: none.
       devices: a `parallel.Devices`, over whose local devices the images are split; None: JAX's default device.
@@ -70,10 +73,11 @@ def corrupt(
       uint8 [N, side, side, 3].
 
     Raises:
-      UserError: unknown name or severity, images of another type or shape, textures missing.
+      UserError: unknown name or severity, a seed out of range, images of another type or shape, textures missing.
     """
     images, indices = np.asarray(images), np.asarray(indices)
     _check(name, severity)
+    check_seed(seed)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
         raise UserError(
             f"corruptions take square images, uint8 [N, side, side, 3], not {images.dtype} {list(images.shape)}; "
@@ -102,6 +106,12 @@ def _check(name, severity):
         raise UserError(
             f"unknown severity {severity!r}; corruption {name}; use one of {', '.join(map(str, SEVERITIES))}"
         )
+
+
+def check_seed(seed: int, name: str = "seed") -> None:
+    """Raises UserError, in which the seed is called `name`, unless `corrupt` can draw by it."""
+    if not 0 <= seed <= _GREATEST_SEED:
+        raise UserError(f"{name}={seed} is out of range; it must be between 0 and {_GREATEST_SEED}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +176,7 @@ def _program(name, devices):
     return devices.map_images(run)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=_CELLS)  # a writer of files needs all of them for each batch: 24 MB at 224 pixels
 def _arrays(name, severity, side, devices):
     return devices.replicate(_TABLE[name].prepare(severity, side))
 

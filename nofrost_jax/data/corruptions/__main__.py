@@ -5,8 +5,12 @@
     python -m nofrost_jax.data.corruptions --output=DIR --source=tfds:cifar10 --data_dir=TFDS
 
 The first draws one image of PATH/val/CLASS/ under all 19 corruptions. The others write DIR/CORRUPTION/SEVERITY/CLASS/,
-the layout of ImageNet-C, and go on where they stopped when the same command runs again. Files keep their names; other
-images are called by their place in the split, in folders that sort as the labels do: 00000012.PNG.
+the layout of ImageNet-C, and go on where they stopped when the same command runs again. All images are decoded once
+before the first file is written. Files keep their names; other images are called by their place in the split, in
+folders that sort as the labels do: 00000012.PNG.
+
+Where all images are squares of one size they stay as they are; otherwise the middle of 224 pixels is cut out, once the
+short side has 256. --side and --resize say otherwise.
 
 Images of more than 64 pixels become JPEG files of quality 85, as in ImageNet-C; smaller ones PNG files, which lose
 nothing, as in CIFAR-10-C. --jpeg_quality says otherwise, and means what config.jpeg_quality means on the fly.
@@ -14,19 +18,24 @@ nothing, as in CIFAR-10-C. --jpeg_quality says otherwise, and means what config.
 Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by SIGTERM or Ctrl-C: run it again.
 """
 
+from nofrost_jax import rules
 from nofrost_jax.data import corruptions
-from nofrost_jax.data.corruptions import constants, preview, tree
+from nofrost_jax.data.corruptions import preview, tree
 from nofrost_jax.data.corruptions.originals import open_originals
+from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.errors import Parser, Preempted, UserError, exit_codes
 
 _PROGRAM = "python -m nofrost_jax.data.corruptions"
+_SEVERITIES = tuple(map(str, corruptions.SEVERITIES))
 SMALL = 64  # pixels of a side, up to which files are lossless
 
 
 def _options(arguments):
     parser = Parser(prog=_PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--preview", default="", help="picture to draw, e.g. grid.png")
-    parser.add_argument("--output", default="", help="folder of the corrupted copies")
+    parser.add_argument(
+        "--output", default="", help="folder of the corrupted copies: new, empty or begun by this command"
+    )
     parser.add_argument("--source", default="digits", help="digits, tfds:NAME, or folder:PATH")
     parser.add_argument("--data_dir", default="", help="where tfds keeps its data sets; a relative PATH starts here")
     parser.add_argument("--split", default="val", help="folder below PATH (. = none), or of tfds, e.g. test")
@@ -34,27 +43,51 @@ def _options(arguments):
     parser.add_argument("--index", type=int, default=0, help="of the preview's image in the split")
     parser.add_argument("--names", default=",".join(corruptions.NAMES), help="corruptions to write, with commas")
     parser.add_argument("--severities", default="1,2,3,4,5", help="severities to write, with commas")
-    parser.add_argument("--side", type=int, help="pixels of the square images; default: the data set's, or 224")
     parser.add_argument(
-        "--resize", type=int, help="short side before the square is cut out; 0: as it is; default: side * 256 / 224"
+        "--side",
+        type=int,
+        help="pixels of the square images; default: theirs, if all are squares of one size, or 224",
+    )
+    parser.add_argument(
+        "--resize",
+        type=int,
+        help="short side before the square is cut out; 0: as it is; default: 0 if all images are squares of this side, "
+        "otherwise side * 256 / 224",
     )
     parser.add_argument("--jpeg_quality", type=int, help="1 to 100; 0: PNG; default: 85, up to 64 pixels 0")
     parser.add_argument(
         "--textures", default="", help="folder of the published frost textures; default: ice grown here"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the random draws: 0 to 4294967295")
     options = parser.parse_args(arguments)
     if bool(options.preview) == bool(options.output):
         raise UserError(f"give either --preview or --output; see {_PROGRAM} --help")
     if not 0 <= (options.jpeg_quality or 0) <= 100:
         raise UserError(f"--jpeg_quality={options.jpeg_quality} must be between 1 and 100, or 0 for none")
+    corruptions.check_seed(options.seed, "--seed")
+    options.names = _words("--names", options.names, corruptions.NAMES + corruptions.EXTRA)
+    options.severities = [int(word) for word in _words("--severities", options.severities, _SEVERITIES)]
+    rules.require_known("--severity", str(options.severity), _SEVERITIES)
     return options
+
+
+def _words(name, text, choices):
+    """The words of an option, each of them once."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise UserError(f"{name}={text!r} has a place without a word; choose some of {', '.join(choices)}")
+    for word in words:
+        rules.require_known(name, word, choices)
+    return list(dict.fromkeys(words))
 
 
 def _image(originals, index):
     if not 0 <= index < originals.count:
         raise UserError(f"the split has {originals.count} images; --index={index}; choose one of them")
-    return originals.load(index)
+    try:
+        return originals.load(index)
+    except ImageError as error:
+        raise UserError(f"{error}; replace or remove it, or choose another --index") from error
 
 
 def _quality(options, side):
@@ -64,21 +97,16 @@ def _quality(options, side):
     return options.jpeg_quality
 
 
-def _severities(text):
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UserError(f"--severities={text} must be numbers from 1 to 5 with commas between them") from error
+def _told(geometry, quality):
+    side, resize = geometry.image_size, geometry.eval_resize
+    how = f"the middle, once the short side has {resize}" if resize else "not resized"
+    return f"{side} x {side} pixels ({how}), " + (f"JPEG files of quality {quality}" if quality else "PNG files")
 
 
 def main(arguments=None):
     """Command line; see the module's text."""
     options = _options(arguments)
     textures = options.textures or None
-    names, severities = options.names.split(","), _severities(options.severities)
-    for name in names:
-        for severity in (*severities, options.severity):
-            corruptions.describe(name, severity, constants.SIDE)  # refuses unknown ones
     originals = open_originals(options.source, options.data_dir, options.split, options.side, options.resize)
     quality = _quality(options, originals.geometry.image_size)
     if options.preview:
@@ -89,8 +117,8 @@ def main(arguments=None):
             raise UserError(f"cannot write the picture ({error}); --preview={options.preview}") from error
         print(f"written: {options.preview}")
         return
-    print(f"corrupting {originals.count} images of {originals.title} ...", flush=True)
-    count = tree.write(originals, options.output, names, severities, options.seed, textures, quality)
+    print(f"corrupting {originals.count} images of {originals.title}: {_told(originals.geometry, quality)}", flush=True)
+    count = tree.write(originals, options.output, options.names, options.severities, options.seed, textures, quality)
     print(f"written: {count} files, {options.output}")
 
 

@@ -4,18 +4,28 @@ import dataclasses
 import hashlib
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax.data import digits, fingerprints, preprocess
+from nofrost_jax.data import command_line, digits, fingerprints, preprocess
 from nofrost_jax.data.catalog import is_known, open_source
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.preprocess import Geometry, ImageError
+from nofrost_jax.data.progress import shown
 from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source, size
 from nofrost_jax.errors import UserError
 
 IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256
+LEAST_SIDE = 8
+#: What the command calls the fields of a config.
+OPTIONS = {
+    "config.data.source": "--source",
+    "config.data.data_dir": "--data_dir",
+    "config.data.eval_split": "--split",
+}
+_READERS, _BLOCK = 16, 64  # threads that read headers, which wait for the disk; headers that they get at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,11 +55,19 @@ class Originals:
         return f"{self.classes[self.split.labels[index]]}/{index:08d}"
 
     def load(self, index: int) -> np.ndarray:
-        """uint8 [side, side, 3]. Raises UserError that names an unreadable or too small image."""
+        """uint8 [side, side, 3]. Raises ImageError, "WHY; WHERE", for an unreadable or too small image."""
         try:
             return preprocess.eval_image(self.split.load(index), self.geometry)
         except (ImageError, OSError) as error:
-            raise UserError(f"{error}; {self.split.where(index)}; replace or remove it") from error
+            raise ImageError(f"{error}; {self.split.where(index)}") from error
+
+    def problem(self, index: int) -> str | None:
+        """What `load` complains about, if anything."""
+        try:
+            self.load(index)
+        except ImageError as error:
+            return str(error)
+        return None
 
 
 def open_originals(
@@ -61,30 +79,54 @@ def open_originals(
       name: digits, tfds:NAME or folder:PATH. data_dir: of the last two, as config.data.data_dir.
       split: where there is none of this name, the first of `val`, `validation`, `test` may stand for another of them.
       side, resize: pixels of the square images, and the short side before they are cut out, 0 = as it is. None: the
-        size that all images of the source have, uncut, or else 224 and side * 256 / 224.
+        size of the images if all are squares of one size, uncut, or else 224 and side * 256 / 224.
 
     Raises:
       UserError: unknown source or split, data that is not there, an impossible size.
     """
     if not is_known(name) or name == "fake":
         raise UserError(f"no source of images to corrupt; --source={name}; use digits, tfds:NAME or folder:PATH")
-    if (side is not None and side < 8) or (resize or 0) < 0:
-        raise UserError(f"corruptions take at least 8 pixels; --side={side}, --resize={resize}; give larger ones")
+    if (side is not None and side < LEAST_SIDE) or (resize or 0) < 0:
+        raise UserError(f"corruptions take at least {LEAST_SIDE} pixels; --side={side}, --resize={resize}; give more")
     places = {"source": name, "data_dir": data_dir, "train_split": split, "eval_split": split, "access": "random"}
     data = {**places, "image_size": side or digits.NATIVE_SIZE, "shuffle_buffer": 1}
-    source = open_source(ConfigDict({"data": data, "model": {"num_classes": 0}}))
-    if split not in (source.eval_name, *EVAL_ALIASES):
-        raise UserError(f"{name} has no split {split}; --split={split}; use {source.eval_name or 'another'}")
-    found, title = source.evaluation(), " ".join(filter(None, (name, source.eval_name)))
+    config = ConfigDict({"data": data, "model": {"num_classes": 0}})
+    with command_line.speaking_of(OPTIONS, config):
+        source = open_source(config)
+        if split not in (source.eval_name, *EVAL_ALIASES):
+            raise UserError(f"{name} has no split {split}; --split={split}; use {source.eval_name or 'another'}")
+        found, title = source.evaluation(), " ".join(filter(None, (name, source.eval_name)))
     if isinstance(found, Folder):
+        if side is None or resize is None:
+            source = dataclasses.replace(source, side=_common_side(found))
         return Originals(found, _geometry(source, side, resize), title, fingerprints.of_folder(found))
     told = json.dumps([name, source.version, source.eval_name])
     digest = hashlib.sha256(told.encode()).hexdigest()
     return Originals(found, _geometry(source, side, resize), title, digest, _class_folders(source, found.labels))
 
 
+def _common_side(split: Folder) -> int:
+    """Pixels of a side where all images are squares of one size, by their headers; otherwise 0, which the first that
+    differs tells. Those without a readable header do not count."""
+    side, count = 0, size(split)
+    blocks = (range(first, min(first + _BLOCK, count)) for first in range(0, count, _BLOCK))
+    with ThreadPoolExecutor(_READERS) as threads:
+        found = (
+            shape
+            for block in blocks
+            for shape in threads.map(lambda index: preprocess.size_in_header(split.where(index)), block)
+        )
+        for shape in filter(None, shown(found, count, "reading the sizes", "images")):
+            side = side or shape[0]
+            if shape != (side, side):
+                return 0
+    return side
+
+
 def _geometry(source: Source, side: int | None, resize: int | None) -> Geometry:
     side = side or source.side or IMAGENET_SIDE
+    if side < LEAST_SIDE:
+        raise UserError(f"corruptions take at least {LEAST_SIDE} pixels; the images have {side} a side; give a --side")
     if source.fitted:
         if resize:
             raise UserError(f"these images are made at --side={side}, nothing is cut off; --resize={resize}; leave it")

@@ -9,16 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from nofrost_jax.data import image_files
-from nofrost_jax.data.corruptions import JPEG_QUALITY, corrupt, describe
+from nofrost_jax.data.corruptions import JPEG_QUALITY, check_seed, corrupt, describe
 from nofrost_jax.data.corruptions.constants import SIDE
 from nofrost_jax.data.corruptions.originals import Originals
-from nofrost_jax.data.progress import Progress
+from nofrost_jax.data.preprocess import ImageError
+from nofrost_jax.data.progress import Progress, shown
 from nofrost_jax.data.stop import Stop
 from nofrost_jax.errors import Preempted, UserError
 
 SETTINGS = "corruptions.json"
+_PARTIAL = f".{SETTINGS}.partial"  # a kill may leave it
+_CHOOSE = "choose a new --output"
 EXTENSIONS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
 _BATCH = 64  # images decoded at a time
+_CHECKED = 256  # images that are handed to the threads at once
+_AGAIN = "run the same command again to go on"
 
 
 def write(
@@ -36,34 +41,73 @@ def write(
 
     The files hold what `corrupt` gives for the same seed, quality and the images' places in the split.
     `corruptions.json` beside them says how and of which images they were made; a folder made otherwise is refused.
+    It is written first, once all images have been looked at: a tree is of one set of images, so one that must be
+    replaced makes all earlier files worthless.
 
     Raises:
       Preempted: SIGTERM or Ctrl-C; what is there is whole, and the same command goes on.
-      UserError: an image is unreadable or too small; the output folder holds other corruptions or cannot be written.
+      UserError: an image is unreadable or too small; the output folder holds other things or cannot be written.
     """
+    check_seed(seed)
     cells = [(name, severity) for name in names for severity in severities]
-    geometry, count = originals.geometry, originals.count
-    made_with = {"seed": seed, "side": geometry.image_size, "resize": geometry.eval_resize, "images": count}
-    made_with |= {"source_sha256": originals.digest, "jpeg_quality": jpeg_quality}
-    made_with["textures"] = describe("frost", 1, SIDE, textures=textures)["textures"]
-    _claim(Path(output), made_with, originals.title)
-    progress = Progress(count * len(cells), "corruptions", say)
+    count, made_with = originals.count, _settings(originals, seed, textures, jpeg_quality)
     with Stop() as stop, ThreadPoolExecutor(os.cpu_count()) as threads:
+        if not _is_claimed(Path(output), made_with):
+            _check_images(originals, threads, stop)
+            _claim(Path(output), made_with | {"source": originals.title})
+        progress = Progress(count * len(cells), "corruptions", say)
         for start in range(0, count, _BATCH):
             indices = range(start, min(start + _BATCH, count))
             images = {}
             for name, severity in cells:
                 if stop.heard:
-                    raise Preempted(f"stopped after {progress.done} files; run the same command again to go on")
+                    raise Preempted(f"stopped after {progress.done} files; {_AGAIN}")
                 places = _missing(originals, indices, Path(output, name, str(severity)), jpeg_quality)
                 new = [i for i in places if i not in images]
-                images |= zip(new, threads.map(originals.load, new), strict=True)
+                images |= zip(new, _loaded(originals, new, threads), strict=True)
                 if places:
                     stack, index = np.stack([images[i] for i in places]), np.array(list(places))
                     results = corrupt(stack, name, severity, index, seed, textures=textures, jpeg_quality=0)
                     list(threads.map(lambda *pair: _save(*pair, jpeg_quality), places.values(), results))
                 progress.advance(len(indices), len(places), f", now {name} {severity}")
     return progress.done
+
+
+def _settings(originals: Originals, seed: int, textures, jpeg_quality: int) -> dict:
+    """What decides about the files."""
+    return {
+        "seed": seed,
+        "side": originals.geometry.image_size,
+        "resize": originals.geometry.eval_resize,
+        "images": originals.count,
+        "source_sha256": originals.digest,
+        "jpeg_quality": jpeg_quality,
+        "textures": describe("frost", 1, SIDE, textures=textures)["textures"],
+    }
+
+
+def _check_images(originals: Originals, threads: ThreadPoolExecutor, stop: Stop) -> None:
+    """Raises UserError if any image cannot be used, Preempted if it is to stop."""
+    bad, count = [], originals.count
+    blocks = (range(first, min(first + _CHECKED, count)) for first in range(0, count, _CHECKED))
+    problems = (problem for block in blocks for problem in threads.map(originals.problem, block))
+    for problem in shown(problems, count, "checking", "images"):
+        bad += filter(None, [problem])
+        if stop.heard:
+            raise Preempted(f"stopped before the first file; {_AGAIN}")
+    if bad:
+        those = "it" if len(bad) == 1 else "them (python -m nofrost_jax.data.verify names all that are unreadable)"
+        raise UserError(f"{bad[0]}; {len(bad):,} of {count:,} images cannot be used; replace or remove {those}")
+
+
+def _loaded(originals: Originals, indices: list[int], threads: ThreadPoolExecutor) -> list[np.ndarray]:
+    """The images, which could be read when this tree was begun. Raises UserError that names one that cannot."""
+    try:
+        return list(threads.map(originals.load, indices))
+    except ImageError as error:
+        raise UserError(
+            f"{error}; restore it to go on; if you replace or remove it, choose a new --output as well"
+        ) from error
 
 
 def _missing(originals: Originals, indices: Iterable[int], root: Path, jpeg_quality: int) -> dict[int, Path]:
@@ -86,20 +130,33 @@ def _save(target: Path, image: np.ndarray, jpeg_quality: int) -> None:
     image_files.save(target, image, _kind(jpeg_quality), **options)
 
 
-def _claim(root: Path, made_with: dict, source: str) -> None:
-    """Notes what the files of a folder are made with, and of what source, which may be called otherwise next time."""
+def _is_claimed(root: Path, made_with: dict) -> bool:
+    """Whether a folder's files are made with these settings; not if it is empty or not there.
+
+    Raises UserError if they are made with others, or are not made by this command.
+    """
     path = root / SETTINGS
     try:
-        if path.exists():
-            found = {"jpeg_quality": JPEG_QUALITY} | json.loads(path.read_text())  # there was no other quality once
-            other = [name for name in made_with if found.get(name) != made_with[name]]
-            if other:
-                told = ", ".join(f"{name} = {found.get(name)}, now {made_with[name]}" for name in other)
-                raise UserError(f"the folder holds corruptions made otherwise ({told}); {root}; choose a new --output")
-            return
-        root.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{SETTINGS}.partial")
-        partial.write_text(json.dumps(made_with | {"source": source}, indent=2) + "\n")
-        os.replace(partial, path)
+        if not path.exists():
+            others = [entry.name for entry in root.iterdir() if entry.name != _PARTIAL] if root.exists() else []
+            if others:
+                raise UserError(f"{root} holds files that this command did not write ({min(others)}); {_CHOOSE}")
+            return False
+        found = {"jpeg_quality": JPEG_QUALITY} | json.loads(path.read_text())  # there was no other quality once
     except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"cannot write corrupted images ({error}); {path}; choose another --output") from error
+        raise UserError(f"cannot read what is there ({error}); {path}; {_CHOOSE}") from error
+    differing = [name for name in made_with if found.get(name) != made_with[name]]
+    if differing:
+        told = ", ".join(f"{name} = {found.get(name)}, now {made_with[name]}" for name in differing)
+        raise UserError(f"the folder holds corruptions made otherwise ({told}); {root}; {_CHOOSE}")
+    return True
+
+
+def _claim(root: Path, settings: dict) -> None:
+    """Notes what the files of a folder are made with, and of what source, which may be called otherwise next time."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        (root / _PARTIAL).write_text(json.dumps(settings, indent=2) + "\n")
+        os.replace(root / _PARTIAL, root / SETTINGS)
+    except OSError as error:
+        raise UserError(f"cannot write corrupted images ({error}); {root}; choose another --output") from error
