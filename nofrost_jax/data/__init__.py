@@ -99,9 +99,8 @@ def describe_missing(config) -> list[str]:
 
 
 def is_present(config) -> bool:
-    """Whether the data of a config is there at all: the folder exists, the tfds data set is prepared.
-
-    Says nothing about what is in it; `check` does.
+    """Whether the data of a config is there at all: the folder exists and has folders in it, the tfds data set is
+    prepared. Says nothing about what else is in it; `check` does.
     """
     return checks.is_present(config)
 

@@ -51,7 +51,7 @@ def is_present(config) -> bool:
     """See `nofrost_jax.data.is_present`."""
     kind, _, rest = config.data.source.partition(":")
     if kind == "folder":
-        return folder.root_of(config, rest).is_dir()
+        return folder.has_subfolders(folder.root_of(config, rest))
     if kind == "tfds":
         from nofrost_jax.data import tfds_source
 
