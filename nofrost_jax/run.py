@@ -51,6 +51,7 @@ def prepare(config):
 
 def train(config, workdir, force=False):
     """Trains (or resumes) the config in `workdir`, then evaluates the result. Raises UserError, or Preempted."""
+    _refuse_suite(config)
     config = prepare(config)
     validate.check_workdir(workdir)
     validate.check_start(config, workdir)
@@ -145,11 +146,21 @@ def dry_run(config, workdir):
     if shift_suite.is_suite(config):
         _dry_run_shift(config, workdir)
         return
+    _refuse_suite(config)
     config = prepare(config)
     if workdir:
         validate.check_workdir(workdir)
     validate.check_start(config, workdir)
     dry.describe(config)
+
+
+def _refuse_suite(config):
+    """Raises UserError for a config that says nothing of a net, only how to evaluate one: those in configs/eval."""
+    if config is not None and "evaluation" in config and "model" not in config:
+        raise UserError(
+            "--config tells how to evaluate a run, as those in configs/eval do, not how to train one; use "
+            "--mode=evaluate --workdir=RUN, or give the config of a training run, e.g. --config=configs/digits.py"
+        )
 
 
 def _note(left_out):

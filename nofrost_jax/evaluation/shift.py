@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from nofrost_jax import data
+from nofrost_jax.errors import about
 from nofrost_jax.evaluation import chunks, corruption_scores, label_sets, results
 from nofrost_jax.evaluation.looking import Looker, Progress
 from nofrost_jax.evaluation.shift_suite import CLEAN, ON_THE_FLY
@@ -34,7 +35,8 @@ def look(jobs, programs, variables, digest, folder, stop, progress):
     looked = []
     for job in jobs:
         # Of ImageNet-C's cells only the first has been checked: to list 75 x 1,000 folders takes its time.
-        spec = job.spec if job.cell is None else data.check(job.config, ("evaluation",))
+        with about(job.entry.name):
+            spec = job.spec if job.cell is None else data.check(job.config, ("evaluation",))
         looked.append(looker.look(job.config, spec.num_eval, job.views))
     return looked
 

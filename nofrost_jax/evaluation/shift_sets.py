@@ -4,18 +4,17 @@ nothing."""
 import dataclasses
 import functools
 import json
-import os
 
 import numpy as np
 
 from nofrost_jax import data
 from nofrost_jax.data.corruptions.tree import SETTINGS
-from nofrost_jax.data.folder import root_of
-from nofrost_jax.data.tfds_source import prepare_command
-from nofrost_jax.errors import UserError
+from nofrost_jax.data.folder import has_subfolders, root_of
+from nofrost_jax.data.tfds_source import find_builder, prepare_command
+from nofrost_jax.errors import UserError, about
 from nofrost_jax.evaluation import label_sets
 from nofrost_jax.evaluation.looking import Corruption, View, check_labels
-from nofrost_jax.evaluation.shift_suite import CLEAN, CROPS, FILES, ON_THE_FLY, Entry
+from nofrost_jax.evaluation.shift_suite import CLEAN, CROPS, FILES, IMAGENET_C, ON_THE_FLY, Entry
 
 IMAGENET_VAL, IMAGENET_CLASSES = 50_000, 1000
 
@@ -91,26 +90,34 @@ def _own(suite, run):
     count = IMAGENET_VAL if suite.is_imagenet else 0
     entry = Entry(CLEAN, f"the evaluation images of the run, {run.data.source}", count=count)
     if not data.is_present(run):
-        where = f"in config.data.data_dir={run.data.data_dir!r}"
-        return [], [Missing(CLEAN, entry.what, where, "set config.data.source or data_dir to where they are")]
+        kind, _, name = run.data.source.partition(":")
+        where = str(root_of(run, name)) if kind == "folder" else f"in config.data.data_dir={run.data.data_dir!r}"
+        get = "set config.data.source or data_dir to where they are"
+        get += f", or run: {prepare_command(name, run.data.data_dir)}" * (kind == "tfds")
+        return [], [Missing(CLEAN, entry.what, where, get)]
     allowed = np.ones(run.model.num_classes, bool)
     views = [View(CLEAN, allowed, probe=True)]
     for name, severity in suite.cells if suite.corruptions == ON_THE_FLY else ():
         made_by = Corruption(name, severity, run.seed, suite.jpeg_quality, suite.textures)
         made_by.describe(run.data.image_size)  # refuses a folder without textures now, not in the middle
         views.append(View(f"{suite.corrupted} {name} {severity}", allowed, made_by))
-    return [Job(entry, run, data.check(run, ("evaluation",)), views)], []
+    with about(CLEAN):
+        return [Job(entry, run, data.check(run, ("evaluation",)), views)], []
 
 
 def _set(entry, run):
     """One evaluation set."""
     num_classes = run.model.num_classes
     label_sets.mask(entry.label_set, num_classes, [0])  # refuses a set that does not suit the net, there or not
-    config = _locate(entry, run)
+    with about(entry.name):
+        config = _locate(entry, run)
+        if config is None and not entry.folder:
+            find_builder(entry.builder, run.data.data_dir)  # refuses what cannot be prepared: tfds does not know it
     if config is None:
         return [], [_lacking(entry, run)]
     _check_names(config, entry.name)
-    spec, labels = data.check(config, ("evaluation",)), data.eval_labels(config)
+    with about(entry.name):
+        spec, labels = data.check(config, ("evaluation",)), data.eval_labels(config)
     if entry.label_set == label_sets.PRESENT and labels is None:
         raise UserError(
             f"config.shift.{entry.name}.label_set=present is for folders, whose classes are seen at once; set it to all"
@@ -140,7 +147,8 @@ def _imagenet_c(suite, run):
             continue
         if spec is None:  # of the first; to list 75 x 1,000 folders takes a while
             _check_names(config, entry.name)
-            spec = data.check(config, ("evaluation",))
+            with about(entry.name):
+                spec = data.check(config, ("evaluation",))
         made.append(Job(entry, config, spec, [View(f"{title} {name} {severity}", allowed)], (name, severity), own))
     if not lacking:
         return made, []
@@ -185,7 +193,8 @@ def _check_names(config, name):
     its own would be numbered in sorted order."""
     if not config.data.source.startswith("folder:") or config.data.class_names:
         return
-    names = data.class_names(config)
+    with about(name):
+        names = data.class_names(config)
     if 0 < len(names) < config.model.num_classes:
         raise UserError(
             f"{name} has {len(names)} of {config.model.num_classes} classes, by names ({names[0]}, ...) whose labels "
@@ -219,11 +228,13 @@ def _with_data(run, source, split, eval_resize):
 
 
 def _lacking(entry, run):
-    root, places, ways = os.path.expanduser(run.data.data_dir), [], [f"get it from {entry.get}"] * bool(entry.get)
+    places, ways = [], [f"get it from {entry.get}"] * bool(entry.get)
     if entry.folder:
-        places.append(f"the folder {os.path.join(root, entry.folder)}")
+        path, inside = root_of(run, entry.folder), "CORRUPTION/SEVERITY/CLASS" if entry.name == IMAGENET_C else "CLASS"
+        empty = ", which has no folders in it" * (path.is_dir() and not has_subfolders(path))
+        places.append(f"folders {path}/{inside}{empty}")
         ways = ways or ["put it there, or set config.data.data_dir"]
     if entry.builder:
-        places.append(f"tfds:{entry.builder} in {root or 'its default folder'}")
+        places.append(f"tfds:{entry.builder} in {run.data.data_dir or 'its default folder'}")
         ways.append(f"run: {prepare_command(entry.builder, run.data.data_dir)}")
     return Missing(entry.name, entry.what, " or ".join(places), ", or ".join(ways))

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from nofrost_jax.evaluation.corruption_scores import ALEXNET
@@ -73,6 +74,59 @@ def test_some_cells_and_no_images_of_its_own(cli, copy):
 def test_refuses_in_one_line(cli, imagenet, arguments, words):
     refused = cli(*trees.SUITE, f"--workdir={imagenet[1]}", *(f"--config.{argument}" for argument in arguments))
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1 and words in refused.stderr, refused
+
+
+def test_a_folder_in_which_nothing_was_unpacked_counts_as_absent(cli, copy):
+    root, run = copy
+    for emptied in (root / "sketch", root / "ImageNet-C/fog/3"):
+        shutil.rmtree(emptied)
+        emptied.mkdir()
+    asked = [*trees.SUITE, f"--workdir={run}", "--config.corruption_names=fog"]
+    done = cli(*asked)
+    assert done.returncode == 0, done.stderr
+    missing = {one["name"]: one for one in trees.read(run)["missing"]}
+    assert (
+        list(missing) == ["imagenet_sketch", "imagenet_c"] and "1 of 5 cells (fog/3)" in missing["imagenet_c"]["what"]
+    )
+    assert f"folders {root}/sketch/CLASS, which has no folders in it" in missing["imagenet_sketch"]["where"]
+    assert "has no folders" not in missing["imagenet_c"]["where"] and "skipped: imagenet_sketch" in done.stdout
+    refused = cli(*asked, "--config.sets=imagenet_sketch")
+    assert refused.returncode == 2 and "has no folders in it" in refused.stderr
+
+
+def test_an_error_names_its_set_and_the_layout(cli, copy):
+    root, run = copy
+    (root / "sketch/n01440764").mkdir(exist_ok=True)
+    for picture in (root / "sketch/n01440764").iterdir():
+        picture.unlink()
+    told = "imagenet_sketch: class folder without images"
+    refused = cli(*trees.SUITE, f"--workdir={run}")
+    assert refused.returncode == 2 and refused.stderr.startswith(f"error: {told}"), refused.stderr
+    assert f"missing: {told}" in cli("--mode=dry_run", *trees.SUITE[1:], f"--workdir={run}").stdout
+    shutil.rmtree(root / "imagenet/val")
+    (root / "imagenet/train/n01440764").mkdir(parents=True)
+    refused = cli(*trees.SUITE, f"--workdir={run}")
+    assert refused.stderr.startswith("error: clean: no folder "), refused.stderr
+
+
+def test_a_folder_with_splits_is_told_which_one_to_give(cli, copy):
+    root, run = copy
+    for split in ("train", "val"):
+        trees.write(root / "mine" / split, trees.pictures(1, 4), np.arange(4), 0)
+    refused = cli(*trees.SUITE, f"--workdir={run}", "--config.sets=folder:mine")
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    assert refused.stderr.startswith("error: mine: val/ and train/ in the place of class folders"), refused.stderr
+    assert refused.stderr.strip().endswith("give one split of it, folder:mine/val")
+    assert cli(*trees.SUITE, f"--workdir={run}", "--config.sets=folder:mine/val").returncode == 0
+
+
+def test_a_set_that_tfds_does_not_know_is_not_to_be_prepared(cli, copy):
+    pytest.importorskip("tensorflow_datasets")
+    for name, words in (("nosuch", "no data set nosuch"), ("imagenet_v2/matched", "matched-frequency, threshold-0.7")):
+        refused = cli(*trees.SUITE, f"--workdir={copy[1]}", f"--config.sets=tfds:{name}")
+        assert refused.returncode == 2 and words in refused.stderr and "prepare" not in refused.stderr, refused.stderr
+    refused = cli(*trees.SUITE, f"--workdir={copy[1]}", "--config.sets=tfds:imagenet_v2/topimages")
+    assert refused.returncode == 2 and "nofrost_jax.data.prepare imagenet_v2/topimages" in refused.stderr
 
 
 def test_refuses_images_of_other_classes(cli, copy):
