@@ -59,6 +59,15 @@ def is_present(config) -> bool:
     return True
 
 
+def eval_side(config) -> int:
+    """See `nofrost_jax.data.eval_side`."""
+    split = open_source(config).evaluation()
+    try:
+        return min(preprocess.decode(split.load(0)).size) if hasattr(split, "load") else 0
+    except (preprocess.ImageError, OSError) as error:
+        raise UserError(f"{error}; {split.where(0)}; replace it or remove it from the data") from error
+
+
 def _examine(config, splits) -> tuple[list[str], Spec | None]:
     problems: list[str] = []
 

@@ -23,8 +23,8 @@ IMAGENET_VAL, IMAGENET_CLASSES = 50_000, 1000
 class Job:
     """Looks at one set. config: the run's, with the set as its evaluation split; spec: what `data.check` says of it.
     views: how it is looked at; the run's own images are also seen under corruptions made on the fly. cell: (corruption,
-    severity) of ImageNet-C's files, each of which is a job, or None. own: what `corruptions.json` says where these
-    files are not the published ones but made by `nofrost_jax.data.corruptions`."""
+    severity) of ImageNet-C's files, each of which is a job, or None; side: their pixels. own: what `corruptions.json`
+    says where these files are not the published ones but made by `nofrost_jax.data.corruptions`."""
 
     entry: Entry
     config: object
@@ -32,6 +32,12 @@ class Job:
     views: list
     cell: tuple | None = None
     own: dict | None = None
+    side: int = 0
+
+    @property
+    def is_cropped(self):
+        """Whether the net sees a central piece of the files alone: they are larger than it takes, and not resized."""
+        return self.side > self.spec.image_size and not self.config.data.eval_resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +136,7 @@ def _set(entry, run):
 
 def _imagenet_c(suite, run):
     """The cells of ImageNet-C's files, or of such made here; what is missing of them in one piece."""
-    made, lacking, spec, own = [], [], None, _made_here(suite.imagenet_c, run)
+    made, lacking, spec, side, own = [], [], None, 0, _made_here(suite.imagenet_c, run)
     entry = suite.imagenet_c if own is None else _own_files(suite, own)
     if own is None and run.model.num_classes != IMAGENET_CLASSES:
         raise UserError(
@@ -148,8 +154,9 @@ def _imagenet_c(suite, run):
         if spec is None:  # of the first; to list 75 x 1,000 folders takes a while
             _check_names(config, entry.name)
             with about(entry.name):
-                spec = data.check(config, ("evaluation",))
-        made.append(Job(entry, config, spec, [View(f"{title} {name} {severity}", allowed)], (name, severity), own))
+                spec, side = data.check(config, ("evaluation",)), _side(config)
+        views = [View(f"{title} {name} {severity}", allowed)]
+        made.append(Job(entry, config, spec, views, (name, severity), own, side))
     if not lacking:
         return made, []
     missing = _lacking(entry, run)
@@ -158,6 +165,17 @@ def _imagenet_c(suite, run):
         what = f"{len(lacking)} of {len(suite.cells)} cells ({shown}) of {entry.what}"
         missing = dataclasses.replace(missing, what=what)
     return made, [missing]
+
+
+def _side(config):
+    """Pixels of a side of corrupted files. Raises UserError where they are smaller than what the net takes."""
+    side, taken = data.eval_side(config), config.data.image_size
+    if side < taken and not config.data.eval_resize:
+        raise UserError(
+            f"the files have {side} pixels a side, and the net takes {taken}; {config.data.source}; set "
+            "config.imagenet_c_crop=nofrost, which resizes them as the run's own evaluation does its images"
+        )
+    return side
 
 
 def _own_files(suite, own):
@@ -178,7 +196,6 @@ def _made_here(entry, run):
         found = json.loads(path.read_text())
         if not isinstance(found, dict):
             raise ValueError("no settings in it")
-        return found
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -186,6 +203,14 @@ def _made_here(entry, run):
             f"cannot read how the corruptions were made ({error}); {path}; make them anew, or remove this file if they "
             "are the published ones"
         ) from error
+    side, taken = found.get("side"), run.data.image_size
+    if side not in (None, taken):  # corruptions come in pixels: of a piece, or enlarged, they are others
+        raise UserError(
+            f"{entry.name}: the files were made with {side} pixels a side, and the net takes {taken}; {path}; write "
+            f"others of the same source, with --side={taken} and another --output: "
+            "python -m nofrost_jax.data.corruptions"
+        )
+    return found
 
 
 def _check_names(config, name):

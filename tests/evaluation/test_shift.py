@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 import nofrost_jax
 from nofrost_jax import checkpoint, data
 from nofrost_jax.data import corruptions, preprocess
+from nofrost_jax.evaluation import shift
 from nofrost_jax.evaluation.corruption_scores import ALEXNET, SEVERITIES
 from tests.evaluation import shift_trees as trees
 from tests.evaluation.suite import make_run
@@ -15,7 +16,8 @@ from tests.evaluation.suite import make_run
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 
-def test_every_set(cli, imagenet):
+def test_every_set(cli, imagenet, monkeypatch):
+    monkeypatch.setattr(shift, "REFERENCE_SIDE", trees.SIDE)
     _, run, sets = imagenet
     done = cli(*trees.SUITE, f"--workdir={run}", *trees.OWN_COUNTS)
     assert done.returncode == 0, done.stderr
@@ -41,7 +43,7 @@ def test_every_set(cli, imagenet):
     assert corrupted["mce"] == pytest.approx(sum(ratios) / 15) and list(corrupted["ratios"]) == list(ALEXNET)
     assert corrupted["mean_accuracy"] == pytest.approx(1 - sum(trees.wrong_in(*cell) for cell in cells) / 300)
     assert corrupted["name"] == "imagenet_c" and corrupted["imagenet_c_crop"] == "standard"
-    assert corrupted["flags"] == []
+    assert corrupted["flags"] == [] and corrupted["notes"] == [] and corrupted["side"] == trees.SIDE
 
     with np.load(run / "evaluations/shift.npz") as columns:
         np.testing.assert_array_equal(columns["clean_correct"], sets["clean"].correct)
