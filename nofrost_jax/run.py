@@ -9,7 +9,7 @@ from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import INTERPOLATIONS, create_model
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
-from nofrost_jax.evaluate import evaluate_shift
+from nofrost_jax.evaluate import evaluate_shift, keep_others
 from nofrost_jax.evaluation import cascades, shift_sets, shift_suite, sweep
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
@@ -107,6 +107,7 @@ def _evaluate_shift(config, workdir):
     """Evaluates the run in `workdir` on the sets of a config like configs/eval/shift.py."""
     own, suite, left_out = _shift(config, workdir)
     validate.check_workdir(workdir)
+    keep_others(own, workdir)
     jobs, missing = shift_sets.jobs(suite, own)
     _check_net(own, own.data.image_size)
     devices = parallel.Devices()
@@ -123,6 +124,10 @@ def _dry_run_shift(config, workdir):
         raise UserError("--workdir is missing; give the folder of the run to evaluate")
     own, suite, left_out = _shift(config, workdir)
     _note(left_out)
+    try:
+        keep_others(own, workdir)
+    except UserError as error:
+        print(f"note: {error}")
     missing = shift_sets.describe_missing(suite, own)
     print("missing: nothing" if not missing else "\n".join(f"missing: {line}" for line in missing))
 

@@ -77,6 +77,24 @@ def section_of(config):
     return rest, {field: plain[field] for field in FIELDS}
 
 
+def asked_for(config):
+    """What a suite's result is of, plain values: two that differ here are not one and the same result. config: the
+    run's, with the section as its `shift`. The texts for people are left out, and where the data lies."""
+    plain = validate.to_plain(config)
+    section, evaluation = plain["shift"], plain["evaluation"]
+    texts = ("what", "get")
+    entries = {
+        name: {field: value for field, value in fields.items() if field not in texts}
+        for name, fields in section["shift"].items()
+    }
+    mixture = ("mbn_gamma", "mbn_interpolation", "mbn_p", "mbn_seed") if config.model.norm == "mbn" else ()
+    return section | {
+        "shift": entries,
+        "evaluation": {name: evaluation[name] for name in ("limit", *mixture)},
+        "data": {name: plain["data"][name] for name in ("source", "eval_split")},
+    }
+
+
 def read(section, run):
     """The Suite of a section on a run's resolved config. Raises UserError for values that make none."""
     entries = {name: _entry(name, fields) for name, fields in section["shift"].items()}

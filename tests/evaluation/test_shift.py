@@ -78,11 +78,12 @@ def test_crop_switch(cli, copy, imagenet):
     trees.change_config(run, eval_resize=12)
     found = {}
     for crop in ("standard", "nofrost"):
-        assert cli(*asked, f"--config.imagenet_c_crop={crop}").returncode == 0
-        with np.load(run / "evaluations/shift.npz") as columns:
+        assert cli(*asked, f"--config.imagenet_c_crop={crop}", f"--config.evaluation.name={crop}").returncode == 0
+        with np.load(run / f"evaluations/{crop}.npz") as columns:
             found[crop] = np.concatenate([columns[f"fog.{severity}.correct"] for severity in SEVERITIES])
         assert (
-            trees.read(run)["corruptions"]["crop"] == {"standard": "centre 8", "nofrost": "resize 12, centre 8"}[crop]
+            trees.read(run, crop)["corruptions"]["crop"]
+            == {"standard": "centre 8", "nofrost": "resize 12, centre 8"}[crop]
         )
     sets = [imagenet[2]["fog", severity] for severity in SEVERITIES]
     images = np.concatenate([one.images for one in sets])
@@ -135,9 +136,10 @@ def test_a_run_on_digits_gets_its_own_images_corrupted(cli, digits, monkeypatch)
 
     # Another JPEG quality is another set of images, and the first one's outcomes are still there.
     saved = set((digits / "evaluations/outcomes").rglob("*.npz"))
-    assert cli(*asked, "--config.jpeg_quality=20", "--config.corruption_names=contrast").returncode == 0
+    other = ["--config.jpeg_quality=20", "--config.corruption_names=contrast", "--config.evaluation.name=jpeg"]
+    assert cli(*asked, *other).returncode == 0
     assert len(set((digits / "evaluations/outcomes").rglob("*.npz")) - saved) == 2 * 3  # cells, chunks
-    assert trees.read(digits)["corruptions"]["made"]["jpeg_quality"] == 20
+    assert trees.read(digits, "jpeg")["corruptions"]["made"]["jpeg_quality"] == 20
 
 
 def test_a_folder_of_ones_own(cli, tmp_path):

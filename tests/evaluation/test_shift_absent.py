@@ -90,7 +90,7 @@ def test_a_folder_in_which_nothing_was_unpacked_counts_as_absent(cli, copy):
     )
     assert f"folders {root}/sketch/CLASS, which has no folders in it" in missing["imagenet_sketch"]["where"]
     assert "has no folders" not in missing["imagenet_c"]["where"] and "skipped: imagenet_sketch" in done.stdout
-    refused = cli(*asked, "--config.sets=imagenet_sketch")
+    refused = cli(*asked, "--config.sets=imagenet_sketch", "--config.evaluation.name=sketch")
     assert refused.returncode == 2 and "has no folders in it" in refused.stderr
 
 
@@ -148,5 +148,5 @@ def test_a_damaged_image_is_an_error_and_not_missing(cli, copy):
 
 @pytest.mark.parametrize("named", ["imagenet_r", "imagenet_c"])
 def test_imagenets_sets_are_not_for_digits(cli, digits, named):
-    refused = cli(*trees.SUITE, f"--workdir={digits}", f"--config.sets={named}")
+    refused = cli(*trees.SUITE, f"--workdir={digits}", f"--config.sets={named}", "--config.evaluation.name=none")
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1 and "the net has 10" in refused.stderr
