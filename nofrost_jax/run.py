@@ -119,17 +119,25 @@ def _evaluate_shift(config, workdir):
 
 
 def _dry_run_shift(config, workdir):
-    """Prints what of a suite of evaluation sets is missing for the run in `workdir`."""
-    if not workdir:
-        raise UserError("--workdir is missing; give the folder of the run to evaluate")
-    own, suite, left_out = _shift(config, workdir)
-    _note(left_out)
-    try:
-        keep_others(own, workdir)
-    except UserError as error:
-        print(f"note: {error}")
-    missing = shift_sets.describe_missing(suite, own)
-    print("missing: nothing" if not missing else "\n".join(f"missing: {line}" for line in missing))
+    """Prints what of a suite of evaluation sets is there and what is missing: for the run in `workdir`, or, without
+    one, for a run on ImageNet."""
+    if workdir:
+        own, suite, left_out = _shift(config, workdir)
+        _note(left_out)
+        try:
+            keep_others(own, workdir)
+        except UserError as error:
+            print(f"note: {error}")
+    else:
+        rest, section = shift_suite.section_of(config)
+        own = shift_suite.imagenet_run(rest)
+        suite = shift_suite.read(section, own)
+        where = own.data.data_dir or "the current folder, config.data.data_dir not being given"
+        print(
+            f"note: without --workdir this is for a run on ImageNet at {own.data.image_size} pixels; looked in {where}"
+        )
+    there, missing = shift_sets.describe(suite, own)
+    print(*(f"there: {line}" for line in there), *(f"missing: {line}" for line in missing or ["nothing"]), sep="\n")
 
 
 def _shift(config, workdir):
@@ -146,7 +154,8 @@ def _shift(config, workdir):
 def dry_run(config, workdir):
     """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing.
 
-    Of a config like configs/eval/shift.py: which evaluation sets are missing for the run in `workdir`.
+    Of a config like configs/eval/shift.py: which evaluation sets are there and which are missing, for the run in
+    `workdir` or, without one, for a run on ImageNet.
     """
     if shift_suite.is_suite(config):
         _dry_run_shift(config, workdir)

@@ -71,15 +71,27 @@ def jobs(suite, run):
     return found, missing
 
 
-def describe_missing(suite, run):
-    """Lines that say what of a Suite is missing or broken, and how to mend it; empty if nothing is."""
-    lines = []
+def describe(suite, run):
+    """(what of a Suite is there, what is missing or broken and how to mend it), a line each."""
+    there, lacking = [], []
     for part in _parts(suite, run):
         try:
-            lines += [one.line for one in part()[1]]
+            found, missing = part()
         except UserError as error:
-            lines.append(str(error))
-    return lines
+            lacking.append(str(error))
+            continue
+        there += [_there(found, run)] if found else []
+        lacking += [one.line for one in missing]
+    return there, lacking
+
+
+def _there(found, run):
+    """A line for the Jobs of one part: one set, or cells."""
+    entry, source, n = found[0].entry, found[0].config.data.source, found[0].spec.num_eval
+    kind, _, name = (f"folder:{entry.folder}" if found[0].cell else source).partition(":")
+    place = str(root_of(run, name)) if kind == "folder" else source
+    of = f" of {entry.count:,}" if entry.count not in (0, n) else ""
+    return f"{entry.name}: {f'{len(found)} cells of ' if found[0].cell else ''}{n:,}{of} images, {place}"
 
 
 def _parts(suite, run):

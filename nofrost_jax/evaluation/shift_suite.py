@@ -5,6 +5,8 @@ import dataclasses
 import os
 import re
 
+from ml_collections import ConfigDict
+
 from nofrost_jax import data, rules, validate
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import label_sets
@@ -126,6 +128,19 @@ def read(section, run):
         corrupted_own=filed.replace(IMAGENET_C, otf),
         is_imagenet=imagenet,
     )
+
+
+def imagenet_run(config):
+    """The config of a run on ImageNet at 224 pixels as far as its data goes, where there is no run to ask: from what a
+    suite's config says of the data. `DIR/imagenet` is taken where it is there, otherwise the tfds data set."""
+    given = {name: value for name, value in validate.to_plain(config)["data"].items() if value is not None}
+    plain = {"source": "folder:imagenet", "data_dir": "", "train_split": "train", "eval_split": "validation"}
+    plain |= {"image_size": 224, "eval_resize": 256, "augmentation": "none", "crop_scale": (1.0, 1.0)}
+    plain |= {"holdout": 0, "workers": 0, "shuffle_buffer": 1}
+    run = ConfigDict({"seed": 0, "model": {"num_classes": 1000}, "data": plain | given})
+    if "source" not in given and not data.is_present(run):
+        run.data.source = "tfds:imagenet2012"
+    return run
 
 
 def has_imagenet_classes(run):

@@ -22,6 +22,7 @@ def test_what_is_absent_is_skipped_and_listed_but_not_what_was_asked_for(cli, co
         assert not (run / "evaluations").exists()
     told = cli("--mode=dry_run", *trees.SUITE[1:], f"--workdir={run}")
     assert told.returncode == 0 and told.stdout.count("missing: ") == 3
+    assert f"there: imagenet_r: 30 of 30,000 images, {root}/imagenet-r" in told.stdout.splitlines()
     done = cli(*trees.SUITE, f"--workdir={run}")
     result = trees.read(run)
     assert done.returncode == 0 and result["corruptions"] is None
@@ -33,6 +34,32 @@ def test_what_is_absent_is_skipped_and_listed_but_not_what_was_asked_for(cli, co
         assert f"skipped: {line}" in done.stdout.splitlines()
         assert f"missing: {line}" in told.stdout.splitlines()
     assert "nofrost_jax.data.prepare imagenet_sketch" in result["missing"][0]["get"]
+
+
+def test_a_dry_run_without_a_run_is_for_imagenet(cli, copy, tmp_path):
+    """Files of 8 pixels are no ImageNet-C for it; of what is not there at all it says where it goes and comes from."""
+    root, _ = copy
+    asked = ["--mode=dry_run", "--config=configs/eval/shift.py"]
+    shutil.rmtree(root / "sketch")
+    told = cli(*asked, f"--config.data.data_dir={root}")
+    assert told.returncode == 0 and told.stderr == "", told
+    lines = told.stdout.splitlines()
+    assert lines[0] == f"note: without --workdir this is for a run on ImageNet at 224 pixels; looked in {root}"
+    assert f"there: clean: 13 of 50,000 images, {root}/imagenet" in lines
+    assert f"there: imagenet_r: 30 of 30,000 images, {root}/imagenet-r" in lines
+    missing = [line for line in lines if line.startswith("missing: ")]
+    assert len(missing) == 2 and f"expected folders {root}/sketch/CLASS or tfds:imagenet_sketch" in missing[0]
+    assert "imagenet_c: the files have 8 pixels a side, and the net takes 224" in missing[1]
+    cells = cli(*asked, f"--config.data.data_dir={root}", "--config.imagenet_c_crop=nofrost").stdout
+    assert f"there: imagenet_c: 75 cells of 4 of 50,000 images, {root}/ImageNet-C" in cells.splitlines()
+
+    told = cli(*asked, f"--config.data.data_dir={tmp_path}/none", "--config.sets=imagenet_a,imagenet_c")
+    missing = [line for line in told.stdout.splitlines() if line.startswith("missing: ")]
+    assert told.returncode == 0 and "\nthere: " not in told.stdout and len(missing) == 3
+    assert f"prepare imagenet2012 --manual_dir=TARS --data_dir={tmp_path}/none" in missing[0]
+    assert "imagenet-a.tar" in missing[1] and f"{tmp_path}/none/imagenet-a/CLASS" in missing[1]
+    assert "zenodo.org" in missing[2] and f"{tmp_path}/none/ImageNet-C/CORRUPTION/SEVERITY/CLASS" in missing[2]
+    assert "the current folder" in cli(*asked).stdout
 
 
 def test_some_cells_and_no_images_of_its_own(cli, copy):
