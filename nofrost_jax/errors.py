@@ -20,6 +20,15 @@ class Preempted(Exception):
     """SIGTERM came; the state is saved, and the same command goes on from there. `main.py` exits with 75."""
 
 
+@contextlib.contextmanager
+def about(name):
+    """Puts a name in front of the UserErrors of a block: of which of several things they speak."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
 class Parser(argparse.ArgumentParser):
     """An argparse parser that raises UserError, one line, for a command line that is wrong."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import time
@@ -11,7 +12,8 @@ import jax
 from nofrost_jax import metrics, models, parallel, validate
 from nofrost_jax.checkpoint import load_variables, read_notes, tree_sha256
 from nofrost_jax.classifier import create_model
-from nofrost_jax.evaluation import pictures, results, shift, shift_table, table
+from nofrost_jax.errors import UserError
+from nofrost_jax.evaluation import pictures, results, shift, shift_suite, shift_table, table
 from nofrost_jax.evaluation.programs import Programs
 
 MIXTURE = ("gamma", "interpolation", "p", "seed")
@@ -64,12 +66,28 @@ def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop):
     looked = shift.look(jobs, programs, devices.replicate(variables), digest, folder, stop, progress=main)
     spec, index = shift.own_images(jobs, looked)
     summary = shift.summarize(suite, config, jobs, looked, missing)
+    summary |= {"suite": shift_suite.asked_for(config)}
     result = describe(config, spec, checkpoint, index, config.evaluation.chunk_size, summary)
     if main:
         path = results.save(workdir, result, shift.columns(jobs, looked))
         print(shift_table.render(result))
         print(f"written: {path}  ({metrics.format_seconds(time.perf_counter() - start)})", flush=True)
     return result
+
+
+def keep_others(config, workdir):
+    """Raises UserError where the result of `evaluate_shift` would take the place of one of something else."""
+    name, asked = config.evaluation.name, shift_suite.asked_for(config)
+    done = results.load(workdir, name)
+    if done is None or done.get("suite") == asked or done.get("config_sha256") == config_sha256(config):
+        return
+    differences = validate.differences(done["suite"], asked) if "suite" in done else ["another evaluation"]
+    more = f", and {len(differences) - 3} more" * (len(differences) > 3)
+    number = next(k for k in itertools.count(2) if not os.path.exists(f"{workdir}/evaluations/{name}_{k}.json"))
+    raise UserError(
+        f"{workdir}/evaluations/{name}.json is of something else ({', '.join(differences[:3])}{more}) and would "
+        f"be lost; give this result another name, e.g. --config.evaluation.name={name}_{number}, or remove that file"
+    )
 
 
 def _restore(config, workdir):

@@ -9,7 +9,7 @@ from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import INTERPOLATIONS, create_model
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
-from nofrost_jax.evaluate import evaluate_shift
+from nofrost_jax.evaluate import evaluate_shift, keep_others
 from nofrost_jax.evaluation import cascades, shift_sets, shift_suite, sweep
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
@@ -51,6 +51,7 @@ def prepare(config):
 
 def train(config, workdir, force=False):
     """Trains (or resumes) the config in `workdir`, then evaluates the result. Raises UserError, or Preempted."""
+    _refuse_suite(config)
     config = prepare(config)
     validate.check_workdir(workdir)
     validate.check_start(config, workdir)
@@ -106,6 +107,7 @@ def _evaluate_shift(config, workdir):
     """Evaluates the run in `workdir` on the sets of a config like configs/eval/shift.py."""
     own, suite, left_out = _shift(config, workdir)
     validate.check_workdir(workdir)
+    keep_others(own, workdir)
     jobs, missing = shift_sets.jobs(suite, own)
     _check_net(own, own.data.image_size)
     devices = parallel.Devices()
@@ -117,13 +119,25 @@ def _evaluate_shift(config, workdir):
 
 
 def _dry_run_shift(config, workdir):
-    """Prints what of a suite of evaluation sets is missing for the run in `workdir`."""
-    if not workdir:
-        raise UserError("--workdir is missing; give the folder of the run to evaluate")
-    own, suite, left_out = _shift(config, workdir)
-    _note(left_out)
-    missing = shift_sets.describe_missing(suite, own)
-    print("missing: nothing" if not missing else "\n".join(f"missing: {line}" for line in missing))
+    """Prints what of a suite of evaluation sets is there and what is missing: for the run in `workdir`, or, without
+    one, for a run on ImageNet."""
+    if workdir:
+        own, suite, left_out = _shift(config, workdir)
+        _note(left_out)
+        try:
+            keep_others(own, workdir)
+        except UserError as error:
+            print(f"note: {error}")
+    else:
+        rest, section = shift_suite.section_of(config)
+        own = shift_suite.imagenet_run(rest)
+        suite = shift_suite.read(section, own)
+        where = own.data.data_dir or "the current folder, config.data.data_dir not being given"
+        print(
+            f"note: without --workdir this is for a run on ImageNet at {own.data.image_size} pixels; looked in {where}"
+        )
+    there, missing = shift_sets.describe(suite, own)
+    print(*(f"there: {line}" for line in there), *(f"missing: {line}" for line in missing or ["nothing"]), sep="\n")
 
 
 def _shift(config, workdir):
@@ -140,16 +154,27 @@ def _shift(config, workdir):
 def dry_run(config, workdir):
     """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing.
 
-    Of a config like configs/eval/shift.py: which evaluation sets are missing for the run in `workdir`.
+    Of a config like configs/eval/shift.py: which evaluation sets are there and which are missing, for the run in
+    `workdir` or, without one, for a run on ImageNet.
     """
     if shift_suite.is_suite(config):
         _dry_run_shift(config, workdir)
         return
+    _refuse_suite(config)
     config = prepare(config)
     if workdir:
         validate.check_workdir(workdir)
     validate.check_start(config, workdir)
     dry.describe(config)
+
+
+def _refuse_suite(config):
+    """Raises UserError for a config that says nothing of a net, only how to evaluate one: those in configs/eval."""
+    if config is not None and "evaluation" in config and "model" not in config:
+        raise UserError(
+            "--config tells how to evaluate a run, as those in configs/eval do, not how to train one; use "
+            "--mode=evaluate --workdir=RUN, or give the config of a training run, e.g. --config=configs/digits.py"
+        )
 
 
 def _note(left_out):

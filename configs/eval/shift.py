@@ -5,6 +5,8 @@
     python main.py --mode=evaluate --config=configs/eval/shift.py --workdir=RUN --config.corruptions=on_the_fly
     python main.py --mode=evaluate --config=configs/eval/shift.py --workdir=RUN --config.sets=folder:PATH
 
+The result is evaluations/shift.json of the run; a second one beside it needs --config.evaluation.name=NAME.
+
 A run on ImageNet gets all sets that are there; those that are not are named, and listed in the result, with what they
 are and how to get them; a set that was asked for by name must be there. All lie in one folder, `config.data.data_dir`,
 under the names below, or are prepared there by tfds. Any other run gets its own evaluation images and corruptions of

@@ -73,6 +73,7 @@ __all__ = [
     "describe_missing",
     "eval_batches",
     "eval_labels",
+    "eval_side",
     "fingerprint",
     "is_known",
     "is_present",
@@ -99,9 +100,8 @@ def describe_missing(config) -> list[str]:
 
 
 def is_present(config) -> bool:
-    """Whether the data of a config is there at all: the folder exists, the tfds data set is prepared.
-
-    Says nothing about what is in it; `check` does.
+    """Whether the data of a config is there at all: the folder exists and has folders in it, the tfds data set is
+    prepared. Says nothing about what else is in it; `check` does.
     """
     return checks.is_present(config)
 
@@ -115,6 +115,12 @@ def eval_labels(config):
     """Labels of the evaluation split, int32 [N], or None where they are only known by reading all of it (tfds). Raises
     UserError, see `check`."""
     return getattr(checks.open_source(config).evaluation(), "labels", None)
+
+
+def eval_side(config) -> int:
+    """Pixels of the short side of the first evaluation image, before any resize, or 0 where examples are to be had in
+    sequence only. Raises UserError, see `check`."""
+    return checks.eval_side(config)
 
 
 def fingerprint(config) -> str:

@@ -51,12 +51,21 @@ def is_present(config) -> bool:
     """See `nofrost_jax.data.is_present`."""
     kind, _, rest = config.data.source.partition(":")
     if kind == "folder":
-        return folder.root_of(config, rest).is_dir()
+        return folder.has_subfolders(folder.root_of(config, rest))
     if kind == "tfds":
         from nofrost_jax.data import tfds_source
 
         return tfds_source.is_prepared(rest, config.data.data_dir)
     return True
+
+
+def eval_side(config) -> int:
+    """See `nofrost_jax.data.eval_side`."""
+    split = open_source(config).evaluation()
+    try:
+        return min(preprocess.decode(split.load(0)).size) if hasattr(split, "load") else 0
+    except (preprocess.ImageError, OSError) as error:
+        raise UserError(f"{error}; {split.where(0)}; replace it or remove it from the data") from error
 
 
 def _examine(config, splits) -> tuple[list[str], Spec | None]:

@@ -28,6 +28,7 @@ _IMAGENET_CLASSES = 1000
 _WNID = re.compile(r"n\d{8}")
 FLAT = "."  # as `config.data.eval_split`: no level of splits
 _LAYOUT = "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg"
+_SPLITS = (*EVAL_ALIASES, "train")  # the first that is there is the one to give in the place of a tree with splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +50,38 @@ class Folder:
         return f"{self.root}/{self.files[index]}"
 
 
-def _subfolders(path: Path) -> list[str]:
+def _subfolders(path: Path, layout: str = _LAYOUT) -> list[str]:
     try:
         with os.scandir(path) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
-        raise UserError(f"cannot list the image folder ({error.strerror}); {path}; {_LAYOUT}") from error
+        raise UserError(f"cannot list the image folder ({error.strerror}); {path}; {layout}") from error
+
+
+def has_subfolders(path: Path) -> bool:
+    """Whether there is such a folder, with some folder in it as far as one may look. Looks at no more than it must."""
+    try:
+        with os.scandir(path) as entries:
+            return any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
+    except OSError:
+        return path.is_dir()
+
+
+def _flat_layout(root: Path, num_classes: int) -> str:
+    """What a tree without a level of splits is expected to look like."""
+    ids = ", CLASS being a WordNet id or a label" if num_classes == _IMAGENET_CLASSES else ""
+    return f"expected {root}/CLASS/NAME.jpg{ids}"
+
+
+def _refuse_splits(root: Path, path: str, names: list[str]) -> None:
+    """Raises UserError where what should be class folders are splits: called so, with folders in them."""
+    splits = [name for name in _SPLITS if name in names and has_subfolders(root / name)]
+    if splits:
+        told = " and ".join(f"{name}/" for name in splits)
+        raise UserError(
+            f"{told} in the place of class folders, with class folders in them; {root}; give one split of it, "
+            f"folder:{os.path.join(path, splits[0])}"
+        )
 
 
 def _imagenet_wnids() -> list[str]:
@@ -101,9 +128,9 @@ def _class_names(names: list[str], imagenet: bool, known: Iterable[str]) -> tupl
     return tuple(known or names)
 
 
-def _read(root: Path, labels: dict[str, int]) -> Folder:
+def _read(root: Path, labels: dict[str, int], layout: str) -> Folder:
     files, numbers = [], []
-    for name in _subfolders(root):
+    for name in _subfolders(root, layout):
         if name not in labels:
             raise UserError(f"class {name} does not occur in the training folder; {root}; rename or remove it")
         with os.scandir(root / name) as entries:
@@ -119,7 +146,7 @@ def _read(root: Path, labels: dict[str, int]) -> Folder:
         files += [f"{name}/{file}" for file in found]
         numbers += [labels[name]] * len(found)
     if not files:
-        raise UserError(f"no class folders; {root}; {_LAYOUT}")
+        raise UserError(f"no class folders; {root}; {layout}")
     return Folder(str(root), files, np.array(numbers, np.int32))
 
 
@@ -132,27 +159,30 @@ def open_source(config, path: str) -> Source:
     """The tree at `path`, relative to `config.data.data_dir` unless absolute. Files are listed when a split is opened.
 
     Raises:
-      UserError: no such folder, neither training nor evaluation folder, no class folders, unknown WordNet id; on
-        opening a split also: its folder is missing, a class is empty or unknown.
+      UserError: no such folder, neither training nor evaluation folder, no class folders, splits in their place,
+        unknown WordNet id; on opening a split also: its folder is missing, a class is empty or unknown.
     """
     root = root_of(config, path)
-    available = _subfolders(root)
     flat = config.data.eval_split == FLAT
+    layout = _flat_layout(root, config.model.num_classes) if flat else _LAYOUT
+    available = _subfolders(root, layout)
     train = config.data.train_split if config.data.train_split in available and not flat else None
     evaluation = FLAT if flat else eval_split(config.data.eval_split, available)
     if train is None and evaluation is None:
-        raise UserError(f"neither a folder {config.data.train_split}/ nor {config.data.eval_split}/; {root}; {_LAYOUT}")
+        raise UserError(f"neither a folder {config.data.train_split}/ nor {config.data.eval_split}/; {root}; {layout}")
     classes = root / (train or evaluation)
-    names = _subfolders(classes)
+    names = _subfolders(classes, layout)
     if not names:
-        raise UserError(f"no class folders; {classes}; {_LAYOUT}")
+        raise UserError(f"no class folders; {classes}; {layout}")
+    if flat:
+        _refuse_splits(root, path, names)
     labels = class_labels(names, config.model.num_classes, classes, config.data.get("class_names", ()))
     imagenet = config.model.num_classes == _IMAGENET_CLASSES and all(_WNID.fullmatch(name) for name in names)
 
     def split(name: str | None, wanted: Iterable[str]) -> Folder:
         if name is None:
-            raise UserError(f"no folder {' or '.join(f'{one}/' for one in dict.fromkeys(wanted))}; {root}; {_LAYOUT}")
-        return _read(root / name, labels)
+            raise UserError(f"no folder {' or '.join(f'{one}/' for one in dict.fromkeys(wanted))}; {root}; {layout}")
+        return _read(root / name, labels, layout)
 
     return Source(
         _IMAGENET_CLASSES if imagenet else max(labels.values()) + 1,

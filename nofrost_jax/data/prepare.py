@@ -77,6 +77,16 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _list(name: str, data_dir: str) -> None:
+    """Prints the files of a data set, and its configurations where it has several."""
+    builder = tfds_source.find_builder(name, data_dir)
+    for file in downloads.of(builder):
+        print(f"{file.name}  {file.size:,} bytes  {file.url}" + "  (by hand)" * file.by_hand)
+    names = tfds_source.configurations(name)
+    if len(names) > 1:
+        print(f"configurations: {', '.join(names)}; these files are of {builder.builder_config.name}")
+
+
 def main() -> None:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(prog="python -m nofrost_jax.data.prepare", description=__doc__.splitlines()[0])
@@ -88,8 +98,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.list:
-            for file in downloads.of(tfds_source.find_builder(arguments.name, arguments.data_dir)):
-                print(f"{file.name}  {file.size:,} bytes  {file.url}" + "  (by hand)" * file.by_hand)
+            _list(arguments.name, arguments.data_dir)
             return
         path = prepare(arguments.name, arguments.data_dir, arguments.manual_dir, arguments.ignore_disk)
         print(f"prepared: {path}")

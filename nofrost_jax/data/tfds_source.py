@@ -7,6 +7,7 @@ paths. An example's index is its place in its split or slice, whatever the shuff
 """
 
 import dataclasses
+import difflib
 import functools
 import hashlib
 import json
@@ -22,6 +23,8 @@ from nofrost_jax.data import downloads, records
 from nofrost_jax.data.rng import SHUFFLE_SEEDS, generator
 from nofrost_jax.data.sources import EVAL_ALIASES, Chunk, Source, eval_split
 from nofrost_jax.errors import UserError
+
+_MOST_NAMES = 20  # Some data sets have hundreds of configurations.
 
 
 def import_tfds() -> tuple[Any, Any]:
@@ -55,13 +58,46 @@ def prepare_command(name: str, data_dir: str) -> str:
 
 
 def find_builder(name: str, data_dir: str):
-    """The tfds builder, prepared or not. Raises UserError if there is no such data set."""
+    """The tfds builder, prepared or not. Raises UserError if there is no such data set, configuration or version."""
     _, tfds = import_tfds()
     try:
         return tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None)
-    except ValueError as error:  # Unknown name, configuration or version.
-        what = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{what}; config.data.source = tfds:{name}; see tensorflow.org/datasets/catalog") from error
+    except (ValueError, AssertionError) as error:
+        what, mend = _unknown(tfds, name, error)
+        raise UserError(f"{what}; tfds:{name}; {mend}") from error
+
+
+def configurations(name: str) -> list[str]:
+    """Names of the configurations of a data set that tfds knows; the first is the default, [] where there are none."""
+    _, tfds = import_tfds()
+    return [one.name for one in tfds.builder_cls(_parts(name)[0]).BUILDER_CONFIGS]
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """(data set, configuration or "") of NAME/CONFIGURATION:VERSION."""
+    base, _, configuration = name.partition(":")[0].partition("/")
+    return base, configuration
+
+
+def _unknown(tfds, name: str, error: Exception) -> tuple[str, str]:
+    """(What tfds does not know, how to mend it): the data set, its configuration, or else what it says itself."""
+    base, configuration = _parts(name)
+    known = tfds.list_builders(with_community_datasets=False)
+    if base not in known:
+        return f"tfds has no data set {base}", _meant(base, known) + "see tensorflow.org/datasets/catalog"
+    names = configurations(base)
+    if configuration and configuration not in names:
+        shown = ", ".join(names[:_MOST_NAMES]) + ", ..." * (len(names) > _MOST_NAMES)
+        told = _meant(f"{base}/{configuration}", [f"{base}/{one}" for one in names])
+        return f"{base} has no configuration {configuration}", told + (
+            f"choose one of {shown}" if names else "leave it out"
+        )
+    return str(error).splitlines()[0].rstrip("."), "see tensorflow.org/datasets/catalog"
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}? or " if close else ""
 
 
 def is_prepared(name: str, data_dir: str) -> bool:

@@ -23,6 +23,7 @@ DESCRIPTIONS = {
     "selected_on_evaluation": "the checkpoint was chosen by its robustness on these very images (best_ra_val)",
     "partial": "not all images of an evaluation set, or not all corruptions: not comparable with published numbers",
     "classes_missing": "some classes of an evaluation set's list have no images: not the whole set",
+    "cropped": "the net sees only the centre of files of corrupted images that are larger: not comparable with others",
     "vanishes": "a corruption of images this small leaves every one as it was",
     "large_epsilon": "the largest radius of the sweep, 32/255 or more, does not bring the accuracy below 5 %",
 }

@@ -6,9 +6,12 @@ import jax
 import numpy as np
 
 from nofrost_jax import data
+from nofrost_jax.errors import about
 from nofrost_jax.evaluation import chunks, corruption_scores, label_sets, results
 from nofrost_jax.evaluation.looking import Looker, Progress
 from nofrost_jax.evaluation.shift_suite import CLEAN, ON_THE_FLY
+
+REFERENCE_SIDE = 224  # pixels of the files on which AlexNet's errors were measured
 
 
 def announcement(jobs, missing):
@@ -16,6 +19,11 @@ def announcement(jobs, missing):
     lines = [f"skipped: {one.line}" for one in missing]
     if own := next((job for job in jobs if job.own is not None), None):
         lines.append(f"note: {own.entry.folder} has files made by nofrost_jax, not the published ones of ImageNet-C")
+    if cut := next((job for job in jobs if job.is_cropped), None):
+        lines.append(
+            f"note: {_piece(cut.side, cut.spec)} of each file of {cut.entry.folder}; --config.imagenet_c_crop=nofrost "
+            "resizes them as the run's own evaluation does its images"
+        )
     names = dict.fromkeys(job.entry.name for job in jobs)
     cells = sum(len(job.views) if job.cell else len(job.views) - 1 for job in jobs)
     corrupted = f", {cells} cells of corruptions" if cells else ""
@@ -34,7 +42,8 @@ def look(jobs, programs, variables, digest, folder, stop, progress):
     looked = []
     for job in jobs:
         # Of ImageNet-C's cells only the first has been checked: to list 75 x 1,000 folders takes its time.
-        spec = job.spec if job.cell is None else data.check(job.config, ("evaluation",))
+        with about(job.entry.name):
+            spec = job.spec if job.cell is None else data.check(job.config, ("evaluation",))
         looked.append(looker.look(job.config, spec.num_eval, job.views))
     return looked
 
@@ -110,25 +119,45 @@ def _corruptions(suite, pairs):
     partial = bool(every - cells.keys()) or any(len(one["correct"]) != expected for one in cells.values())
     made = {view: view.corruption.describe(jobs[0].spec.image_size) for view in jobs[0].views[1:]} if on_the_fly else {}
     own = jobs[0].own
+    side = jobs[0].spec.image_size if on_the_fly else jobs[0].side
     published = not on_the_fly and own is None
-    reference = suite.is_imagenet or published  # published folders are ImageNet's, whatever the run calls its own
+    has_classes = suite.is_imagenet or published  # published folders are ImageNet's, whatever the run calls its own
+    notes = _why_no_reference(jobs[0], side) if has_classes else []
+    reference = has_classes and not notes
     return {
         "name": suite.corrupted if own is None else suite.corrupted_own,
         "made": _how_made(suite, list(made.values())) if on_the_fly else _how_filed(own),
         "crop": jobs[0].spec.eval_crop,
         "imagenet_c_crop": None if on_the_fly else suite.crop,
+        "side": side,
         "source": jobs[0].config.data.source if on_the_fly else f"folder:{suite.imagenet_c.folder}",
         "label_set": label_sets.describe(label_sets.ALL, jobs[0].views[0].allowed),
         "expected": expected,
         **corruption_scores.scores(accuracy, corruption_scores.ALEXNET if reference else None),
         "reference": "AlexNet, published" if reference else None,
+        "notes": notes,
         "cells": [_cell_entry(cell, outcome) for cell, outcome in cells.items()],
         "flags": _flags(
             nan=any(one["nan"].any() for one in cells.values()),
             partial=partial,
+            cropped=jobs[0].is_cropped,
             vanishes=any(one["vanishes"] for one in made.values()),
         ),
     }
+
+
+def _why_no_reference(job, side):
+    """Why AlexNet's errors are none to divide by where corrupted images have so many pixels a side: [] or [a line]."""
+    if side != REFERENCE_SIDE:
+        return [
+            f"no mCE: AlexNet's errors are of files of {REFERENCE_SIDE} pixels a side, and these images have {side}, "
+            "at which corruptions are others"
+        ]
+    return [f"no mCE: {_piece(side, job.spec)}"] if job.is_cropped else []
+
+
+def _piece(side, spec):
+    return f"the net sees the central {spec.image_size} of {side} pixels"
 
 
 def cell_of(job, view):

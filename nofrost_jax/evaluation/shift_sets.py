@@ -4,18 +4,17 @@ nothing."""
 import dataclasses
 import functools
 import json
-import os
 
 import numpy as np
 
 from nofrost_jax import data
 from nofrost_jax.data.corruptions.tree import SETTINGS
-from nofrost_jax.data.folder import root_of
-from nofrost_jax.data.tfds_source import prepare_command
-from nofrost_jax.errors import UserError
+from nofrost_jax.data.folder import has_subfolders, root_of
+from nofrost_jax.data.tfds_source import find_builder, prepare_command
+from nofrost_jax.errors import UserError, about
 from nofrost_jax.evaluation import label_sets
 from nofrost_jax.evaluation.looking import Corruption, View, check_labels
-from nofrost_jax.evaluation.shift_suite import CLEAN, CROPS, FILES, ON_THE_FLY, Entry
+from nofrost_jax.evaluation.shift_suite import CLEAN, CROPS, FILES, IMAGENET_C, ON_THE_FLY, Entry
 
 IMAGENET_VAL, IMAGENET_CLASSES = 50_000, 1000
 
@@ -24,8 +23,8 @@ IMAGENET_VAL, IMAGENET_CLASSES = 50_000, 1000
 class Job:
     """Looks at one set. config: the run's, with the set as its evaluation split; spec: what `data.check` says of it.
     views: how it is looked at; the run's own images are also seen under corruptions made on the fly. cell: (corruption,
-    severity) of ImageNet-C's files, each of which is a job, or None. own: what `corruptions.json` says where these
-    files are not the published ones but made by `nofrost_jax.data.corruptions`."""
+    severity) of ImageNet-C's files, each of which is a job, or None; side: their pixels. own: what `corruptions.json`
+    says where these files are not the published ones but made by `nofrost_jax.data.corruptions`."""
 
     entry: Entry
     config: object
@@ -33,6 +32,12 @@ class Job:
     views: list
     cell: tuple | None = None
     own: dict | None = None
+    side: int = 0
+
+    @property
+    def is_cropped(self):
+        """Whether the net sees a central piece of the files alone: they are larger than it takes, and not resized."""
+        return self.side > self.spec.image_size and not self.config.data.eval_resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,15 +71,27 @@ def jobs(suite, run):
     return found, missing
 
 
-def describe_missing(suite, run):
-    """Lines that say what of a Suite is missing or broken, and how to mend it; empty if nothing is."""
-    lines = []
+def describe(suite, run):
+    """(what of a Suite is there, what is missing or broken and how to mend it), a line each."""
+    there, lacking = [], []
     for part in _parts(suite, run):
         try:
-            lines += [one.line for one in part()[1]]
+            found, missing = part()
         except UserError as error:
-            lines.append(str(error))
-    return lines
+            lacking.append(str(error))
+            continue
+        there += [_there(found, run)] if found else []
+        lacking += [one.line for one in missing]
+    return there, lacking
+
+
+def _there(found, run):
+    """A line for the Jobs of one part: one set, or cells."""
+    entry, source, n = found[0].entry, found[0].config.data.source, found[0].spec.num_eval
+    kind, _, name = (f"folder:{entry.folder}" if found[0].cell else source).partition(":")
+    place = str(root_of(run, name)) if kind == "folder" else source
+    of = f" of {entry.count:,}" if entry.count not in (0, n) else ""
+    return f"{entry.name}: {f'{len(found)} cells of ' if found[0].cell else ''}{n:,}{of} images, {place}"
 
 
 def _parts(suite, run):
@@ -91,26 +108,34 @@ def _own(suite, run):
     count = IMAGENET_VAL if suite.is_imagenet else 0
     entry = Entry(CLEAN, f"the evaluation images of the run, {run.data.source}", count=count)
     if not data.is_present(run):
-        where = f"in config.data.data_dir={run.data.data_dir!r}"
-        return [], [Missing(CLEAN, entry.what, where, "set config.data.source or data_dir to where they are")]
+        kind, _, name = run.data.source.partition(":")
+        where = str(root_of(run, name)) if kind == "folder" else f"in config.data.data_dir={run.data.data_dir!r}"
+        get = "set config.data.source or data_dir to where they are"
+        get += f", or run: {prepare_command(name, run.data.data_dir)}" * (kind == "tfds")
+        return [], [Missing(CLEAN, entry.what, where, get)]
     allowed = np.ones(run.model.num_classes, bool)
     views = [View(CLEAN, allowed, probe=True)]
     for name, severity in suite.cells if suite.corruptions == ON_THE_FLY else ():
         made_by = Corruption(name, severity, run.seed, suite.jpeg_quality, suite.textures)
         made_by.describe(run.data.image_size)  # refuses a folder without textures now, not in the middle
         views.append(View(f"{suite.corrupted} {name} {severity}", allowed, made_by))
-    return [Job(entry, run, data.check(run, ("evaluation",)), views)], []
+    with about(CLEAN):
+        return [Job(entry, run, data.check(run, ("evaluation",)), views)], []
 
 
 def _set(entry, run):
     """One evaluation set."""
     num_classes = run.model.num_classes
     label_sets.mask(entry.label_set, num_classes, [0])  # refuses a set that does not suit the net, there or not
-    config = _locate(entry, run)
+    with about(entry.name):
+        config = _locate(entry, run)
+        if config is None and not entry.folder:
+            find_builder(entry.builder, run.data.data_dir)  # refuses what cannot be prepared: tfds does not know it
     if config is None:
         return [], [_lacking(entry, run)]
     _check_names(config, entry.name)
-    spec, labels = data.check(config, ("evaluation",)), data.eval_labels(config)
+    with about(entry.name):
+        spec, labels = data.check(config, ("evaluation",)), data.eval_labels(config)
     if entry.label_set == label_sets.PRESENT and labels is None:
         raise UserError(
             f"config.shift.{entry.name}.label_set=present is for folders, whose classes are seen at once; set it to all"
@@ -123,7 +148,7 @@ def _set(entry, run):
 
 def _imagenet_c(suite, run):
     """The cells of ImageNet-C's files, or of such made here; what is missing of them in one piece."""
-    made, lacking, spec, own = [], [], None, _made_here(suite.imagenet_c, run)
+    made, lacking, spec, side, own = [], [], None, 0, _made_here(suite.imagenet_c, run)
     entry = suite.imagenet_c if own is None else _own_files(suite, own)
     if own is None and run.model.num_classes != IMAGENET_CLASSES:
         raise UserError(
@@ -140,8 +165,10 @@ def _imagenet_c(suite, run):
             continue
         if spec is None:  # of the first; to list 75 x 1,000 folders takes a while
             _check_names(config, entry.name)
-            spec = data.check(config, ("evaluation",))
-        made.append(Job(entry, config, spec, [View(f"{title} {name} {severity}", allowed)], (name, severity), own))
+            with about(entry.name):
+                spec, side = data.check(config, ("evaluation",)), _side(config)
+        views = [View(f"{title} {name} {severity}", allowed)]
+        made.append(Job(entry, config, spec, views, (name, severity), own, side))
     if not lacking:
         return made, []
     missing = _lacking(entry, run)
@@ -150,6 +177,17 @@ def _imagenet_c(suite, run):
         what = f"{len(lacking)} of {len(suite.cells)} cells ({shown}) of {entry.what}"
         missing = dataclasses.replace(missing, what=what)
     return made, [missing]
+
+
+def _side(config):
+    """Pixels of a side of corrupted files. Raises UserError where they are smaller than what the net takes."""
+    side, taken = data.eval_side(config), config.data.image_size
+    if side < taken and not config.data.eval_resize:
+        raise UserError(
+            f"the files have {side} pixels a side, and the net takes {taken}; {config.data.source}; set "
+            "config.imagenet_c_crop=nofrost, which resizes them as the run's own evaluation does its images"
+        )
+    return side
 
 
 def _own_files(suite, own):
@@ -170,7 +208,6 @@ def _made_here(entry, run):
         found = json.loads(path.read_text())
         if not isinstance(found, dict):
             raise ValueError("no settings in it")
-        return found
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -178,6 +215,14 @@ def _made_here(entry, run):
             f"cannot read how the corruptions were made ({error}); {path}; make them anew, or remove this file if they "
             "are the published ones"
         ) from error
+    side, taken = found.get("side"), run.data.image_size
+    if side not in (None, taken):  # corruptions come in pixels: of a piece, or enlarged, they are others
+        raise UserError(
+            f"{entry.name}: the files were made with {side} pixels a side, and the net takes {taken}; {path}; write "
+            f"others of the same source, with --side={taken} and another --output: "
+            "python -m nofrost_jax.data.corruptions"
+        )
+    return found
 
 
 def _check_names(config, name):
@@ -185,7 +230,8 @@ def _check_names(config, name):
     its own would be numbered in sorted order."""
     if not config.data.source.startswith("folder:") or config.data.class_names:
         return
-    names = data.class_names(config)
+    with about(name):
+        names = data.class_names(config)
     if 0 < len(names) < config.model.num_classes:
         raise UserError(
             f"{name} has {len(names)} of {config.model.num_classes} classes, by names ({names[0]}, ...) whose labels "
@@ -219,11 +265,13 @@ def _with_data(run, source, split, eval_resize):
 
 
 def _lacking(entry, run):
-    root, places, ways = os.path.expanduser(run.data.data_dir), [], [f"get it from {entry.get}"] * bool(entry.get)
+    places, ways = [], [f"get it from {entry.get}"] * bool(entry.get)
     if entry.folder:
-        places.append(f"the folder {os.path.join(root, entry.folder)}")
+        path, inside = root_of(run, entry.folder), "CORRUPTION/SEVERITY/CLASS" if entry.name == IMAGENET_C else "CLASS"
+        empty = ", which has no folders in it" * (path.is_dir() and not has_subfolders(path))
+        places.append(f"folders {path}/{inside}{empty}")
         ways = ways or ["put it there, or set config.data.data_dir"]
     if entry.builder:
-        places.append(f"tfds:{entry.builder} in {root or 'its default folder'}")
+        places.append(f"tfds:{entry.builder} in {run.data.data_dir or 'its default folder'}")
         ways.append(f"run: {prepare_command(entry.builder, run.data.data_dir)}")
     return Missing(entry.name, entry.what, " or ".join(places), ", or ".join(ways))

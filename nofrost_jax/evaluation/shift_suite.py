@@ -5,6 +5,8 @@ import dataclasses
 import os
 import re
 
+from ml_collections import ConfigDict
+
 from nofrost_jax import data, rules, validate
 from nofrost_jax.data.corruptions.constants import EXTRA, SEVERITIES
 from nofrost_jax.errors import UserError
@@ -78,6 +80,24 @@ def section_of(config):
     return rest, {field: plain[field] for field in FIELDS}
 
 
+def asked_for(config):
+    """What a suite's result is of, plain values: two that differ here are not one and the same result. config: the
+    run's, with the section as its `shift`. The texts for people are left out, and where the data lies."""
+    plain = validate.to_plain(config)
+    section, evaluation = plain["shift"], plain["evaluation"]
+    texts = ("what", "get")
+    entries = {
+        name: {field: value for field, value in fields.items() if field not in texts}
+        for name, fields in section["shift"].items()
+    }
+    mixture = ("mbn_gamma", "mbn_interpolation", "mbn_p", "mbn_seed") if config.model.norm == "mbn" else ()
+    return section | {
+        "shift": entries,
+        "evaluation": {name: evaluation[name] for name in ("limit", *mixture)},
+        "data": {name: plain["data"][name] for name in ("source", "eval_split")},
+    }
+
+
 def read(section, run):
     """The Suite of a section on a run's resolved config. Raises UserError for values that make none."""
     entries = {name: _entry(name, fields) for name, fields in section["shift"].items()}
@@ -109,6 +129,19 @@ def read(section, run):
         corrupted_own=filed.replace(IMAGENET_C, otf),
         is_imagenet=imagenet,
     )
+
+
+def imagenet_run(config):
+    """The config of a run on ImageNet at 224 pixels as far as its data goes, where there is no run to ask: from what a
+    suite's config says of the data. `DIR/imagenet` is taken where it is there, otherwise the tfds data set."""
+    given = {name: value for name, value in validate.to_plain(config)["data"].items() if value is not None}
+    plain = {"source": "folder:imagenet", "data_dir": "", "train_split": "train", "eval_split": "validation"}
+    plain |= {"image_size": 224, "eval_resize": 256, "augmentation": "none", "crop_scale": (1.0, 1.0)}
+    plain |= {"holdout": 0, "workers": 0, "shuffle_buffer": 1}
+    run = ConfigDict({"seed": 0, "model": {"num_classes": 1000}, "data": plain | given})
+    if "source" not in given and not data.is_present(run):
+        run.data.source = "tfds:imagenet2012"
+    return run
 
 
 def has_imagenet_classes(run):

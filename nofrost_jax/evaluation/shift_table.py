@@ -22,6 +22,7 @@ def render(result):
             quality, textures = made["jpeg_quality"], made["frost_textures"]
             saved = f"JPEG quality {quality}" if quality else "no JPEG"
             lines.append(f"  made {made['how']}: {saved}" + f", {textures} frost" * bool(textures))
+        lines += [f"  {note}" for note in corrupted["notes"]]
     lines += [f"  {name}: {flags.DESCRIPTIONS[name]}" for name in result["flags"]]
     return "\n".join(lines)
 
@@ -36,7 +37,8 @@ def _row(name, entry, n):
 
 def _corruption_rows(corrupted):
     cells = corrupted["cells"]
-    name, rest = corrupted["name"], (corrupted["label_set"], corrupted["crop"], ", ".join(corrupted["flags"]))
+    marks = ", ".join(f"cropped: of {corrupted['side']}" if one == "cropped" else one for one in corrupted["flags"])
+    name, rest = corrupted["name"], (corrupted["label_set"], corrupted["crop"], marks)
     n = min(cell["n"] for cell in cells)
     if corrupted["mean_accuracy"] is not None:
         yield f"{name}, mean", f"{corrupted['mean_accuracy']:.2%}", "", f"{len(cells)} x {n:,}", *rest

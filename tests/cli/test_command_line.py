@@ -5,7 +5,11 @@ import os
 import pytest
 
 from tests.cli.helpers import DIGITS, assert_refused, make_run
+from tests.conftest import ROOT
 
+RUN = ["--workdir=RUN"]
+FILES = sorted(path.stem for path in (ROOT / "configs/eval").glob("*.py"))
+SUITES = [name for name in FILES if name not in ("__init__", "suite")]
 COMMAND_LINES = [
     (["--workdir=RUN"], ["--config is missing", "configs/digits.py"]),
     ([DIGITS], ["--workdir is missing"]),
@@ -19,6 +23,15 @@ COMMAND_LINES = [
     ([DIGITS, "--workdir=RUN", "--config.epochs", "3", "more"], ["'more'"]),
     ([DIGITS, "--workdir=RUN", "epochs=3"], ["'epochs=3'"]),
     (["--config.epochs=3", DIGITS, "--workdir=RUN"], ["config.epochs", "before"]),
+    *(
+        (
+            [f"--mode={mode}", f"--config=configs/eval/{name}.py", *RUN],
+            ["tells how to evaluate a run", "--mode=evaluate"],
+        )
+        for name in SUITES
+        for mode in ("train", "dry_run")
+        if (mode, name) != ("dry_run", "shift")  # which tells what is missing
+    ),
     ([DIGITS, "--workdir=RUN/file/run"], ["RUN/file is a file"]),
     ([DIGITS, "--workdir=RUN/file"], ["RUN/file is a file"]),
     ([DIGITS, "--workdir=gs://bucket/run"], ["gs://bucket/run is a URL", "mount"]),

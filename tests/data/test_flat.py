@@ -6,7 +6,7 @@ import pytest
 from nofrost_jax import data
 from nofrost_jax.data import folder
 from nofrost_jax.errors import UserError
-from tests.data.helpers import config, encoded, picture, write
+from tests.data.helpers import complaint, config, encoded, picture, write
 
 
 def tree(root, names, per_class=2):
@@ -62,4 +62,31 @@ def test_is_present(tmp_path):
     assert data.is_present(config("digits")) and data.is_present(config("fake"))
     assert not data.is_present(settings(tmp_path / "nothing", 3))
     assert data.is_present(config("folder:x", data_dir=str(tree(tmp_path / "x", ["ant"]).parent)))
+    write(tmp_path / "loose/ant.JPEG", encoded(picture(1)))
+    (tmp_path / "loose/.hidden").mkdir()
+    assert not data.is_present(settings(tmp_path / "loose", 3))  # nothing was unpacked there
     assert not data.is_present(config("tfds:imagenet_v2/topimages:3.0.0", data_dir=str(tmp_path)))
+
+
+def test_errors_show_the_layout_without_splits(tmp_path):
+    def problem(root, num_classes=3):
+        return complaint(data.check, settings(root, num_classes), ("evaluation",))
+
+    layout = f"expected {tmp_path}/none/CLASS/NAME.jpg"
+    assert problem(tmp_path / "none").endswith(layout)
+    (tmp_path / "none").mkdir()
+    assert problem(tmp_path / "none").endswith(layout)
+    assert problem(tmp_path / "none", 1000).endswith(f"{layout}, CLASS being a WordNet id or a label")
+
+
+@pytest.mark.parametrize(
+    ("splits", "one"), [(["train", "val"], "val"), (["test", "train"], "test"), (["train"], "train")]
+)
+def test_splits_in_the_place_of_classes(tmp_path, splits, one):
+    """The message says which folder to give instead, however the classes are called."""
+    for split in splits:
+        tree(tmp_path / "own" / split, ["ant", "bee"])
+    for known in ((), ("ant", "bee")):
+        relative = config("folder:own", data_dir=str(tmp_path), num_classes=2, eval_split=".", class_names=known)
+        message = complaint(data.check, relative, ("evaluation",))
+        assert message.endswith(f"give one split of it, folder:own/{one}") and str(tmp_path / "own") in message

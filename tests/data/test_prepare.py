@@ -124,3 +124,38 @@ def test_list(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["prepare", "imagenet2012", "--list"])
     prepare.main()
     assert f"{VAL}  6,744,924,160 bytes  http" in capsys.readouterr().out
+
+
+def test_list_tells_the_configurations(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["prepare", "imagenet_v2", "--list"])
+    prepare.main()
+    told = "configurations: matched-frequency, threshold-0.7, topimages; these files are of matched-frequency"
+    assert told in capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(sys, "argv", ["prepare", "imagenet2012", "--list"])
+    prepare.main()
+    assert "configurations" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nosuch", ["tfds has no data set nosuch", "see tensorflow.org/datasets/catalog"]),
+        ("imagenet_v3", ["tfds has no data set imagenet_v3", "did you mean imagenet_v2?"]),
+        (
+            "imagenet_v2/matched",
+            [
+                "imagenet_v2 has no configuration matched;",
+                "did you mean imagenet_v2/matched-frequency?",
+                "choose one of matched-frequency, threshold-0.7, topimages",
+            ],
+        ),
+        ("cifar10/foo", ["cifar10 has no configuration foo", "leave it out"]),
+        ("cifar10:9.9.9", ["cannot be loaded at version 9.9.9"]),
+    ],
+)
+def test_what_tfds_does_not_know(tmp_path, capsys, monkeypatch, name, words):
+    assert all(word in problem(tmp_path, name) for word in words), problem(tmp_path, name)
+    monkeypatch.setattr(sys, "argv", ["prepare", name, "--list"])
+    with pytest.raises(SystemExit, match="2"):
+        prepare.main()
+    assert words[0] in capsys.readouterr().err

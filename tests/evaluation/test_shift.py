@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 import nofrost_jax
 from nofrost_jax import checkpoint, data
 from nofrost_jax.data import corruptions, preprocess
+from nofrost_jax.evaluation import shift
 from nofrost_jax.evaluation.corruption_scores import ALEXNET, SEVERITIES
 from tests.evaluation import shift_trees as trees
 from tests.evaluation.suite import make_run
@@ -15,7 +16,8 @@ from tests.evaluation.suite import make_run
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 
-def test_every_set(cli, imagenet):
+def test_every_set(cli, imagenet, monkeypatch):
+    monkeypatch.setattr(shift, "REFERENCE_SIDE", trees.SIDE)
     _, run, sets = imagenet
     done = cli(*trees.SUITE, f"--workdir={run}", *trees.OWN_COUNTS)
     assert done.returncode == 0, done.stderr
@@ -41,7 +43,7 @@ def test_every_set(cli, imagenet):
     assert corrupted["mce"] == pytest.approx(sum(ratios) / 15) and list(corrupted["ratios"]) == list(ALEXNET)
     assert corrupted["mean_accuracy"] == pytest.approx(1 - sum(trees.wrong_in(*cell) for cell in cells) / 300)
     assert corrupted["name"] == "imagenet_c" and corrupted["imagenet_c_crop"] == "standard"
-    assert corrupted["flags"] == []
+    assert corrupted["flags"] == [] and corrupted["notes"] == [] and corrupted["side"] == trees.SIDE
 
     with np.load(run / "evaluations/shift.npz") as columns:
         np.testing.assert_array_equal(columns["clean_correct"], sets["clean"].correct)
@@ -76,11 +78,12 @@ def test_crop_switch(cli, copy, imagenet):
     trees.change_config(run, eval_resize=12)
     found = {}
     for crop in ("standard", "nofrost"):
-        assert cli(*asked, f"--config.imagenet_c_crop={crop}").returncode == 0
-        with np.load(run / "evaluations/shift.npz") as columns:
+        assert cli(*asked, f"--config.imagenet_c_crop={crop}", f"--config.evaluation.name={crop}").returncode == 0
+        with np.load(run / f"evaluations/{crop}.npz") as columns:
             found[crop] = np.concatenate([columns[f"fog.{severity}.correct"] for severity in SEVERITIES])
         assert (
-            trees.read(run)["corruptions"]["crop"] == {"standard": "centre 8", "nofrost": "resize 12, centre 8"}[crop]
+            trees.read(run, crop)["corruptions"]["crop"]
+            == {"standard": "centre 8", "nofrost": "resize 12, centre 8"}[crop]
         )
     sets = [imagenet[2]["fog", severity] for severity in SEVERITIES]
     images = np.concatenate([one.images for one in sets])
@@ -133,9 +136,10 @@ def test_a_run_on_digits_gets_its_own_images_corrupted(cli, digits, monkeypatch)
 
     # Another JPEG quality is another set of images, and the first one's outcomes are still there.
     saved = set((digits / "evaluations/outcomes").rglob("*.npz"))
-    assert cli(*asked, "--config.jpeg_quality=20", "--config.corruption_names=contrast").returncode == 0
+    other = ["--config.jpeg_quality=20", "--config.corruption_names=contrast", "--config.evaluation.name=jpeg"]
+    assert cli(*asked, *other).returncode == 0
     assert len(set((digits / "evaluations/outcomes").rglob("*.npz")) - saved) == 2 * 3  # cells, chunks
-    assert trees.read(digits)["corruptions"]["made"]["jpeg_quality"] == 20
+    assert trees.read(digits, "jpeg")["corruptions"]["made"]["jpeg_quality"] == 20
 
 
 def test_a_folder_of_ones_own(cli, tmp_path):

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from nofrost_jax.evaluation.corruption_scores import ALEXNET
@@ -21,6 +22,7 @@ def test_what_is_absent_is_skipped_and_listed_but_not_what_was_asked_for(cli, co
         assert not (run / "evaluations").exists()
     told = cli("--mode=dry_run", *trees.SUITE[1:], f"--workdir={run}")
     assert told.returncode == 0 and told.stdout.count("missing: ") == 3
+    assert f"there: imagenet_r: 30 of 30,000 images, {root}/imagenet-r" in told.stdout.splitlines()
     done = cli(*trees.SUITE, f"--workdir={run}")
     result = trees.read(run)
     assert done.returncode == 0 and result["corruptions"] is None
@@ -32,6 +34,32 @@ def test_what_is_absent_is_skipped_and_listed_but_not_what_was_asked_for(cli, co
         assert f"skipped: {line}" in done.stdout.splitlines()
         assert f"missing: {line}" in told.stdout.splitlines()
     assert "nofrost_jax.data.prepare imagenet_sketch" in result["missing"][0]["get"]
+
+
+def test_a_dry_run_without_a_run_is_for_imagenet(cli, copy, tmp_path):
+    """Files of 8 pixels are no ImageNet-C for it; of what is not there at all it says where it goes and comes from."""
+    root, _ = copy
+    asked = ["--mode=dry_run", "--config=configs/eval/shift.py"]
+    shutil.rmtree(root / "sketch")
+    told = cli(*asked, f"--config.data.data_dir={root}")
+    assert told.returncode == 0 and told.stderr == "", told
+    lines = told.stdout.splitlines()
+    assert lines[0] == f"note: without --workdir this is for a run on ImageNet at 224 pixels; looked in {root}"
+    assert f"there: clean: 13 of 50,000 images, {root}/imagenet" in lines
+    assert f"there: imagenet_r: 30 of 30,000 images, {root}/imagenet-r" in lines
+    missing = [line for line in lines if line.startswith("missing: ")]
+    assert len(missing) == 2 and f"expected folders {root}/sketch/CLASS or tfds:imagenet_sketch" in missing[0]
+    assert "imagenet_c: the files have 8 pixels a side, and the net takes 224" in missing[1]
+    cells = cli(*asked, f"--config.data.data_dir={root}", "--config.imagenet_c_crop=nofrost").stdout
+    assert f"there: imagenet_c: 75 cells of 4 of 50,000 images, {root}/ImageNet-C" in cells.splitlines()
+
+    told = cli(*asked, f"--config.data.data_dir={tmp_path}/none", "--config.sets=imagenet_a,imagenet_c")
+    missing = [line for line in told.stdout.splitlines() if line.startswith("missing: ")]
+    assert told.returncode == 0 and "\nthere: " not in told.stdout and len(missing) == 3
+    assert f"prepare imagenet2012 --manual_dir=TARS --data_dir={tmp_path}/none" in missing[0]
+    assert "imagenet-a.tar" in missing[1] and f"{tmp_path}/none/imagenet-a/CLASS" in missing[1]
+    assert "zenodo.org" in missing[2] and f"{tmp_path}/none/ImageNet-C/CORRUPTION/SEVERITY/CLASS" in missing[2]
+    assert "the current folder" in cli(*asked).stdout
 
 
 def test_some_cells_and_no_images_of_its_own(cli, copy):
@@ -75,6 +103,59 @@ def test_refuses_in_one_line(cli, imagenet, arguments, words):
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1 and words in refused.stderr, refused
 
 
+def test_a_folder_in_which_nothing_was_unpacked_counts_as_absent(cli, copy):
+    root, run = copy
+    for emptied in (root / "sketch", root / "ImageNet-C/fog/3"):
+        shutil.rmtree(emptied)
+        emptied.mkdir()
+    asked = [*trees.SUITE, f"--workdir={run}", "--config.corruption_names=fog"]
+    done = cli(*asked)
+    assert done.returncode == 0, done.stderr
+    missing = {one["name"]: one for one in trees.read(run)["missing"]}
+    assert (
+        list(missing) == ["imagenet_sketch", "imagenet_c"] and "1 of 5 cells (fog/3)" in missing["imagenet_c"]["what"]
+    )
+    assert f"folders {root}/sketch/CLASS, which has no folders in it" in missing["imagenet_sketch"]["where"]
+    assert "has no folders" not in missing["imagenet_c"]["where"] and "skipped: imagenet_sketch" in done.stdout
+    refused = cli(*asked, "--config.sets=imagenet_sketch", "--config.evaluation.name=sketch")
+    assert refused.returncode == 2 and "has no folders in it" in refused.stderr
+
+
+def test_an_error_names_its_set_and_the_layout(cli, copy):
+    root, run = copy
+    (root / "sketch/n01440764").mkdir(exist_ok=True)
+    for picture in (root / "sketch/n01440764").iterdir():
+        picture.unlink()
+    told = "imagenet_sketch: class folder without images"
+    refused = cli(*trees.SUITE, f"--workdir={run}")
+    assert refused.returncode == 2 and refused.stderr.startswith(f"error: {told}"), refused.stderr
+    assert f"missing: {told}" in cli("--mode=dry_run", *trees.SUITE[1:], f"--workdir={run}").stdout
+    shutil.rmtree(root / "imagenet/val")
+    (root / "imagenet/train/n01440764").mkdir(parents=True)
+    refused = cli(*trees.SUITE, f"--workdir={run}")
+    assert refused.stderr.startswith("error: clean: no folder "), refused.stderr
+
+
+def test_a_folder_with_splits_is_told_which_one_to_give(cli, copy):
+    root, run = copy
+    for split in ("train", "val"):
+        trees.write(root / "mine" / split, trees.pictures(1, 4), np.arange(4), 0)
+    refused = cli(*trees.SUITE, f"--workdir={run}", "--config.sets=folder:mine")
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    assert refused.stderr.startswith("error: mine: val/ and train/ in the place of class folders"), refused.stderr
+    assert refused.stderr.strip().endswith("give one split of it, folder:mine/val")
+    assert cli(*trees.SUITE, f"--workdir={run}", "--config.sets=folder:mine/val").returncode == 0
+
+
+def test_a_set_that_tfds_does_not_know_is_not_to_be_prepared(cli, copy):
+    pytest.importorskip("tensorflow_datasets")
+    for name, words in (("nosuch", "no data set nosuch"), ("imagenet_v2/matched", "matched-frequency, threshold-0.7")):
+        refused = cli(*trees.SUITE, f"--workdir={copy[1]}", f"--config.sets=tfds:{name}")
+        assert refused.returncode == 2 and words in refused.stderr and "prepare" not in refused.stderr, refused.stderr
+    refused = cli(*trees.SUITE, f"--workdir={copy[1]}", "--config.sets=tfds:imagenet_v2/topimages")
+    assert refused.returncode == 2 and "nofrost_jax.data.prepare imagenet_v2/topimages" in refused.stderr
+
+
 def test_refuses_images_of_other_classes(cli, copy):
     root, run = copy
     trees.make_set(run, root / "imagenet-r", 9, 1, wrong=0, allowed=[0])
@@ -94,5 +175,5 @@ def test_a_damaged_image_is_an_error_and_not_missing(cli, copy):
 
 @pytest.mark.parametrize("named", ["imagenet_r", "imagenet_c"])
 def test_imagenets_sets_are_not_for_digits(cli, digits, named):
-    refused = cli(*trees.SUITE, f"--workdir={digits}", f"--config.sets={named}")
+    refused = cli(*trees.SUITE, f"--workdir={digits}", f"--config.sets={named}", "--config.evaluation.name=none")
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1 and "the net has 10" in refused.stderr

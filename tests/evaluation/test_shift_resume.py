@@ -64,6 +64,38 @@ def test_sigterm_between_batches(cli, copy, monkeypatch):
         assert cli(*asked).returncode == 0 and len(looks) == 4  # of ImageNet-R only
 
 
+def test_a_result_of_another_suite_is_kept(cli, copy, monkeypatch):
+    """The same command renews its own result, whatever the batch or the checkpoint; another one is refused at once."""
+    _, run = copy
+    asked = [*trees.SUITE, f"--workdir={run}", "--config.sets=imagenet_r"]
+    assert cli(*asked).returncode == 0
+    path, looks, look = run / "evaluations/shift.json", [], Programs.look
+    before = path.read_bytes()
+    monkeypatch.setattr(Programs, "look", lambda *arguments: looks.append(1) or look(*arguments))
+    for more, words in [
+        (["sets=clean"], "sets: 'imagenet_r' -> 'clean'"),
+        (["sets="], "sets: 'imagenet_r' -> ''"),
+        (["severities=(1,)"], "severities: [1, 2, 3, 4, 5] -> [1]"),
+        (["evaluation.limit=5"], "evaluation.limit: 0 -> 5"),
+        (["shift.imagenet_r.label_set=all"], "shift.imagenet_r.label_set: 'imagenet_r' -> 'all'"),
+    ]:
+        refused = cli(*asked, *(f"--config.{one}" for one in more))
+        assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused
+        assert words in refused.stderr and "--config.evaluation.name=shift_2" in refused.stderr, refused.stderr
+        assert str(path) in refused.stderr and path.read_bytes() == before and not looks
+    told = cli("--mode=dry_run", *asked[1:], "--config.sets=clean")
+    assert told.returncode == 0 and "note: " in told.stdout and "--config.evaluation.name=shift_2" in told.stdout
+    assert cli(*asked, "--config.sets=clean", "--config.evaluation.name=shift_2").returncode == 0
+    assert path.read_bytes() == before and list(trees.by_name(trees.read(run, "shift_2"))) == ["clean"]
+    assert "name=shift_3" in cli(*asked, "--config.sets=clean").stderr
+    for more in ([], ["--config.shift.imagenet_r.what=Renditions", "--config.evaluation.batch_size=16"]):
+        path.write_text(path.read_text().replace('"accuracy"', '"old"'))
+        assert cli(*asked, *more).returncode == 0 and "accuracy" in trees.read(run)["shift"][0]
+    path.write_text('{"schema": 1, "attacks": []}')
+    refused = cli(*asked)
+    assert refused.returncode == 2 and "another evaluation" in refused.stderr
+
+
 def test_progress_tells_the_time_left(cli, copy, monkeypatch):
     monkeypatch.setattr(looking, "EVERY_SECONDS", -1)
     done = cli(*trees.SUITE, f"--workdir={copy[1]}", "--config.sets=imagenet_r")
