@@ -13,7 +13,6 @@ from nofrost_jax.checkpoint import Checkpoints, load_variables, write_notes
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import results
-from nofrost_jax.methods.base import telling_replaced
 from nofrost_jax.state import TrainState
 
 
@@ -21,8 +20,8 @@ def fit(config, workdir, spec, devices, evaluator, stop):
     """Trains to the end, from the newest checkpoint if there is one. Returns the final TrainState, on all devices.
 
     config: resolved and validated. evaluator: measures the net every `config.evaluation.every_epochs`. stop: the
-    StopSignal, asked after every step and within evaluations. Raises Preempted
-    after SIGTERM, and UserError when the loss or a gradient is no longer finite.
+    StopSignal, asked after every step and within evaluations. Raises Preempted after SIGTERM, and UserError when the
+    loss or a gradient is no longer finite.
     """
     run = Run(config, workdir, spec, devices, evaluator, stop)
     try:
@@ -46,7 +45,7 @@ class Run:
         method = methods.TABLE[config.method.name]
         optimizer = optim.create(config, self.per_epoch, method.updates(config))
         self.learning_rate = optim.learning_rate(config, self.per_epoch)
-        self.method_step = telling_replaced(method.make_step(model, optimizer, config, self.per_epoch))
+        self.method_step = method.make_step(model, optimizer, config, self.per_epoch)
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
         self.best = selection.start(config, workdir, devices, self.per_epoch)
         variables = self._first_variables(model, spec.image_size)

@@ -14,17 +14,22 @@ import dataclasses
 from collections.abc import Callable
 
 from nofrost_jax.methods import at, augmented, fast, fat, free, standard, trades, trades_fat
+from nofrost_jax.methods.base import telling_replaced
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A method's functions, as above."""
+    """A method's functions, as above; make_own_step: the module's `make_step`."""
 
-    make_step: Callable
+    make_own_step: Callable
     passes: Callable
     begin: Callable = lambda config, image_size: {}
     updates: Callable = lambda config: 1
     notes: Callable = lambda config: ()
+
+    def make_step(self, model, optimizer, config, steps_per_epoch=None):
+        """The method's step, whose metrics also tell of images that were replaced."""
+        return telling_replaced(self.make_own_step(model, optimizer, config, steps_per_epoch))
 
 
 TABLE = {
