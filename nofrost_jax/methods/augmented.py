@@ -142,8 +142,9 @@ def notes(config):
     if config.deepaugment.mode == "on_device":
         return [
             f"DeepAugment: {nets} on the device, on training crops, with the weights {config.deepaugment.weights}; the "
-            "paper's images are made of whole images, beforehand; which images share a set of weights hangs on the "
-            "number of devices"
+            "paper's images are made of whole images, beforehand"
+            + "; which images share a set of weights hangs on the number of devices"
+            * (config.deepaugment.group > 1)
         ]
     return [
         "DeepAugment: Noise2Net, random nets on the device; the paper's images by EDSR and CAE need "

@@ -47,6 +47,21 @@ def test_images_that_are_not_chosen_stay_and_leave_the_groups_to_the_others(case
         np.testing.assert_allclose(found[order][: chosen.sum()], first[: chosen.sum()], atol=1e-5)
 
 
+def test_in_groups_of_one_an_image_hangs_on_its_own_key_alone(case):
+    """Whatever is beside it, chosen or not: so that a training does not depend on the number of devices."""
+    network, params, images, keys, _, _ = case
+    run = jax.jit(
+        lambda params, images, keys, chosen: on_device.distort(
+            images, keys, params, network=network, group=1, chosen=chosen
+        )
+    )
+    whole = np.asarray(run(params, images, keys, np.array([1, 1, 0, 1, 1], bool)))
+    for part, chosen in ((slice(0, 2), [1, 1]), (slice(3, 5), [0, 1])):
+        found = np.asarray(run(params, images[part], keys[part], np.array(chosen, bool)))
+        expected = np.where(np.array(chosen, bool)[:, None, None, None], whole[part], images[part])
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_what_the_nets_cost():
     """EDSR by its kernels and the size of the map that each works on; the CAE, and all else, as XLA counts."""
     maps = {"tail.0.2": 1 / 4, "tail.1": 1}  # the last two enlargements are done there; 1 / 16 is the small image
