@@ -18,7 +18,7 @@ class Traces:
         self.steps = self.attacks = 0
         method, attack = methods.TABLE["at"], attacks.PGD.ascend
 
-        def counting_make_step(*args):
+        def counting_own_step(*args):
             step = method.make_step(*args)
 
             def counted(*inputs):
@@ -31,7 +31,7 @@ class Traces:
             self.attacks += 1
             return attack(*args)
 
-        monkeypatch.setitem(methods.TABLE, "at", dataclasses.replace(method, make_step=counting_make_step))
+        monkeypatch.setitem(methods.TABLE, "at", dataclasses.replace(method, make_own_step=counting_own_step))
         monkeypatch.setattr(attacks.PGD, "ascend", counting_attack)
 
 
