@@ -84,6 +84,12 @@ def require_known(name, value, choices):
         raise UserError(f"{name}={value!r} is unknown; choose one of {', '.join(map(str, choices))}{hint}")
 
 
+def check_seed(name, value):
+    """Raises UserError unless JAX's keys tell a seed, called `name` where it is set, from all others."""
+    if not 0 <= value < 2**32:
+        raise UserError(f"{name}={value} is out of range; it must be between 0 and {2**32 - 1}")
+
+
 def check_config(config, *, choices, is_source, create_attack, check_plan):
     """Raises UserError for the first rule that a resolved config breaks; touches no device and no file.
 

@@ -65,13 +65,14 @@ class Views:
         Raises:
           ImageError: see `preprocess.train_image`.
         """
-        is_deepaugment = self.flip_coin(seed, epoch, position)
-        drawn = {"augmented": "deepaugment" if is_deepaugment else "tda"}
-        views = {name: drawn.get(name, name) for name in self.names}
+        views, coin = {name: name for name in self.names}, {}
+        if "augmented" in views:
+            coin = {"is_deepaugment": self.flip_coin(seed, epoch, position)}
+            views["augmented"] = "deepaugment" if coin["is_deepaugment"] else "tda"
         if sum(view != "deepaugment" or not self.trees for view in views.values()) > 1 and isinstance(image, bytes):
             image = preprocess.decode_for(image, self.geometries["clean"])
         made = {batch_name(name): self._make(view, image, index, seed, epoch, position) for name, view in views.items()}
-        return made | ({"is_deepaugment": is_deepaugment} if "augmented" in views else {})
+        return made | coin
 
     def flip_coin(self, seed: int, epoch: int, position: int) -> bool:
         """Whether the view `augmented` is deepaugment there; it is tda otherwise."""

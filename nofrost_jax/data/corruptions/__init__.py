@@ -26,13 +26,13 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from nofrost_jax import keys
+from nofrost_jax import keys, rules
 from nofrost_jax.data.corruptions import blur, constants, digital, noise, spatter, weather
 from nofrost_jax.data.corruptions import textures as ice
 from nofrost_jax.data.corruptions.constants import EXTRA, NAMES, SEVERITIES
 from nofrost_jax.errors import UserError
 
-__all__ = ["CHUNK", "EXTRA", "JPEG_QUALITY", "NAMES", "SEVERITIES", "check_seed", "corrupt", "describe"]
+__all__ = ["CHUNK", "EXTRA", "JPEG_QUALITY", "NAMES", "SEVERITIES", "corrupt", "describe"]
 
 #: Images that a device gets in one call of a compiled program. Fixed, so that every image meets the same program in any
 #: batch and on any number of devices.
@@ -42,7 +42,6 @@ JPEG_QUALITY = 85
 
 _TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE, **spatter.TABLE}
 _LEAST_SIDE = 8
-_GREATEST_SEED = 2**32 - 1  # JAX's keys hold no more: greater ones would stand for smaller ones
 _CELLS = len(constants.PUBLISHED) * len(SEVERITIES)
 
 
@@ -77,7 +76,7 @@ def corrupt(
     """
     images, indices = np.asarray(images), np.asarray(indices)
     _check(name, severity)
-    check_seed(seed)
+    rules.check_seed("seed", seed)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
         raise UserError(
             f"corruptions take square images, uint8 [N, side, side, 3], not {images.dtype} {list(images.shape)}; "
@@ -106,12 +105,6 @@ def _check(name, severity):
         raise UserError(
             f"unknown severity {severity!r}; corruption {name}; use one of {', '.join(map(str, SEVERITIES))}"
         )
-
-
-def check_seed(seed: int, name: str = "seed") -> None:
-    """Raises UserError, in which the seed is called `name`, unless `corrupt` can draw by it."""
-    if not 0 <= seed <= _GREATEST_SEED:
-        raise UserError(f"{name}={seed} is out of range; it must be between 0 and {_GREATEST_SEED}")
 
 
 @dataclasses.dataclass(frozen=True)

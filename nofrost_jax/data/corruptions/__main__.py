@@ -64,7 +64,7 @@ def _options(arguments):
         raise UserError(f"give either --preview or --output; see {_PROGRAM} --help")
     if not 0 <= (options.jpeg_quality or 0) <= 100:
         raise UserError(f"--jpeg_quality={options.jpeg_quality} must be between 1 and 100, or 0 for none")
-    corruptions.check_seed(options.seed, "--seed")
+    rules.check_seed("--seed", options.seed)
     options.names = _words("--names", options.names, corruptions.NAMES + corruptions.EXTRA)
     options.severities = [int(word) for word in _words("--severities", options.severities, _SEVERITIES)]
     rules.require_known("--severity", str(options.severity), _SEVERITIES)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nofrost_jax import rules
 from nofrost_jax.data import image_files
-from nofrost_jax.data.corruptions import JPEG_QUALITY, check_seed, corrupt, describe
+from nofrost_jax.data.corruptions import JPEG_QUALITY, corrupt, describe
 from nofrost_jax.data.corruptions.constants import SIDE
 from nofrost_jax.data.corruptions.originals import Originals
 from nofrost_jax.data.preprocess import ImageError
@@ -48,7 +49,7 @@ def write(
       Preempted: SIGTERM or Ctrl-C; what is there is whole, and the same command goes on.
       UserError: an image is unreadable or too small; the output folder holds other things or cannot be written.
     """
-    check_seed(seed)
+    rules.check_seed("seed", seed)
     cells = [(name, severity) for name in names for severity in severities]
     count, made_with = originals.count, _settings(originals, seed, textures, jpeg_quality)
     with Stop() as stop, ThreadPoolExecutor(os.cpu_count()) as threads:

@@ -13,7 +13,7 @@ Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by SIGTE
 
 import os
 
-from nofrost_jax import errors
+from nofrost_jax import errors, rules
 from nofrost_jax.data.deepaugment import generate, preview, weights
 from nofrost_jax.errors import UserError
 
@@ -40,11 +40,10 @@ def parse(arguments=None):
     if not options.output and not options.preview:
         raise UserError("nothing to do; give --output=DIR, --preview=PNG, or both")
     options.shard = _shard(options.shard)
-    for name, least in {"seed": 0, "limit": 0, "side": 0, "workers": 1}.items():
+    rules.check_seed("--seed", options.seed)
+    for name, least in {"limit": 0, "side": 0, "workers": 1}.items():
         if getattr(options, name) < least:
             raise UserError(f"--{name}={getattr(options, name)} must be {least} or more")
-    if options.seed >= 2**32:
-        raise UserError(f"--seed={options.seed} must be less than 2**32")
     if options.side and options.side < 16:
         raise UserError(f"--side={options.side} must be 16 pixels or more, or 0")
     return options
