@@ -31,7 +31,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import nofrost_jax
-from nofrost_jax import attacks, data, parallel, validate
+from nofrost_jax import attacks, data, parallel, run, validate
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import create_model
 from nofrost_jax.evaluation import cascades, results
@@ -46,15 +46,15 @@ STOP = parallel.StopSignal()
 
 
 def digits_config(batch_size, suite):
-    """The resolved config of the committed checkpoint with other attacks."""
+    """The config of the committed checkpoint with other attacks, made whole as `main.py --mode=evaluate` does it."""
     from ml_collections import ConfigDict
 
-    config = ConfigDict(read_config(CHECKPOINT))
+    config, _ = validate.for_evaluation(ConfigDict(read_config(CHECKPOINT)), None)
     with config.unlocked():
         config.evaluation.attacks = suite
         config.evaluation.while_training = ()
     config.evaluation.batch_size = batch_size
-    return validate.resolve(config)
+    return run.prepare(config)
 
 
 # peer
