@@ -1,0 +1,245 @@
+"""The queue of everything that waits for an accelerator: one command for whoever gets one for some minutes.
+
+    python benchmarks/accelerator.py --minutes=9 --data=cifar10_jpeg.tar.gz
+    python benchmarks/accelerator.py --minutes=9 --only=correct,attacks --output=DIR
+    python benchmarks/accelerator.py --rehearse                  every task in miniature, on a CPU
+
+Works through TASKS in order, each in a process of its own with a limit in seconds; a task that fails or hangs does not
+stop the queue. Each writes DIR/DEVICE/NAME.json (DIR: benchmarks/results/accelerator) as it goes. What has a complete
+result of the same kind of device there is not run again; what was cut short, or failed, goes on where it was. A task
+that would not fit the minutes left gets fewer seconds if it can use fewer, otherwise it is left for the next time.
+Ends with a table.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from benchmarks.tasks.common import ROOT, read_json, write_json
+
+RESULTS = ROOT / "benchmarks" / "results" / "accelerator"
+GRACE = 8  # seconds between asking a task to stop and killing it
+STUDY_ROWS = ("sat", "mbnat", "nofrost", "pgdat", "pgdat_nf", "st", "trades", "sat_in")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """name: of its result file. seconds: its limit. least: what it needs to be of any use. module: default:
+    benchmarks.tasks.NAME. arguments: of its command line, beside the usual ones. needs: packages. data: whether it
+    needs --data. kind: what --only may call it as well."""
+
+    name: str
+    seconds: int
+    least: int
+    module: str = ""
+    arguments: tuple = ()
+    needs: tuple = ()
+    data: bool = False
+    kind: str = ""
+
+
+def study(row, seed):
+    """One row of the study on CIFAR-10."""
+    return Task(
+        name=f"study_{row}_seed{seed}",
+        seconds=420,
+        least=100,
+        module="benchmarks.tasks.study",
+        arguments=(f"--row={row}", f"--seed={seed}"),
+        needs=("ml_collections",),
+        data=True,
+        kind="study",
+    )
+
+
+TASKS = (
+    Task("correct", 90, 60),
+    Task("ceiling", 30, 15),
+    Task("train_step", 120, 60),
+    Task("attacks", 90, 60),
+    Task("profile", 45, 30),
+    *(study(row, seed) for seed in range(3) for row in STUDY_ROWS),
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=9.0, help="it ends by then")
+    parser.add_argument("--only", default="", help="names of tasks with commas between them; study: all its rows")
+    parser.add_argument("--output", default="", help="folder of the results; default: benchmarks/results/accelerator")
+    parser.add_argument("--data", default="", help="CIFAR-10: a folder of JPEGs, or a .tar.gz of one")
+    parser.add_argument("--rehearse", action="store_true", help="in miniature, on a CPU; one row of the study")
+    options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    with contextlib.ExitStack() as stack:
+        if options.rehearse and not options.output:
+            options.output = stack.enter_context(tempfile.TemporaryDirectory())
+        sys.exit(Queue(options).run(chosen(parser, options)))
+
+
+def chosen(parser, options):
+    """The tasks of --only, in their order here."""
+    names = [name for name in options.only.split(",") if name]
+    for name in names:
+        if not any(name in (task.name, task.kind) for task in TASKS):
+            parser.error(f"--only={name}: no such task; choose some of {', '.join(task.name for task in TASKS)}, study")
+    if options.rehearse and not names:
+        return [task for task in TASKS if task.kind != "study" or task.name == f"study_{STUDY_ROWS[0]}_seed0"]
+    return [task for task in TASKS if not names or task.name in names or task.kind in names]
+
+
+class Queue:
+    """One command's work. rows: (task, state, seconds, headline) of the table."""
+
+    def __init__(self, options):
+        self.options = options
+        self.deadline = time.monotonic() + 60 * options.minutes
+        self.output = pathlib.Path(options.output or RESULTS).absolute()
+        self.environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONUNBUFFERED": "1"}
+        if options.rehearse:
+            self.environment["JAX_PLATFORMS"] = "cpu"
+        self.rows = []
+
+    def run(self, tasks):
+        """Does the tasks, prints the table, returns the exit code: 1 where a task failed."""
+        try:
+            kind = self.device_kind()
+            self.folder = self.output / folder_name(kind)
+            print(f"{kind}: {len(tasks)} tasks, {self.options.minutes:g} minutes; results in {self.folder}", flush=True)
+            for task in tasks:
+                self.rows.append((task.name, *self.do(task)))
+                print("  ".join(str(cell) for cell in self.rows[-1] if cell), flush=True)
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on", flush=True)
+            return 75
+        finally:
+            print_table(self.rows)
+        return int(any(state == "failed" for _, state, _, _ in self.rows))
+
+    def device_kind(self):
+        """The device's name, from a process of its own: this one must not take the accelerator."""
+        code = "import jax; device = jax.devices()[0]; print(device.platform, device.device_kind, sep='|')"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+        )
+        if done.returncode:
+            print(f"error: jax does not start here: {last_line(done.stderr)}", file=sys.stderr)
+            sys.exit(1)
+        platform, kind = done.stdout.strip().splitlines()[-1].split("|")
+        if platform == "cpu" and not self.options.rehearse:
+            print("error: jax sees no accelerator here; --rehearse runs every task in miniature", file=sys.stderr)
+            sys.exit(2)
+        return kind
+
+    def do(self, task):
+        """(state, seconds, headline) of a task: done, kept (from before), partial, failed, or left."""
+        path = self.folder / f"{task.name}.json"
+        kept = RESULTS / self.folder.name / path.name
+        for old in (path, kept):
+            found = read_json(old)
+            if found and found["complete"]:
+                return "kept", found["seconds"], found["headline"]
+        missing = [name for name in task.needs if not importlib.util.find_spec(name)]
+        if missing:
+            return "left", "", f"needs {', '.join(missing)}"
+        if task.data and not self.options.data and not self.options.rehearse:
+            return "left", "", "needs --data"
+        seconds = min(task.seconds, int(self.deadline - time.monotonic()) - GRACE)
+        if seconds < min(task.least, task.seconds):
+            return "left", "", f"needs {task.least} s, {max(seconds, 0)} are left"
+        if kept != path:  # a partial one is gone on with
+            for old in kept.parent.glob(f"{task.name}.*"):
+                if not (self.folder / old.name).exists():
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(old, self.folder / old.name)
+        return self.attempt(task, path, seconds)
+
+    def attempt(self, task, path, seconds):
+        """Runs a task in a process group of its own, until its limit."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", task.module or f"benchmarks.tasks.{task.name}"]
+        command += [f"--seconds={seconds}", f"--output={path}", *task.arguments]
+        command += [f"--data={os.path.abspath(self.options.data)}"] if self.options.data else []
+        command += ["--rehearse"] if self.options.rehearse else []
+        print(f"{task.name}: at most {seconds} s", flush=True)
+        begun = time.monotonic()
+        with tempfile.TemporaryFile("w+") as log:
+            process = subprocess.Popen(
+                command, env=self.environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+            )
+            try:
+                reason = wait(process, seconds)
+            finally:
+                kill(process)
+            log.seek(0)
+            tail = log.read().splitlines()[-40:]
+        spent, found = round(time.monotonic() - begun, 1), read_json(path)
+        failure = path.with_suffix(".failed.json")
+        if found and found["complete"]:
+            failure.unlink(missing_ok=True)
+            return "done", spent, found["headline"]
+        if not reason and found:  # it ended by itself, having no time for the rest
+            failure.unlink(missing_ok=True)
+            return "partial", spent, f"{len(found['figures'])} figures so far"
+        reason = reason or "it ended without a result"
+        write_json(failure, {"task": task.name, "reason": reason, "seconds": spent, "output": tail})
+        state = "partial" if found and reason.startswith("killed at") else "failed"
+        return state, spent, f"{reason}: {tail[-1] if tail else 'no output'}"[:100]
+
+
+def wait(process, seconds):
+    """Waits for a process, asks it to stop after `seconds`, and kills its group soon after. Why it failed, or ""."""
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return "" if process.wait(GRACE - 2) == 0 else f"killed at its limit of {seconds} s"
+        return f"killed at its limit of {seconds} s"
+    return f"exit code {code}" if code else ""
+
+
+def kill(process):
+    """Ends what is left of a process's group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def folder_name(kind):
+    """A device's name with letters, digits, '.', '_' and '-' alone."""
+    return re.sub(r"[^\w.-]+", "_", kind, flags=re.ASCII).strip("_")
+
+
+def last_line(text):
+    return (text.strip().splitlines() or ["no output"])[-1]
+
+
+def print_table(rows):
+    """task, state, seconds, headline."""
+    rows = [("task", "state", "seconds", ""), *rows]
+    widths = [max(len(str(row[i])) for row in rows) for i in range(3)]
+    for name, state, seconds, headline in rows:
+        print(f"{name:{widths[0]}}  {state:{widths[1]}}  {seconds!s:>{widths[2]}}  {headline}", flush=True)
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

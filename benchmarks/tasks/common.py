@@ -1,0 +1,135 @@
+"""What every task of the accelerator queue shares: its command line, its result file, its clock.
+
+A task is a module with a `main()`, run as
+
+    python -m benchmarks.tasks.NAME --seconds=90 --output=FILE [--data=FOLDER] [--rehearse]
+
+    def main():
+        task = common.start("ceiling", __doc__)
+        for size in sizes:
+            if f"matmul_{size}" not in task.figures and task.left() > 10:
+                task.record(f"matmul_{size}", measure(size))
+        task.finish("790 TFLOP/s")
+
+Every `record` writes the file anew, whole or not at all, so that a task that is killed leaves what it had; the next
+attempt finds it in `task.figures` and goes on. Only `finish` makes the result complete. A task that ran out of time
+returns without it, and is taken up again by the next queue.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import pathlib
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[2]
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "timm")
+CHECKPOINT = ROOT / "notebooks" / "digits_nofrost"
+
+
+class Task:
+    """One task's options and the figures that it has so far.
+
+    options: seconds, output, data, rehearse, and what the task added. figures: {key: plain value}, with those of an
+    earlier attempt on the same kind of device with the same versions.
+    """
+
+    def __init__(self, name, options, device, versions):
+        self.name, self.options, self.device, self.versions = name, options, device, versions
+        self.started = time.monotonic()
+        old = read_json(options.output) or {}
+        same = old.get("device") == device and old.get("versions") == versions
+        self.figures = old.get("figures", {}) if same else {}
+        self.spent = old.get("seconds", 0.0) if same else 0.0
+
+    @property
+    def rehearse(self):
+        return self.options.rehearse
+
+    def left(self):
+        """Seconds until the task should have ended."""
+        return self.options.seconds - (time.monotonic() - self.started)
+
+    def record(self, key, value):
+        """Keeps a figure, a plain value, on disk as well."""
+        self.figures[key] = value
+        self._write(complete=False, headline="")
+
+    def finish(self, headline):
+        """Marks the result as complete. headline: the table's one short line."""
+        self._write(complete=True, headline=headline)
+        print(f"{self.name}: {headline}", flush=True)
+
+    def _write(self, complete, headline):
+        write_json(
+            self.options.output,
+            {
+                "task": self.name,
+                "device": self.device,
+                "versions": self.versions,
+                "rehearsal": self.options.rehearse,
+                "seconds": round(self.spent + time.monotonic() - self.started, 1),
+                "complete": complete,
+                "headline": headline,
+                "figures": self.figures,
+            },
+        )
+
+
+def start(name, doc, arguments=()):
+    """The Task of this process's command line. arguments: [(flag, default), ...] that it takes beside the usual ones;
+    a task that takes some is called NAME_VALUE_..., as its file is."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600.0, help="it ends by then, with what it has")
+    parser.add_argument("--output", required=True, help="its result file")
+    parser.add_argument("--data", default="", help="CIFAR-10: a folder of JPEGs, or a .tar.gz of one")
+    parser.add_argument("--rehearse", action="store_true", help="in miniature, on a CPU")
+    for flag, default in arguments:
+        parser.add_argument(flag, type=type(default), default=default)
+    options = parser.parse_args()
+    options.output = os.path.abspath(options.output)
+    import jax
+
+    return Task(name, options, jax.devices()[0].device_kind, versions())
+
+
+def versions():
+    """{package: version}, without those that are not there."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"python": ".".join(map(str, sys.version_info[:3])), **found}
+
+
+def timed(function, repeats=1):
+    """Seconds of each of `repeats` calls, with what they return waited for."""
+    import jax
+
+    seconds = []
+    for _ in range(repeats):
+        before = time.perf_counter()
+        jax.block_until_ready(function())
+        seconds.append(time.perf_counter() - before)
+    return seconds
+
+
+def read_json(path):
+    """The value in a JSON file; None where there is none, or it is not whole."""
+    try:
+        return json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(path, value):
+    """Writes JSON, whole or not at all."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,103 @@
+"""The accelerator queue itself, on tasks that crash, hang, and run out of time."""
+
+import argparse
+import json
+import os
+import time
+
+import pytest
+
+from benchmarks import accelerator
+from benchmarks.accelerator import Queue, Task
+
+
+def stand_in(name, act, seconds=60, least=1, **fields):
+    return Task(name, seconds, least, "tests.benchmarks.stand_in", (f"--act={act}",), **fields)
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """A function that runs a queue over some tasks as a new command would: (exit code, {task: (state, headline)})."""
+    monkeypatch.setattr(Queue, "device_kind", lambda self: "cpu")
+    monkeypatch.setattr(accelerator, "RESULTS", tmp_path / "committed")
+    monkeypatch.setattr(accelerator, "GRACE", 3)
+
+    def run(*tasks, minutes=1.0, output=tmp_path / "output"):
+        options = argparse.Namespace(minutes=minutes, output=str(output), data="", rehearse=True)
+        made = Queue(options)
+        code = made.run(tasks)
+        return code, {name: (state, headline) for name, state, _, headline in made.rows}
+
+    return run
+
+
+def read(tmp_path, name):
+    return json.loads((tmp_path / "output" / "cpu" / name).read_text())
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_task_that_crashes_or_hangs_stops_neither_the_queue_nor_the_table(queue, tmp_path, capfd):
+    tasks = [stand_in("a", "crash"), stand_in("b", "die"), stand_in("c", "hang", seconds=3), stand_in("d", "ok")]
+    code, rows = queue(*tasks)
+    assert code == 1
+    assert [state for state, _ in rows.values()] == ["failed", "failed", "partial", "done"]
+    assert "fell off the bus" in rows["a"][1] and "fell off the bus" in read(tmp_path, "a.failed.json")["output"][-1]
+    assert read(tmp_path, "b.failed.json")["reason"] == "exit code -9"
+    assert "limit of 3 s" in rows["c"][1] and not read(tmp_path, "c.json")["complete"]
+    child = read(tmp_path, "c.json")["figures"]["child"]
+    deadline = time.monotonic() + 10
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(child)
+    table = capfd.readouterr().out.splitlines()[-5:]
+    assert table[0].split() == ["task", "state", "seconds"] and table[4].startswith("d ")
+
+
+def test_what_is_complete_is_kept_and_what_is_partial_goes_on(queue, tmp_path):
+    _, first = queue(stand_in("ok", "ok"), stand_in("grow", "grow"), stand_in("crash", "crash"))
+    assert (first["ok"][0], first["grow"][0], first["crash"][0]) == ("done", "partial", "failed")
+    _, second = queue(stand_in("ok", "ok"), stand_in("grow", "grow"), stand_in("crash", "ok"))
+    assert second["ok"] == ("kept", first["ok"][1])
+    assert second["grow"][0] == "done" and second["grow"][1].startswith("grow after 2")
+    assert second["crash"][0] == "done" and not (tmp_path / "output" / "cpu" / "crash.failed.json").exists()
+
+
+def test_committed_results_are_kept_or_gone_on_with(queue, tmp_path):
+    committed = tmp_path / "committed"
+    _, first = queue(stand_in("ok", "ok"), stand_in("grow", "grow"), output=committed)
+    _, second = queue(stand_in("ok", "ok"), stand_in("grow", "grow"))
+    assert second["ok"] == ("kept", first["ok"][1])
+    assert second["grow"][1].startswith("grow after 2")
+    assert os.listdir(tmp_path / "output" / "cpu") == ["grow.json"]
+
+
+def test_the_minutes_hold(queue):
+    """A task gets what is left where it can use it, and is left where it cannot."""
+    _, rows = queue(stand_in("long", "ok", 100, 90), stand_in("short", "ok", 100, 2), minutes=0.5)
+    assert rows["long"][0] == "left" and "needs 90 s" in rows["long"][1]
+    given = float(rows["short"][1].split(", ")[1].split()[0])
+    assert rows["short"][0] == "done" and 20 <= given <= 27
+
+
+def test_what_a_task_needs_is_named(queue):
+    _, rows = queue(stand_in("a", "ok", needs=("jax", "no_such_package")))
+    assert rows["a"] == ("left", "needs no_such_package")
+
+
+def test_other_versions_start_anew(queue, tmp_path):
+    queue(stand_in("grow", "grow"))
+    path = tmp_path / "output" / "cpu" / "grow.json"
+    path.write_text(path.read_text().replace('"numpy": "', '"numpy": "0.'))
+    assert queue(stand_in("grow", "grow"))[1]["grow"][0] == "partial"
+
+
+def test_a_folder_is_named_in_letters_that_travel():
+    assert accelerator.folder_name("NVIDIA H100 80GB HBM3") == "NVIDIA_H100_80GB_HBM3"
+    assert accelerator.folder_name("TPU v5 lite/é") == "TPU_v5_lite"
