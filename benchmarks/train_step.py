@@ -35,23 +35,42 @@ def make_config(options):
     return validate.resolve(config)
 
 
-def compiled_step(config, batch, devices):
-    """A zero-argument function that runs one training step and waits for it. State is carried over, as in training."""
+def random_batch(config):
+    """Random uint8 images and labels of a config's sizes, on the host."""
+    rng = np.random.default_rng(0)
+    shape = (config.batch_size, config.data.image_size, config.data.image_size, 3)
+    labels = rng.integers(0, config.model.num_classes, shape[0]).astype(np.int32)
+    return {"image": rng.integers(0, 256, shape, dtype=np.uint8), "label": labels}
+
+
+def lowered_step(config, batch, devices):
+    """(one training step, lowered but not compiled; its arguments: state, batch, key)."""
     model = create_model(config.model, axis_name=parallel.AXIS)
     method, size = methods.TABLE[config.method.name], config.data.image_size
     optimizer = optim.create(config, 5004, method.updates(config))
     variables = models.init(model, jax.random.key(0), size)
     state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, size)))
-    batch, key = devices.shard(batch), devices.replicate(jax.random.key(1))
+    arguments = state, devices.shard(batch), devices.replicate(jax.random.key(1))
     step = devices.map_step(method.make_step(model, optimizer, config, 5004))
-    compiled = step.lower(state, batch, key).compile()
+    return step.lower(*arguments), arguments
+
+
+def stepping(compiled, state, batch, key):
+    """A zero-argument function that runs one training step and waits for it; its metrics. State is carried over, as in
+    training."""
     carried = [state]
 
     def run():
         carried[0], metrics = compiled(carried[0], batch, key)
-        jax.block_until_ready((carried[0], metrics))
+        return jax.block_until_ready((carried[0], metrics))[1]
 
     return run
+
+
+def compiled_step(config, batch, devices):
+    """`stepping` of a config's training step."""
+    lowered, arguments = lowered_step(config, batch, devices)
+    return stepping(lowered.compile(), *arguments)
 
 
 def compiled_parts(config, batch):
@@ -96,12 +115,7 @@ def paired_rounds(programs, rounds):
 
 def measure(options):
     config = make_config(options)
-    rng = np.random.default_rng(0)
-    shape = (options.batch_size, options.image_size, options.image_size, 3)
-    batch = {
-        "image": rng.integers(0, 256, shape, dtype=np.uint8),
-        "label": rng.integers(0, 1000, shape[0]).astype(np.int32),
-    }
+    batch = random_batch(config)
     devices = parallel.Devices((jax.devices()[0],))
     programs = {"step": compiled_step(config, batch, devices)}
     programs["input gradient"], programs["parameter gradient"] = compiled_parts(config, batch)
