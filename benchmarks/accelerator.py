@@ -30,6 +30,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from benchmarks.tasks.common import ROOT, read_json, write_json
 
 RESULTS = ROOT / "benchmarks" / "results" / "accelerator"
+COMPILED = os.path.join(tempfile.gettempdir(), "nofrost_jax_compiled")  # where tasks find each other's programs
 GRACE = 8  # seconds between asking a task to stop and killing it
 STUDY_ROWS = ("sat", "mbnat", "nofrost", "pgdat", "pgdat_nf", "st", "trades", "sat_in")
 
@@ -109,8 +110,9 @@ class Queue:
         self.deadline = time.monotonic() + 60 * options.minutes
         self.output = pathlib.Path(options.output or RESULTS).absolute()
         self.environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONUNBUFFERED": "1"}
+        self.environment.setdefault("JAX_COMPILATION_CACHE_DIR", COMPILED)
         if options.rehearse:
-            self.environment["JAX_PLATFORMS"] = "cpu"
+            self.environment |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
         self.rows = []
 
     def run(self, tasks):

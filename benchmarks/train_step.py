@@ -30,7 +30,7 @@ from nofrost_jax.state import TrainState
 
 def make_config(options):
     config = nofrost_r26.get_config()
-    config.model.update({"name": options.model, "dtype": options.dtype})
+    config.model.update({"name": options.model, "dtype": options.dtype, "bn_group_size": "global"})
     config.batch_size, config.data.image_size = options.batch_size, options.image_size
     return validate.resolve(config)
 

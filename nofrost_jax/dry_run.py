@@ -37,9 +37,7 @@ def report(config, model, variables, devices):
     side = config.data.image_size
     with convolutions("xla"):
         flops = forward_flops(model, variables, side)
-    # A backward pass to the parameters goes through the image's as well: twice the work of a forward pass.
     views = methods.augmented.view_flops(config)
-    step_flops = config.batch_size * (flops * (forwards + image_backwards + 2 * parameter_backwards) + views)
     size, shard = parameter_bytes(variables), math.ceil(config.batch_size / devices)
     trained = max(parameter_backwards, 1) * shard
     yield f"parameters         {sum(leaf.size for leaf in jax.tree.leaves(variables['params'])):,}"
@@ -52,7 +50,7 @@ def report(config, model, variables, devices):
     yield from (f"note               {line}" for line in methods.TABLE[config.method.name].notes(config))
     yield from evaluation_lines(config)
     distorted = f"; DeepAugment's distortion of an image: {views:.4g}" if views else ""
-    yield f"FLOPs per step     {step_flops:.3g} (one forward at {side} pixels: {flops:.4g}{distorted})"
+    yield f"FLOPs per step     {step_flops(config, flops):.3g} (one forward at {side} pixels: {flops:.4g}{distorted})"
     for implementation, where in (("xla", "a GPU or TPU"), ("slices", "a CPU")):
         if implementation == "slices" and jax.default_backend() != "cpu":
             continue
@@ -109,6 +107,14 @@ def forward_flops(model, variables, size):
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     lowered = jax.jit(lambda variables, x: model.apply(variables, x, train=False)).lower(variables, images)
     return float(lowered.cost_analysis()["flops"])
+
+
+def step_flops(config, flops):
+    """Floating-point operations of a training step, by those of one image's forward pass."""
+    forwards, image_backwards, parameter_backwards = methods.TABLE[config.method.name].passes(config)
+    # A backward pass to the parameters goes through the image's as well: twice the work of a forward pass.
+    passes = forwards + image_backwards + 2 * parameter_backwards
+    return config.batch_size * (flops * passes + methods.augmented.view_flops(config))
 
 
 def residual_bytes(model, variables, size):

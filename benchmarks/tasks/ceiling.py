@@ -99,11 +99,11 @@ def copy(size, seconds=1.0):
     return {"tera_bytes_per_second": max(rates.values()), **rates}
 
 
-def repeat(function, seconds):
-    """Seconds of each of five to 200 calls, about as many as fit `seconds`; two untimed calls first."""
+def repeat(function, seconds, most=200):
+    """Seconds of each of five to `most` calls, about as many as fit `seconds`; two untimed calls first."""
     common.timed(function)
     (once,) = common.timed(function)
-    return common.timed(function, min(200, max(5, int(seconds / once))))
+    return common.timed(function, min(most, max(5, int(seconds / once))))
 
 
 def doubts(device, figures):

@@ -3,9 +3,10 @@
 import json
 import sys
 
+import jax
 import pytest
 
-from benchmarks.tasks import ceiling
+from benchmarks.tasks import ceiling, train_step
 
 
 @pytest.fixture
@@ -34,3 +35,48 @@ def test_the_ceiling_is_measured_and_right(rehearse):
     assert len(ceiling.doubts("NVIDIA H200", figures)) == 2
     assert len(ceiling.doubts("NVIDIA H100 80GB HBM3", figures)) == 3
     assert len(ceiling.doubts("cpu", figures)) == 1
+
+
+def test_a_row_of_the_training_step(rehearse, monkeypatch):
+    row = train_step.Row("resnet50", "float32", 4, closely=False, rehearse=True)
+    work = {row.name: (train_step.step_figures, row), "parts": (train_step.parts_figures, row)}
+    monkeypatch.setattr(train_step, "work_of", lambda rehearse: work)
+    figures = rehearse(train_step)["figures"]
+    step, seconds = figures[row.name], figures[row.name]["seconds"]["median"]
+    assert step["images_per_second"] == pytest.approx(4 / seconds)
+    # 12 forward passes, 10 backward to the image and 2 to all, which count double. One by hand: the stem's 16 x 16
+    # pixels x 8 channels x 147 x 2, the block's 8 x 8 pixels x (64 + 576 + 256 + 256) x 2; less at the borders.
+    by_hand = 16 * 16 * 8 * 147 * 2 + 8 * 8 * (64 + 576 + 256 + 256) * 2
+    assert step["tera_operations"] * 1e12 / (4 * 26) == pytest.approx(by_hand, rel=0.1)
+    matrix_rate = figures["matrix rate float32"]["tera_operations_per_second"]
+    assert step["share_of_matrix_rate"] * matrix_rate * seconds == pytest.approx(step["tera_operations"])
+    assert step["memory"]["program_bytes"] > 4 * 32 * 32 * 3 * 4 and 2 < step["loss"] < 3
+    parts = 10 * figures["parts"]["input_gradient_seconds"] + figures["parts"]["parameter_gradient_seconds"]
+    assert figures["parts"]["step_over_parts"] == pytest.approx(seconds / parts)
+
+
+def test_what_does_not_fit_is_recorded_and_what_fails_is_raised_after_the_rest(rehearse, monkeypatch):
+    calls, rows = [], [train_step.Row(name, "bfloat16", 4, False, True) for name in ("huge", "broken", "good")]
+
+    def measure(task, row):
+        calls.append(row.model)
+        if row.model == "good":
+            return {"images_per_second": 1.0, "share_of_matrix_rate": 0.5, "dtype": "bfloat16"}
+        reason = {"huge": "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.", "broken": "INTERNAL: no"}[row.model]
+        raise jax.errors.JaxRuntimeError(reason)
+
+    monkeypatch.setattr(train_step, "work_of", lambda rehearse: {row.name: (measure, row) for row in rows})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        rehearse(train_step)
+    assert calls == ["huge", "broken", "good"]
+    rows[1] = train_step.Row("good", "float32", 4, False, True)
+    result = rehearse(train_step)
+    assert calls[3:] == ["good"]  # what was measured, or did not fit, is not tried again
+    assert "Out of memory" in result["figures"]["huge bfloat16 4"]["out_of_memory"]
+    assert result["complete"] and result["headline"].endswith("too large: huge bfloat16 4")
+
+
+def test_the_most_wanted_rows_come_first():
+    names = list(train_step.work_of(rehearse=False))
+    assert names[:3] == ["nf_resnet50 bfloat16 128", "resnet50 bfloat16 128", "nf_resnet50 float32 128"]
+    assert names[4] == "nf_resnet50 bfloat16 128 parts" and len(names) == 16

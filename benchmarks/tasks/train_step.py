@@ -1,0 +1,213 @@
+"""Speed of the PGD-10 adversarial training step: NF-ResNet50 (NoFrost) and ResNet50 with batch norm (SAT), 224 pixels.
+
+    python -m benchmarks.tasks.train_step --seconds=120 --output=FILE
+
+For each net, dtype and batch size, the most wanted first: clean images a second, what the program takes of the
+device's memory, the operations a second that its passes amount to (`dry_run.step_flops`) and their share of the
+device's measured matrix rate in that dtype, seconds to trace and to compile it. At batch 128 also its ratio to its own
+parts, ten input gradients and one parameter gradient of 2 x 128 images, and seconds to compile what the persistent
+cache has (JAX_COMPILATION_CACHE_DIR). float32 is at jax's default precision, TF32 on recent NVIDIA GPUs. Too little
+memory is a result and is recorded as one.
+"""
+
+import os
+
+os.environ.update({"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"})  # all there is
+
+import dataclasses
+import gc
+import itertools
+import time
+
+import jax
+import numpy as np
+
+from benchmarks import train_step
+from benchmarks.tasks import ceiling, common
+from nofrost_jax import dry_run, models, parallel
+from nofrost_jax.classifier import create_model
+
+NETS, DTYPES, BATCHES = ("nf_resnet50", "resnet50"), ("bfloat16", "float32"), (128, 256, 64)
+MOST_ROUNDS, MOST_SECONDS = 12, 3.0  # of timing one program
+CACHE_HITS = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A net in a dtype at a batch size; in rehearsal a tiny one. closely: also its parts and its cached compilation."""
+
+    model: str
+    dtype: str
+    batch_size: int
+    closely: bool
+    rehearse: bool = False
+
+    @property
+    def name(self):
+        return f"{self.model} {self.dtype} {self.batch_size}"
+
+    @property
+    def image_size(self):
+        return 32 if self.rehearse else 224
+
+    def config(self):
+        """The training config."""
+        config = train_step.make_config(self)
+        if self.rehearse:
+            config.model.update({"stage_sizes": (1,), "width": 0.125, "num_classes": 10})
+        return config
+
+
+def main():
+    task = common.start("train_step", __doc__)
+    jax.monitoring.register_event_listener(count_cache_hits)
+    work, errors = work_of(task.rehearse), []
+    needed = {}  # measure -> seconds that it took last
+    for name, (measure, row) in work.items():
+        if name in task.figures or task.left() < 0.8 * needed.get(measure, 0):
+            continue
+        begun = time.perf_counter()
+        try:
+            task.record(name, measure(task, row))
+        except jax.errors.JaxRuntimeError as error:
+            if is_out_of_memory(error):
+                task.record(name, {"out_of_memory": str(error).splitlines()[0][:300]})
+            else:
+                errors.append(error)  # raised when the others have had their turn
+        gc.collect()  # the state that a step carried
+        needed[measure] = time.perf_counter() - begun
+        print(f"{name}: {needed[measure]:.0f} s", flush=True)
+    if errors:
+        raise errors[-1]
+    if not work.keys() - task.figures:
+        task.finish(headline(task.figures))
+
+
+def work_of(rehearse):
+    """{name of a figure: (how it is measured, row)}, the most wanted first: bfloat16 before float32, all of the first
+    batch size before the others."""
+    rows = [
+        Row(net, dtype, batch, closely=batch == BATCHES[0])
+        for batch, dtype, net in itertools.product(BATCHES, DTYPES, NETS)
+    ]
+    if rehearse:
+        rows = [Row(net, dtype, 4, closely=True, rehearse=True) for net, dtype in zip(NETS, DTYPES, strict=True)]
+    first = {row.name: (step_figures, row) for row in rows if row.closely}
+    parts = {f"{row.name} parts": (parts_figures, row) for row in rows if row.closely}
+    return first | parts | {row.name: (step_figures, row) for row in rows}
+
+
+def step_figures(task, row):
+    """What is said of a row."""
+    config, known = row.config(), len(CACHE_HITS)
+    lowered, arguments, tracing = timed_lowering(config)
+    compiled, compiling = timed_compilation(lowered)
+    found = len(CACHE_HITS) > known
+    run = train_step.stepping(compiled, *arguments)
+    del arguments  # the state is carried, and donated, by `run`
+    metrics = run()
+    seconds = ceiling.repeat(run, MOST_SECONDS, MOST_ROUNDS)
+    median = float(np.median(seconds))
+    operations = dry_run.step_flops(config, forward_flops(config)) / 1e12
+    figures = {
+        "model": row.model,
+        "dtype": row.dtype,
+        "batch_size": row.batch_size,
+        "images_per_second": row.batch_size / median,
+        "seconds": train_step.summary(np.array(seconds)),
+        "memory": memory(compiled),
+        "tera_operations": operations,
+        "tera_operations_per_second": operations / median,
+        "share_of_matrix_rate": operations / median / matrix_rate(task, row.dtype),
+        "trace_seconds": tracing,
+        "compile_seconds": compiling,
+        "compilation": "cached" if found else "cold",
+        "loss": float(metrics["loss"][0]),
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+    }
+    if row.closely:
+        known = len(CACHE_HITS)
+        cached = timed_compilation(timed_lowering(config)[0])[1]
+        figures["cached_compile_seconds"] = cached if len(CACHE_HITS) > known else None
+    return figures
+
+
+def timed_lowering(config):
+    """(the lowered step, its arguments, seconds of making both)."""
+    begun = time.perf_counter()
+    devices = parallel.Devices((jax.devices()[0],))
+    lowered, arguments = train_step.lowered_step(config, train_step.random_batch(config), devices)
+    return lowered, arguments, time.perf_counter() - begun
+
+
+def timed_compilation(lowered):
+    """(the compiled program, seconds)."""
+    begun = time.perf_counter()
+    return lowered.compile(), time.perf_counter() - begun
+
+
+def count_cache_hits(event, **_):
+    if event == "/jax/compilation_cache/cache_hits":
+        CACHE_HITS.append(event)
+
+
+def parts_figures(task, row):
+    """Seconds of the step's parts, and the step's ratio to ten input gradients and one parameter gradient."""
+    config = row.config()
+    programs = train_step.compiled_parts(config, train_step.random_batch(config))
+    to_images, to_parameters = (float(np.median(ceiling.repeat(run, MOST_SECONDS, MOST_ROUNDS))) for run in programs)
+    figures = {"input_gradient_seconds": to_images, "parameter_gradient_seconds": to_parameters}
+    step = task.figures.get(row.name, {})
+    if "seconds" in step:
+        parts = config.attack.steps * to_images + to_parameters
+        figures["step_over_parts"] = step["seconds"]["median"] / parts
+    return figures
+
+
+def forward_flops(config):
+    """Operations of one image's forward pass."""
+    model, size = create_model(config.model), config.data.image_size
+    variables = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
+    with dry_run.convolutions("xla"):
+        return dry_run.forward_flops(model, variables, size)
+
+
+def matrix_rate(task, dtype):
+    """10^12 operations/s of a large matrix product in a dtype, measured once."""
+    name = f"matrix rate {dtype}"
+    if name not in task.figures:
+        size, seconds = (256, 0.1) if task.rehearse else (8192, 0.5)
+        task.record(name, ceiling.matmul(dtype, size, seconds))
+    return task.figures[name]["tera_operations_per_second"]
+
+
+def memory(compiled):
+    """Bytes: what XLA planned for the program, arguments and results included, and the most that this process held so
+    far, which an earlier program may have taken."""
+    plan = compiled.memory_analysis()
+    kept = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    stats = jax.devices()[0].memory_stats() or {}
+    return {
+        "program_bytes": kept + plan.temp_size_in_bytes,
+        "process_peak_bytes": stats.get("peak_bytes_in_use"),
+        "limit_bytes": stats.get("bytes_limit"),
+    }
+
+
+def is_out_of_memory(error):
+    return any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory"))
+
+
+def headline(figures):
+    """bfloat16's rates at the first batch size, and what did not fit."""
+    told = [
+        f"{name}: {figure['images_per_second']:.4g} images/s, {figure['share_of_matrix_rate']:.0%} of the matrix rate"
+        for name, figure in figures.items()
+        if "images_per_second" in figure and figure["dtype"] == "bfloat16"
+    ]
+    unfit = [name for name, figure in figures.items() if "out_of_memory" in figure]
+    return "; ".join(told[: len(NETS)] + [f"too large: {', '.join(unfit)}"] * bool(unfit))
+
+
+if __name__ == "__main__":
+    main()
