@@ -4,7 +4,8 @@
     python main.py --mode=evaluate --workdir=runs/digits
     python main.py --mode=dry_run --config=configs/nofrost_r50.py
 
-Exit codes: 0 done; 2 the config or the data is wrong; 75 preempted, state saved: run the same command again.
+Exit codes: 0 done; 1 the machine failed; 2 the config or the data is wrong; 3 a dry run found something missing;
+75 stopped by a signal, state saved: run the same command again.
 """
 
 import os
@@ -38,7 +39,7 @@ def parse(argv):
 
 
 def main(_):
-    logging.set_verbosity(logging.WARNING)  # orbax tells every detail of every file
+    logging.set_verbosity(logging.FATAL)  # orbax tells every detail of every file, and of what it raises as well
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
     import jax
 

@@ -1,9 +1,12 @@
 """Checkpoints (orbax) and params-only exports. A checkpoint counts only if it still has the hash it was saved with."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import sys
+import tempfile
 import zipfile
 
 import flax
@@ -63,8 +66,9 @@ class Checkpoints:
         hashes = {name: tree_sha256(tree) for name, tree in items.items()}
         meta = {**meta, "sha256": hashes, "shapes": {name: _shapes(tree) for name, tree in items.items()}}
         saves = {name: self._args.StandardSave(parallel.to_global(tree)) for name, tree in items.items()}
-        self._manager.save(step, args=self._args.Composite(**saves, meta=self._args.JsonSave(meta)), force=True)
-        self._manager.wait_until_finished()
+        with _quiet_if_it_fails():
+            self._manager.save(step, args=self._args.Composite(**saves, meta=self._args.JsonSave(meta)), force=True)
+            self._manager.wait_until_finished()
         if jax.process_index() == 0:
             _write_digests(os.path.join(self.directory, str(step)))
 
@@ -121,6 +125,15 @@ class Checkpoints:
         self._manager.close()
 
 
+@contextlib.contextmanager
+def _quiet_if_it_fails():
+    """Keeps off the screen what the threads of a failed save cannot deliver any more: hundreds of lines."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda told: None if "Event loop is closed" in str(told.exc_value) else hook(told)
+    yield
+    sys.unraisablehook = hook  # not after a failure: the threads are still at it
+
+
 DIGESTS = "files_sha256.json"  # beside the items of a checkpoint
 
 
@@ -166,11 +179,28 @@ def _first_line(error):
 
 
 def export(path, variables, config_json):
-    """Writes `PATH/params.npz` and `PATH/config.json`: all that `nofrost_jax.load` needs, without orbax's folders."""
-    os.makedirs(path, exist_ok=True)
-    with open(os.path.join(path, "config.json"), "w") as file:
-        file.write(config_json)
-    np.savez(os.path.join(path, "params.npz"), **_flatten(variables))
+    """Writes `PATH/params.npz` and `PATH/config.json`: all that `nofrost_jax.load` needs, without orbax's folders.
+
+    A new folder appears whole, or not at all; in one that is there each file is replaced once both are written.
+    """
+    there, path = os.path.isdir(path), os.path.abspath(path)
+    parent = path if there else os.path.dirname(path)
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export_", dir=parent, ignore_cleanup_errors=True) as temporary:
+        whole = os.path.join(temporary, "whole")
+        os.mkdir(whole)
+        for name, write in (
+            ("params.npz", lambda file: np.savez(file, **_flatten(variables))),
+            ("config.json", lambda file: file.write(config_json.encode())),
+        ):
+            with open(os.path.join(whole, name), "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+        for name in os.listdir(whole) if there else ():
+            os.replace(os.path.join(whole, name), os.path.join(path, name))
+        if not there:
+            os.rename(whole, path)
 
 
 def load_export(path):

@@ -10,14 +10,14 @@ from ml_collections import ConfigDict
 
 from nofrost_jax import data, methods, metrics, models, parallel, validate
 from nofrost_jax.classifier import create_model
-from nofrost_jax.errors import UserError
+from nofrost_jax.errors import Missing, UserError
 from nofrost_jax.evaluation import cascades
 
 
-def describe(config):
-    """Prints the report of a resolved config."""
+def describe(config, missing):
+    """Prints the report of a resolved config. missing: lines of what is known to be. Raises Missing if anything is."""
     print(ConfigDict(validate.to_plain(config)))  # as in config.json
-    missing = data.describe_missing(config)
+    missing = [*missing, *data.describe_missing(config)]
     model = create_model(config.model)
     variables = jax.eval_shape(lambda key: models.init(model, key, config.data.image_size), jax.random.key(0))
     print(metrics.parameter_overview(variables))
@@ -28,7 +28,14 @@ def describe(config):
         missing.append(str(error))
     for line in report(config, model, variables, devices):
         print(line)
-    print("missing: nothing" if not missing else "\n".join(f"missing: {line}" for line in missing))
+    tell(missing)
+
+
+def tell(missing):
+    """Prints what is missing, a line each. Raises Missing if anything is."""
+    print(*(f"missing: {line}" for line in missing or ["nothing"]), sep="\n", flush=True)
+    if missing:
+        raise Missing
 
 
 def report(config, model, variables, devices):

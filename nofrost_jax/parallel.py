@@ -1,6 +1,7 @@
 """All that knows about several devices: the mapped axis, placement, processes. The only file that says pmap."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 import signal
@@ -159,11 +160,12 @@ def require_joined():
 
 
 def leave(code):
-    """Ends this process. A refusal (2) may be this process's alone, while the others wait for it in a collective: then
-    it must not wait for them at jax's shutdown barrier."""
-    if code == 2 and jax.distributed.is_initialized():  # process_count would touch the devices
-        sys.stdout.flush()
-        sys.stderr.flush()
+    """Ends this process. A failure (1) or a refusal (2) may be this process's alone, while the others wait for it in a
+    collective: then it must not wait for them at jax's shutdown barrier."""
+    if code in (1, 2) and jax.distributed.is_initialized():  # process_count would touch the devices
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # the disk that is full may be theirs
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 

@@ -137,7 +137,8 @@ def _dry_run_shift(config, workdir):
             f"note: without --workdir this is for a run on ImageNet at {own.data.image_size} pixels; looked in {where}"
         )
     there, missing = shift_sets.describe(suite, own)
-    print(*(f"there: {line}" for line in there), *(f"missing: {line}" for line in missing or ["nothing"]), sep="\n")
+    print(*(f"there: {line}\n" for line in there), sep="", end="")
+    dry.tell(missing)
 
 
 def _shift(config, workdir):
@@ -152,7 +153,8 @@ def _shift(config, workdir):
 
 
 def dry_run(config, workdir):
-    """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing.
+    """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing. Writes nothing, and
+    needs no right to. Raises Missing if anything is.
 
     Of a config like configs/eval/shift.py: which evaluation sets are there and which are missing, for the run in
     `workdir` or, without one, for a run on ImageNet.
@@ -162,10 +164,13 @@ def dry_run(config, workdir):
         return
     _refuse_suite(config)
     config = prepare(config)
-    if workdir:
-        validate.check_workdir(workdir)
-    validate.check_start(config, workdir)
-    dry.describe(config)
+    missing = []
+    for check in (validate.check_folder, validate.check_start):
+        try:
+            check(config, workdir)
+        except UserError as error:
+            missing.append(str(error))
+    dry.describe(config, missing)
 
 
 def _refuse_suite(config):

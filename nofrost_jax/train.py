@@ -11,7 +11,7 @@ import numpy as np
 from nofrost_jax import data, keys, methods, metrics, models, optim, parallel, selection, validate
 from nofrost_jax.checkpoint import Checkpoints, load_variables, write_notes
 from nofrost_jax.classifier import create_model
-from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.errors import Preempted, UserError, refused
 from nofrost_jax.evaluation import results
 from nofrost_jax.state import TrainState
 
@@ -238,7 +238,7 @@ def prepare_workdir(config, workdir, force=False):
     try:
         os.makedirs(workdir, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be written ({error.strerror}); choose another folder") from error
+        raise refused(f"--workdir={workdir} cannot be written", error, "choose another folder") from error
 
 
 def write_config(config, workdir):

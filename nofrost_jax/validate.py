@@ -8,7 +8,7 @@ import os
 
 from ml_collections import ConfigDict
 
-from nofrost_jax.errors import UserError
+from nofrost_jax.errors import MachineError, UserError
 from nofrost_jax.rules import DEEPAUGMENT_SOURCES, RANGES, get, require_choice, views_of
 
 RECIPES = {
@@ -212,19 +212,31 @@ def check_start(config, workdir):
         raise UserError(f"no checkpoint in config.start_from={path}; give the folder of a training run, or an export")
 
 
-def check_workdir(workdir):
-    """Raises UserError unless `workdir` is, or can become, a folder that this process may write to."""
+def check_workdir(workdir, flag="--workdir", mend="choose another folder"):
+    """Raises UserError unless `workdir` is, or can become, a folder; MachineError where this process may not write."""
     if not workdir:
         raise UserError("--workdir is missing; give the folder for checkpoints and results, e.g. --workdir=runs/digits")
-    if "://" in workdir:
-        raise UserError(f"--workdir={workdir} is a URL; mount the bucket and give the folder that all hosts share")
-    path = os.path.abspath(workdir)
+    path = _existing(workdir, flag)
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise MachineError(f"{flag}={workdir} cannot be written: no permission in {path}; {mend}")
+
+
+def check_folder(_, workdir):
+    """Raises UserError where a --workdir is given that neither is nor can become a folder; asks for no right to it."""
+    if workdir:
+        _existing(workdir, "--workdir")
+
+
+def _existing(folder, flag):
+    """What of a folder's path is there already, all of it or a part."""
+    if "://" in folder:
+        raise UserError(f"{flag}={folder} is a URL; mount the bucket and give the folder that all hosts share")
+    path = os.path.abspath(folder)
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     if not os.path.isdir(path):
-        raise UserError(f"--workdir={workdir} cannot be made: {path} is a file; choose another folder")
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError(f"--workdir={workdir} cannot be written: no permission in {path}; choose another folder")
+        raise UserError(f"{flag}={folder} cannot be made: {path} is a file; choose another folder")
+    return path
 
 
 def differences(old, new, prefix=""):

@@ -1,5 +1,8 @@
 """A params-only export is the run's classifier, bit for bit; what cannot be exported or loaded is one clear line."""
 
+import errno
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,3 +119,30 @@ def test_a_truncated_export_is_named(nofrost, tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"params\.npz.*export the run again"):
         nofrost_jax.load(tmp_path / "out")
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("number, code", [(errno.ENOSPC, 1), (errno.EROFS, 1), (errno.EINVAL, 2)])
+def test_a_disk_that_fails_leaves_nothing_half_written(nofrost, tmp_path, capsys, monkeypatch, there, number, code):
+    out = tmp_path / "deep/out"
+    if there:
+        export.export(str(nofrost), str(out))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+    def fail(file, **_):
+        file.write(b"half")
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(SystemExit, match=str(code)):
+        export.main([str(nofrost), str(out)])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "cannot be written" in lines[0] and os.strerror(number) in lines[0]
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    assert out.exists() == there and not list(tmp_path.rglob(".export*"))
+
+
+def test_a_home_folder_may_be_meant(nofrost, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    export.main([str(nofrost), "~/out"])
+    assert (tmp_path / "out/params.npz").exists()

@@ -2,10 +2,9 @@
 
     python -m nofrost_jax.convert.export runs/digits exports/digits
 
-Exit codes: 0 done; 2 there is no run, or the folder for the export holds something else.
+Exit codes: 0 done; 1 the machine failed; 2 there is no run, or the folder for the export holds something else.
 """
 
-import argparse
 import os
 
 import jax
@@ -21,6 +20,7 @@ def export(run, out):
     run: a training run's --workdir. out: a new folder, or an older export of the same config, which is replaced. Raises
     UserError where there is no run, or where `out` cannot be written or holds something else.
     """
+    run, out = os.path.expanduser(run), os.path.expanduser(out)
     config = checkpoint.read_config(run)
     if os.path.isdir(os.path.join(out, "checkpoints")):
         raise errors.UserError(f"{out} is a training run; choose another folder for the export")
@@ -34,18 +34,18 @@ def export(run, out):
     try:
         checkpoint.export(out, variables, text)
     except OSError as error:
-        raise errors.UserError(f"{out} cannot be written ({error.strerror}); choose another folder") from error
+        raise errors.refused(f"{out} cannot be written", error, "choose another folder") from error
     return step
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.convert.export", description=__doc__.splitlines()[0])
+    parser = errors.Parser(prog="python -m nofrost_jax.convert.export", description=__doc__.splitlines()[0])
     parser.add_argument("run", help="folder of a training run")
     parser.add_argument("out", help="folder for params.npz and config.json")
-    options = parser.parse_args(arguments)
     with errors.exit_codes():
+        options = parser.parse_args(arguments)
         step = export(options.run, options.out)
-    megabytes = os.path.getsize(os.path.join(options.out, "params.npz")) / 1e6
+    megabytes = os.path.getsize(os.path.expanduser(f"{options.out}/params.npz")) / 1e6
     print(f"step {step} of {options.run}: written {options.out}/params.npz ({megabytes:.2f} MB) and config.json")
 
 

@@ -16,7 +16,7 @@ import sys
 import tarfile
 
 from nofrost_jax.data import downloads, tfds_source
-from nofrost_jax.errors import UserError
+from nofrost_jax.errors import MachineError, UserError
 
 
 def prepare(name: str, data_dir: str = "", manual_dir: str = "", ignore_disk: bool = False) -> str:
@@ -53,7 +53,7 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "", ignore_disk: bo
     return str(builder.data_path)
 
 
-def _explain(error: Exception, files: list[downloads.Download]) -> UserError | None:
+def _explain(error: Exception, files: list[downloads.Download]) -> MachineError | UserError | None:
     """What an error of tfds means, by its name since these classes are not public; None if it is none of them."""
     if type(error).__name__ == "NonMatchingChecksumError":
         found = re.search(r"Artifact (\S+), downloaded to (\S+?),", str(error))
@@ -62,7 +62,9 @@ def _explain(error: Exception, files: list[downloads.Download]) -> UserError | N
             f"not the published file, or damaged (wrong checksum); {path}; remove it and get it again from {url}"
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return UserError(f"the disk is full; {error.filename or '--data_dir'}; free some, or choose another --data_dir")
+        return MachineError(
+            f"the disk is full; {error.filename or '--data_dir'}; free some, or choose another --data_dir"
+        )
     by_network = isinstance(error, ConnectionError) or type(error).__module__.startswith(("requests.", "urllib"))
     if by_network or type(error).__name__ == "DownloadError":
         wanted = ", ".join(f"{file} from {file.url}" for file in files) or "what it needs"

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nofrost_jax.data import downloads, progress
-from nofrost_jax.errors import UserError
+from nofrost_jax.errors import UserError, refused
 
 _TRAIN, _VAL = downloads.SPLITS
 _WNID = re.compile(r"(n\d{8})\.tar")
@@ -44,9 +44,7 @@ def unpack(tars: str, output: str) -> dict[str, int]:
             what = str(error).splitlines()[0]
             raise UserError(f"damaged archive ({what}); {path}; get it again") from error
         except OSError as error:
-            raise UserError(
-                f"cannot unpack ({error.strerror}); {error.filename or root}; mend that, run again"
-            ) from error
+            raise refused(f"cannot unpack to {error.filename or root}", error, "mend that, run again") from error
     return counts
 
 

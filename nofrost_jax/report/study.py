@@ -187,7 +187,7 @@ def write_into(path, name, content):
             file.write(changed)
         os.replace(f"{path}.tmp", path)
     except OSError as error:
-        raise errors.UserError(f"{path} cannot be changed ({error.strerror}); give a file with the markers") from error
+        raise errors.refused(f"{path} cannot be changed", error, "give a file with the markers") from error
     except errors.UserError as error:
         raise errors.UserError(f"{path}: {error}") from error
 

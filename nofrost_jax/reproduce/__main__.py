@@ -51,7 +51,7 @@ def reproduce(plan, root=ROOT):
     try:
         os.makedirs(plan.workdir, exist_ok=True)
     except OSError as error:
-        raise errors.UserError(f"--workdir={plan.workdir} cannot be made ({error.strerror})") from error
+        raise errors.refused(f"--workdir={plan.workdir} cannot be made", error, "choose another folder") from error
     cache, failed, numbers = os.path.join(plan.workdir, "compilation_cache"), {}, itertools.count(1)
     with exclusive(plan.workdir) as lock, Children(root, cache, lock) as children:
         stage(plan, selection_runs(plan), numbers, children, failed)

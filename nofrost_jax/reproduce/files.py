@@ -246,5 +246,6 @@ def write(plan, failed):
     try:
         write_json(os.path.join(plan.workdir, "study.json"), summary)
     except OSError as error:
-        raise errors.UserError(f"{plan.workdir}/study.json cannot be written ({error.strerror})") from error
+        mend = "mend that and run the same command again; every finished run is kept"
+        raise errors.refused(f"{plan.workdir}/study.json cannot be written", error, mend) from error
     return summary

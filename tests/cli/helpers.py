@@ -9,8 +9,8 @@ from tests.conftest import tiny_config
 DIGITS = "--config=configs/digits.py"
 
 
-def assert_refused(outcome, *words):
-    assert outcome.returncode == 2, outcome
+def assert_refused(outcome, *words, code=2):
+    assert outcome.returncode == code, outcome
     lines = outcome.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), outcome.stderr
     for word in words:

@@ -67,7 +67,8 @@ def test_config_without_a_field(cli, tmp_path):
 
 def test_workdir_without_permission(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
-    assert_refused(cli(DIGITS, f"--workdir={tmp_path}/run"), "cannot be written", f"no permission in {tmp_path}")
+    outcome = cli(DIGITS, f"--workdir={tmp_path}/run")
+    assert_refused(outcome, "cannot be written", f"no permission in {tmp_path}", code=1)
     assert not any(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import os
 import re
 
 from tests.cli.helpers import DIGITS, assert_refused, make_run, tree
@@ -31,7 +32,7 @@ def test_dry_run_of_nofrost_star_counts_its_streams_and_says_whose_images_they_a
     fields = {"deepaugment.mode": "files", "deepaugment.folders": f"('{tmp_path}/EDSR', '{tmp_path}/CAE')"}
     fields |= {"data.source": f"folder:{tree(tmp_path / 'data', count=40)}", "attacks": "pgd_20"}
     outcome = cli("--config=configs/digits.py:nofrost_star", "--mode=dry_run", *overrides(fields))
-    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.returncode == 3, outcome.stderr
     missing = [line for line in outcome.stdout.splitlines() if line.startswith("missing: ")]
     assert len(missing) == 2
     for line, name in zip(missing, ("EDSR", "CAE"), strict=True):
@@ -41,10 +42,19 @@ def test_dry_run_of_nofrost_star_counts_its_streams_and_says_whose_images_they_a
 
 def test_dry_run_names_what_is_missing(cli, tmp_path):
     fields = {"data.source": f"folder:{tmp_path}/none", "batch_size": 60}
-    outcome = cli(DIGITS, "--mode=dry_run", f"--workdir={tmp_path}/run", *overrides(fields))
-    assert outcome.returncode == 0, outcome.stderr
+    (tmp_path / "file").write_text("")
+    fields |= {"start_from": f"{tmp_path}/pretrained"}
+    outcome = cli(DIGITS, "--mode=dry_run", f"--workdir={tmp_path}/file", *overrides(fields))
+    assert outcome.returncode == 3 and outcome.stderr == "", outcome
     missing = [line for line in outcome.stdout.splitlines() if line.startswith("missing: ")]
-    assert len(missing) == 2 and f"{tmp_path}/none" in missing[0] and "8 devices" in missing[1]
+    words = (f"{tmp_path}/file is a file", "pretrained", f"{tmp_path}/none", "8 devices")
+    assert len(missing) == 4 and all(word in line for word, line in zip(words, missing, strict=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_dry_run_needs_no_right_to_the_workdir(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert cli(DIGITS, "--mode=dry_run", f"--workdir={tmp_path}/run").returncode == 0
     assert not any(tmp_path.iterdir())
 
 
@@ -75,7 +85,7 @@ def test_real_processes(tmp_path):
     assert_refused(outcomes["devices"], "batch_size=66", "4 devices", "64 and 68")
     assert_refused(outcomes["no device"], "the unit is the pixel value")
     dry = outcomes["dry run"]
-    assert dry.returncode == 0 and dry.stderr == "", dry
+    assert dry.returncode == 3 and dry.stderr == "", dry
     text = " ".join(dry.stdout.split())
     assert "parameters 25,557,032" in text
     assert "passes per image 12 forward, 10 backward to the image, 2 backward to the parameters" in text

@@ -21,7 +21,7 @@ def test_what_is_absent_is_skipped_and_listed_but_not_what_was_asked_for(cli, co
         assert "is not there" in refused.stderr and str(root) in refused.stderr
         assert not (run / "evaluations").exists()
     told = cli("--mode=dry_run", *trees.SUITE[1:], f"--workdir={run}")
-    assert told.returncode == 0 and told.stdout.count("missing: ") == 3
+    assert told.returncode == 3 and told.stdout.count("missing: ") == 3
     assert f"there: imagenet_r: 30 of 30,000 images, {root}/imagenet-r" in told.stdout.splitlines()
     done = cli(*trees.SUITE, f"--workdir={run}")
     result = trees.read(run)
@@ -42,7 +42,7 @@ def test_a_dry_run_without_a_run_is_for_imagenet(cli, copy, tmp_path):
     asked = ["--mode=dry_run", "--config=configs/eval/shift.py"]
     shutil.rmtree(root / "sketch")
     told = cli(*asked, f"--config.data.data_dir={root}")
-    assert told.returncode == 0 and told.stderr == "", told
+    assert told.returncode == 3 and told.stderr == "", told
     lines = told.stdout.splitlines()
     assert lines[0] == f"note: without --workdir this is for a run on ImageNet at 224 pixels; looked in {root}"
     assert f"there: clean: 13 of 50,000 images, {root}/imagenet" in lines
@@ -55,7 +55,7 @@ def test_a_dry_run_without_a_run_is_for_imagenet(cli, copy, tmp_path):
 
     told = cli(*asked, f"--config.data.data_dir={tmp_path}/none", "--config.sets=imagenet_a,imagenet_c")
     missing = [line for line in told.stdout.splitlines() if line.startswith("missing: ")]
-    assert told.returncode == 0 and "\nthere: " not in told.stdout and len(missing) == 3
+    assert told.returncode == 3 and "\nthere: " not in told.stdout and len(missing) == 3
     assert f"prepare imagenet2012 --manual_dir=TARS --data_dir={tmp_path}/none" in missing[0]
     assert "imagenet-a.tar" in missing[1] and f"{tmp_path}/none/imagenet-a/CLASS" in missing[1]
     assert "zenodo.org" in missing[2] and f"{tmp_path}/none/ImageNet-C/CORRUPTION/SEVERITY/CLASS" in missing[2]

@@ -16,7 +16,7 @@ from nofrost_jax.data.corruptions.originals import Originals
 from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.data.progress import Progress, shown
 from nofrost_jax.data.stop import Stop
-from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.errors import Preempted, UserError, refused
 
 SETTINGS = "corruptions.json"
 _PARTIAL = f".{SETTINGS}.partial"  # a kill may leave it
@@ -160,4 +160,4 @@ def _claim(root: Path, settings: dict) -> None:
         (root / _PARTIAL).write_text(json.dumps(settings, indent=2) + "\n")
         os.replace(root / _PARTIAL, root / SETTINGS)
     except OSError as error:
-        raise UserError(f"cannot write corrupted images ({error}); {root}; choose another --output") from error
+        raise refused(f"cannot write corrupted images to {root}", error, "choose another --output") from error

@@ -27,7 +27,7 @@ from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, n
 from nofrost_jax.data.progress import Progress
 from nofrost_jax.data.stop import Stop
 from nofrost_jax.data.views import SETTINGS
-from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.errors import Preempted, UserError, refused
 from nofrost_jax.keys import named
 
 REDRAW = 0.05  # probability of new weights before an image
@@ -250,4 +250,4 @@ def check_settings(job: Job) -> None:
             json.dump(settings, file, indent=1)
         os.replace(part, path)
     except OSError as error:
-        raise UserError(f"--output cannot be used ({error.strerror}); {path}; choose another folder") from error
+        raise refused(f"--output={os.path.dirname(path)} cannot be used", error, "choose another folder") from error

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, generate, weights
-from nofrost_jax.errors import UserError
+from nofrost_jax.errors import refused
 from nofrost_jax.keys import named
 
 COLUMNS = 9
@@ -31,7 +31,7 @@ def save(path: str, jobs: list) -> None:
     try:
         picture.save(os.path.expanduser(path), "PNG")
     except OSError as error:
-        raise UserError(f"--preview={path} cannot be written ({error.strerror}); choose another path") from error
+        raise refused(f"--preview={path} cannot be written", error, "choose another path") from error
 
 
 def part(job: "generate.Job") -> Image.Image:

@@ -7,7 +7,6 @@ in the repository of the paper (hendrycks/imagenet-r, folders EDSR_Weights and C
 which net it belongs to.
 """
 
-import argparse
 import hashlib
 import os
 import zipfile
@@ -182,11 +181,11 @@ def _from_npz(path: str) -> tuple[str, dict]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.data.deepaugment.weights", allow_abbrev=False)
+    parser = errors.Parser(prog="python -m nofrost_jax.data.deepaugment.weights", allow_abbrev=False)
     parser.add_argument("published", help="edsr_baseline_x4.pt or model_final.state")
     parser.add_argument("output", help="the .npz file to write")
-    options = parser.parse_args(arguments)
     with errors.exit_codes():
+        options = parser.parse_args(arguments)
         if not options.output.endswith(".npz"):
             raise UserError(f"the output must be called .npz, not {options.output}")
         network, params = read(options.published)
