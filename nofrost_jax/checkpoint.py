@@ -13,7 +13,7 @@ import flax
 import jax
 import numpy as np
 
-from nofrost_jax import parallel
+from nofrost_jax import digests, parallel, validate
 from nofrost_jax.errors import UserError
 
 NOTES = "notes.txt"  # what a training does in another way than the paper; results repeat it
@@ -70,7 +70,21 @@ class Checkpoints:
             self._manager.save(step, args=self._args.Composite(**saves, meta=self._args.JsonSave(meta)), force=True)
             self._manager.wait_until_finished()
         if jax.process_index() == 0:
-            _write_digests(os.path.join(self.directory, str(step)))
+            digests.write(os.path.join(self.directory, str(step)))
+
+    def amend(self, step, changes):
+        """Sets some of what was saved in a checkpoint's dict."""
+        folder = os.path.join(self.directory, str(step))
+        if jax.process_index() == 0:
+            path = os.path.join(folder, *META)
+            with open(path) as file:
+                meta = json.load(file) | changes
+            os.remove(f"{folder}/{digests.NAME}")  # killed in between, the arrays' own hashes are left
+            with open(f"{path}.tmp", "w") as file:
+                json.dump(meta, file)
+            os.replace(f"{path}.tmp", path)
+            digests.write(folder)
+        parallel.wait_for_all(f"checkpoint {step} is amended")
 
     def restore(self, abstract):
         """(step, {name: pytree}, meta) of the newest whole checkpoint, or None. Says when it passes over a damaged one.
@@ -100,7 +114,7 @@ class Checkpoints:
         return None
 
     def _restore_step(self, step, abstract):
-        _check_digests(os.path.join(self.directory, str(step)), {*abstract, "meta"})
+        digests.check(os.path.join(self.directory, str(step)), {*abstract, "meta"})
         meta = self._manager.restore(step, args=self._args.Composite(meta=self._args.JsonRestore())).meta
         for name, tree in abstract.items():
             require_fit(f"{name} of checkpoint {step} in {self.directory}", meta["shapes"][name], _shapes(tree))
@@ -134,43 +148,7 @@ def _quiet_if_it_fails():
     sys.unraisablehook = hook  # not after a failure: the threads are still at it
 
 
-DIGESTS = "files_sha256.json"  # beside the items of a checkpoint
-
-
-def _write_digests(folder):
-    """Writes the hash of every file: orbax fills the screen with its threads' tracebacks when it reads damaged ones."""
-    digests = {}
-    for root, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(root, name)
-            digests[os.path.relpath(path, folder)] = _file_sha256(path)
-    with open(os.path.join(folder, f"{DIGESTS}.tmp"), "w") as file:
-        json.dump(digests, file)
-    os.replace(f"{folder}/{DIGESTS}.tmp", f"{folder}/{DIGESTS}")
-
-
-def _check_digests(folder, items):
-    """Raises ValueError for the first file of the items that is missing or altered.
-
-    A run that was killed right after a save has no hashes for it; the arrays' own are checked in any case.
-    """
-    if not os.path.exists(f"{folder}/{DIGESTS}"):
-        return
-    with open(f"{folder}/{DIGESTS}") as file:
-        digests = json.load(file)
-    for name, digest in sorted(digests.items()):
-        path = os.path.join(folder, name)
-        if name.split(os.sep)[0] not in items:
-            continue
-        if not os.path.exists(path):
-            raise ValueError(f"{name} is missing")
-        if _file_sha256(path) != digest:
-            raise ValueError(f"{name} is not what was saved: its hash differs")
-
-
-def _file_sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+META = ("meta", "metadata")  # orbax's file of the dict
 
 
 def _first_line(error):
@@ -238,6 +216,12 @@ def load_variables(path, abstract):
     if restored is None:
         raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
     step, items, meta = restored
+    changed, _ = validate.changes(meta.get("config", {}), validate.of_result(read_config(path)))
+    if changed and "config" in meta:
+        raise UserError(
+            f"the checkpoint of step {step} in {path} is of another config than the config.json there "
+            f"({'; '.join(changed)}); put back the one that belongs to it"
+        )
     return step, items["variables"], meta
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import itertools
-import json
 import os
 import time
 
@@ -20,15 +19,30 @@ MIXTURE = ("gamma", "interpolation", "p", "seed")
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
-def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False):
+def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False, final=False):
     """Writes `evaluations/NAME.json` and `.npz` of `config.evaluation` into the run's folder; returns the result.
 
     config: the run's resolved config, whose `evaluation` may have been replaced; `evaluator` is made of it. stop: the
-    StopSignal. reuse: show the result that is already there, if it is of the same config and parameters.
+    StopSignal. reuse: show the result that is already there, if it is of the same config and parameters. final: of the
+    training itself, which waits where another command is at work on this result.
     """
-    variables, checkpoint = _restore(config, workdir)
+    restored = _restore(config, workdir)
+    with _exclusive(config, workdir, stop if final else None):
+        return _evaluate(config, workdir, spec, devices, evaluator, stop, reuse, *restored)
+
+
+def _exclusive(config, workdir, stop=None):
+    """The lock of a result; others of the run, and its training, may go on meanwhile."""
+    name = config.evaluation.name
+    return parallel.exclusive(os.path.join(workdir, "evaluations", f"{name}.lock"), f"the evaluation {name}", stop)
+
+
+def _evaluate(config, workdir, spec, devices, evaluator, stop, reuse, variables, checkpoint):
     done = results.load(workdir, config.evaluation.name) if reuse else None
-    digests, main = (config_sha256(config), checkpoint["params_sha256"]), parallel.is_main_process()
+    digests, main = (
+        (validate.identity(config)["config_sha256"], checkpoint["params_sha256"]),
+        parallel.is_main_process(),
+    )
     if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == digests:
         if main:
             print(table.render(done))
@@ -57,7 +71,12 @@ def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop):
 
     suite, jobs, missing: of `shift_sets`, on the run's resolved config; devices: of `parallel`; stop: the StopSignal.
     """
-    variables, checkpoint = _restore(config, workdir)
+    restored = _restore(config, workdir)
+    with _exclusive(config, workdir):
+        return _evaluate_shift(config, workdir, suite, jobs, missing, devices, stop, *restored)
+
+
+def _evaluate_shift(config, workdir, suite, jobs, missing, devices, stop, variables, checkpoint):
     main, start = parallel.is_main_process(), time.perf_counter()
     if main:
         print(*shift.announcement(jobs, missing), sep="\n", flush=True)
@@ -79,7 +98,11 @@ def keep_others(config, workdir):
     """Raises UserError where the result of `evaluate_shift` would take the place of one of something else."""
     name, asked = config.evaluation.name, shift_suite.asked_for(config)
     done = results.load(workdir, name)
-    if done is None or done.get("suite") == asked or done.get("config_sha256") == config_sha256(config):
+    if (
+        done is None
+        or done.get("suite") == asked
+        or done.get("config_sha256") == validate.identity(config)["config_sha256"]
+    ):
         return
     differences = validate.differences(done["suite"], asked) if "suite" in done else ["another evaluation"]
     more = f", and {len(differences) - 3} more" * (len(differences) > 3)
@@ -96,13 +119,8 @@ def _restore(config, workdir):
     abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
     step, variables, meta = load_variables(workdir, abstract)
     checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": tree_sha256(variables)}
-    checkpoint |= {"selection": meta["selection"]} if "selection" in meta else {}
+    checkpoint |= {name: meta[name] for name in ("selection", "forced") if name in meta}
     return variables, checkpoint | ({"notes": notes} if (notes := read_notes(workdir)) else {})
-
-
-def config_sha256(config):
-    """Hex SHA-256 of the config's JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(validate.to_plain(config), sort_keys=True).encode()).hexdigest()
 
 
 def _mixture(section):
@@ -120,7 +138,7 @@ def describe(config, spec, checkpoint, index, chunk_size, summary):
         "schema": 1,
         "name": config.evaluation.name,
         "checkpoint": checkpoint,
-        "config_sha256": config_sha256(config),
+        "config_sha256": validate.identity(config)["config_sha256"],
         "recipe": config.recipe,
         "dataset": {
             "source": config.data.source,

@@ -3,17 +3,20 @@
 import collections
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import sys
 import threading
+import time
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nofrost_jax.errors import UserError
+from nofrost_jax import lock
+from nofrost_jax.errors import MachineError, Preempted, UserError
 
 AXIS = "batch"
 
@@ -135,6 +138,12 @@ def is_main_process():
     return jax.process_index() == 0
 
 
+def say(text):
+    """Prints a line, once for all processes."""
+    if is_main_process():
+        print(text, flush=True)
+
+
 def initialize(coordinator_address="", num_processes=0, process_id=-1):
     """Joins the processes of one run. Touches no device: a config that is refused shall not take one.
 
@@ -174,6 +183,49 @@ def wait_for_all(name):
     """Returns when every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def on_main(act):
+    """What `act()` returns on process 0, a value that JSON has, on all processes; where it raises there, all raise."""
+    if jax.process_count() == 1:
+        return act()
+    reply, raised = {}, None
+    if is_main_process():
+        try:
+            reply = {"value": act()}
+        except Exception as error:  # raised below, when the others know
+            reply, raised = {"error": str(error), "machine": isinstance(error, MachineError)}, error
+    content = json.dumps(reply).encode()
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+    buffer = np.frombuffer(content, np.uint8) if is_main_process() else np.zeros(size, np.uint8)
+    reply = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes())
+    if "error" in reply:
+        raise raised or (MachineError if reply["machine"] else UserError)(f"process 0 ended: {reply['error']}")
+    return reply["value"]
+
+
+@contextlib.contextmanager
+def exclusive(path, what, stop=None):
+    """Holds the lock file at `path` (`lock.Lock`) for a block of all processes; process 0 takes it.
+
+    stop: the StopSignal; where another holds the lock, waits for its end, and raises Preempted when the signal says so.
+    Without one raises UserError.
+    """
+    own, waiting = lock.Lock(path, what), False
+    while holder := on_main(own.take):
+        if stop is None:
+            raise lock.in_use(path, holder)
+        if not waiting:
+            say(f"waiting for {holder} ({path})")
+        waiting = True
+        if stop.requested():
+            raise Preempted(f"stopped while waiting for {path}; run the same command again to go on")
+        time.sleep(1)
+    try:
+        yield
+    finally:
+        if is_main_process():
+            own.give_back()
 
 
 def _cluster_detected():

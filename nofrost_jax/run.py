@@ -1,5 +1,7 @@
 """What `main.py` can do: train, evaluate, dry_run. Each validates everything first; what it refuses writes nothing."""
 
+import os
+
 import jax
 from ml_collections import ConfigDict
 
@@ -13,7 +15,8 @@ from nofrost_jax.evaluate import evaluate_shift, keep_others
 from nofrost_jax.evaluation import cascades, shift_sets, shift_suite, sweep
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
-from nofrost_jax.train import fit, prepare_workdir
+from nofrost_jax.train import fit
+from nofrost_jax.workdir import check_config
 
 
 def prepare(config):
@@ -61,14 +64,13 @@ def train(config, workdir, force=False):
     parallel.require_joined()
     uses_groups = create_model(config.model).has_batch_stats
     validate.check_devices(config, devices.count, jax.process_count(), uses_groups)
-    prepare_workdir(config, workdir, force)
-    if parallel.is_main_process():
+    with parallel.StopSignal() as stop, parallel.exclusive(os.path.join(workdir, "lock"), "a training"):
+        check_config(config, workdir, force)
         for line in methods.TABLE[config.method.name].notes(config):
-            print(f"note: {line}", flush=True)
-    with parallel.StopSignal() as stop:
+            parallel.say(f"note: {line}")
         evaluator = Evaluator(config, devices, spec)  # one for both, so that each attack compiles once
-        fit(config, workdir, spec, devices, evaluator, stop)
-        evaluate_run(config, workdir, spec, devices, evaluator, stop, reuse=True)
+        fit(config, workdir, spec, devices, evaluator, stop, force)
+        evaluate_run(config, workdir, spec, devices, evaluator, stop, reuse=True, final=True)
 
 
 def evaluate(config, workdir):

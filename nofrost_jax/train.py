@@ -1,6 +1,5 @@
 """The training loop: the same for every method, net and data set. Re-running a command resumes it, bit for bit."""
 
-import json
 import os
 import shutil
 import time
@@ -11,19 +10,20 @@ import numpy as np
 from nofrost_jax import data, keys, methods, metrics, models, optim, parallel, selection, validate
 from nofrost_jax.checkpoint import Checkpoints, load_variables, write_notes
 from nofrost_jax.classifier import create_model
-from nofrost_jax.errors import Preempted, UserError, refused
+from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import results
 from nofrost_jax.state import TrainState
+from nofrost_jax.workdir import check_checkpoint, write_config
 
 
-def fit(config, workdir, spec, devices, evaluator, stop):
+def fit(config, workdir, spec, devices, evaluator, stop, force=False):
     """Trains to the end, from the newest checkpoint if there is one. Returns the final TrainState, on all devices.
 
     config: resolved and validated. evaluator: measures the net every `config.evaluation.every_epochs`. stop: the
-    StopSignal, asked after every step and within evaluations. Raises Preempted after SIGTERM, and UserError when the
-    loss or a gradient is no longer finite.
+    StopSignal, asked after every step and within evaluations. force: go on from a checkpoint of another config. Raises
+    Preempted after SIGTERM, and UserError when the loss or a gradient is no longer finite.
     """
-    run = Run(config, workdir, spec, devices, evaluator, stop)
+    run = Run(config, workdir, spec, devices, evaluator, stop, force)
     try:
         return run.loop()
     finally:
@@ -33,7 +33,7 @@ def fit(config, workdir, spec, devices, evaluator, stop):
 class Run:
     """One run's moving parts: state, step function, input, writers, checkpoints."""
 
-    def __init__(self, config, workdir, spec, devices, evaluator, stop):
+    def __init__(self, config, workdir, spec, devices, evaluator, stop, force=False):
         self.config, self.workdir, self.devices = config, workdir, devices
         self.evaluator, self.stop = evaluator, stop
         self.per_epoch = data.steps_per_epoch(config, spec)
@@ -52,9 +52,10 @@ class Run:
         self._describe(variables)
         self.state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, spec.image_size)))
         self.sums = metrics.Sums()
-        self.start_step, self.evaluation_due = self._restore()
+        self.identity = validate.identity(config)  # saved with every checkpoint
+        self.start_step, self.evaluation_due = self._restore(force)
         if self.main:  # not before: a forced config that does not fit the checkpoint has been refused by now
-            write_config(config, workdir)
+            write_config(config, workdir, force)
             write_notes(method.notes(config), workdir)
         self.writer = metrics.Writer(workdir, active=self.main, tensorboard=config.log.tensorboard)
         self.writer.rewind(self.start_step, drop_evaluation=self.evaluation_due)
@@ -121,12 +122,17 @@ class Run:
         kept = {"method": state.method} if state.method else {}
         return {"variables": state.variables, "optimizer": {"step": state.step, "opt_state": state.opt_state, **kept}}
 
-    def _restore(self):
+    def _restore(self, force):
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.state)
         restored = self.checkpoints.restore(self._items(abstract))
         if restored is None:
             return 0, False
         step, items, meta = restored
+        if changed := check_checkpoint(meta, self.config, self.workdir, force):
+            self.identity["forced"] = [*meta.get("forced", []), *(f"from step {step}: {line}" for line in changed)]
+            self.checkpoints.amend(step, self.identity)
+        else:
+            self.identity |= {"forced": meta["forced"]} if "forced" in meta else {}
         self.state = TrainState(
             step=items["optimizer"]["step"],
             params=items["variables"]["params"],
@@ -214,7 +220,7 @@ class Run:
         start = time.perf_counter()
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(self.state.variables))):
             self._fail(["a parameter or a batch statistic"], step)  # metrics see parameters only
-        meta = {"step": step, "sums": self.sums.state, "evaluation_due": evaluation_due}
+        meta = {"step": step, "sums": self.sums.state, "evaluation_due": evaluation_due, **self.identity}
         self.checkpoints.save(step, self._items(self.state), meta)
         self.saved_step = step
         self.progress.pause(time.perf_counter() - start)
@@ -222,29 +228,3 @@ class Run:
     def _say(self, text):
         if self.main:
             print(text, flush=True)
-
-
-def prepare_workdir(config, workdir, force=False):
-    """Makes the work directory; refuses one that belongs to another config, unless forced."""
-    path = os.path.join(workdir, "config.json")
-    if os.path.exists(path) and not force:
-        with open(path) as file:
-            changed = validate.differences(validate.with_added(json.load(file)), validate.to_plain(config))
-        if changed:
-            raise UserError(
-                f"--workdir={workdir} belongs to a run of another config ({'; '.join(changed)}); choose a new folder, "
-                "or give --force to go on from its checkpoint under the new config"
-            )
-    try:
-        os.makedirs(workdir, exist_ok=True)
-    except OSError as error:
-        raise refused(f"--workdir={workdir} cannot be written", error, "choose another folder") from error
-
-
-def write_config(config, workdir):
-    """Writes the resolved config as `config.json`, whole or not at all."""
-    path = os.path.join(workdir, "config.json")
-    with open(f"{path}.tmp", "w") as file:
-        json.dump(validate.to_plain(config), file, indent=2)
-        file.write("\n")
-    os.replace(f"{path}.tmp", path)

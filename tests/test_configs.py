@@ -250,7 +250,6 @@ def one_step(config, folder):
     config.epochs, config.batch_size, config.data.fake_train, config.log.every_steps = 1, 16, 16, 1
     config.log.tensorboard = False
     config = run.prepare(config)
-    train.prepare_workdir(config, folder)
     devices = parallel.Devices()
     with parallel.StopSignal() as stop:
         state = train.fit(config, folder, data.check(config), devices, None, stop)

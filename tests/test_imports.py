@@ -12,11 +12,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "nofrost_jax"
 FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and the listed neighbours on its own
     {"errors", "keys"},
-    {"rules"},
+    {"rules", "lock", "digests"},
     {"models", "attacks", "data", "metrics", "parallel", "state", "validate", "report"},
     {"classifier", "checkpoint", "optim"},
     {"evaluation", "methods", "analysis", "convert"},
-    {"selection"},
+    {"selection", "workdir"},
     {"train", "evaluate", "dry_run"},
     {"run", "reproduce"},
 ]

@@ -10,7 +10,7 @@ import os
 import jax
 from ml_collections import ConfigDict
 
-from nofrost_jax import checkpoint, errors, models
+from nofrost_jax import checkpoint, errors, lock, models
 from nofrost_jax.classifier import create_model
 
 
@@ -24,18 +24,24 @@ def export(run, out):
     config = checkpoint.read_config(run)
     if os.path.isdir(os.path.join(out, "checkpoints")):
         raise errors.UserError(f"{out} is a training run; choose another folder for the export")
-    if os.path.exists(os.path.join(out, "config.json")) and checkpoint.read_config(out) != config:
-        raise errors.UserError(f"{out} holds an export of another config; choose another folder, or remove that one")
+    _require_own(out, config)
     model, size = create_model(ConfigDict(config).model), config["data"]["image_size"]
     abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
     step, variables, _ = checkpoint.load_variables(run, abstract)
     with open(os.path.join(run, "config.json")) as file:
         text = file.read()
-    try:
-        checkpoint.export(out, variables, text)
-    except OSError as error:
-        raise errors.refused(f"{out} cannot be written", error, "choose another folder") from error
+    with lock.hold(f"{out.rstrip(os.sep)}.lock", "an export"):
+        _require_own(out, config)  # once more: another may have ended here meanwhile
+        try:
+            checkpoint.export(out, variables, text)
+        except OSError as error:
+            raise errors.refused(f"{out} cannot be written", error, "choose another folder") from error
     return step
+
+
+def _require_own(out, config):
+    if os.path.exists(os.path.join(out, "config.json")) and checkpoint.read_config(out) != config:
+        raise errors.UserError(f"{out} holds an export of another config; choose another folder, or remove that one")
 
 
 def main(arguments=None):

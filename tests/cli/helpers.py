@@ -31,6 +31,6 @@ def tree(root, splits=("train", "val"), classes=("cat", "dog"), count=8):
 def make_run(cli, tmp_path):
     """A folder with a valid config.json alone."""
     config = run.prepare(tiny_config())
-    train.prepare_workdir(config, str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
     train.write_config(config, str(tmp_path / "run"))
     return tmp_path / "run"

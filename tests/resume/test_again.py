@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 
-from nofrost_jax import data, run, train, validate
+from nofrost_jax import data, run, train, validate, workdir
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import engine, table
 from tests.conftest import tiny_args, tiny_config
@@ -28,18 +28,64 @@ def test_changed_config_is_refused_and_force_goes_on(cli, copy):
     changed = tiny_args(copy, log__every_steps=2, evaluation__limit=100)
     refused = cli(*changed)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    for word in ("log.every_steps: 3 -> 2", "evaluation.limit: 0 -> 100", "--force"):
-        assert word in refused.stderr
+    assert "(evaluation.limit: 0 -> 100)" in refused.stderr and "--force" in refused.stderr
     assert ((copy / "metrics.jsonl").read_bytes(), (copy / "config.json").read_bytes()) == (metrics, config)
 
     forced = cli(*changed, "--force")
     assert forced.returncode == 0, forced.stderr
     assert "resuming from the checkpoint of step 12" in forced.stdout and "step 14/15" in forced.stdout
+    assert "do not change the result: log.every_steps: 3 -> 2\n" in forced.stdout
+    assert "--force goes on although the result changes: evaluation.limit: 0 -> 100\n" in forced.stdout
     assert json.loads((copy / "config.json").read_text())["log"]["every_steps"] == 2
-    assert json.loads((copy / "evaluations/final.json").read_text())["dataset"]["n"] == 100
+    result = json.loads((copy / "evaluations/final.json").read_text())
+    assert result["dataset"]["n"] == 100
+    assert result["checkpoint"]["forced"] == ["from step 12: evaluation.limit: 0 -> 100"]
     steps = [json.loads(line)["step"] for line in (copy / "metrics.jsonl").read_text().splitlines()]
     assert steps == [3, 5, 6, 9, 10, 12, 14, 15]
     assert saved_steps(copy) == [12, 15]
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_what_does_not_change_the_result_is_only_told(cli, copy):
+    """A line names the fields, and the finished run shows its result: nothing is measured again."""
+    free = {"data__data_dir": "/elsewhere", "data__workers": 3, "data__on_error": "skip", "checkpoint__keep": 7}
+    free |= {"evaluation__batch_size": 64, "evaluation__every_epochs": 2, "log__tensorboard": True}
+    outcome = cli(*tiny_args(copy, **free))
+    assert outcome.returncode == 0 and "written by an earlier run" in outcome.stdout, outcome
+    (note,) = (line for line in outcome.stdout.splitlines() if line.startswith("note: "))
+    assert all(f"{field.replace('__', '.')}: " in note for field in free)
+    assert json.loads((copy / "config.json").read_text())["data"]["workers"] == 3
+
+
+def test_every_field_decides_or_is_known_not_to():
+    """Of a field that is not in the table another value is refused; of looks, too, where they choose the checkpoint."""
+    config = validate.to_plain(run.prepare(tiny_config()))
+    for section, fields in config.items():
+        for name, value in fields.items() if isinstance(fields, dict) else [("", fields)]:
+            other = json.loads(json.dumps(config))
+            place, key = (other[section], name) if name else (other, section)
+            place[key] = [value, 1]
+            deciding, free = validate.changes(config, other)
+            assert (len(deciding), len(free)) == ((0, 1) if f"{section}.{name}" in validate.FREE_FIELDS else (1, 0))
+    best = json.loads(json.dumps(config)) | {"checkpoint": config["checkpoint"] | {"select": "best_ra_val"}}
+    other = best | {"evaluation": best["evaluation"] | {"every_epochs": 2}}
+    assert validate.changes(best, other) == (["evaluation.every_epochs: 1 -> 2"], [])
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_a_checkpoint_of_another_config_is_refused(whole, cli, copy):
+    """As where two runs shared a folder: config.json is of the one, the newest checkpoint of the other."""
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"seed": 1}))
+    outcomes = [cli(*tiny_args(copy, seed=1)), cli("--mode=evaluate", f"--workdir={copy}")]
+    for outcome in outcomes:
+        assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1
+        assert "the checkpoint of step 15" in outcome.stderr and "(seed: 0 -> 1)" in outcome.stderr
+    outcome = cli(*tiny_args(copy, seed=1), "--force")
+    assert outcome.returncode == 0 and "which is of another config: seed: 0 -> 1" in outcome.stdout
+    assert cli("--mode=evaluate", f"--workdir={copy}").returncode == 0
+    result = json.loads((copy / "evaluations/final.json").read_text())
+    assert result["checkpoint"]["forced"] == ["from step 15: seed: 0 -> 1"] and result["seed"] == 1
 
 
 def test_a_run_from_before_a_field_was_added_goes_on(tmp_path):
@@ -51,11 +97,11 @@ def test_a_run_from_before_a_field_was_added_goes_on(tmp_path):
         plain[room].pop(name, None)
     del plain["deepaugment"]
     (tmp_path / "config.json").write_text(json.dumps(plain))
-    train.prepare_workdir(config, str(tmp_path))
+    workdir.check_config(config, str(tmp_path))
     plain["data"]["source"] = config.data.source = "tfds:cifar10"
     (tmp_path / "config.json").write_text(json.dumps(plain))
     with pytest.raises(UserError, match=r"\(data.access: 'sequential' -> 'random'\)"):
-        train.prepare_workdir(config, str(tmp_path))
+        workdir.check_config(config, str(tmp_path))
 
 
 def test_force_neither_calls_another_net_damaged_nor_takes_its_config(cli, copy):

@@ -8,7 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from nofrost_jax import checkpoint, train
+from nofrost_jax import checkpoint, digests, train
 from nofrost_jax.errors import UserError
 from tests.conftest import tiny_args
 from tests.resume.helpers import arrays, contents, saved_steps, train_here
@@ -60,7 +60,7 @@ def test_hash_is_what_finds_changed_numbers(copy, capsys):
     variables["params"]["head"]["bias"] += 1e-6
     with ocp.StandardCheckpointer() as writer:
         writer.save(copy / "checkpoints/15/variables", variables, force=True)
-    (copy / "checkpoints/15" / checkpoint.DIGESTS).unlink()  # as after a kill between the save and its files' hashes
+    (copy / "checkpoints/15" / digests.NAME).unlink()  # as after a kill between the save and its files' hashes
     checkpoints = checkpoint.Checkpoints(copy, writable=False)
     assert checkpoints.restore({"variables": abstract})[0] == 12
     checkpoints.close()

@@ -1,0 +1,73 @@
+"""A run's folder and its config: who goes on in it, and `config.json`, which says whose it is."""
+
+import contextlib
+import json
+import os
+import uuid
+
+from nofrost_jax import parallel, validate
+from nofrost_jax.checkpoint import read_config
+from nofrost_jax.errors import UserError
+
+
+def check_config(config, workdir, force=False):
+    """Raises UserError where the folder is a run's with another result, unless forced; says what differs."""
+    deciding, free = _changes(config, workdir)
+    if deciding and not force:
+        raise _another(workdir, deciding)
+    if free:
+        parallel.say(f"note: goes on under values that do not change the result: {'; '.join(free)}")
+    if deciding:
+        parallel.say(f"note: --force goes on although the result changes: {'; '.join(deciding)}")
+
+
+def check_checkpoint(meta, config, workdir, force=False):
+    """What the config changes in the result since a checkpoint was saved, as text; meta: what was saved with it.
+
+    Raises UserError where that is anything, unless forced.
+    """
+    changed = ["it was saved without one"]
+    if "config" in meta:
+        changed, _ = validate.changes(meta["config"], validate.of_result(validate.to_plain(config)))
+    where = f"the checkpoint of step {meta['step']} in {workdir}"
+    if changed and not force:
+        raise UserError(
+            f"{where} is of another config ({'; '.join(changed)}); choose a new folder, or give --force to go on"
+        )
+    if changed:
+        parallel.say(f"note: --force goes on from {where}, which is of another config: {'; '.join(changed)}")
+    return changed
+
+
+def write_config(config, workdir, force=False):
+    """Writes the resolved config as `config.json`, whole or not at all; over one with another result only if forced."""
+    path = os.path.join(workdir, "config.json")
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    with open(temporary, "w") as file:
+        json.dump(validate.to_plain(config), file, indent=2)
+        file.write("\n")
+    try:
+        os.link(temporary, path)  # fails where the file is there, also between machines
+    except FileExistsError:
+        deciding, _ = _changes(config, workdir)
+        if deciding and not force:
+            raise _another(workdir, deciding) from None
+        os.replace(temporary, path)
+    except OSError:  # a file system without links
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+def _changes(config, workdir):
+    if not os.path.exists(os.path.join(workdir, "config.json")):
+        return [], []
+    return validate.changes(read_config(workdir), validate.to_plain(config))
+
+
+def _another(workdir, changed):
+    return UserError(
+        f"--workdir={workdir} belongs to a run of another config ({'; '.join(changed)}); choose a new folder, or give "
+        "--force to go on from its checkpoint under the new config"
+    )

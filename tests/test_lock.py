@@ -1,0 +1,138 @@
+"""The lock of a folder: who holds it, what becomes of a dead holder's, also one on another machine."""
+
+import concurrent.futures
+import json
+import os
+import re
+import signal
+import threading
+import time
+
+import pytest
+
+from nofrost_jax import lock
+from nofrost_jax.errors import UserError
+from tests.conftest import finish, start
+
+HOLD = """
+import sys, time
+from nofrost_jax import lock
+lock.BEAT_SECONDS = 0.05
+with lock.hold(sys.argv[1], "a test"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder/lock"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Beats and looks in a hundredth of the time."""
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.02)
+
+
+def elsewhere(path, **changes):
+    """Writes the record of a holder on another machine."""
+    record = {"what": "a training", "host": "node7", "process": 12, "since": "2026-01-02 03:04:05 UTC"}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record | {"kernel": "another", "token": "theirs"} | changes))
+
+
+def test_a_second_holder_is_told_of_the_first(path):
+    with lock.hold(path, "a test"):
+        with pytest.raises(UserError) as caught, lock.hold(path, "another"):
+            pass
+        words = rf"{path.parent} is in use by a test: process {os.getpid()} on \S+, since 20.* UTC \({path}\); wait .*"
+        assert re.fullmatch(words, str(caught.value))
+    assert list(path.parent.iterdir()) == []
+    with lock.hold(path, "a test"):
+        pass
+
+
+def test_it_is_given_back_after_an_error(path):
+    with pytest.raises(ZeroDivisionError), lock.hold(path, "a test"):
+        raise ZeroDivisionError
+    assert not path.exists()
+
+
+def test_a_killed_holders_lock_is_taken_over_at_once(path, capsys, monkeypatch):
+    monkeypatch.setattr(lock, "_beats", None)  # the kernel's word is enough
+    holder = start("-c", HOLD, path)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match=f"process {holder.pid} on"), lock.hold(path, "a test"):
+        pass
+    holder.send_signal(signal.SIGKILL)
+    finish(holder)
+    with lock.hold(path, "a test"):
+        text = capsys.readouterr().out
+    assert re.fullmatch(f"taken over: the lock of a test: process {holder.pid} on .*, that process is gone .*\n", text)
+    assert not path.exists()
+
+
+def test_a_silent_holder_elsewhere_is_taken_over_and_a_living_one_is_not(path, quick, capsys):
+    elsewhere(path)
+    with lock.hold(path, "a test"):
+        assert json.loads(path.read_text())["process"] == os.getpid()
+    said, taken = capsys.readouterr().out.splitlines()
+    assert "waiting up to 0.2 s for a sign of life" in said and "process 12 on node7, since 2026" in said
+    assert taken.startswith("taken over: the lock of a training: process 12 on node7") and "silent for 0.2 s" in taken
+
+    elsewhere(path)
+    timer = threading.Timer(0.06, os.utime, (path,))
+    timer.start()
+    with pytest.raises(UserError, match="in use by a training: process 12 on node7"), lock.hold(path, "a test"):
+        pass
+    timer.join()
+    assert json.loads(path.read_text())["token"] == "theirs"
+
+
+def test_where_the_file_system_has_no_locks_the_beat_decides(path, quick, monkeypatch):
+    def unsupported(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    with lock.hold(path, "a test"), pytest.raises(UserError, match="in use by a test"), lock.hold(path, "another"):
+        pass
+    assert not path.exists()
+
+
+def test_a_holder_that_lost_its_lock_ends(path):
+    holder = start("-c", HOLD, path)
+    assert holder.stdout.readline() == "held\n"
+    elsewhere(path)
+    outcome = finish(holder)
+    assert outcome.returncode == 1
+    assert outcome.stderr.startswith(f"error: {path} was taken over by a training: process 12 on node7")
+    assert json.loads(path.read_text())["token"] == "theirs"
+
+
+def test_no_two_are_ever_inside_though_the_file_comes_and_goes(path):
+    inside, seen = [], []
+
+    def contend(number):
+        held = 0
+        while held < 100:
+            own = lock.Lock(path, "a test")
+            if own.take():
+                time.sleep(0.001)
+                continue
+            inside.append(number)
+            time.sleep(0.0005)
+            seen.append(len(inside))
+            inside.remove(number)
+            held += 1
+            own.give_back()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(contend, range(4)))
+    assert seen == [1] * 400
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"), lock.hold(tmp_path / "file/lock", "a test"):
+        pass
