@@ -1,5 +1,6 @@
 """From images in [0, 1] to logits: a Linen model, its variables, and the normalization between them."""
 
+import functools
 from typing import Any
 
 import flax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nofrost_jax import models
+from nofrost_jax.attacks import inputs
 from nofrost_jax.errors import UserError
 from nofrost_jax.models.layers import BRANCHES, Mixture
 
@@ -54,7 +56,7 @@ def mixed_layers(names, interpolation, p=0.5, seed=0):
     return frozenset(() if interpolation == "logits" else names)
 
 
-@flax.struct.dataclass
+@functools.partial(flax.struct.dataclass, eq=False)  # one is itself alone; so it can be a static argument of jit
 class Classifier:
     """A function of images in [0, 1], in evaluation mode: `logits = classifier(images)`.
 
@@ -62,6 +64,8 @@ class Classifier:
     nets (paper, Appendix A): gamma weighs the two branches, (1 - gamma) clean + gamma adversarial, at the "logits"
     (Merchant et al., 2020); with interpolation "all" at every normalization too, with "random" at a share p of them,
     drawn by seed. gamma 0 and 1 are one branch alone under all three.
+
+    inputs_are_checked: who calls this vouches for the images' values (`attacks/inputs.py`), as training steps do.
     """
 
     variables: Any
@@ -72,11 +76,19 @@ class Classifier:
     interpolation: str = flax.struct.field(pytree_node=False, default="logits")
     p: float = flax.struct.field(pytree_node=False, default=0.5)
     seed: int = flax.struct.field(pytree_node=False, default=0)
+    inputs_are_checked: bool = flax.struct.field(pytree_node=False, default=False)
 
     def __call__(self, images):
-        """Logits, float32 [N, K], of images [N, H, W, 3]: float in [0, 1], or uint8. Raises UserError for a gamma
-        outside [0, 1] or another field that a mixture-BN net cannot use."""
-        inputs = normalize(to_float(images), self.mean, self.std)
+        """Logits, float32 [N, K], of images [N, H, W, 3]: float in [0, 1], or uint8.
+
+        Raises ValueError for other dtypes and shapes, and for pixels outside [0, 1]; under jit nobody sees them, and
+        the logits of such an image are NaN. Raises UserError for a gamma outside [0, 1] or another field that a
+        mixture-BN net cannot use.
+        """
+        images, fine = inputs.read(images, len(self.mean), self.inputs_are_checked)
+        return inputs.nan_unless(fine, self._logits(normalize(images, self.mean, self.std)))
+
+    def _logits(self, inputs):
         if not self.model.has_branches:
             return self.model.apply(self.variables, inputs, train=False)
         gamma = self.gamma
@@ -93,8 +105,9 @@ class Classifier:
         return (1 - gamma) * clean + gamma * adversarial
 
     def predict(self, images):
-        """Class indices, int32 [N]."""
-        return jnp.argmax(self(images), axis=-1)
+        """Class indices, int32 [N]; -1, which is no class, where a logit is NaN."""
+        logits = self(images)
+        return jnp.where(jnp.isnan(logits).any(axis=-1), -1, jnp.argmax(logits, axis=-1))
 
     @property
     def parameter_count(self):

@@ -1,9 +1,12 @@
 """What all attacks share: how one is called, what it returns, and how its work is cut into stages."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from nofrost_jax.attacks import inputs, threat
 
 
 class AttackResult(NamedTuple):
@@ -41,6 +44,7 @@ class Attack:
     The work is cut into stages (a restart, a target class, some hundred queries), each with fixed shapes. Calling the
     attack loops over them on the device; an evaluation that wants to drop the images already fooled calls `begin` and
     `stage` itself. No operation mixes images: each one's outcome depends on its own pixels, label and key alone.
+    `epsilon` may be an array of a traced program, so that a sweep of radii compiles once.
     """
 
     min_classes = 2
@@ -49,22 +53,31 @@ class Attack:
     def __call__(self, logits_fn, images, labels, keys, active=None):
         """Attacks `images` of `labels`. Jit-able.
 
-        logits_fn: any JAX function from images in [0, 1] to logits [N, K], in evaluation mode (no image's logits may
-        depend on another's). images: float [N, H, W, C] in [0, 1]. labels: int [N]. keys: N typed PRNG keys, one for
-        each image. active: bool [N], which images to attack; the others come back as they are with zero passes.
-        Default: all (gradient steps), or those that are classified right (the attacks that stop at success).
+        logits_fn: any JAX function from images in [0, 1] to logits, float [N, K], in evaluation mode (no image's logits
+        may depend on another's). images: float32 or float64 [N, H, W, C] in [0, 1]. labels: int [N], 0 to K - 1. keys:
+        N typed PRNG keys, one for each image. active: bool [N], which images to attack; the others come back as they
+        are with zero passes. Default: all (gradient steps), or those that are classified right (the attacks that stop
+        at success).
 
         Returns an AttackResult; its images are those of `images` where no adversarial image was found (attacks that
-        return their last iterate, like PGD, return that). Raises ValueError for images that are not float, shapes that
-        do not fit, or too few classes.
+        return their last iterate, like PGD, return that). Raises ValueError for shapes and dtypes that do not fit, for
+        too few classes, and for pixels, labels or a radius out of range. Under jit nobody sees values: where they are
+        out of range the result's image is NaN (`inputs`).
         """
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
-        _check_arguments(images, labels, keys, active)
+        images, labels = inputs.as_array(images, "images"), inputs.as_array(labels, "labels")
+        active = None if active is None else inputs.as_array(active, "active")
+        inputs.check_arguments(images, labels, keys, active)
         if not len(images):
             nothing = jnp.zeros(0, jnp.int32)
             return AttackResult(images, nothing, nothing, jnp.zeros(0, bool))
-        classes = jax.eval_shape(logits_fn, images).shape[-1]
+        classes = inputs.count_classes(logits_fn, images)
         self.check_classes(classes)
+        fine, radius = None, getattr(self, "epsilon", None)
+        if isinstance(radius, jax.Array):  # a sweep's, which may be traced
+            self = dataclasses.replace(self, epsilon=radius.astype(images.dtype))
+        if not getattr(logits_fn, "inputs_are_checked", False):
+            greatest = threat.greatest(getattr(self, "norm", "linf"))
+            fine = inputs.good(images, labels, classes, active, radius, greatest)
         if active is None:
             active = jnp.full(len(images), True) if self.attacks_misclassified else right(logits_fn, images, labels)
         state, count = self.begin(images, active), self.stages(classes)
@@ -80,7 +93,8 @@ class Attack:
                 lambda loop: (loop[0] + 1, stage(*loop)),
                 (jnp.int32(0), state),
             )
-        result = AttackResult(state.images, state.forwards, state.backwards, state.zero_gradient)
+        found = inputs.nan_unless(fine, state.images)
+        result = AttackResult(found, state.forwards, state.backwards, state.zero_gradient)
         return jax.lax.stop_gradient(result)
 
     def begin(self, images, active):
@@ -165,26 +179,6 @@ def evaluate(logits_fn, loss, points):
 
     gradients, (logits, values) = jax.grad(total, has_aux=True)(points)
     return logits, values, jnp.where(jnp.isfinite(gradients), gradients, 0)
-
-
-def _check_arguments(images, labels, keys, active):
-    if images.ndim != 4:
-        raise ValueError(f"images must be [N, H, W, C], got shape {images.shape}")
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images must be float in [0, 1], got {images.dtype}; divide uint8 images by 255")
-    if jnp.finfo(images.dtype).bits < 32:
-        raise ValueError(f"images must be float32 or float64, got {images.dtype}, which cannot hold the ball's border")
-    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels must be integers [{len(images)}], got {labels.dtype} {labels.shape}")
-    count, dtype = len(images), getattr(keys, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or keys.shape != (count,):
-        got = type(keys).__name__ if dtype is None else f"{dtype} {keys.shape}"
-        raise ValueError(
-            f"keys must be {count} typed PRNG keys, one for each image, as "
-            f"jax.random.split(jax.random.key(0), {count}) makes them; got {got}"
-        )
-    if active is not None and jnp.shape(active) != (count,):
-        raise ValueError(f"active must be bool [{count}], got shape {jnp.shape(active)}")
 
 
 def _loss_of(attack):

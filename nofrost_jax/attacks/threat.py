@@ -1,18 +1,30 @@
 """Threat models: the l-infinity or l2 ball around an image, cut by the pixel range; images float, radii on [0, 1]."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
 NORMS = ("linf", "l2")
 
 
+def greatest(norm):
+    """The largest radius of a norm: the whole pixel range for l-infinity; l2 has none."""
+    return 1.0 if norm == "linf" else math.inf
+
+
 def check_budget(epsilon, steps=1, restarts=1, norm="linf"):
-    """Raises ValueError unless `epsilon` is a radius of `norm`, and `steps` and `restarts` are at least 1."""
-    if isinstance(epsilon, bool) or not hasattr(epsilon, "__float__"):
-        raise ValueError(f"epsilon must be a number, got {epsilon!r}")
+    """Raises ValueError unless `epsilon` is a radius of `norm`, and `steps` and `restarts` are at least 1.
+
+    Of a traced radius nothing is known but its shape; what it is gets looked at when it is used (`inputs.good`).
+    """
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
-    if not 0 <= epsilon <= (1 if norm == "linf" else float("inf")):
+    shape, dtype = getattr(epsilon, "shape", ()), getattr(epsilon, "dtype", float)
+    if isinstance(epsilon, bool) or not hasattr(epsilon, "__float__") or shape or not jnp.issubdtype(dtype, jnp.number):
+        got = f"{dtype} {shape}" if shape else repr(epsilon)
+        raise ValueError(f"epsilon must be one number, got {got}")
+    if not isinstance(epsilon, jax.core.Tracer) and not 0 <= float(epsilon) <= greatest(norm):
         raise ValueError(
             f"epsilon is on the [0, 1] scale and must lie there, got {epsilon:g} (= {epsilon * 255:g} pixel values)"
         )
@@ -28,7 +40,7 @@ def require_count(what, **field):
 
 
 def step_size(rule, epsilon, steps):
-    """Step size on the [0, 1] scale, for `epsilon` on the [0, 1] scale.
+    """Step size on the [0, 1] scale, for `epsilon` on the [0, 1] scale, which may be traced.
 
     `nofrost`: min(1.25 epsilon, epsilon + 4/255) / steps, the rule of the authors' code; `madry`: 2.5 epsilon / steps
     (Madry et al., 2018); `eps_over_4`: epsilon / 4 (Zhang et al., 2020); `fixed:A`: A pixel values, i.e. A / 255;
@@ -36,7 +48,8 @@ def step_size(rule, epsilon, steps):
     other rule.
     """
     if rule == "nofrost":
-        return min(1.25 * epsilon, epsilon + 4 / 255) / steps
+        least = jnp.minimum if isinstance(epsilon, jax.core.Tracer) else min
+        return least(1.25 * epsilon, epsilon + 4 / 255) / steps
     if rule == "madry":
         return 2.5 * epsilon / steps
     if rule == "eps_over_4":

@@ -41,7 +41,7 @@ class Programs:
         return sum(self.compile_seconds.values())
 
     def classifier(self, variables, dtype="float32"):
-        return Classifier(variables, self._models[dtype], **self._settings)
+        return Classifier(variables, self._models[dtype], **self._settings, inputs_are_checked=True)
 
     def verdict(self, variables, batch, adversarial, epsilon_255, logits=False):
         """What the net says of adversarial images (device array, or None for the images themselves).

@@ -55,9 +55,12 @@ def attacked_forwards(model, config, attack, params, stats, streams, images, lab
 
 
 def frozen_classifier(model, config, params, stats):
-    """What an attack sees: the classifier in evaluation mode, parameters fixed, an MBN's adversarial branch."""
+    """What an attack sees: the classifier in evaluation mode, parameters fixed, an MBN's adversarial branch.
+
+    Batches are made of uint8 images and of labels that are classes, so that nothing is checked again in the step."""
     variables = jax.lax.stop_gradient(join(params, stats))
-    return Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std), gamma=1.0)
+    normalization = tuple(config.data.mean), tuple(config.data.std)
+    return Classifier(variables, model, *normalization, gamma=1.0, inputs_are_checked=True)
 
 
 def smoothed_cross_entropy(logits, labels, smoothing):
