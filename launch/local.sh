@@ -7,8 +7,9 @@
 # process has the devices that JAX_NUM_CPU_DEVICES gives it. For several processes on one host's GPUs give each its own,
 # a word a process: GPUS="0,1 2,3" launch/local.sh 2 ...
 #
-# Process 0 writes to the screen, the others to files. SIGTERM and Ctrl-C reach all as SIGTERM: the state is saved, the
-# exit code is 75, and the same command goes on. When one process fails the others are ended and its exit code is returned.
+# Process 0 writes to the screen, the others to files. SIGTERM, SIGUSR1, SIGHUP and Ctrl-C reach all as SIGTERM: the
+# state is saved, the exit code is 75, and the same command goes on; a second Ctrl-C ends all at once. When one process
+# fails the others are ended and its exit code is returned.
 set -u
 
 count=${1-}
@@ -35,7 +36,9 @@ start() { # PROCESS_ID ARGS...
 }
 
 signal_all() { kill "-$1" "${pids[@]}" 2>/dev/null; }
-trap 'signal_all TERM' TERM INT
+interrupts=0
+trap 'signal_all TERM' TERM HUP USR1
+trap 'if ((interrupts++)); then signal_all KILL; else signal_all TERM; fi' INT
 
 for ((id = 0; id < count; id++)); do
     if ((id == 0)); then start 0 "$@" & else start "$id" "$@" >"$logs/process_$id.log" 2>&1 & fi

@@ -13,6 +13,8 @@ import sys
 
 from absl import flags
 
+from nofrost_jax import signals
+
 COMMAND_LINE_ERRORS = (  # what absl and ml_collections raise on a command line or a config file that is wrong
     *(flags.Error, AttributeError, KeyError, TypeError, ValueError),
     *(OSError, ImportError, SyntaxError),
@@ -131,15 +133,16 @@ def exit_codes(leave=sys.exit):
     leave: called with the exit code.
     """
     try:
-        with machine("what was written before is whole"):
+        with signals.raising(), machine("what was written before is whole"):
             yield
     except (UserError, MachineError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         leave(2 if isinstance(error, UserError) else 1)
     except Missing:
         leave(3)
-    except Preempted as notice:
-        print(notice, file=sys.stderr)
+    except (Preempted, KeyboardInterrupt) as notice:
+        unheard = f"stopped by {notice}; run the same command again to go on"
+        print(notice if isinstance(notice, Preempted) else unheard, file=sys.stderr)
         leave(75)
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 
 import jax
@@ -15,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nofrost_jax import lock
+from nofrost_jax import lock, signals
 from nofrost_jax.errors import MachineError, Preempted, UserError
 
 AXIS = "batch"
@@ -240,30 +239,26 @@ def _alone_on_host():
     return os.environ.get("SLURM_STEP_NUM_TASKS") == os.environ.get("SLURM_STEP_NUM_NODES")
 
 
-class StopSignal:
-    """Hears SIGTERM while it is open: `with StopSignal() as stop: ... if stop.requested(): ...`.
+class StopSignal(signals.Stop):
+    """Hears the signals that end a run: `with StopSignal() as stop: ... if stop.requested(): ...`.
 
-    One process hears it itself. Several that compute together must all stop at one point: there jax's preemption
-    service hears it, and `requested`, which every process calls equally often, is true at the same call on all. With
-    `each_alone` each of several hears it itself, and asks when it likes (`local`).
+    One process hears them itself. Several that compute together must all stop at one point: there jax's preemption
+    service hears SIGTERM, as which the others are passed on to it, and `requested`, which every process calls equally
+    often, is true at the same call on all. With `each_alone` each of several hears them itself, and asks when it likes
+    (`local`).
     """
 
     def __init__(self, each_alone=False):
-        self._heard, self._calls, self._old_handler = threading.Event(), 0, None
-        self.local = each_alone or jax.process_count() == 1
-
-    def __enter__(self):
-        if self.local and threading.current_thread() is threading.main_thread():
-            self._old_handler = signal.signal(signal.SIGTERM, lambda *_: self._heard.set())
-        return self
-
-    def __exit__(self, *_):
-        if self._old_handler is not None:
-            signal.signal(signal.SIGTERM, self._old_handler)
+        self.local, self._calls = each_alone or jax.process_count() == 1, 0
+        if self.local:
+            super().__init__()
+        else:
+            others = [number for number in signals.NUMBERS if number != signal.SIGTERM]
+            super().__init__(others, then=lambda _: os.kill(os.getpid(), signal.SIGTERM))
 
     def requested(self):
         """Whether to save what there is and stop here."""
         if self.local:
-            return self._heard.is_set()
+            return self.heard
         self._calls += 1
         return multihost_utils.reached_preemption_sync_point(self._calls)

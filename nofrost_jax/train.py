@@ -1,5 +1,6 @@
 """The training loop: the same for every method, net and data set. Re-running a command resumes it, bit for bit."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -7,7 +8,7 @@ import time
 import jax
 import numpy as np
 
-from nofrost_jax import data, keys, methods, metrics, models, optim, parallel, selection, validate
+from nofrost_jax import data, errors, keys, methods, metrics, models, optim, parallel, selection, validate
 from nofrost_jax.checkpoint import Checkpoints, load_variables, write_notes
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Preempted, UserError
@@ -19,23 +20,20 @@ from nofrost_jax.workdir import check_checkpoint, write_config
 def fit(config, workdir, spec, devices, evaluator, stop, force=False):
     """Trains to the end, from the newest checkpoint if there is one. Returns the final TrainState, on all devices.
 
-    config: resolved and validated. evaluator: measures the net every `config.evaluation.every_epochs`. stop: the
-    StopSignal, asked after every step and within evaluations. force: go on from a checkpoint of another config. Raises
-    Preempted after SIGTERM, and UserError when the loss or a gradient is no longer finite.
+    config: resolved and validated. evaluator: measures the net every `config.evaluation.every_epochs`. stop: asked
+    after every step. force: go on from a checkpoint of another config. Raises Preempted after a signal, UserError when
+    the loss or a gradient is no longer finite, and MachineError, which says what is saved.
     """
     run = Run(config, workdir, spec, devices, evaluator, stop, force)
-    try:
+    with contextlib.closing(run), errors.machine(run.kept):
         return run.loop()
-    finally:
-        run.close()
 
 
 class Run:
     """One run's moving parts: state, step function, input, writers, checkpoints."""
 
     def __init__(self, config, workdir, spec, devices, evaluator, stop, force=False):
-        self.config, self.workdir, self.devices = config, workdir, devices
-        self.evaluator, self.stop = evaluator, stop
+        self.config, self.workdir, self.devices, self.evaluator, self.stop = config, workdir, devices, evaluator, stop
         self.per_epoch = data.steps_per_epoch(config, spec)
         self.total_steps = config.epochs * self.per_epoch
         self.main = parallel.is_main_process()
@@ -70,6 +68,7 @@ class Run:
             self._evaluate(self.start_step)
         if self.start_step >= self.total_steps:
             return self.state
+        self._stop_if(self.stop.requested())  # now, before the minutes of compiling
         batches = data.train_batches(self.config, self.start_step, jax.process_index(), jax.process_count())
         key = self.devices.replicate(keys.named(self.root, "train"))
         step_fn, unread = None, None
@@ -91,8 +90,7 @@ class Run:
                 self._log(step)
             if save:
                 self._save(step, evaluation_due=evaluate)
-            if stop:
-                raise Preempted(f"stopped by SIGTERM; step {step} is saved, run the same command again to go on")
+            self._stop_if(stop)
             if evaluate:
                 self._evaluate(step)
         return self.state
@@ -144,6 +142,13 @@ class Run:
         self._say(f"resuming from the checkpoint of step {step}")
         return step, meta["evaluation_due"]
 
+    def kept(self):
+        return f"step {self.saved_step} is saved" if self.saved_step else "no step was saved yet"
+
+    def _stop_if(self, stop):
+        if stop:
+            raise Preempted(f"stopped by {self.stop.name}; {self.kept()}, run the same command again to go on")
+
     def _timed(self, batches):
         """Prefetched batches; the time that the loop waits for each goes to the progress line's account."""
         placed = self.devices.prefetch(batches)
@@ -167,15 +172,13 @@ class Run:
 
     def _read(self, step, step_metrics):
         """Adds a step's metrics to the window; the run stops at the first that is not finite."""
-        broken = self.sums.add(step_metrics)
-        if broken:
+        if broken := self.sums.add(step_metrics):
             self._fail(broken, step)
 
     def _fail(self, broken, step):
-        kept = f"the checkpoint of step {self.saved_step} is kept" if self.saved_step else "no checkpoint was saved yet"
         raise UserError(
-            f"not finite at step {step}: {', '.join(broken)}; {kept}; lower config.optimizer.learning_rate or set "
-            "config.optimizer.agc, in a new --workdir"
+            f"not finite at step {step}: {', '.join(broken)}; {self.kept()}; lower config.optimizer.learning_rate or "
+            "set config.optimizer.agc, in a new --workdir"
         )
 
     def _log(self, step):

@@ -6,6 +6,7 @@ import gc
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -18,6 +19,8 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # the nets are tin
 import jax
 import pytest
 from absl.testing import flagsaver
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background ignores it, and all it starts would
 
 # PyTorch's GPU builds bring triton, which aborts a process that has TensorFlow's LLVM in it as well; the oracles do
 # without it.

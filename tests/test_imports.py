@@ -11,6 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "nofrost_jax"
 FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and the listed neighbours on its own
+    {"signals"},
     {"errors", "keys"},
     {"rules", "lock", "digests"},
     {"models", "attacks", "data", "metrics", "parallel", "state", "validate", "report"},

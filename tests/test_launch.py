@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import nofrost_jax
-from nofrost_jax import parallel
+from nofrost_jax import parallel, signals
 from tests.conftest import ROOT, environment, finish, overrides, run_main
 
 LAUNCH = ROOT / "launch"
@@ -42,6 +42,8 @@ def write(name, content):
     os.rename(f"{name}.{me}.tmp", f"{name}.{me}")
 def stop(number, frame):
     write("stopped", str(number))
+    if "deaf" in flags:
+        return
     time.sleep(float(me))
     sys.exit(75)
 signal.signal(signal.SIGTERM, stop)
@@ -184,7 +186,7 @@ def test_local_ends_the_others_when_one_fails_and_shows_why(tmp_path, stub):
     assert [is_running(record["pid"]) for record in started(tmp_path)] == [False] * 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", signals.NUMBERS)
 def test_local_hands_signals_on_and_waits_for_all(tmp_path, stub, number):
     process = stub(2, "--sleep=300")
     wait_for(lambda: len(started(tmp_path)) == 2, process)
@@ -192,6 +194,16 @@ def test_local_hands_signals_on_and_waits_for_all(tmp_path, stub, number):
     assert finish(process, timeout=60).returncode == 75
     assert [path.read_text() for path in sorted(tmp_path.glob("stopped.?"))] == [str(int(signal.SIGTERM))] * 2
     assert not list((tmp_path / "logs").iterdir())
+    assert [is_running(record["pid"]) for record in started(tmp_path)] == [False] * 2
+
+
+def test_local_ends_all_at_once_after_a_second_interrupt(tmp_path, stub):
+    process = stub(2, "--sleep=300", "--deaf=yes")
+    wait_for(lambda: len(started(tmp_path)) == 2, process)
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: len(list(tmp_path.glob("stopped.?"))) == 2, process)
+    process.send_signal(signal.SIGINT)
+    assert finish(process, timeout=20).returncode == 137
     assert [is_running(record["pid"]) for record in started(tmp_path)] == [False] * 2
 
 

@@ -4,8 +4,7 @@ import time
 
 import numpy as np
 
-from nofrost_jax.errors import Preempted
-from nofrost_jax.evaluation.chunks import STOPPED
+from nofrost_jax.evaluation.chunks import preempted
 from nofrost_jax.evaluation.programs import memo_of
 from nofrost_jax.evaluation.reporter import cost
 from nofrost_jax.evaluation.work import COLUMNS, Work, blank_rows
@@ -50,7 +49,7 @@ class Attacker:
                 self._store.save(chunk.number, name, rows | work.arrays(), partial=True)
                 save_took = time.perf_counter() - saved_at
             if stopped:
-                raise Preempted(STOPPED)
+                raise preempted(self._may_stop)
         self._store.save(chunk.number, name, rows)
         return rows
 

@@ -10,7 +10,6 @@ from nofrost_jax import data
 from nofrost_jax.errors import Preempted
 from nofrost_jax.evaluation import flags
 
-STOPPED = "stopped by SIGTERM during an evaluation; run the same command again to go on, nothing is lost"
 POLL_SECONDS = 1
 
 
@@ -88,7 +87,14 @@ def look(chunk, size, forward, columns, probe):
 def check(stop):
     """Raises Preempted where the StopSignal says so."""
     if stop.requested():
-        raise Preempted(STOPPED)
+        raise preempted(stop)
+
+
+def preempted(stop):
+    """The Preempted of a StopSignal that came within an evaluation."""
+    return Preempted(
+        f"stopped by {stop.name} during an evaluation; run the same command again to go on, nothing is lost"
+    )
 
 
 def _without_padding(number, batch):

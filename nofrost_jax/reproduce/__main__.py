@@ -29,20 +29,17 @@ from nofrost_jax.reproduce.options import parse
 from nofrost_jax.reproduce.study import SELECTION, arguments, final_runs, selection_runs, shift_arguments
 
 ROOT = pathlib.Path(__file__).parents[2]
-PREEMPTED = 75  # what main.py exits with after SIGTERM
+PREEMPTED = 75  # what main.py exits with after a signal
 
 
 def main(command_line=None):
     with errors.exit_codes():
-        try:
-            code = reproduce(parse(command_line))
-        except KeyboardInterrupt:  # only while it waits for another command; later Ctrl-C is a signal like SIGTERM
-            raise errors.Preempted("stopped; run the same command again to go on") from None
+        code = reproduce(parse(command_line))
     sys.exit(code)
 
 
 def reproduce(plan, root=ROOT):
-    """Does all runs of the plan that are not done yet; returns the exit code. Raises Preempted after SIGTERM.
+    """Does all runs of the plan that are not done yet; returns the exit code. Raises Preempted after a signal.
 
     root: the folder of main.py.
     """
@@ -78,15 +75,15 @@ def stage(plan, runs, numbers, children, failed):
     for run, number in zip(runs, numbers, strict=False):
         if run not in waiting:
             continue
-        if children.stopped:
-            raise errors.Preempted("stopped; run the same command again to go on")
+        if children.heard:
+            raise errors.Preempted(f"stopped by {children.name}; run the same command again to go on")
         place = f"[{number:{len(str(plan.total))}}/{plan.total}]"
         title = f"{place} {run.stage} {run.row}, seed {run.seed}, rate {run.rate:g}"
         print(f"{title}: {'goes on' if files.seconds(plan, run) else 'starts'}", flush=True)
         code, complaint = attempt(plan, run, children)
         if not files.is_settled(plan, run):
-            if code == PREEMPTED or (children.stopped and code < 0):  # below 0: before it listens, or at its very end
-                raise errors.Preempted(f"{title}: stopped; run the same command again to go on")
+            if code == PREEMPTED or (children.heard and code < 0):  # below 0: before it listens, or at its very end
+                raise errors.Preempted(f"{title}: stopped by {children.name}; run the same command again to go on")
             failed[run] = code, complaint
             if code == 2 and not files.anything_done(plan):
                 raise errors.UserError(f"{title}: refused, and so would be the others: {complaint}")
@@ -101,12 +98,12 @@ def look_at_corruptions(plan, runs, children):
     for number, run in enumerate(waiting, 1):
         title = f"[{number}/{len(waiting)}] corruptions {run.row}, seed {run.seed}"
         log = files.path(plan, run, "log.txt")
-        code, complaint = (PREEMPTED, "") if children.stopped else children.call(shift_arguments(plan, run), log)
+        code, complaint = (PREEMPTED, "") if children.heard else children.call(shift_arguments(plan, run), log)
         found = files.corruptions(plan, run)
         if found:
             print(f"{title}: {found['name']} {found['mean_accuracy']:.1%}", flush=True)
-        elif code == PREEMPTED or (children.stopped and code < 0):
-            raise errors.Preempted(f"{title}: stopped; run the same command again to go on")
+        elif code == PREEMPTED or (children.heard and code < 0):
+            raise errors.Preempted(f"{title}: stopped by {children.name}; run the same command again to go on")
         else:
             print(f"{title}: FAILED with exit code {code}: {complaint or 'see'} {log}", flush=True)
             codes.append(code or 1)

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 
+from nofrost_jax.signals import Stop
+
 LOCK = "lock"
 
 
@@ -25,27 +27,19 @@ def exclusive(folder):
         yield file.fileno()
 
 
-class Children:
-    """Starts main.py, one process at a time. `stopped` tells whether SIGTERM or Ctrl-C came; the child got it too."""
+class Children(Stop):
+    """Starts main.py, one process at a time. `heard`: a signal came; the child got it, as SIGTERM."""
 
     def __init__(self, root, cache, lock):
-        self.root, self.lock, self.stopped, self._child = root, lock, False, None
+        self.root, self.lock, self._child = root, lock, None
+        super().__init__(then=self._pass_on)
         self._environment = {
             "JAX_COMPILATION_CACHE_DIR": cache,  # the seeds of a row share its compiled programs
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
             **os.environ,
         }
 
-    def __enter__(self):
-        self._old = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _hear(self, *_):
-        self.stopped = True
+    def _pass_on(self, _):
         if self._child is not None:
             self._child.send_signal(signal.SIGTERM)
 
@@ -68,7 +62,7 @@ class Children:
                 start_new_session=True,  # Ctrl-C reaches this process only, which hands it on as SIGTERM
                 pass_fds=(self.lock,),
             )
-            if self.stopped:  # the signal came while the process was starting
+            if self.heard:  # the signal came while the process was starting
                 self._child.send_signal(signal.SIGTERM)
             code = self._child.wait()
             self._child = None

@@ -107,7 +107,7 @@ def test_a_signal_stops_between_two_cells(folder, tmp_path, monkeypatch, number)
 
     with monkeypatch.context() as patch:
         patch.setattr(tree, "corrupt", stopped)
-        with pytest.raises(Preempted, match="stopped after 3 files; run the same command again"):
+        with pytest.raises(Preempted, match=f"stopped by {number.name} after 3 files; run the same command again"):
             copy(folder, tmp_path / "out", "--names=contrast")
     assert len(list((tmp_path / "out").glob("*/*/*/*"))) == 3
     copy(folder, tmp_path / "out", "--names=contrast")
@@ -275,6 +275,6 @@ def test_a_signal_stops_the_check(folder, tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(originals.Originals, "problem", stopped)
-    with pytest.raises(Preempted, match="stopped before the first file; run the same command again"):
+    with pytest.raises(Preempted, match="stopped by SIGTERM before the first file; run the same command again"):
         copy(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -160,8 +160,8 @@ def test_stops_between_batches_and_says_how_far_it_is(reference, tmp_path, capsy
     """SIGTERM is heard within an evaluation, not only after it: on ImageNet one lasts for hours."""
     monkeypatch.setattr(reporter, "EVERY_SECONDS", -1)
     asked = iter([False] * 8 + [True])
-    stop = types.SimpleNamespace(requested=lambda: next(asked), local=True)
-    with pytest.raises(Preempted, match="run the same command again"):
+    stop = types.SimpleNamespace(requested=lambda: next(asked), local=True, name="SIGUSR1")
+    with pytest.raises(Preempted, match=r"stopped by SIGUSR1 .* run the same command again"):
         reference.evaluator.run(reference.variables, stop, tmp_path, progress=True)
     assert glob.glob(f"{tmp_path}/*/000000.*.partial.npz")
     printed = capsys.readouterr().out

@@ -61,7 +61,7 @@ def test_a_row_whose_selection_failed_is_not_trained(fake):
 def test_sigterm_is_passed_on_and_the_same_command_goes_on(fake, capsys):
     """The stand-in signals the study's process, waits, and exits with 75 once the signal is handed to it."""
     fake.orders(**{"runs/st/rate_0.1/seed_1": "preempt"})
-    with pytest.raises(errors.Preempted, match=r"final st, seed 1, rate 0\.1: stopped; run the same command again"):
+    with pytest.raises(errors.Preempted, match=r"final st, seed 1, rate 0\.1: stopped by SIGTERM; run the same"):
         fake.run()
     log = fake.workdir / "runs/st/rate_0.1/seed_1/log.txt"
     assert log.read_text().splitlines()[1:] == ["training", "heard"]
@@ -80,7 +80,7 @@ def test_sigterm_is_passed_on_and_the_same_command_goes_on(fake, capsys):
 
 def test_a_run_that_ends_while_it_is_stopped_is_reported_as_done(fake, capsys):
     fake.orders(**{"runs/st/rate_0.1/seed_1": "preempt late"})
-    with pytest.raises(errors.Preempted, match="stopped; run the same command again"):
+    with pytest.raises(errors.Preempted, match="stopped by SIGTERM; run the same command again"):
         fake.run()
     assert "[6/8] final st, seed 1, rate 0.1: 1 s  clean 90.0%" in capsys.readouterr().out
     assert len(fake.study["runs"]) == 2 and fake.runs[-1] == "runs/st/rate_0.1/seed_1"

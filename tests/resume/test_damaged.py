@@ -92,7 +92,7 @@ def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(cli, copy):
         outcome = cli(*args)
         assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1, outcome
         broken = int(re.search(r"not finite at step (\d+): ", outcome.stderr).group(1))
-        assert broken in (13, 14) and "the checkpoint of step 12 is kept" in outcome.stderr
+        assert broken in (13, 14) and "step 12 is saved" in outcome.stderr
         assert saved_steps(copy) == [8, 12] or saved_steps(copy) == [12]
     assert_checkpoints_finite(copy)
 
@@ -113,7 +113,7 @@ def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, part):
         return overflow
 
     monkeypatch.setattr(train.Run, "_compile", overflowing)
-    with pytest.raises(UserError, match=r"not finite at step 4: .*; the checkpoint of step 2 is kept"):
+    with pytest.raises(UserError, match=r"not finite at step 4: .*; step 2 is saved"):
         train_here(tmp_path / "run", checkpoint__every_steps=2)
     assert saved_steps(tmp_path / "run") == [2]
     assert_checkpoints_finite(tmp_path / "run")

@@ -15,7 +15,7 @@ short side has 256. --side and --resize say otherwise.
 Images of more than 64 pixels become JPEG files of quality 85, as in ImageNet-C; smaller ones PNG files, which lose
 nothing, as in CIFAR-10-C. --jpeg_quality says otherwise, and means what config.jpeg_quality means on the fly.
 
-Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by SIGTERM or Ctrl-C: run it again.
+Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by a signal: run it again.
 """
 
 from nofrost_jax import rules
@@ -23,7 +23,7 @@ from nofrost_jax.data import corruptions
 from nofrost_jax.data.corruptions import preview, tree
 from nofrost_jax.data.corruptions.originals import open_originals
 from nofrost_jax.data.preprocess import ImageError
-from nofrost_jax.errors import Parser, Preempted, UserError, exit_codes
+from nofrost_jax.errors import Parser, UserError, exit_codes
 
 _PROGRAM = "python -m nofrost_jax.data.corruptions"
 _SEVERITIES = tuple(map(str, corruptions.SEVERITIES))
@@ -124,7 +124,4 @@ def main(arguments=None):
 
 if __name__ == "__main__":
     with exit_codes():
-        try:
-            main()
-        except KeyboardInterrupt:  # before the files, whose writer hears it itself
-            raise Preempted("stopped; run the same command again to go on") from None
+        main()

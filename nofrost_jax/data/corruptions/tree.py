@@ -15,8 +15,8 @@ from nofrost_jax.data.corruptions.constants import SIDE
 from nofrost_jax.data.corruptions.originals import Originals
 from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.data.progress import Progress, shown
-from nofrost_jax.data.stop import Stop
 from nofrost_jax.errors import Preempted, UserError, refused
+from nofrost_jax.signals import Stop
 
 SETTINGS = "corruptions.json"
 _PARTIAL = f".{SETTINGS}.partial"  # a kill may leave it
@@ -46,7 +46,7 @@ def write(
     replaced makes all earlier files worthless.
 
     Raises:
-      Preempted: SIGTERM or Ctrl-C; what is there is whole, and the same command goes on.
+      Preempted: a signal came; what is there is whole, and the same command goes on.
       UserError: an image is unreadable or too small; the output folder holds other things or cannot be written.
     """
     rules.check_seed("seed", seed)
@@ -62,7 +62,7 @@ def write(
             images = {}
             for name, severity in cells:
                 if stop.heard:
-                    raise Preempted(f"stopped after {progress.done} files; {_AGAIN}")
+                    raise Preempted(f"stopped by {stop.name} after {progress.done} files; {_AGAIN}")
                 places = _missing(originals, indices, Path(output, name, str(severity)), jpeg_quality)
                 new = [i for i in places if i not in images]
                 images |= zip(new, _loaded(originals, new, threads), strict=True)
@@ -95,7 +95,7 @@ def _check_images(originals: Originals, threads: ThreadPoolExecutor, stop: Stop)
     for problem in shown(problems, count, "checking", "images"):
         bad += filter(None, [problem])
         if stop.heard:
-            raise Preempted(f"stopped before the first file; {_AGAIN}")
+            raise Preempted(f"stopped by {stop.name} before the first file; {_AGAIN}")
     if bad:
         those = "it" if len(bad) == 1 else "them (python -m nofrost_jax.data.verify names all that are unreadable)"
         raise UserError(f"{bad[0]}; {len(bad):,} of {count:,} images cannot be used; replace or remove {those}")

@@ -8,7 +8,7 @@
 IMAGENET/train/CLASS/NAME becomes DIR/NETWORK/train/CLASS/NAME, a JPEG file. On several hosts give each its
 `--shard=i/n`; together they make the same files as one. A command that was stopped goes on when it is run again.
 
-Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by SIGTERM or Ctrl-C: run it again.
+Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by a signal: run it again.
 """
 
 import os
@@ -79,10 +79,7 @@ def jobs(options):
 def main(arguments=None):
     """Command line; see the module's text."""
     with errors.exit_codes():
-        try:
-            run(parse(arguments))
-        except KeyboardInterrupt:  # before or between the generators, which hear it themselves
-            raise errors.Preempted("stopped; run the same command again to go on") from None
+        run(parse(arguments))
 
 
 def run(options):

@@ -25,10 +25,10 @@ from PIL import Image
 from nofrost_jax.data import folder, image_files, preprocess
 from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, noise2net, on_device, weights
 from nofrost_jax.data.progress import Progress
-from nofrost_jax.data.stop import Stop
 from nofrost_jax.data.views import SETTINGS
 from nofrost_jax.errors import Preempted, UserError, refused
 from nofrost_jax.keys import named
+from nofrost_jax.signals import Stop
 
 REDRAW = 0.05  # probability of new weights before an image
 QUALITY = 75  # of the JPEG files; a part of the augmentation
@@ -153,7 +153,7 @@ def generate(
     Each size of image among `block` of them compiles once; the files are the same for every `block`.
 
     Raises:
-      Preempted: SIGTERM or Ctrl-C; what is there is whole, and the same command goes on.
+      Preempted: a signal came; what is there is whole, and the same command goes on.
       UserError: an unreadable image, a result that cannot be written, an output made with other settings.
     """
     check_settings(job)
@@ -184,7 +184,8 @@ def generate(
         for write in writes:
             write.result()
     if stop.heard:
-        raise Preempted(f"stopped after {progress.done} of {len(waiting)} images; run the same command again to go on")
+        done = f"{progress.done} of {len(waiting)} images"
+        raise Preempted(f"stopped by {stop.name} after {done}; run the same command again to go on")
     say(f"{job.network}: {progress.done} images made in {progress.took()}")
     return progress.done
 
