@@ -67,8 +67,9 @@ def study(row, seed):
 
 TASKS = (
     Task("correct", 90, 60),
-    Task("ceiling", 30, 15),
-    Task("train_step", 120, 60),
+    Task("ceiling", 25, 15),
+    Task("train_step", 100, 60),
+    Task("torch_step", 90, 40, needs=("torch", "timm")),
     Task("attacks", 90, 60),
     Task("profile", 45, 30),
     *(study(row, seed) for seed in range(3) for row in STUDY_ROWS),

@@ -15,15 +15,15 @@ import os
 os.environ.update({"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"})  # all there is
 
 import dataclasses
-import gc
 import itertools
 import time
 
 import jax
 import numpy as np
 
+import benchmarks.tasks.stand_in  # noqa: F401, first: what follows imports ml_collections
 from benchmarks import train_step
-from benchmarks.tasks import ceiling, common
+from benchmarks.tasks import ceiling, common, rows
 from nofrost_jax import dry_run, models, parallel
 from nofrost_jax.classifier import create_model
 
@@ -61,40 +61,22 @@ class Row:
 def main():
     task = common.start("train_step", __doc__)
     jax.monitoring.register_event_listener(count_cache_hits)
-    work, errors = work_of(task.rehearse), []
-    needed = {}  # measure -> seconds that it took last
-    for name, (measure, row) in work.items():
-        if name in task.figures or task.left() < 0.8 * needed.get(measure, 0):
-            continue
-        begun = time.perf_counter()
-        try:
-            task.record(name, measure(task, row))
-        except jax.errors.JaxRuntimeError as error:
-            if is_out_of_memory(error):
-                task.record(name, {"out_of_memory": str(error).splitlines()[0][:300]})
-            else:
-                errors.append(error)  # raised when the others have had their turn
-        gc.collect()  # the state that a step carried
-        needed[measure] = time.perf_counter() - begun
-        print(f"{name}: {needed[measure]:.0f} s", flush=True)
-    if errors:
-        raise errors[-1]
-    if not work.keys() - task.figures:
+    if rows.work_through(task, work_of(task.rehearse)):
         task.finish(headline(task.figures))
 
 
 def work_of(rehearse):
     """{name of a figure: (how it is measured, row)}, the most wanted first: bfloat16 before float32, all of the first
     batch size before the others."""
-    rows = [
+    all_rows = [
         Row(net, dtype, batch, closely=batch == BATCHES[0])
         for batch, dtype, net in itertools.product(BATCHES, DTYPES, NETS)
     ]
     if rehearse:
-        rows = [Row(net, dtype, 4, closely=True, rehearse=True) for net, dtype in zip(NETS, DTYPES, strict=True)]
-    first = {row.name: (step_figures, row) for row in rows if row.closely}
-    parts = {f"{row.name} parts": (parts_figures, row) for row in rows if row.closely}
-    return first | parts | {row.name: (step_figures, row) for row in rows}
+        all_rows = [Row(net, dtype, 4, closely=True, rehearse=True) for net, dtype in zip(NETS, DTYPES, strict=True)]
+    first = {row.name: (step_figures, row) for row in all_rows if row.closely}
+    parts = {f"{row.name} parts": (parts_figures, row) for row in all_rows if row.closely}
+    return first | parts | {row.name: (step_figures, row) for row in all_rows}
 
 
 def step_figures(task, row):
@@ -194,10 +176,6 @@ def memory(compiled):
     }
 
 
-def is_out_of_memory(error):
-    return any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory"))
-
-
 def headline(figures):
     """bfloat16's rates at the first batch size, and what did not fit."""
     told = [
@@ -205,8 +183,7 @@ def headline(figures):
         for name, figure in figures.items()
         if "images_per_second" in figure and figure["dtype"] == "bfloat16"
     ]
-    unfit = [name for name, figure in figures.items() if "out_of_memory" in figure]
-    return "; ".join(told[: len(NETS)] + [f"too large: {', '.join(unfit)}"] * bool(unfit))
+    return "; ".join(told[: len(NETS)] + rows.too_large(figures))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.tasks.torch_step import Step
 from nofrost_jax import keys, methods, optim, parallel, validate
 from nofrost_jax.attacks import base, threat
 from nofrost_jax.classifier import create_model
@@ -17,7 +18,6 @@ BATCH, SIZE, CLASSES, STEPS = 8, 40, 10, 3
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8)
 LABELS = RNG.integers(0, CLASSES, BATCH).astype(np.int32)
-MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 def make_config(name):
@@ -51,33 +51,13 @@ def torch_step(timm, config, weights):
 
     net = reference.timm_network(timm, config.model.name, weights, CLASSES).double()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1 * BATCH / 256, momentum=0.9, nesterov=True, weight_decay=5e-5)
-    labels = torch.from_numpy(LABELS).long()
-
-    def forward(images):
-        return net(((images.double() - torch.from_numpy(MEAN)) / torch.from_numpy(STD)).permute(0, 3, 1, 2))
-
+    step_size = threat.step_size("nofrost", 8 / 255, STEPS)
+    step = Step(net, optimizer, steps=STEPS, step_size=step_size, smoothing=0.1)
     image_keys = keys.per_image(jax.random.fold_in(jax.random.key(5), 0), np.arange(BATCH))
-    clean = IMAGES.astype(np.float32) / 255
     start_keys = keys.named(base.fold(keys.named(image_keys, "attack"), 0), "start")  # of the first restart
-    start = threat.uniform_start(jax.numpy.asarray(clean), 8 / 255, start_keys)
-    clean, points = torch.from_numpy(clean), torch.from_numpy(np.array(start))
-    clean_logits = forward(clean) if "nf_" not in config.model.name else None  # first: it moves the running statistics
-    net.eval()
-    for _ in range(STEPS):
-        points.requires_grad_()
-        (gradient,) = torch.autograd.grad(
-            torch.nn.functional.cross_entropy(forward(points), labels, reduction="sum"), points
-        )
-        moved = points.detach() + threat.step_size("nofrost", 8 / 255, STEPS) * gradient.sign()
-        points = (clean + (moved - clean).clamp(-8 / 255, 8 / 255)).clamp(0, 1)
-    net.train()
-    clean_logits = forward(clean) if clean_logits is None else clean_logits
-    loss = 0.5 * sum(
-        torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
-        for logits in (clean_logits, forward(points))
-    )
-    loss.backward()
-    optimizer.step()
+    start = threat.uniform_start(jax.numpy.asarray(IMAGES, "float32") / 255, 8 / 255, start_keys)
+    start = torch.from_numpy(np.array(start)).double().permute(0, 3, 1, 2)
+    loss = step(torch.from_numpy(IMAGES), torch.from_numpy(LABELS).long(), start)
     return loss.item(), {name: value.detach().numpy() for name, value in net.state_dict().items()}
 
 

@@ -1,0 +1,41 @@
+"""A task that measures many rows of a table: the most wanted first, as many as fit, each kept."""
+
+import gc
+import time
+
+
+def work_through(task, work):
+    """Does `work`, {name of a figure: (measure, row)}, in order, as far as the time goes: `measure(task, row)` is the
+    figure. True where all is there.
+
+    What a task has already is left out. Too little memory is a figure; another failure is raised when the rest has had
+    its turn.
+    """
+    errors, needed = [], {}  # needed: measure -> seconds that it took last
+    for name, (measure, row) in work.items():
+        if name in task.figures or task.left() < 0.8 * needed.get(measure, 0):
+            continue
+        begun = time.perf_counter()
+        try:
+            task.record(name, measure(task, row))
+        except RuntimeError as error:  # jax's and PyTorch's
+            if is_out_of_memory(error):
+                task.record(name, {"out_of_memory": str(error).splitlines()[0][:300]})
+            else:
+                errors.append(error)
+        gc.collect()  # what the row held on the device
+        needed[measure] = time.perf_counter() - begun
+        print(f"{name}: {needed[measure]:.0f} s", flush=True)
+    if errors:
+        raise errors[-1]
+    return not work.keys() - task.figures
+
+
+def is_out_of_memory(error):
+    return any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory"))
+
+
+def too_large(figures):
+    """The end of a headline: what did not fit."""
+    names = [name for name, figure in figures.items() if "out_of_memory" in figure]
+    return [f"too large: {', '.join(names)}"] if names else []
