@@ -13,7 +13,7 @@ import os
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from nofrost_jax import errors
+from nofrost_jax import command_line, errors
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes it.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "dry_run"], "What to do.")
@@ -26,20 +26,12 @@ _PROCESS = flags.DEFINE_integer("process_id", 0, "With --coordinator_address: wh
 
 
 def parse(argv):
-    """absl's parser; a missing file, a misspelled field or a wrong type is one line, not a traceback."""
+    logging.set_verbosity(logging.FATAL)  # orbax tells every detail of every file, and of what it raises as well
     with errors.exit_codes():
-        try:
-            _, *surplus = flags.FLAGS(argv)
-            if _CONFIG.value is not None:
-                _CONFIG.value.lock()  # a file that could not be read fails only now, at the first look inside
-        except errors.COMMAND_LINE_ERRORS as error:
-            raise errors.command_line_error(error) from error
-        if surplus:
-            raise errors.UserError(f"{surplus[0]!r} is no flag; write --config.FIELD=VALUE, with no space around =")
+        command_line.parse(argv, _CONFIG)
 
 
 def main(_):
-    logging.set_verbosity(logging.FATAL)  # orbax tells every detail of every file, and of what it raises as well
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
     import jax
 

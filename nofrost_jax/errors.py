@@ -11,14 +11,8 @@ import os
 import re
 import sys
 
-from absl import flags
-
 from nofrost_jax import signals
 
-COMMAND_LINE_ERRORS = (  # what absl and ml_collections raise on a command line or a config file that is wrong
-    *(flags.Error, AttributeError, KeyError, TypeError, ValueError),
-    *(OSError, ImportError, SyntaxError),
-)
 _GONE = ("a file or folder is gone", "bring it back")
 _FORBIDDEN = ("this process may not write or read there", "change the permissions or choose another folder")
 _UNREACHABLE = ("the file system does not answer", "wait until it does")
@@ -144,18 +138,3 @@ def exit_codes(leave=sys.exit):
         unheard = f"stopped by {notice}; run the same command again to go on"
         print(notice if isinstance(notice, Preempted) else unheard, file=sys.stderr)
         leave(75)
-
-
-def command_line_error(error):
-    """The UserError for one of COMMAND_LINE_ERRORS: the library's reason, without its tracebacks."""
-    while error.args and isinstance(error.args[0], Exception):  # ml_collections wraps a KeyError in an AttributeError
-        error = error.args[0]
-    if isinstance(error, (AttributeError, KeyError)):
-        return UserError(f"the config has no such field: {error.args[0]}")
-    if isinstance(error, OSError):  # ml_collections lists the places that it searched; the reason comes last
-        reason = str(error).strip().splitlines()[-1].strip()
-        return UserError(f"--config: {reason}; give the path of a Python file, e.g. --config=configs/digits.py")
-    if "'config." in str(error) and isinstance(error, flags.UnrecognizedFlagError):
-        return UserError(f"{error}; give --config=FILE as well, whose field this is")
-    flag, in_file, traceback = str(error).partition(": Error whilst parsing config file:")
-    return UserError(f"{flag}: {traceback.strip().splitlines()[-1].removeprefix('ValueError: ')}" if in_file else flag)

@@ -50,12 +50,27 @@ def test_wrong_command_line_is_one_line_and_writes_nothing(cli, tmp_path, args, 
 
 
 def test_config_file_with_an_error_inside(cli, tmp_path):
-    for text, word in [
-        ("def get_config(:", "invalid syntax"),
-        ("def get_config():\n    raise ValueError('boom')", "boom"),
-    ]:
+    """It is told as that, with its line, and not as a field that the config lacks."""
+    own = "from configs import digits\ndef get_config(word=''):\n    config = digits.get_config(word)\n    "
+    for text, words in {
+        "def get_config(:": ["invalid syntax", "line 1"],
+        "import nothing_there": ["No module named 'nothing_there'", "mine.py, line 1)"],
+        "def get_config():\n    raise ValueError('boom')": ["boom", "mine.py, line 2)"],
+        "def get_config():\n    return {}['epochs']": ["KeyError: 'epochs'", "mine.py, line 2)"],
+        "def get_config():\n    return 1 / 0": ["ZeroDivisionError", "mine.py, line 2)"],
+        "def get_config():\n    return open('/nowhere/x')": ["/nowhere/x", "mine.py, line 2)"],
+        f"{own}return config.nothing": ["AttributeError", "nothing", "mine.py, line 4)"],
+        f"{own}config.epochs = 'a'": ["TypeError", "'epochs'", "mine.py, line 4)"],
+        f"{own}config.update(digits.get_config('satt'))": ["unknown row 'satt'", "mine.py, line 4)"],
+        own: ["returns NoneType, not a ConfigDict"],
+        "def get_config():\n    return 5": ["returns int, not a ConfigDict"],
+        "def get_config(word):\n    return 5": ["get_config() missing 1 required positional argument"],
+        "x = 5": ["has no function get_config()"],
+    }.items():
         (tmp_path / "mine.py").write_text(text)
-        assert_refused(cli(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run"), "mine.py", word)
+        outcome = cli(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run")
+        assert_refused(outcome, f"--config={tmp_path}/mine.py", *words)
+        assert "no such field" not in outcome.stderr
 
 
 def test_config_without_a_field(cli, tmp_path):
