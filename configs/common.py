@@ -1,14 +1,35 @@
 """The paper's Section 4.1, field by field. Every other config is a short delta over this one.
 
 Where paper and authors' code differ or the paper is silent, the comment says what each does. `recipe` fills the fields
-that are placeholders here: "paper" leaves the unmentioned extras off, "authors" switches them on as their code does.
+that are placeholders: "paper" leaves off what the paper does not mention, "authors" does as their code does: PGDAT.py,
+and CRT_TDAT.py for NoFrost*, of github.com/amazon-science/normalizer-free-robust-training at commit 89cd8c5. A field
+that is set keeps its value under both.
 
-| field            | paper | authors |
-|------------------|-------|---------|
-| label_smoothing  | 0     | 0.1     |
-| model.dropout    | 0     | 0.25    |
-| model.drop_path  | 0     | 0.1     |
-| optimizer.nesterov | False | True  |
+| field                      | paper | authors     | their code                                                        |
+|----------------------------|-------|-------------|-------------------------------------------------------------------|
+| label_smoothing            | 0     | 0.1         | PGDAT.py:41, :181, in every training loss, in no attack           |
+| model.dropout              | 0     | 0.25        | PGDAT.py:43, :150                                                 |
+| model.drop_path            | 0     | 0.1         | PGDAT.py:44, :151                                                 |
+| optimizer.nesterov         | False | True        | PGDAT.py:171                                                      |
+| model.bn_running           | mean  | first       | PGDAT.py:155, no broadcast of buffers, and rank 0 saves (:278)    |
+| method.pgdat_clean_forward | False | True        | PGDAT.py:218, whatever lambda is; it moves BN's statistics        |
+| checkpoint.select          | last  | best_ra_val | PGDAT.py:283-342 (best_RA.pth); without adversarial images        |
+|                            |       | best_sa_val | best_SA.pth (:336-339 skip the other)                             |
+
+Of NoFrost* (on BN: Combine, inferred from the nets that the script takes, :32) also, in the ImageNet configs:
+
+| field                      | paper | authors | their code                                                            |
+|----------------------------|-------|---------|-----------------------------------------------------------------------|
+| method.terms (NoFrost*)    | paper | authors | CRT_TDAT.py:247, a quarter each                                       |
+| deepaugment.sources        | both  | edsr    | utils/crt_dataloader.py: indices of one epoch end before CAE's images |
+| deepaugment.mode           | noise2net | files | CRT_TDAT.py:135-136; paper: files too, but they must be there       |
+| epochs                     | 90    | 30      | CRT_TDAT.py:34                                                        |
+| batch_size                 | 256   | 80      | CRT_TDAT.py:39, :123-125: 255 over 8 GPUs over 3 streams is 10 a GPU  |
+| optimizer.learning_rate    | 0.1   | 0.0996  | CRT_TDAT.py:167: 0.1 x 255 / 256, with learning_rate_batch=0          |
+| model.bn_group_size        | 32    | 10      | the images of a GPU                                                   |
+| evaluation.every_epochs    | 10    | 7       | CRT_TDAT.py:286, of the looks for best_ra_val                         |
+
+Their attack has the steps of the command line: 10 in the README for both scripts, as in the paper.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -21,7 +42,7 @@ def get_config(arg=""):
     """The paper's setting on ImageNet. `arg` is "" or "runlocal" (`with_arg`)."""
     config = ConfigDict()
     config.seed = 0  # paper and authors: no seed stated or set
-    config.recipe = "paper"  # "paper" | "authors", see the table above
+    config.recipe = "paper"  # "paper" | "authors", see the tables above
     config.attacks = ""  # labels of evaluation.attacks to run at the end, with commas between them; "" = all
     config.start_from = ""  # folder of a run or an export whose parameters this run begins with; "" = random ones
     config.batch_size = 256  # clean images a step, over all devices; adversarial images come on top
@@ -40,15 +61,13 @@ def get_config(arg=""):
     config.model.dropout = config_dict.placeholder(float)  # before the classifier
     config.model.drop_path = config_dict.placeholder(float)  # of the last block, growing linearly with depth
     config.model.bn_group_size = "32"  # images normalized together: the authors' 8 GPUs x 32; or "global"
-    config.model.bn_running = "mean"  # running statistics over the groups: mean | first (authors: rank 0's)
+    config.model.bn_running = config_dict.placeholder(str)  # running statistics over the groups: mean | first
 
     config.method = ConfigDict()
     config.method.name = "at"  # standard | at | trades | fat | trades_fat | fast | free | augmented
     config.method.adversarial_weight = 0.5  # at, fat: Equation 1's lambda: 0 = ST, 1 = PGDAT, FAT, 0.5 = the others
-    config.method.pgdat_clean_forward = (
-        False  # authors: True (with weight 1 their clean forward only moves BN statistics)
-    )
-
+    config.method.pgdat_clean_forward = config_dict.placeholder(bool)  # at: clean images pass in train mode with
+    # weight 1 too, which only moves BN's statistics
     config.method.sum_losses = False  # at: L(clean) + L(adversarial), as AdvProp's code; paper: Equation 1's mean, of
     # MBNAT's lambda silent
     config.method.beta = 1.0  # trades*: weight of the KL term; paper: 1; code of TRADES's authors: 6 on CIFAR-10
@@ -58,9 +77,9 @@ def get_config(arg=""):
     config.method.replays = 4  # free: times that each batch is trained on (m); paper silent, the method's own. The row
     # freeat divides the epochs by 4 once: whoever changes replays or epochs on the command line divides anew
 
-    config.method.terms = "paper"  # augmented: whose losses are averaged: paper (Equation 2: clean, DeepAugment or TDA
-    # by a coin for each image, adversarial) | authors (a quarter each, DeepAugment by EDSR alone) | combine (a quarter
-    # each) | deepaugment (clean and DeepAugment; paper silent, inferred) | tda (TDA alone; paper silent, inferred)
+    config.method.terms = config_dict.placeholder(str)  # augmented: whose losses are averaged: paper (Equation 2:
+    # clean, DeepAugment or TDA by a coin for each image, adversarial) | authors (a quarter each, DeepAugment by EDSR
+    # alone) | combine (a quarter each) | deepaugment (clean and DeepAugment; paper silent, inferred) | tda (likewise)
     config.method.tda_blur = 0.0  # greatest sigma in pixels of half of TDA's images; 0 = none, as paper and authors;
     # Hermann et al. (2020) blur; SimCLR's blur has 2
     config.method.tda_noise = 0.0  # greatest deviation, of the range, of Gaussian noise in half of TDA's images; 0 =
@@ -147,8 +166,9 @@ def get_config(arg=""):
     config.evaluation.attacks = ConfigDict({"pgd_20": pgd_20()})
 
     config.checkpoint = ConfigDict({"every_steps": 2500, "keep": 2})
-    config.checkpoint.select = "last"  # paper silent | best_ra_val: the authors' choice, by PGD-5 on the evaluation
-    # split itself (results carry a flag) | best_ra_holdout: the same on the images of data.holdout
+    config.checkpoint.select = config_dict.placeholder(str)  # last: paper silent | best_ra_val: the most robust on the
+    # evaluation split itself (results carry a flag) | best_sa_val: the most accurate there | best_ra_holdout: as
+    # best_ra_val, on the images of data.holdout; when each looks, and by which attack: nofrost_jax/selection.py
     config.log = ConfigDict({"every_steps": 50, "tensorboard": True})
     return with_arg(config, arg)
 
@@ -173,7 +193,9 @@ def attack(name, protocol, epsilon_255=None, **options):
 def with_arg(config, arg):
     """Applies what follows the file name, `configs/x.py:ARG`, words with commas between them.
 
-    `epsilon_255=4`: the radius of training and evaluation (Table 7: 2 and 4). `runlocal`: see there.
+    `epsilon_255=4`: the radius of training and evaluation (Table 7: 2 and 4). `files=DIR`, for rows that train on
+    DeepAugment's images: those of DIR/edsr and DIR/cae, not Noise2Net's, and ImageNet from DIR/imagenet. `runlocal`:
+    see there.
     """
     for word in filter(None, arg.split(",")):
         name, _, value = word.partition("=")
@@ -181,11 +203,22 @@ def with_arg(config, arg):
             config = runlocal(config)
         elif name == "epsilon_255" and _is_number(value):
             config.attack.epsilon_255 = float(value)
+        elif name == "files" and value and _distorts(config):
+            config.deepaugment.mode, config.deepaugment.folders = "files", ("edsr", "cae")
+            config.data.data_dir = value
+            if config.data.source == "tfds:imagenet2012":
+                config.data.source = "folder:imagenet"
         else:
+            more = ", files=DIR" if _distorts(config) else ""
             raise ValueError(
-                f"unknown argument {word!r} after the config file; this one takes: runlocal, epsilon_255=NUMBER"
+                f"unknown argument {word!r} after the config file; this one takes: runlocal, epsilon_255=NUMBER{more}"
             )
     return config
+
+
+def _distorts(config):
+    """Whether the method trains on DeepAugment's images."""
+    return config.method.name == "augmented" and config.method.terms != "tda"
 
 
 def _is_number(text):
@@ -199,6 +232,7 @@ def runlocal(config):
     """The same code in miniature, for any CPU: fake 32-pixel images, an eighth of the width, two epochs of 8 steps."""
     config.data.source = "fake"
     config.data.fake_train, config.data.fake_eval = 128, 64
+    config.deepaugment.mode = "noise2net"
     config.data.image_size, config.data.eval_resize = 32, 36
     config.model.width, config.model.num_classes = 0.125, 10
     config.model.bn_group_size = "8"

@@ -23,7 +23,16 @@ ROWS = {  # net, method, Equation 1's lambda, what the training attack has besid
     "combine": ("bn", "augmented", 0.5, {}),  # clean, DeepAugment, TDA and adversarial images on batch norm
     "nofrost_star": ("nf", "augmented", 0.5, {}),  # the same without batch norm, NoFrost* (Equation 2)
 }
-TERMS = {"deepaugment": "deepaugment", "tda": "tda", "combine": "combine", "nofrost_star": "paper"}  # method.terms
+TERMS = {"deepaugment": "deepaugment", "tda": "tda", "combine": "combine"}  # method.terms; NoFrost*'s by the recipe
+OPEN = {  # what the recipe says of NoFrost* and Combine on ImageNet, for which the authors have a script of its own
+    "epochs": int,
+    "model.bn_group_size": str,
+    "batch_size": int,
+    "optimizer.learning_rate": float,
+    "optimizer.learning_rate_batch": int,
+    "evaluation.every_epochs": int,
+    "deepaugment.mode": str,
+}
 
 
 def apply(config, row):
@@ -45,8 +54,14 @@ def apply(config, row):
 
 def imagenet(row, depth, arg=""):
     """The ImageNet config of a row, for ResNet-26 or ResNet-50. arg: see `common.with_arg`."""
+    from ml_collections import config_dict
+
     from configs import common
 
     config = common.get_config()
     config.model.name = f"resnet{depth}"
+    if row in ("nofrost_star", "combine"):
+        for field, kind in OPEN.items():
+            section, name = field.rpartition(".")[::2]
+            (config[section] if section else config)[name] = config_dict.placeholder(kind)
     return common.with_arg(apply(config, row), arg)

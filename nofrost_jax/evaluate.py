@@ -132,7 +132,7 @@ def _mixture(section):
 def describe(config, spec, checkpoint, index, chunk_size, summary):
     """The result as DESIGN's schema 1. spec: of the run's own evaluation images, and `index`, int [N], which of them
     were evaluated; summary: what was found, the rest of the result."""
-    if checkpoint.get("selection", {}).get("rule") == "best_ra_val":
+    if checkpoint.get("selection", {}).get("rule", "").endswith("_val"):
         summary["flags"] = sorted({*summary["flags"], "selected_on_evaluation"})
     return {
         "schema": 1,

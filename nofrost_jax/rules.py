@@ -58,7 +58,7 @@ TERMS = {  # method.terms of `augmented`: the streams whose losses are averaged,
     "authors": ("clean", "deepaugment", "tda", "adversarial"),
 }
 DEEPAUGMENT_SOURCES = ("edsr", "cae")  # the nets whose images `deepaugment.folders` hold, in its order
-SELECTIONS = ("last", "best_ra_val", "best_ra_holdout")
+SELECTIONS = ("last", "best_ra_val", "best_sa_val", "best_ra_holdout")
 RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # columns of a result beside the attacks'
 
 
@@ -224,6 +224,13 @@ def views_of(method):
     return tuple(name for name in TERMS[method.terms] if name != "adversarial")
 
 
+def is_adversarial(method):
+    """Whether a method attacks images that it trains on."""
+    if method.name == "augmented":
+        return "adversarial" in TERMS.get(method.terms, ())
+    return method.name != "standard" and (method.name != "at" or method.adversarial_weight > 0)
+
+
 def _check_views(config):
     """Raises UserError unless the batches hold the views that the method trains on, and no other."""
     method, views, section = config.method, tuple(config.data.views), config.deepaugment
@@ -250,7 +257,8 @@ def _check_views(config):
         if source in sources and not (place < len(folders) and folders[place]):
             raise UserError(
                 f"config.deepaugment.folders={folders} has no folder of the images by {source}; give those of "
-                f"{', '.join(DEEPAUGMENT_SOURCES)} in this order, or set config.deepaugment.sources without {source}"
+                f"{', '.join(DEEPAUGMENT_SOURCES)} in this order, e.g. by --config=configs/FILE.py:files=DIR, or set "
+                f"config.deepaugment.sources without {source}"
             )
 
 

@@ -1,18 +1,25 @@
-"""Which checkpoint of a run counts: the last, or the one that was most robust while training (the authors' `best_RA`).
+"""Which checkpoint of a run counts: the last, or the best one while training, chosen as the authors' code does it.
 
-With `config.checkpoint.select` = best_ra_val the run is measured on the evaluation split itself, as the authors' code
-does it; results of such a run carry a flag. best_ra_holdout measures on training images that are held out for it. The
-attack is theirs: PGD with 5 steps of 1 pixel value, every `evaluation.every_epochs` and after each of the last tenth of
-the epochs.
+`checkpoint.select` = best_ra_val measures the run on the evaluation split itself under their attack and keeps the most
+robust state (their best_RA.pth); best_sa_val keeps the most accurate on clean images (best_SA.pth, all that there
+is of standard training). Results of such runs carry a flag. best_ra_holdout is best_ra_val on training images that are
+held out for it. Of equal ones the later counts.
+
+Their attack is PGD with 5 steps of the training attack's size, 1 pixel value at radius 8 and ten steps, 0.25 and 0.5 at
+2 and 4 (PGDAT.py:163), after epochs 1, 11, 21, ... (`evaluation.every_epochs` apart) and each of the last tenth (:283);
+in NoFrost*'s script with the training's number of steps, every 7 epochs and in the last fifth (CRT_TDAT.py:164, :286).
+They look at clean accuracy after every epoch.
 """
 
 import json
 import os
 import shutil
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from nofrost_jax import checkpoint, parallel, validate
+from nofrost_jax.attacks import threat
 from nofrost_jax.data import check
 from nofrost_jax.evaluation import results
 from nofrost_jax.evaluation.engine import Evaluator
@@ -26,16 +33,32 @@ def evaluation_config(config):
     with own.unlocked():
         if config.checkpoint.select == "best_ra_holdout":
             own.data.eval_split = "holdout"
-        own.evaluation.attacks = ConfigDict({LABEL: selection_attack(config)})
+        attack = selection_attack(config)
+        own.evaluation.attacks = ConfigDict({LABEL: attack} if attack else {})
         own.evaluation.while_training = type(own.evaluation.while_training)()
         own.evaluation.limit = own.evaluation.save_images = 0
     return own
 
 
 def selection_attack(config):
-    """PGD-5 with steps of 1 pixel value at the training radius."""
-    options = {"name": "pgd", "protocol": "selection", "steps": 5, "step_rule": "fixed:1"}
-    return options | {"epsilon_255": config.attack.epsilon_255}
+    """Options of the authors' attack at the training radius, or None where clean accuracy decides."""
+    if config.checkpoint.select == "best_sa_val":
+        return None
+    training, radius = config.attack, config.attack.epsilon_255
+    # Single steps, FastAT's and FreeAT's, are not in their code: measured as the others.
+    several = training.get("steps", 1) > 1 and "step_rule" in training
+    rule, steps = (training.step_rule, training.steps) if several else ("nofrost", 10)
+    size = 255 * threat.step_size(rule, radius / 255, steps) or 1  # no attack takes steps of 0, nor needs any
+    own = {"steps": training.steps if config.method.name == "augmented" else 5, "step_rule": f"fixed:{size:g}"}
+    return {"name": "pgd", "protocol": "selection", **own, "epsilon_255": radius}
+
+
+def looks_after(config, epoch):
+    """Whether a state is measured after `epoch`, from 1 to `config.epochs`."""
+    if config.checkpoint.select == "best_sa_val":
+        return True
+    every, rest = config.evaluation.every_epochs, 0.8 if config.method.name == "augmented" else 0.9
+    return epoch > int(rest * config.epochs) or bool(every and (epoch - 1) % every == 0)
 
 
 def start(config, workdir, devices, per_epoch):
@@ -63,9 +86,9 @@ def _finish_replacing(folder):
 
 
 class Best:
-    """Keeps the most robust variables so far in `WORKDIR/best/`, an export with `selection.json` beside it.
+    """Keeps the best variables so far in `WORKDIR/best/`, an export with `selection.json` beside it.
 
-    Of equal ones the earlier stays, so that a resumed run, which measures some steps again, ends with the same.
+    Of equal ones the later stays, so that a resumed run, which measures some steps again, ends with the same.
     """
 
     def __init__(self, config, workdir, devices, per_epoch):
@@ -74,22 +97,22 @@ class Best:
         self._evaluator = Evaluator(own, devices, check(own, splits=("evaluation",)))
 
     def is_due(self, step):
-        """After every `evaluation.every_epochs`, after each of the last tenth of the epochs, and at the end."""
+        """Whether the state after `step` is measured: at the end of some epochs."""
         epoch, rest = divmod(step, self._per_epoch)
-        every = self.config.evaluation.every_epochs
-        return rest == 0 and ((every and epoch % every == 0) or epoch > self.config.epochs - self.config.epochs / 10)
+        return rest == 0 and looks_after(self.config, epoch)
 
     def look(self, state, step, stop):
-        """Measures the state after `step`; returns its robust accuracy. Raises Preempted as an evaluation does."""
+        """Measures the state after `step`; returns its accuracy. Raises Preempted as an evaluation does."""
         folder = f"{self.folder}_outcomes"
         outcomes = self._evaluator.run(state.variables, stop, folder)
-        found = results.robust_accuracy(outcomes["plans"][LABEL])
+        plan = outcomes["plans"].get(LABEL)
+        found = float(np.mean(outcomes["correct"])) if plan is None else results.robust_accuracy(plan)
         parallel.wait_for_all(f"selection at step {step}")
         if parallel.is_main_process():
             shutil.rmtree(folder)
             kept = checkpoint.read_selection(self.folder)
-            if kept is None or found > kept["robust_accuracy"]:
-                self._keep(state, {"step": step, "robust_accuracy": found})
+            if kept is None or found >= kept["accuracy"]:
+                self._keep(state, {"step": step, "accuracy": found})
         parallel.wait_for_all(f"selection at step {step} is kept")
         return found
 

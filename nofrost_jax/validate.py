@@ -9,13 +9,10 @@ import os
 
 from ml_collections import ConfigDict
 
+from nofrost_jax import recipes
 from nofrost_jax.errors import MachineError, UserError
 from nofrost_jax.rules import DEEPAUGMENT_SOURCES, RANGES, get, require_choice, views_of
 
-RECIPES = {
-    "paper": {"label_smoothing": 0.0, "model.dropout": 0.0, "model.drop_path": 0.0, "optimizer.nesterov": False},
-    "authors": {"label_smoothing": 0.1, "model.dropout": 0.25, "model.drop_path": 0.1, "optimizer.nesterov": True},
-}
 EVALUATION_FIELDS = (
     *(
         f"evaluation.{name}"
@@ -86,21 +83,13 @@ def resolve(config):
     Raises UserError for an unknown recipe, or where a field is missing.
     """
     config = config.copy_and_resolve_references()
-    filled = ("recipe", "attacks", "attack.epsilon_255", "evaluation.attacks", "data.views", "deepaugment.sources")
-    for field in (*filled, *RANGES):
+    filled = ("attacks", "attack.epsilon_255", "evaluation.attacks", "data.views")
+    for field in (*filled, *recipes.FIELDS, *RANGES):
         get(config, field)
-    require_choice("recipe", config.recipe, RECIPES)
     with config.unlocked():
-        for field, value in RECIPES[config.recipe].items():
-            section, name = field.rpartition(".")[::2]
-            target = config[section] if section else config
-            if target[name] is None:
-                target[name] = value
+        recipes.fill(config)
         if config.data.views is None:
             config.data.views = views_of(config.method)
-        if config.deepaugment.sources is None:
-            edsr_alone = config.method.name == "augmented" and config.method.terms == "authors"
-            config.deepaugment.sources = DEEPAUGMENT_SOURCES[:1] if edsr_alone else DEEPAUGMENT_SOURCES
         if config.attacks:
             config.evaluation.attacks = _pick(config.evaluation.attacks, config.attacks)
             config.attacks = ""

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from nofrost_jax import attacks, classifier, data, dry_run, keys, models, optim, parallel, run, train, validate
 from nofrost_jax.attacks import threat
+from nofrost_jax.errors import UserError
 from tests.conftest import ROOT, tiny_config
 
 IMAGENET = sorted(path.stem for path in (ROOT / "configs").glob("*_r[25][06].py"))
@@ -24,6 +25,7 @@ AUGMENTED = {  # row: its terms, and the views that these need
     "tda": ("tda", ("tda",)),
 }
 ROWS += AUGMENTED
+DISTORTED = ("nofrost_star", "combine", "deepaugment")  # train on DeepAugment's images
 TABLE_7 = ("fastat", "freeat")  # on ResNet-50 only, as published
 NETS = {  # row: model, norm, method, adversarial weight
     "nofrost": ("nf_resnet{}", None, "at", 0.5),
@@ -63,8 +65,10 @@ def test_docstring_tells_the_command(name):
     if name == "cifar10":
         assert "python main.py --config=configs/cifar10.py:sat --workdir=runs/cifar10_sat" in text
         return
-    radius = (":epsilon_255=4", "_eps4") if name.startswith(TABLE_7) else ("", "")
-    assert f"python main.py --config=configs/{name}.py{radius[0]} --workdir=runs/{name}{radius[1]}" in text
+    word, more = (":epsilon_255=4", "_eps4") if name.startswith(TABLE_7) else ("", "")
+    if name.startswith(DISTORTED):
+        word = ":files=DIR"  # the paper's images, so that the documented command is the faithful one
+    assert f"python main.py --config=configs/{name}.py{word} --workdir=runs/{name}{more}" in text
     if name != "digits":
         assert any(word in text for word in ("Table ", "Figure ", "No row of the paper"))
         assert ("Those numbers" in text) == bool(re.search(r"clean\s\d", text))
@@ -122,7 +126,8 @@ def test_row_has_its_net_and_method(name):
     assert config.model.name == model.format(depth) and config.method.name == method
     assert norm is None or config.model.norm == norm
     assert weight is None or config.method.adversarial_weight == weight
-    assert (config.method.terms, run.prepare(config).data.views) == AUGMENTED.get(row, ("paper", ("clean",)))
+    resolved = run.prepare(config)
+    assert (resolved.method.terms, resolved.data.views) == AUGMENTED.get(row, ("paper", ("clean",)))
 
 
 @pytest.mark.parametrize("row", ["trades", "fat", "trades_fat"])
@@ -221,19 +226,89 @@ def test_the_papers_values():
     assert {field: validate.get(config, field) for field in expected} == expected
 
 
-EXTRAS = {"label_smoothing": (0.0, 0.1), "model.dropout": (0.0, 0.25), "model.drop_path": (0.0, 0.1)}
-EXTRAS["optimizer.nesterov"] = (False, True)
+BY_RECIPE = {  # field: what the paper, or its silence, says; what the authors' code does
+    "label_smoothing": (0.0, 0.1),
+    "model.dropout": (0.0, 0.25),
+    "model.drop_path": (0.0, 0.1),
+    "optimizer.nesterov": (False, True),
+    "model.bn_running": ("mean", "first"),
+    "method.pgdat_clean_forward": (False, True),
+    "method.terms": ("paper", "authors"),
+    "checkpoint.select": ("last", "best_ra_val"),
+}
+OF_NOFROST_STAR = {  # CRT_TDAT.py beside Section 4.1
+    "epochs": (90, 30),
+    "batch_size": (256, 80),
+    "optimizer.learning_rate": (0.1, 0.099609375),
+    "optimizer.learning_rate_batch": (256, 0),
+    "model.bn_group_size": ("32", "10"),
+    "evaluation.every_epochs": (10, 7),
+    "deepaugment.mode": ("noise2net", "files"),
+}
 
 
+@pytest.mark.parametrize("row", ["nofrost", "nofrost_star", "combine"])
 @pytest.mark.parametrize(("recipe", "column"), [("paper", 0), ("authors", 1)])
-def test_recipe_fills_what_is_open(recipe, column):
-    config = module("nofrost_r50").get_config()
-    config.recipe = recipe
+def test_recipe_fills_what_is_open(row, recipe, column):
+    config = module(f"{row}_r50").get_config()
+    config.recipe, config.deepaugment.folders = recipe, ("edsr", "cae")
     resolved = run.prepare(config)
-    assert {field: validate.get(resolved, field) for field in EXTRAS} == {f: v[column] for f, v in EXTRAS.items()}
+    expected = BY_RECIPE | (OF_NOFROST_STAR if row != "nofrost" else {})
+    if row == "combine":
+        expected = expected | {"method.terms": ("combine", "combine")}
+    assert {field: validate.get(resolved, field) for field in expected} == {f: v[column] for f, v in expected.items()}
     changed = validate.differences(validate.to_plain(config), validate.to_plain(resolved))
     others = ["data.views", "deepaugment.sources", "evaluation.attacks.pgd_20.epsilon_255"]
-    assert sorted(line.split(":")[0] for line in changed) == sorted([*EXTRAS, *others])
+    filled = [field for field in expected if (row, field) != ("combine", "method.terms")]
+    assert sorted(line.split(":")[0] for line in changed) == sorted([*filled, *others])
+    both = ("edsr", "cae") if row == "nofrost" or recipe == "paper" else ("edsr",)
+    assert resolved.deepaugment.sources == both and resolved.attack.steps == 10
+    for devices in (1, 2, 8):
+        validate.check_devices(resolved, devices, 1, uses_groups=True)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_authors_choose_by_clean_accuracy_where_nothing_is_attacked(name):
+    config = module(name).get_config()
+    config.recipe, config.deepaugment.folders = "authors", ("edsr", "cae")
+    resolved = run.prepare(config)
+    by_clean = name.startswith(("st_", "deepaugment", "tda"))
+    assert resolved.checkpoint.select == ("best_sa_val" if by_clean else "best_ra_val")
+    if name.startswith("sat_r"):
+        config.method.adversarial_weight = 0.0
+        assert run.prepare(config).checkpoint.select == "best_sa_val"
+
+
+def test_the_table_of_the_recipes_is_complete():
+    """Each field with both values and the line of the authors' code."""
+    table = module("common").__doc__
+    for field, values in (BY_RECIPE | OF_NOFROST_STAR).items():
+        if field == "optimizer.learning_rate_batch":
+            assert "with learning_rate_batch=0" in table
+            continue
+        shown = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]
+        (line,) = re.findall(rf"^\| {re.escape(field)} .*$", table, re.MULTILINE)
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[1:3] == shown and re.search(r":\d|images of a GPU", cells[3]), line
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_deepaugment_are_one_word(name):
+    """It makes the documented command the paper's: images from files, ImageNet beside them."""
+    if not name.startswith(DISTORTED):
+        with pytest.raises(ValueError, match=r"unknown argument 'files=DIR'.*NUMBER$"):
+            module(name).get_config("sat,files=DIR" if name in ("digits", "cifar10") else "files=DIR")
+        return
+    config = run.prepare(module(name).get_config("files=DIR"))
+    section = config.deepaugment
+    assert (section.mode, section.folders, config.data.data_dir) == ("files", ("edsr", "cae"), "DIR")
+    assert config.data.source == "folder:imagenet" and config.epochs == 90
+    with pytest.raises(ValueError, match=r"this one takes: .*files=DIR$"):
+        module(name).get_config("files=")
+    with pytest.raises(UserError, match=r"folder of the images by edsr.*configs/FILE.py:files=DIR"):
+        config = module(name).get_config()
+        config.deepaugment.mode = "files"
+        run.prepare(config)
 
 
 def test_explicit_values_win_over_the_recipe():
@@ -269,7 +344,7 @@ def one_step(config, folder):
 def test_runlocal_trains(name, tmp_path):
     """`:runlocal`, and smaller still, so that it compiles in seconds: one block in place of 8 or 16."""
     config = module(name).get_config("runlocal")
-    config.model.stage_sizes, config.recipe = (1,), "authors"
+    config.model.stage_sizes, config.recipe, config.checkpoint.select = (1,), "authors", "last"
     config.attack.steps = min(2, config.attack.steps)
     line = one_step(config, str(tmp_path / "run"))
     adversarial = not name.startswith(("st_", "deepaugment", "tda"))
@@ -277,8 +352,8 @@ def test_runlocal_trains(name, tmp_path):
     # Two TRADES steps from the image itself need not fill the ball; friendly images stop, free noise begins at 0.
     low = 0 if name.startswith(("trades", "fat", "free")) else 7.9
     assert not adversarial or low < line["train/perturbation_linf_255"] <= 8.0001
-    assert ("train/clean_accuracy" in line) == (not name.startswith(("pgdat", "fat", "fast", "free", "tda")))
-    views = ["augmented"] if name.startswith("nofrost_star") else AUGMENTED.get(name[:-4], ("", ()))[1]
+    assert ("train/clean_accuracy" in line) == (not name.startswith(("fat", "fast", "free", "tda")))
+    views = ("deepaugment", "tda") if name.startswith("nofrost_star") else AUGMENTED.get(name[:-4], ("", ()))[1]
     assert all(0 <= line[f"train/{view}_accuracy"] <= 1 for view in views)
 
 

@@ -14,6 +14,7 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"signals"},
     {"errors", "keys"},
     {"rules", "lock", "digests", "command_line"},
+    {"recipes"},
     {"models", "attacks", "data", "metrics", "parallel", "state", "validate", "report"},
     {"classifier", "checkpoint", "optim"},
     {"evaluation", "methods", "analysis", "convert"},

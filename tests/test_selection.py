@@ -9,6 +9,7 @@ import pytest
 import nofrost_jax
 from nofrost_jax import checkpoint, parallel, rules, run, selection
 from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.evaluation import cascades
 from tests.conftest import sharing_compiled, tiny_args, tiny_config
 
 HELD = {"checkpoint__select": "best_ra_holdout", "data__holdout": 237, "evaluation__every_epochs": 2, "epochs": 5}
@@ -20,7 +21,7 @@ def lines(folder):
 
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory, compilation_cache):
-    """A run of 5 epochs of 4 steps: looks after epochs 2, 4 (every second) and 5 (the last tenth)."""
+    """A run of 5 epochs of 4 steps: looks after epochs 1, 3 (every second) and 5 (the last tenth)."""
     folder = tmp_path_factory.mktemp("chosen") / "run"
     with sharing_compiled(compilation_cache):
         run.train(tiny_config(**HELD), str(folder))
@@ -29,12 +30,13 @@ def chosen(tmp_path_factory, compilation_cache):
 
 def test_the_most_robust_checkpoint_is_kept_and_everyone_reads_it(chosen):
     looks = {line["step"]: line["eval/selection"] for line in lines(chosen) if "eval/selection" in line}
-    assert sorted(looks) == [8, 16, 20]
+    assert sorted(looks) == [4, 12, 20]
     kept = checkpoint.read_selection(chosen / "best")
     best = max(looks.values())
-    assert kept["robust_accuracy"] == best
-    assert kept["step"] == min(step for step, share in looks.items() if share == best)
-    assert (kept["rule"], kept["n"], kept["attack"]["steps"]) == ("best_ra_holdout", 237, 5)
+    assert kept["accuracy"] == best
+    assert kept["step"] == max(step for step, share in looks.items() if share == best)
+    assert (kept["rule"], kept["n"]) == ("best_ra_holdout", 237)
+    assert (kept["attack"]["steps"], kept["attack"]["step_rule"]) == (5, "fixed:21.125")  # of training: 42.25 / 2
     result = json.loads((chosen / "evaluations/final.json").read_text())
     assert result["checkpoint"]["selection"] == kept and result["checkpoint"]["step"] == kept["step"]
     assert result["clean"]["n"] == 360 and "selected_on_evaluation" not in result["flags"]
@@ -43,10 +45,10 @@ def test_the_most_robust_checkpoint_is_kept_and_everyone_reads_it(chosen):
     assert sorted(path.name for path in chosen.glob("best*")) == ["best"]
 
 
-def test_of_equal_ones_the_earlier_stays_and_a_better_one_takes_its_place(tmp_path, monkeypatch):
+def test_of_equal_ones_the_later_stays_and_a_better_one_takes_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(selection, "Evaluator", lambda *_: Fixed())
     monkeypatch.setattr(selection, "check", lambda *_, **__: None)
-    state, shares = type("State", (), {"variables": {"params": {"w": np.zeros(1)}}})(), iter((0.2, 0.5, 0.5, 0.6))
+    state, shares = type("State", (), {"variables": {"params": {"w": np.zeros(1)}}})(), iter((0.5, 0.5, 0.4, 0.6))
 
     class Fixed:
         count = 4
@@ -56,12 +58,12 @@ def test_of_equal_ones_the_earlier_stays_and_a_better_one_takes_its_place(tmp_pa
             return {"plans": {"selection": {}}}
 
     monkeypatch.setattr(selection.results, "robust_accuracy", lambda _: next(shares))
-    best = selection.Best(tiny_config(**HELD), str(tmp_path), None, 4)
+    best = selection.Best(run.prepare(tiny_config(**HELD)), str(tmp_path), None, 4)
     steps = []
     for step in (8, 16, 20, 24):
         best.look(state, step, None)
         steps.append(checkpoint.read_selection(tmp_path / "best")["step"])
-    assert steps == [8, 16, 16, 24]
+    assert steps == [8, 16, 16, 24]  # theirs: >=
 
 
 def test_what_another_rule_or_attack_chose_is_put_aside(chosen, tmp_path):
@@ -70,7 +72,7 @@ def test_what_another_rule_or_attack_chose_is_put_aside(chosen, tmp_path):
     shutil.copytree(chosen / "best", tmp_path / "best")
     selection.start(held, str(tmp_path), parallel.Devices(), 4)
     assert (tmp_path / "best").is_dir()
-    assert selection.start(tiny_config(), str(tmp_path), None, 4) is None
+    assert selection.start(run.prepare(tiny_config()), str(tmp_path), None, 4) is None
     assert [path.name for path in tmp_path.iterdir()] == ["best_before"]
     shutil.copytree(chosen / "best", tmp_path / "best")
     selection.start(run.prepare(tiny_config(**HELD, attack__epsilon_255=16.0)), str(tmp_path), parallel.Devices(), 4)
@@ -84,20 +86,52 @@ def test_a_kill_between_the_old_choice_and_the_new_keeps_the_old(chosen, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
-def test_when_it_looks(monkeypatch):
-    monkeypatch.setattr(selection, "Evaluator", lambda *_: None)
-    monkeypatch.setattr(selection, "check", lambda *_, **__: None)
-    best = selection.Best(tiny_config(epochs=90, evaluation__every_epochs=10), "", None, 7)
-    due = [step / 7 for step in range(1, 631) if best.is_due(step)]
-    assert due == [*range(10, 90, 10), *range(82, 91)]  # the authors': every 10 epochs and the last 10 %
-    assert selection.Best(tiny_config(epochs=3, evaluation__every_epochs=0), "", None, 7).is_due(21)
+def due(row, **fields):
+    """The epochs after which a run with the authors' recipe is measured."""
+    config = run.prepare(tiny_config(row, recipe="authors", **fields))
+    best = object.__new__(selection.Best)
+    best.config, best._per_epoch = config, 7
+    assert not any(best.is_due(7 * epoch + 3) for epoch in range(config.epochs))
+    return [epoch for epoch in range(1, config.epochs + 1) if best.is_due(7 * epoch)]
+
+
+def test_when_it_looks():
+    """PGDAT.py:283, CRT_TDAT.py:286: `epoch % 10 == 0 or epoch >= int(0.9 * epochs)`, counted from 0."""
+    assert due("sat", epochs=90, evaluation__every_epochs=10) == [*range(1, 82, 10), *range(82, 91)]
+    assert due("freeat", epochs=23, evaluation__every_epochs=10, attack__steps=1) == [1, 11, 21, 22, 23]
+    star = due("nofrost_star", epochs=30, evaluation__every_epochs=7)
+    assert star == [epoch + 1 for epoch in range(30) if epoch % 7 == 0 or epoch >= 24]
+    assert due("st", epochs=9) == [*range(1, 10)]  # best_SA.pth: after every epoch
+    assert due("sat", epochs=3, evaluation__every_epochs=0) == [3]
+
+
+@pytest.mark.parametrize(
+    ("row", "fields", "expected"),
+    [
+        ("sat", {"attack__steps": 10}, (5, "fixed:1")),
+        ("nofrost", {"attack__steps": 10, "attack__epsilon_255": 4.0}, (5, "fixed:0.5")),
+        ("pgdat", {"attack__steps": 10, "attack__epsilon_255": 2.0}, (5, "fixed:0.25")),
+        ("sat", {"attack__steps": 7}, (5, "fixed:1.42857")),
+        ("sat", {"attack__steps": 10, "attack__step_rule": "madry"}, (5, "fixed:2")),
+        ("nofrost_star", {"attack__steps": 10}, (10, "fixed:1")),
+        ("fastat", {"attack__steps": 1}, (5, "fixed:1")),
+        ("sat", {"attack__steps": 10, "attack__epsilon_255": 0.0}, (5, "fixed:1")),
+    ],
+)
+def test_the_attack_is_that_of_the_authors(row, fields, expected):
+    """PGDAT.py:160-163: five steps of the training attack's size, min(1.25 eps, eps + 4) / T."""
+    config = run.prepare(tiny_config(row, recipe="authors", **{"attack__epsilon_255": 8.0, **fields}))
+    attack = selection.selection_attack(config)
+    assert (attack["steps"], attack["step_rule"]) == expected and attack["epsilon_255"] == config.attack.epsilon_255
+    (plan,) = cascades.make_plans(selection.evaluation_config(config))
+    assert plan.members[0].attack.steps == expected[0]
 
 
 def test_a_run_stopped_between_its_last_step_and_the_last_look_looks_again(chosen, compile_once, tmp_path, monkeypatch):
     original = selection.Best.look
 
     def stopped(self, state, step, stop):
-        if step == 20:
+        if step == 20:  # after the last step
             raise Preempted("stopped")
         return original(self, state, step, stop)
 
@@ -111,16 +145,28 @@ def test_a_run_stopped_between_its_last_step_and_the_last_look_looks_again(chose
 
 
 def test_the_authors_choice_is_flagged(cli, compile_once, tmp_path):
-    outcome = cli(*tiny_args(tmp_path / "run", checkpoint__select="best_ra_val", epochs=1))
+    outcome = cli(*tiny_args(tmp_path / "run", recipe="authors", epochs=1))
     assert outcome.returncode == 0, outcome
     assert "selected_on_evaluation" in json.loads((tmp_path / "run/evaluations/final.json").read_text())["flags"]
     assert "selected_on_evaluation: the checkpoint was chosen by" in outcome.stdout
 
 
+def test_without_an_attack_the_most_accurate_state_counts(compile_once, tmp_path):
+    run.train(tiny_config("st", recipe="authors", epochs=3, evaluation__every_epochs=0), str(tmp_path / "run"))
+    looks = {line["step"]: line["eval/selection"] for line in lines(tmp_path / "run") if "eval/selection" in line}
+    assert sorted(looks) == [5, 10, 15]
+    kept = checkpoint.read_selection(tmp_path / "run/best")
+    best = max(looks.values())
+    assert kept["accuracy"] == best and kept["step"] == max(step for step, share in looks.items() if share == best)
+    assert (kept["rule"], kept["n"], kept["attack"]) == ("best_sa_val", 360, None)
+    result = json.loads((tmp_path / "run/evaluations/final.json").read_text())
+    assert result["clean"]["accuracy"] == best and "selected_on_evaluation" in result["flags"]
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"checkpoint__select": "best"}, "choose one of last, best_ra_val, best_ra_holdout"),
+        ({"checkpoint__select": "best"}, "choose one of last, best_ra_val, best_sa_val, best_ra_holdout"),
         ({"checkpoint__select": "best_ra_holdout"}, "config.data.holdout=0; set it"),
         ({"method__sum_losses": True, "method__adversarial_weight": 1.0}, "adversarial_weight between 0 and 1"),
     ],
@@ -128,4 +174,4 @@ def test_the_authors_choice_is_flagged(cli, compile_once, tmp_path):
 def test_misuse(fields, words):
     with pytest.raises(UserError, match=words):
         run.prepare(tiny_config(**fields))
-    assert rules.SELECTIONS[0] == tiny_config().checkpoint.select
+    assert rules.SELECTIONS[0] == run.prepare(tiny_config()).checkpoint.select

@@ -20,7 +20,7 @@ DESCRIPTIONS = {
     "square_wins": "Square lowers the accuracy of its cascade by more than 0.2 points: gradients may be masked",
     "not_converged": "100 steps of APGD find more than a point beyond 20 steps: fewer steps say little",
     "weak_attack": "over a point less is found than by PGD, by PGD than by APGD-CE, or by gradients than by queries",
-    "selected_on_evaluation": "the checkpoint was chosen by its robustness on these very images (best_ra_val)",
+    "selected_on_evaluation": "the checkpoint was chosen by its accuracy on these very images (checkpoint.select)",
     "partial": "not all images of an evaluation set, or not all corruptions: not comparable with published numbers",
     "classes_missing": "some classes of an evaluation set's list have no images: not the whole set",
     "cropped": "the net sees only the centre of files of corrupted images that are larger: not comparable with others",

@@ -1,0 +1,61 @@
+"""What `config.recipe` puts into the fields that a config leaves open: the paper's values, or the authors' code's.
+
+The sources, line by line, stand in the table of configs/common.py.
+"""
+
+from nofrost_jax.rules import DEEPAUGMENT_SOURCES, is_adversarial, require_choice
+
+RECIPES = {
+    "paper": {
+        "method.terms": "paper",  # before checkpoint.select, which hangs on it
+        "label_smoothing": 0.0,
+        "model.dropout": 0.0,
+        "model.drop_path": 0.0,
+        "optimizer.nesterov": False,
+        "model.bn_running": "mean",
+        "method.pgdat_clean_forward": False,
+        "checkpoint.select": "last",
+        # From here on NoFrost* and Combine alone leave them open.
+        "epochs": 90,
+        "batch_size": 256,
+        "model.bn_group_size": "32",
+        "optimizer.learning_rate": 0.1,
+        "optimizer.learning_rate_batch": 256,
+        "evaluation.every_epochs": 10,
+        "deepaugment.mode": "noise2net",
+    },
+    "authors": {
+        "method.terms": "authors",  # before checkpoint.select, which hangs on it
+        "label_smoothing": 0.1,
+        "model.dropout": 0.25,
+        "model.drop_path": 0.1,
+        "optimizer.nesterov": True,
+        "model.bn_running": "first",
+        "method.pgdat_clean_forward": True,
+        "checkpoint.select": "best_ra_val",  # where nothing is attacked: best_sa_val
+        "epochs": 30,
+        "batch_size": 80,
+        "model.bn_group_size": "10",
+        "optimizer.learning_rate": 0.1 * 255 / 256,
+        "optimizer.learning_rate_batch": 0,
+        "evaluation.every_epochs": 7,
+        "deepaugment.mode": "files",
+    },
+}
+FIELDS = ("recipe", *RECIPES["paper"], "deepaugment.sources")
+
+
+def fill(config):
+    """Fills an unlocked config in place; what is set stays. Raises UserError for an unknown recipe."""
+    require_choice("recipe", config.recipe, RECIPES)
+    authors = config.recipe == "authors"
+    for field, value in RECIPES[config.recipe].items():
+        section, name = field.rpartition(".")[::2]
+        target = config[section] if section else config
+        if target[name] is None:
+            no_attack = field == "checkpoint.select" and authors and not is_adversarial(config.method)
+            target[name] = "best_sa_val" if no_attack else value
+    if config.deepaugment.sources is None:
+        one = ("authors", "combine") if authors else ("authors",)  # their script takes nets with batch norm too
+        edsr_alone = config.method.name == "augmented" and config.method.terms in one
+        config.deepaugment.sources = DEEPAUGMENT_SOURCES[:1] if edsr_alone else DEEPAUGMENT_SOURCES
