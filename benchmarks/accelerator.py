@@ -112,6 +112,9 @@ class Queue:
         self.output = pathlib.Path(options.output or RESULTS).absolute()
         self.environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONUNBUFFERED": "1"}
         self.environment.setdefault("JAX_COMPILATION_CACHE_DIR", COMPILED)
+        self.environment.setdefault(
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0"
+        )  # a net begins with many small ones
         if options.rehearse:
             self.environment |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
         self.rows = []

@@ -43,12 +43,18 @@ def random_batch(config):
     return {"image": rng.integers(0, 256, shape, dtype=np.uint8), "label": labels}
 
 
+def first_variables(model, size):
+    """Fresh variables, made on the CPU: an accelerator's compiler is slow at the initializers' many small programs."""
+    with jax.default_device(jax.devices("cpu")[0]):
+        return models.init(model, jax.random.key(0), size)
+
+
 def lowered_step(config, batch, devices):
     """(one training step, lowered but not compiled; its arguments: state, batch, key)."""
     model = create_model(config.model, axis_name=parallel.AXIS)
     method, size = methods.TABLE[config.method.name], config.data.image_size
     optimizer = optim.create(config, 5004, method.updates(config))
-    variables = models.init(model, jax.random.key(0), size)
+    variables = first_variables(model, size)
     state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, size)))
     arguments = state, devices.shard(batch), devices.replicate(jax.random.key(1))
     step = devices.map_step(method.make_step(model, optimizer, config, 5004))
@@ -76,7 +82,7 @@ def compiled_step(config, batch, devices):
 def compiled_parts(config, batch):
     """(input gradient of B images, parameter gradient of 2B images), as zero-argument functions on one device."""
     model = create_model(config.model)
-    variables = jax.device_put(models.init(model, jax.random.key(0), config.data.image_size))
+    variables = jax.device_put(first_variables(model, config.data.image_size), jax.devices()[0])
     mean, std = tuple(config.data.mean), tuple(config.data.std)
     images, labels = jnp.asarray(batch["image"], jnp.float32) / 255, jnp.asarray(batch["label"])
     twice, twice_labels = jnp.concatenate([images, images]), jnp.concatenate([labels, labels])

@@ -25,6 +25,7 @@ MOST_BYTES = 16 << 20  # of a kept trace
 CONTROL_FLOW = re.compile(r"(while|call|conditional|tuple|async)[\w-]*([._]\d+)*")  # their bodies are traced as well
 DERIVED_LINES = re.compile(r"XLA Modules|Steps|Framework|Source|TraceMe|Async|Name Scope", re.IGNORECASE)
 KINDS = (  # the first that fits an operation's or a kernel's name
+    ("pooling", r"reduce_window|select_and_scatter|select-and-scatter|reduce-window|pool"),
     ("convolution or matrix product", r"conv(?!ert)|cudnn|gemm|dot|cublas|nvjet|cutlass|xmma|fprop|dgrad|wgrad|ynn"),
     ("reduction", r"reduc"),
     ("copy or layout", r"copy|transpose|memcpy|memset|pad|slice|concatenate|gather|scatter|nchw|nhwc"),
