@@ -110,7 +110,7 @@ def peer(options):
     net = torch_twin(classifier, options.device)
     config = digits_config(options.batch_size, suite)
     count = config.evaluation.limit = options.images
-    (batch,) = data.eval_batches(config, count, limit=count)
+    (batch,) = data.eval_batches(config, count, choice=data.Choice(count))
     pixels = np.ascontiguousarray(batch["image"].transpose(0, 3, 1, 2) / np.float32(255))
     images = torch.from_numpy(pixels).to(options.device)
     labels = torch.from_numpy(batch["label"].astype(np.int64)).to(options.device)

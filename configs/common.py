@@ -155,7 +155,9 @@ def get_config(arg=""):
     config.evaluation.while_training = ("pgd_20",)  # of the attacks below; the others only at the end
     config.evaluation.batch_size = 256  # images that are attacked together, over all devices
     config.evaluation.chunk_size = 2048  # images in memory at once; survivors are gathered into full batches within it
-    config.evaluation.limit = 0  # first images of the split; 0 = all
+    config.evaluation.limit = 0  # so many images, evenly spread over the classes, the same of any source; 0 = all
+    config.evaluation.ids = ""  # a text file that names the images to evaluate, a line each: val/WNID/NAME.JPEG,
+    # NAME.JPEG, or the place in the split from 0 on; "" = no list
     config.evaluation.attack_dtype = "float32"  # of the net inside attacks: float32 | bfloat16; verdicts are float32
     config.evaluation.save_images = 0  # keep the adversarial images of so many first images, and draw a grid of them
     config.evaluation.mbn_gamma = 1.0  # weight of an MBN net's adversarial branch, 0 to 1; Xie & Yuille (2020): 1

@@ -8,7 +8,7 @@ import time
 
 import jax
 
-from nofrost_jax import metrics, models, parallel, validate
+from nofrost_jax import data, metrics, models, parallel, validate
 from nofrost_jax.checkpoint import load_variables, read_notes, tree_sha256
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import UserError
@@ -39,11 +39,13 @@ def _exclusive(config, workdir, stop=None):
 
 def _evaluate(config, workdir, spec, devices, evaluator, stop, reuse, variables, checkpoint):
     done = results.load(workdir, config.evaluation.name) if reuse else None
-    digests, main = (
-        (validate.identity(config)["config_sha256"], checkpoint["params_sha256"]),
-        parallel.is_main_process(),
-    )
-    if done and (done["config_sha256"], done["checkpoint"]["params_sha256"]) == digests:
+    # The config has the name of a list of images alone.
+    listed, main = data.choice_of(config).plain.get("ids_sha256"), parallel.is_main_process()
+    digests = [validate.identity(config)["config_sha256"], checkpoint["params_sha256"], listed]
+    if (
+        done
+        and [done["config_sha256"], done["checkpoint"]["params_sha256"], done["dataset"].get("ids_sha256")] == digests
+    ):
         if main:
             print(table.render(done))
             print(f"written by an earlier run: {workdir}/evaluations/{done['name']}.json", flush=True)
@@ -132,8 +134,11 @@ def _mixture(section):
 def describe(config, spec, checkpoint, index, chunk_size, summary):
     """The result as DESIGN's schema 1. spec: of the run's own evaluation images, and `index`, int [N], which of them
     were evaluated; summary: what was found, the rest of the result."""
-    if checkpoint.get("selection", {}).get("rule", "").endswith("_val"):
-        summary["flags"] = sorted({*summary["flags"], "selected_on_evaluation"})
+    choice = data.choice_of(config)
+    chosen_by = checkpoint.get("selection", {}).get("rule", "")
+    raised = {"selected_on_evaluation"} if chosen_by.endswith("_val") else set()
+    raised |= {"partial"} if len(index) < spec.num_eval else set()
+    summary["flags"] = sorted({*summary["flags"], *raised})
     return {
         "schema": 1,
         "name": config.evaluation.name,
@@ -144,6 +149,9 @@ def describe(config, spec, checkpoint, index, chunk_size, summary):
             "source": config.data.source,
             "split": spec.eval_split,
             "n": len(index),
+            "of": spec.num_eval,
+            "choice": str(choice) or "all",
+            **choice.plain,
             "index_sha256": hashlib.sha256(index.astype("<i8").tobytes()).hexdigest(),
             "crop": spec.eval_crop,
             "mean": list(config.data.mean),

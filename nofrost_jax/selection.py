@@ -37,6 +37,7 @@ def evaluation_config(config):
         own.evaluation.attacks = ConfigDict({LABEL: attack} if attack else {})
         own.evaluation.while_training = type(own.evaluation.while_training)()
         own.evaluation.limit = own.evaluation.save_images = 0
+        own.evaluation.ids = ""
     return own
 
 

@@ -16,7 +16,7 @@ from nofrost_jax.rules import DEEPAUGMENT_SOURCES, RANGES, get, require_choice, 
 EVALUATION_FIELDS = (
     *(
         f"evaluation.{name}"
-        for name in ("name", "attacks", "batch_size", "chunk_size", "limit", "attack_dtype", "save_images")
+        for name in ("name", "attacks", "batch_size", "chunk_size", "limit", "ids", "attack_dtype", "save_images")
     ),
     *(f"evaluation.mbn_{name}" for name in ("gamma", "interpolation", "p", "seed", "gammas")),
     *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "workers", "access")),

@@ -22,7 +22,7 @@ def make(name, attacks):
     config.evaluation.mbn_gammas = config_dict.placeholder(tuple)
     for field in ("mbn_gamma", "mbn_p"):
         config.evaluation[field] = config_dict.placeholder(float)
-    for field in ("mbn_interpolation", "attack_dtype"):
+    for field in ("mbn_interpolation", "attack_dtype", "ids"):
         config.evaluation[field] = config_dict.placeholder(str)
     for field in ("source", "data_dir", "eval_split"):
         config.data[field] = config_dict.placeholder(str)

@@ -19,6 +19,7 @@ Fields of the config that count here:
 * `data.holdout` (int): so many images of the training split, evenly spaced over its fixed order, are kept out of
   training; with `data.eval_split = "holdout"` evaluation sees these, so that choices are made without the evaluation
   split. `index` then counts within what is left, or what is held out (and within a slice of a tfds split).
+* `evaluation.limit`, `evaluation.ids`: which of the evaluation images count (`choice.py`), for `choice_of` only.
 * `data.image_size` (int): pixels of the square images in a batch.
 * `data.eval_resize` (int): the short side before the central square is cut out, 0 = no resize. Not used by `digits`
   and `fake`, which come at `image_size`.
@@ -48,6 +49,7 @@ from collections.abc import Iterator
 from nofrost_jax.data import checks, fingerprints, pipeline
 from nofrost_jax.data.catalog import SOURCES, is_known
 from nofrost_jax.data.checks import Spec
+from nofrost_jax.data.choice import ALL, Choice, spread
 from nofrost_jax.data.fast import DECODE
 from nofrost_jax.data.preprocess import AUGMENTATIONS
 from nofrost_jax.data.skips import ON_ERROR
@@ -67,16 +69,20 @@ __all__ = [
     "ON_ERROR",
     "PUBLISHED_SIZES",
     "SOURCES",
+    "Choice",
     "Spec",
     "check",
+    "choice_of",
     "class_names",
     "describe_missing",
     "eval_batches",
     "eval_labels",
+    "eval_ranks",
     "eval_side",
     "fingerprint",
     "is_known",
     "is_present",
+    "spread",
     "steps_per_epoch",
     "train_batches",
 ]
@@ -154,11 +160,11 @@ def train_batches(config, start_step: int, process_index: int = 0, process_count
 
 
 def eval_batches(
-    config, batch_size: int, process_index: int = 0, process_count: int = 1, limit: int = 0, wanted=None
+    config, batch_size: int, process_index: int = 0, process_count: int = 1, choice: Choice = ALL, wanted=None
 ) -> Iterator[dict]:
-    """All evaluation examples, or the first `limit` > 0, once and in order.
+    """All evaluation examples, or those of a choice, once and in the order of their index.
 
-    Global batch j holds positions j * batch_size and following; each process gets its contiguous share.
+    Global batch j holds number j * batch_size and following; each process gets its contiguous share.
     `wanted(j)`, if given, says whether to yield batch j; the others are not even decoded.
 
     Returns:
@@ -168,4 +174,15 @@ def eval_batches(
     Raises:
       UserError: see `train_batches`.
     """
-    return pipeline.eval_batches(config, batch_size, process_index, process_count, limit, wanted)
+    return pipeline.eval_batches(config, batch_size, process_index, process_count, choice, wanted)
+
+
+def choice_of(config) -> Choice:
+    """Which images `config.evaluation.limit` and `ids` choose. Raises UserError for a list that cannot be read."""
+    return Choice.read(config.evaluation.limit, config.evaluation.ids)
+
+
+def eval_ranks(config, choice: Choice = ALL):
+    """The rank of each image that `eval_batches` yields, in the order of classes and file names, which is the same
+    whatever the source: int64 [N]. Raises UserError, see `check`."""
+    return checks.eval_ranks(config, choice)

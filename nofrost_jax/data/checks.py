@@ -9,6 +9,7 @@ import numpy as np
 
 from nofrost_jax.data import folder, pipeline, preprocess, views
 from nofrost_jax.data.catalog import open_source
+from nofrost_jax.data.choice import Choice, ranks
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.records import Records
 from nofrost_jax.data.sources import Source, Subset, size
@@ -68,6 +69,13 @@ def eval_side(config) -> int:
         raise UserError(f"{error}; {split.where(0)}; replace it or remove it from the data") from error
 
 
+def eval_ranks(config, choice: Choice) -> np.ndarray:
+    """See `nofrost_jax.data.eval_ranks`."""
+    source = open_source(config)
+    split = source.evaluation()
+    return ranks(split, choice.places(split, source.class_names))
+
+
 def _examine(config, splits) -> tuple[list[str], Spec | None]:
     problems: list[str] = []
 
@@ -84,6 +92,8 @@ def _examine(config, splits) -> tuple[list[str], Spec | None]:
     attempt(_check_geometry, config, source)
     attempt(_check_classes, config, source)
     counts = [attempt(_check_split, config, name, getattr(source, name)) if name in splits else 0 for name in SPLITS]
+    if counts[1] and (ids := config.get("evaluation", {}).get("ids")):
+        attempt(lambda: Choice.read(0, ids).places(source.evaluation(), source.class_names))
     if "train" in splits and counts[0] is not None:
         attempt(pipeline.epoch_length, config, counts[0])
         problems += attempt(lambda: views.describe_missing(config, source.train())) or []

@@ -49,6 +49,10 @@ class Folder:
         """The file's path."""
         return f"{self.root}/{self.files[index]}"
 
+    def file_names(self) -> list[str]:
+        """ "CLASS/NAME" of each."""
+        return self.files
+
 
 def _subfolders(path: Path, layout: str = _LAYOUT) -> list[str]:
     try:

@@ -12,6 +12,7 @@ import numpy as np
 
 from nofrost_jax.data import fast, preprocess, views
 from nofrost_jax.data.catalog import open_source
+from nofrost_jax.data.choice import ALL, Choice
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.rng import PERMUTATION, generator
 from nofrost_jax.data.skips import Skips
@@ -152,31 +153,31 @@ def _sequential_plans(config, wanted: Views, split, start_step, epoch_steps, loc
 
 
 def eval_batches(
-    config, batch_size: int, process_index: int = 0, process_count: int = 1, limit: int = 0, wanted=None
+    config, batch_size: int, process_index: int = 0, process_count: int = 1, choice: Choice = ALL, wanted=None
 ) -> Iterator[dict]:
     """See `nofrost_jax.data.eval_batches`."""
     source = open_source(config)
     split = source.evaluation()
     local = _local(batch_size, process_count)
-    total = min(size(split), limit) if limit > 0 else size(split)
+    places = choice.places(split, source.class_names)
     process = (process_index, process_count)
     make = _random_access_chunks if hasattr(split, "labels") else _sequential_chunks
-    plans = make(geometry_of(config, source), split, local, process, total)
+    plans = make(geometry_of(config, source), split, local, process, places)
     # Every process yields this many, also one that has run out of examples: collective operations wait for all.
-    numbered = enumerate(itertools.islice(plans, -(-total // batch_size)))
+    numbered = enumerate(itertools.islice(plans, -(-len(places) // batch_size)))
     return _decoded(config, (plan for number, plan in numbered if wanted is None or wanted(number)), masked=True)
 
 
-def _random_access_chunks(geometry, split, local, process, total) -> Iterator[_Plan]:
+def _random_access_chunks(geometry, split, local, process, places) -> Iterator[_Plan]:
     for first in itertools.count(process[0] * local, process[1] * local):
-        index = np.arange(first, max(first, min(first + local, total)))
+        index = places[first : first + local]
         yield _eval_plan(
             geometry, split, local, split.labels[index], index, lambda row, i=index: split.load(int(i[row]))
         )
 
 
-def _sequential_chunks(geometry, split, local, process, total) -> Iterator[_Plan]:
-    for chunk in split.evaluation(local, process, total):
+def _sequential_chunks(geometry, split, local, process, places) -> Iterator[_Plan]:
+    for chunk in split.evaluation(local, process, places):
         yield _eval_plan(geometry, split, local, chunk.labels, chunk.index, chunk.images.__getitem__)
     nothing = np.zeros(0, np.int32)
     while True:

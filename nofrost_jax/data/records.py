@@ -34,6 +34,7 @@ class Records:
     lengths: np.ndarray
     labels: np.ndarray  # int32 [n]
     images: None = None
+    name_feature: str = ""  # the feature that holds a file's name, if there is one
 
     def load(self, index: int) -> bytes:
         """The encoded image. Raises OSError, also for a record that does not match its checksum."""
@@ -43,6 +44,22 @@ class Records:
     def where(self, index: int) -> str:
         """Data set, split, place and file."""
         return f"{self.name} example {index} in {self.paths[self.shards[index]]}"
+
+    def file_names(self) -> list[str] | None:
+        """Of all examples; None where they have none. Raises OSError."""
+        if not self.name_feature:
+            return None
+        rows = [np.flatnonzero(self.shards == shard) for shard in range(len(self.paths))]
+
+        def read(shard: int) -> list[str]:
+            there = rows[shard]
+            return tfrecord.texts(self.paths[shard], self.offsets[there], self.lengths[there], self.name_feature)
+
+        names = np.empty(len(self.labels), object)
+        with ThreadPoolExecutor(READERS) as pool:
+            for there, found in zip(rows, pool.map(read, range(len(rows))), strict=True):
+                names[there] = found
+        return names.tolist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +72,16 @@ class Index:
     labels: np.ndarray
 
 
-def open_split(name: str, instructions: list, shards: dict[str, list[tuple[str, int]]]) -> Records:
+def open_split(
+    name: str, instructions: list, shards: dict[str, list[tuple[str, int]]], name_feature: str = ""
+) -> Records:
     """The examples of tfds's file instructions (`filename`, `skip`, `take`), in their order.
 
     Args:
       name: of data set and split, for messages.
       instructions: `builder.info.splits[EXPRESSION].file_instructions`.
       shards: the record files of each split that occurs: paths and the number of examples that each should hold.
+      name_feature: see `Records`.
 
     Raises:
       UserError: a file is missing, damaged, or holds another number of examples.
@@ -85,7 +105,8 @@ def open_split(name: str, instructions: list, shards: dict[str, list[tuple[str, 
         np.concatenate([getattr(index, field) for index in indexes]) for field in ("offsets", "lengths", "labels")
     )
     offsets, lengths, labels = (column[chosen] for column in columns)
-    return Records(name, paths, np.concatenate(numbers), offsets, lengths, labels.astype(np.int32))
+    numbers, labels = np.concatenate(numbers), labels.astype(np.int32)
+    return Records(name, paths, numbers, offsets, lengths, labels, name_feature=name_feature)
 
 
 def _index(title: str, split: str, files: list[tuple[str, int]]) -> Index:

@@ -22,6 +22,9 @@ class RandomAccess(Protocol):
     def where(self, index: int) -> str:
         """What to call this example in a message, e.g. its path."""
 
+    def file_names(self) -> list[str] | None:
+        """The files' names, "NAME" or "CLASS/NAME", or None where examples have none (or no such method)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
@@ -40,8 +43,11 @@ class Sequential(Protocol):
     def train(self, seed: int, epoch: int, skip: int, local: int, process: tuple[int, int]) -> Iterator[Chunk]:
         """Full chunks of `local` shuffled examples of process (index, count), after skipping `skip` chunks."""
 
-    def evaluation(self, local: int, process: tuple[int, int], limit: int) -> Iterator[Chunk]:
-        """The process's chunks of `local` examples in file order; the last may be short or missing."""
+    def evaluation(self, local: int, process: tuple[int, int], places: np.ndarray) -> Iterator[Chunk]:
+        """The process's chunks of `local` of the examples at `places`, ascending; the last may be short or missing."""
+
+    def listing(self) -> tuple[np.ndarray, list[str] | None]:
+        """Labels, int32 [size], and file names, if there are any, of all examples; reads all of them once."""
 
     def where(self, index: int) -> str:
         """What to call this example in a message."""
@@ -92,10 +98,22 @@ class Subset:
         """What `whole` calls it."""
         return self.whole.where(int(self.places[index]))
 
+    def file_names(self) -> list[str] | None:
+        """As `whole` has them."""
+        names = listing(self.whole)[1]
+        return None if names is None else [names[place] for place in self.places]
+
 
 def size(split: RandomAccess | Sequential) -> int:
     """Number of examples."""
     return split.size if hasattr(split, "size") else len(split.labels)
+
+
+def listing(split: RandomAccess | Sequential) -> tuple[np.ndarray, list[str] | None]:
+    """(labels int32 [n], file names or None) of all examples. Raises OSError where they cannot be read."""
+    if not hasattr(split, "labels"):
+        return split.listing()
+    return split.labels, split.file_names() if hasattr(split, "file_names") else None
 
 
 def eval_split(configured: str, available) -> str | None:

@@ -6,6 +6,7 @@ order, so that shuffling is exact and a run resumes anywhere at once; TensorFlow
 paths. An example's index is its place in its split or slice, whatever the shuffling.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -24,6 +25,7 @@ from nofrost_jax.data.rng import SHUFFLE_SEEDS, generator
 from nofrost_jax.data.sources import EVAL_ALIASES, Chunk, Source, eval_split
 from nofrost_jax.errors import UserError
 
+_NAME_FEATURES = ("file_name", "image/filename", "filename", "id")  # what data sets call their files' names
 _MOST_NAMES = 20  # Some data sets have hundreds of configurations.
 
 
@@ -131,6 +133,8 @@ def open_source(config, name: str) -> Source:
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "num_classes"):
         raise UserError(f"{name} has no `image` with one class `label`; config.data.source; choose another data set")
 
+    text = import_tfds()[1].features.Text
+    name_feature = next((one for one in _NAME_FEATURES if one in features and isinstance(features[one], text)), "")
     random_access = config.data.get("access", "random") == "random"
     if random_access and "://" in str(builder.data_path):
         raise UserError(
@@ -148,8 +152,9 @@ def open_source(config, name: str) -> Source:
                 f"config.data, or run: {prepare_command(name, data_dir)}"
             ) from error
         if random_access:
-            return records.open_split(f"{name} {expression}", info.file_instructions, _shards(builder, expression))
-        return TfdsSplit(builder, expression, info.num_examples, config.data.shuffle_buffer)
+            title, shards = f"{name} {expression}", _shards(builder, expression)
+            return records.open_split(title, info.file_instructions, shards, name_feature)
+        return TfdsSplit(builder, expression, info.num_examples, config.data.shuffle_buffer, name_feature)
 
     train, wanted = config.data.train_split, config.data.eval_split
     evaluation = eval_split(wanted, builder.info.splits) or wanted
@@ -182,6 +187,9 @@ def _shards(builder, expression: str) -> dict[str, list[tuple[str, int]]]:
     return {name: list(zip(map(str, info.filepaths), info.shard_lengths, strict=True)) for name, info in infos.items()}
 
 
+_LISTED: dict[tuple[str, str], tuple] = {}  # (folder, split): labels and names; to read them takes a pass over all
+
+
 @dataclasses.dataclass(frozen=True)
 class TfdsSplit:
     """A split or slice ("train[:90%]") of `size` examples, readable in the order of its files."""
@@ -190,6 +198,7 @@ class TfdsSplit:
     expression: str
     size: int
     shuffle_buffer: int
+    name_feature: str = ""
 
     def train(self, seed: int, epoch: int, skip: int, local: int, process: tuple[int, int]) -> Iterator[Chunk]:
         """Shuffled chunks of `local` examples from the process's own share of the split, without the first `skip`.
@@ -206,19 +215,41 @@ class TfdsSplit:
         dataset = dataset.shuffle(max(1, self.shuffle_buffer), seed=buffer_seed, reshuffle_each_iteration=False)
         return self._chunks(dataset.skip(skip * local).batch(local, drop_remainder=True))
 
-    def evaluation(self, local: int, process: tuple[int, int], limit: int) -> Iterator[Chunk]:
-        """Chunks number j * count + index of `local` examples: the process's slices of global batches j = 0, 1, ..."""
-        _, tfds = import_tfds()
+    def evaluation(self, local: int, process: tuple[int, int], places: np.ndarray) -> Iterator[Chunk]:
+        """Chunks number j * count + index of `local` of the examples at `places`, ascending: the process's slices of
+        global batches j = 0, 1, ..."""
         index, count = process
-        read = tfds.ReadConfig(interleave_cycle_length=1)  # One file after the other: the order of the files.
-        dataset = self._encoded(self.expression, read, shuffle=False).take(limit).batch(local)
-        return self._chunks(dataset.shard(count, index))
+        dataset = self._in_order()
+        if len(places) < self.size:
+            chosen = np.zeros(self.size, bool)
+            chosen[places] = True
+            table = import_tfds()[0].constant(chosen)
+            dataset = dataset.enumerate().filter(lambda place, _: table[place]).map(lambda _, example: example)
+        return self._chunks(dataset.batch(local).shard(count, index))
+
+    def listing(self) -> tuple[np.ndarray, list[str] | None]:
+        """Labels and file names, by reading all records once in a process's life."""
+        key = (str(self.builder.data_path), self.expression)
+        if key not in _LISTED:
+            labels, names = [], []
+            with self._telling_damage():
+                for label, name in self._in_order(self.name_feature).prefetch(2).as_numpy_iterator():
+                    labels.append(label)
+                    names.append(name.decode())
+            _LISTED[key] = np.array(labels, np.int32), names if self.name_feature else None
+        return _LISTED[key]
 
     def where(self, index: int) -> str:
         """Data set, split and place."""
         return f"{self.builder.name} {self.expression} example {index} in {self.builder.data_path}"
 
-    def _encoded(self, split, read, shuffle: bool):
+    def _in_order(self, name_feature: str | None = None):
+        """All examples in the order of the files: encoded, or (label, file name) of each."""
+        _, tfds = import_tfds()
+        read = tfds.ReadConfig(interleave_cycle_length=1)  # One file after the other.
+        return self._encoded(self.expression, read, False, name_feature)
+
+    def _encoded(self, split, read, shuffle: bool, name_feature: str | None = None):
         tf, tfds = import_tfds()
         read.add_tfds_id = True
         read.try_autocache = False  # A cache would be filled by the first epoch and keep its order.
@@ -226,14 +257,21 @@ class TfdsSplit:
         read.options.deterministic = True
         keep = {"image": tfds.decode.SkipDecoding()}
         dataset = self.builder.as_dataset(split=split, shuffle_files=shuffle, read_config=read, decoders=keep)
+        if name_feature is not None:
+            return dataset.map(lambda example: (example["label"], example[name_feature or "tfds_id"]))
         return dataset.map(lambda example: (example["image"], example["label"], example["tfds_id"]))
 
     def _chunks(self, dataset) -> Iterator[Chunk]:
-        damaged = import_tfds()[0].errors.OpError  # Looked up now: an iterator may outlive the modules at exit.
         ranges = self._ranges()
-        try:
+        with self._telling_damage():
             for images, labels, ids in dataset.prefetch(2).as_numpy_iterator():
                 yield Chunk(list(images), labels.astype(np.int32), np.array([_place(i, ranges) for i in ids], np.int32))
+
+    @contextlib.contextmanager
+    def _telling_damage(self) -> Iterator[None]:
+        damaged = import_tfds()[0].errors.OpError  # Looked up now: an iterator may outlive the modules at exit.
+        try:
+            yield
         except damaged as error:
             what = error.message.splitlines()[0]
             raise UserError(f"unreadable records ({what}); {self.builder.data_path}; prepare the data anew") from error

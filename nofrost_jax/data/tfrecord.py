@@ -67,6 +67,22 @@ def load(path: str, offset: int, length: int, image: str = "image") -> bytes:
     return _only(_feature(lambda first, count: content[first : first + count], length, image), image, bytes)
 
 
+def texts(path: str, offsets: np.ndarray, lengths: np.ndarray, name: str) -> list[str]:
+    """The text feature `name` of the examples at `offsets`, as `scan` found them; images are passed over unread.
+
+    Raises:
+      RecordError: an example without such a feature.
+      OSError: the file cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        places = zip(offsets.tolist(), lengths.tolist(), strict=True)
+        found = [_feature(_peeking(handle, first, length, b""), length, name) for first, length in places]
+    finally:
+        os.close(handle)
+    return [_only(values, name, bytes).decode() for values in found]
+
+
 def _length(head: bytes, place: int) -> int:
     if len(head) < HEADER:
         raise RecordError(f"incomplete record at byte {place}")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from nofrost_jax.data import command_line, preprocess, progress
@@ -45,7 +46,7 @@ def _random(split, pool: ThreadPoolExecutor) -> Iterator[str | None]:
 
 
 def _sequential(split, pool: ThreadPoolExecutor) -> Iterator[str | None]:
-    for chunk in split.evaluation(BLOCK, (0, 1), size(split)):
+    for chunk in split.evaluation(BLOCK, (0, 1), np.arange(size(split))):
         items = zip(chunk.images, chunk.index.tolist(), strict=True)
         yield from pool.map(lambda item: _problem(lambda: item[0], split.where(item[1])), items)
 

@@ -63,7 +63,7 @@ class Attacker:
         for column, values in blank_rows(len(lacking)).items():
             if column in COLUMNS:
                 rows[column][chosen] = values[chosen]
-        kept, to_save = rows["pixels"], int(np.sum(chunk.index < self._save_images))
+        kept, to_save = rows["pixels"], chunk.among_first(self._save_images)
         if len(kept) < to_save:
             rows["pixels"] = np.zeros((to_save, *chunk.image.shape[1:]), np.float32)
             rows["pixels"][: len(kept)] = kept.reshape(-1, *chunk.image.shape[1:])

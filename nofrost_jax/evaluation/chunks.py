@@ -14,12 +14,18 @@ POLL_SECONDS = 1
 
 
 class Chunk(NamedTuple):
-    """Images (uint8 [n, H, W, 3]), labels and indices (int32 [n]) in the order of the index; the chunk's number."""
+    """Images (uint8 [n, H, W, 3]), labels and indices (int32 [n]) in the order of the index; the chunk's number; how
+    many images the chunks before it have."""
 
     number: int
     image: np.ndarray
     label: np.ndarray
     index: np.ndarray
+    before: int = 0
+
+    def among_first(self, count):
+        """How many of its images are among the first `count` of all: its own first ones."""
+        return min(max(count - self.before, 0), len(self.index))
 
     def batch(self, rows, size):
         """`rows` of this chunk as a batch of `size`: zeros where there are fewer, and `active` False."""
@@ -31,17 +37,32 @@ class Chunk(NamedTuple):
 
 def count_and_size(config, num_eval):
     """(images to evaluate, images in a chunk) of an evaluation split of `num_eval` images."""
-    section = config.evaluation
-    count = min(section.limit or num_eval, num_eval)
+    count = data.choice_of(config).count(num_eval)
     # Each process has chunks of its own: where there are few images, smaller ones, so that none stands idle.
-    return count, min(section.chunk_size, -(-count // jax.process_count()))
+    return count, min(config.evaluation.chunk_size, -(-count // jax.process_count()))
+
+
+class Spread:
+    """The images that an attack with a `limit` is for: so many of the evaluated ones, evenly spread over the order of
+    the classes and file names, which is the same whatever the source. count: of the evaluated images."""
+
+    def __init__(self, config, count):
+        self._config, self._count, self._ranks = config, count, None
+
+    def selected(self, limit, numbers):
+        """Which of the images with these numbers among the evaluated ones, int [N]: bool [N]."""
+        if not limit or limit >= self._count:
+            return np.ones(len(numbers), bool)
+        if self._ranks is None:
+            self._ranks = data.eval_ranks(self._config, data.choice_of(self._config))
+        return np.isin(self._ranks[numbers], data.spread(self._count, limit))
 
 
 def fill_all(config, count, size, stop, is_known, fill):
     """Calls `fill(chunk)` for this process's share of the chunks for which not `is_known(number)`, in order; then waits
     until all are known, also those of the other processes, which share the folder of outcomes.
 
-    config: data and `evaluation.limit` count. stop: the StopSignal; asked here between chunks if it is not local.
+    config: its data and which images it chooses count. stop: the StopSignal; asked here between chunks if not local.
     Raises Preempted when it says so.
     """
     process, processes = jax.process_index(), jax.process_count()
@@ -52,7 +73,7 @@ def fill_all(config, count, size, stop, is_known, fill):
         size * processes,
         process,
         processes,
-        limit=config.evaluation.limit,
+        choice=data.choice_of(config),
         wanted=lambda turn: turn * processes + process in todo,
     )
     for turn in range(-(-len(numbers) // processes)):
@@ -60,7 +81,7 @@ def fill_all(config, count, size, stop, is_known, fill):
             check(stop)
         number = turn * processes + process
         if number in todo:
-            fill(_without_padding(number, next(batches)))
+            fill(_without_padding(number, number * size, next(batches)))
     while not all(is_known(number) for number in numbers):
         if stop.local:
             check(stop)
@@ -97,6 +118,6 @@ def preempted(stop):
     )
 
 
-def _without_padding(number, batch):
+def _without_padding(number, before, batch):
     mask = batch["mask"]
-    return Chunk(number, batch["image"][mask], batch["label"][mask], batch["index"][mask])
+    return Chunk(number, batch["image"][mask], batch["label"][mask], batch["index"][mask], before)

@@ -70,6 +70,7 @@ class _Run:
             self._programs, variables, key, store, reporter, self._may_stop, config.evaluation.save_images
         )
         self._chunks = range(-(-self._count // self._size))
+        self._spread = chunks.Spread(config, self._count)
         self._known = {number: {} for number in self._chunks}
 
     def outcomes(self):
@@ -94,19 +95,23 @@ class _Run:
 
     def _is_looked_at(self, number):
         clean = self._rows(number, CLEAN)
-        return clean is not None and len(clean["pixels"]) >= self._to_save(clean["index"]).sum()
+        return clean is not None and len(clean["pixels"]) >= self._to_save(number).sum()
 
-    def _to_save(self, index):
-        """The first images of all, whose adversarial images are kept: a chunk's first rows."""
-        return index < self._config.evaluation.save_images
+    def _numbers(self, number):
+        """Numbers of a chunk's images among all that are evaluated: int [n]."""
+        return np.arange(number * self._size, min((number + 1) * self._size, self._count))
+
+    def _to_save(self, number):
+        """The first images of all, whose adversarial images are kept: a chunk's first rows, bool [n]."""
+        return self._numbers(number) < self._config.evaluation.save_images
 
     def _missing(self, number):
         """(plan, position of the member, rows to attack) of each piece of work on a chunk; its rows must be known by
         the time that the next one is asked for."""
         clean = self._rows(number, CLEAN)
-        to_save = self._to_save(clean["index"])
+        to_save = self._to_save(number)
         for plan in self._plans:
-            begin = clean["correct"] & self._selected(plan, clean["index"])
+            begin = clean["correct"] & self._spread.selected(plan.limit, self._numbers(number))
             survivors = begin
             for position, member in enumerate(plan.members):
                 rows = self._member_rows(number, member)
@@ -116,12 +121,6 @@ class _Run:
                     yield plan, position, lacking
                     rows = self._member_rows(number, member)
                 survivors = survivors & rows["robust"]
-
-    def _selected(self, plan, index):
-        """Which images a plan is for: all, or `limit` of them, evenly spread over the evaluated ones."""
-        if not plan.limit or plan.limit >= self._count:
-            return np.ones(len(index), bool)
-        return np.isin(index, np.arange(plan.limit) * self._count // plan.limit)
 
     def _check_stop(self):
         if self._may_stop is not None:
@@ -155,7 +154,11 @@ class _Run:
         columns = ("correct", "correct_uint8", "nan")
         rows = chunks.look(chunk, self._programs.batch_size, forward, columns, probe=True)
         rows["correct"] &= ~rows["nan"]
-        heads = {"index": chunk.index, "label": chunk.label, "pixels": chunk.image[self._to_save(chunk.index)]}
+        heads = {
+            "index": chunk.index,
+            "label": chunk.label,
+            "pixels": chunk.image[: chunk.among_first(self._config.evaluation.save_images)],
+        }
         return heads | rows | {"seconds": time.perf_counter() - start}
 
     def _assemble(self):
@@ -170,7 +173,7 @@ class _Run:
         return joined | {"plans": {plan.label: self._assemble_plan(plan, joined) for plan in self._plans}}
 
     def _assemble_plan(self, plan, joined):
-        selected = self._selected(plan, joined["index"])
+        selected = self._spread.selected(plan.limit, np.arange(self._count))
         survivors, uint8, members = joined["correct"] & selected, joined["correct_uint8"] & selected, []
         for member in plan.members:
             parts = [self._member_rows(number, member) for number in self._chunks]
@@ -187,7 +190,7 @@ class _Run:
         """Adversarial images of the first images of all, zeros where this attack did not meet one."""
         pixels = []
         for number, part in zip(self._chunks, parts, strict=True):
-            padded = np.zeros((self._to_save(self._rows(number, CLEAN)["index"]).sum(), *shape), np.float32)
+            padded = np.zeros((self._to_save(number).sum(), *shape), np.float32)
             kept = part["pixels"][: len(padded)]
             padded[: len(kept)] = kept.reshape(-1, *shape)
             pixels.append(padded)

@@ -93,7 +93,7 @@ def asked_for(config):
     mixture = ("mbn_gamma", "mbn_interpolation", "mbn_p", "mbn_seed") if config.model.norm == "mbn" else ()
     return section | {
         "shift": entries,
-        "evaluation": {name: evaluation[name] for name in ("limit", *mixture)},
+        "evaluation": {name: evaluation[name] for name in ("limit", "ids", *mixture)},
         "data": {name: plain["data"][name] for name in ("source", "eval_split")},
     }
 

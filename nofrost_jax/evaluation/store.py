@@ -91,6 +91,7 @@ def identity(config, params_sha256, count, chunk_size):
         "model": plain["model"],
         "data": {name: plain["data"][name] for name in geometry} | _contents(config),
         "images": count,
+        **data.choice_of(config).plain,
         "chunk_size": chunk_size,
         "mbn_gamma": section.mbn_gamma,
         **{name: section[name] for name in mixture},

@@ -23,7 +23,9 @@ def render(result):
         rows.append(("worst case", detail, f"{worst['robust_accuracy']:7.2%}", _interval(worst["ci95"]), "", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     step = "export" if result["checkpoint"]["step"] < 0 else f"step {result['checkpoint']['step']}"
-    lines = [f"{data['source']}, {data['n']} {data['split']} images, {step}"]
+    part = f" of {data['of']}" * (data["n"] < data["of"])
+    chosen = f" ({data['choice']})" * (data["choice"] != "all")
+    lines = [f"{data['source']}, {data['n']}{part} {data['split']} images{chosen}, {step}"]
     rows.insert(0, ("", "", "accuracy", "95 % interval", "as uint8", "flags" if any(row[5] for row in rows) else ""))
     for label, detail, accuracy, interval, rounded, marks in rows:
         cells = f"{label:{widths[0]}}  {detail:{widths[1]}}  {accuracy:>8}  {interval:{max(widths[3], 13)}}"

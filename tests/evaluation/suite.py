@@ -43,7 +43,7 @@ def tiny_variables():
     config = tiny_config()
     model = create_model(config.model)
     fresh = models.init(model, jax.random.key(0), 8)
-    (batch,) = data.eval_batches(config, 128, limit=128)
+    (batch,) = data.eval_batches(config, 128, choice=data.Choice(128))
     images = normalize(jnp.asarray(batch["image"] / 255.0, jnp.float32), config.data.mean, config.data.std)
     head = fresh["params"]["head"]
     width, classes = head["kernel"].shape

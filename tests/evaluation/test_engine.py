@@ -35,9 +35,10 @@ def assert_same(found, expected):
 
 def test_counts_every_image_once_and_each_attack_meets_those_it_is_for(reference):
     outcomes = reference.outcomes
-    assert outcomes["index"].tolist() == list(range(suite.COUNT))
-    (batch,) = data.eval_batches(suite.tiny_config(), suite.COUNT, limit=suite.COUNT)
-    np.testing.assert_array_equal(outcomes["label"], batch["label"])
+    (batch,) = data.eval_batches(suite.tiny_config(), suite.COUNT, choice=data.Choice(suite.COUNT))
+    for name in ("index", "label"):
+        np.testing.assert_array_equal(outcomes[name], batch[name])
+    assert len(np.unique(outcomes["index"])) == suite.COUNT
     cascade = outcomes["plans"]["cascade"]
     survivors = outcomes["correct"]
     assert 30 < survivors.sum() < suite.COUNT  # otherwise the next lines would say little
@@ -49,8 +50,10 @@ def test_counts_every_image_once_and_each_attack_meets_those_it_is_for(reference
 
 
 def test_a_limit_spreads_evenly(reference):
-    rays = reference.outcomes["plans"]["rays"]
-    assert np.flatnonzero(rays["selected"]).tolist() == list(range(0, 50, 5))
+    """Every class has as many, of the evaluated images and of those of an attack with a limit of its own."""
+    rays, labels = reference.outcomes["plans"]["rays"], reference.outcomes["label"]
+    assert np.bincount(labels).tolist() == [5] * 10
+    assert np.bincount(labels[rays["selected"]]).tolist() == [1] * 10
     np.testing.assert_array_equal(rays["members"][0]["attacked"], rays["selected"] & reference.outcomes["correct"])
 
 
@@ -72,7 +75,7 @@ def test_an_attack_that_goes_on_after_success_keeps_it(variables, tmp_path, monk
     config = suite.tiny_config(attacks={"rays": {"name": "rays", "queries": 70, "official": True}}, limit=20)
     evaluator, devices = suite.make(config)
     outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
-    (batch,) = data.eval_batches(config, 20, limit=20)
+    (batch,) = data.eval_batches(config, 20, choice=data.Choice(20))
     (member,) = evaluator.plans[0].members
     classifier = evaluator.programs.classifier(variables)
     images = programs.to_pixels(batch["image"])

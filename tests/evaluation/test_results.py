@@ -15,7 +15,11 @@ from tests.evaluation import suite
 @pytest.fixture(scope="module")
 def result(reference):
     summary = results.summarize(reference.evaluator.plans, reference.outcomes, 10, {})
-    head = {"name": "final", "dataset": {"source": "digits", "n": 50, "split": "validation"}, "checkpoint": {"step": 7}}
+    head = {
+        "name": "final",
+        "dataset": {"source": "digits", "n": 50, "of": 360, "split": "validation", "choice": "evenly spread"},
+        "checkpoint": {"step": 7},
+    }
     return head | summary
 
 
@@ -51,7 +55,7 @@ def test_entries_follow_the_schema(reference, result):
 
 def test_the_table_names_both_protocols_run_or_not(result):
     text = table.render(result)
-    assert "digits, 50 validation images, step 7" in text
+    assert "digits, 50 of 360 validation images (evenly spread), step 7" in text
     for line in ("aa_fast_20", "aa_standard"):
         assert any(row.split()[:3] == [line, "not", "run"] for row in text.splitlines())
     assert "n = 10" in text and "RayS" not in text
@@ -88,10 +92,11 @@ def test_saved_images_are_those_that_were_verified(reference, tmp_path):
     for path in paths[::2]:
         label = pathlib.Path(path).stem
         with np.load(path) as saved:
-            assert saved["index"].tolist() == np.flatnonzero(outcomes["correct"][:35]).tolist()
+            rows = np.flatnonzero(outcomes["correct"][:35])
+            assert saved["index"].tolist() == outcomes["index"][rows].tolist()
             right = np.asarray(classifier(saved["adversarial"])).argmax(-1) == saved["label"]
             np.testing.assert_array_equal(right, saved["robust"])
-            np.testing.assert_array_equal(right, reference.outcomes["plans"][label]["robust"][saved["index"]])
+            np.testing.assert_array_equal(right, reference.outcomes["plans"][label]["robust"][rows])
             assert 0 < np.abs(saved["adversarial"] * 255 - saved["clean"]).max() <= 1.5003
     with Image.open(paths[1]) as picture:
         assert picture.width > 8 * pictures.SIDE and picture.height > 3 * pictures.SIDE

@@ -116,7 +116,7 @@ def test_a_run_on_digits_gets_its_own_images_corrupted(cli, digits, monkeypatch)
     assert constants == [(cell["corruption"], cell["severity"], 8) for cell in corrupted["cells"]]
 
     config = ConfigDict(checkpoint.read_config(digits))
-    (batch,) = data.eval_batches(config, 70, limit=70)
+    (batch,) = data.eval_batches(config, 70, choice=data.Choice(70))
     predict = jax.jit(nofrost_jax.load(digits).predict)
     with np.load(digits / "evaluations/shift.npz") as columns:
         np.testing.assert_array_equal(columns["clean_correct"], np.asarray(predict(batch["image"])) == batch["label"])

@@ -91,7 +91,7 @@ def test_the_sweep_evaluates_each_gamma_once(cli, mbnat, monkeypatch):
         shares = result["clean"]["accuracy"], result["attacks"][0]["robust_accuracy"]
         assert row.split()[:3] == [gamma, *(f"{share:.2%}" for share in shares)]
 
-    (batch,) = data.eval_batches(run.prepare(tiny_config("mbnat")), 64, limit=64)
+    (batch,) = data.eval_batches(run.prepare(tiny_config("mbnat")), 64, choice=data.Choice(64))
     right = []
     for name, gamma in zip(GAMMAS, (0.0, 0.5, 1.0), strict=True):
         classifier = nofrost_jax.load(mbnat, gamma=gamma)

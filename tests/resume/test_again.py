@@ -160,10 +160,29 @@ def test_evaluating_a_run_repeats_its_own_result(whole, cli, copy):
 
     other = [*tiny_args(copy, evaluation__name="other", evaluation__limit=100), "--mode=evaluate"]
     outcome = cli(*other)
-    assert outcome.returncode == 0 and "digits, 100 validation images, step 15" in outcome.stdout, outcome
-    with np.load(copy / "evaluations/other.npz") as part, np.load(copy / "evaluations/final.npz") as full:
-        for name in full.files:
-            np.testing.assert_array_equal(part[name], full[name][:100])
+    told = "digits, 100 of 360 validation images (evenly spread), step 15"
+    assert outcome.returncode == 0 and told in outcome.stdout, outcome
+    (copy / "ids.txt").write_text("200\n5\n77\n")
+    listed = tiny_args(copy, evaluation__name="listed", evaluation__ids=copy / "ids.txt")
+    assert cli(*listed, "--mode=evaluate").returncode == 0
+    found = {}
+    for name in ("other", "listed", "final"):
+        with np.load(copy / f"evaluations/{name}.npz") as columns:
+            found[name] = dict(columns)
+        found[name, "is"] = json.loads((copy / f"evaluations/{name}.json").read_text())
+    assert found["listed"]["index"].tolist() == [5, 77, 200]
+    for part in ("other", "listed"):  # an image's outcome is its own, whatever else is evaluated
+        assert "partial" in found[part, "is"]["flags"]
+        for name, column in found["final"].items():
+            np.testing.assert_array_equal(found[part][name], column[found[part]["index"]])
+    assert "partial" not in found["final", "is"]["flags"] and found["final", "is"]["dataset"]["choice"] == "all"
+    expected = {
+        "n": 3,
+        "of": 360,
+        "choice": "of ids.txt",
+        "ids_sha256": data.Choice(0, ("200", "5", "77")).plain["ids_sha256"],
+    }
+    assert expected.items() <= found["listed", "is"]["dataset"].items()
     assert contents(copy)["metrics"] == metrics
 
 

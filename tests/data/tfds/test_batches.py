@@ -15,8 +15,11 @@ from tests.data.helpers import (
     assert_resumes,
     assert_silent,
     complaint,
+    config,
     joined,
     take,
+    validation_files,
+    write,
 )
 from tests.data.tfds.conftest import NUM_EVAL, NUM_TRAIN
 
@@ -165,15 +168,39 @@ def test_random_access_holds_images_out(imagenet_config):
 def test_eval_is_exact(settings, batch_size, count):
     (whole,) = data.eval_batches(settings, NUM_EVAL)
     for limit in (0, 5):
-        total = limit or NUM_EVAL
-        parts = [list(data.eval_batches(settings, batch_size, k, count, limit)) for k in range(count)]
+        total, choice = limit or NUM_EVAL, data.Choice(limit)
+        parts = [list(data.eval_batches(settings, batch_size, k, count, choice)) for k in range(count)]
         assert {len(part) for part in parts} == {-(-total // batch_size)}
         batches = joined(parts)
         mask = np.concatenate([batch["mask"] for batch in batches])
+        places = np.concatenate([batch["index"] for batch in batches])[mask]
+        assert len(places) == total and (np.diff(places) > 0).all()
         for name in ("image", "label", "index"):
             values = np.concatenate([batch[name] for batch in batches])
-            np.testing.assert_array_equal(values[mask], whole[name][:total])
+            np.testing.assert_array_equal(values[mask], whole[name][places])
             assert (values[~mask] == (-1 if name == "index" else 0)).all()
+
+
+def test_the_same_images_as_of_a_folder(settings, imagenet, tmp_path):
+    """A limit and a list choose the same files, of record files by either access and of a folder of them."""
+    wnids, labels = folder._imagenet_wnids(), official_labels()
+    names = [*validation_files(imagenet[2])]
+    for name, label, image in zip(names, labels, imagenet[2], strict=True):
+        write(tmp_path / "val" / wnids[label] / name, image)
+    (tmp_path / "ids.txt").write_text(
+        f"val/{wnids[labels[7]]}/{names[7]}\n{wnids[labels[2]]}/{names[2]}\n{names[11]}\n"
+    )
+    tree = config(f"folder:{tmp_path}", num_classes=1000, eval_resize=18)
+    for choice in (data.Choice(5), data.Choice.read(0, str(tmp_path / "ids.txt")), data.Choice(1, tuple(names[3:6]))):
+        ours, theirs = (next(data.eval_batches(one, 8, choice=choice)) for one in (settings, tree))
+        found, expected = ({image.tobytes() for image in one["image"][one["mask"]]} for one in (ours, theirs))
+        assert found == expected and len(found) == choice.count(NUM_EVAL)
+        ranks = [data.eval_ranks(one, choice) for one in (settings, tree)]
+        chosen = [one["image"][one["mask"]][np.argsort(rank)] for one, rank in zip((ours, theirs), ranks, strict=True)]
+        np.testing.assert_array_equal(*chosen)
+    for line in (f"{wnids[(labels[0] + 1) % 1000]}/{names[1]}", "nothing.JPEG"):
+        message = complaint(data.eval_batches, settings, 8, choice=data.Choice(0, (line,), "ids.txt"))
+        assert "1 of 1 ids are none of the 13 images" in message
 
 
 def test_views_of_an_image(settings, imagenet):

@@ -1,0 +1,164 @@
+"""Which images of an evaluation split are evaluated: all, so many evenly spread ones, or those of a list.
+
+"Evenly spread" is over the order of the classes and, within a class, of the file names, so that the same images are
+taken whatever the source, a folder or tfds, and every class has its share.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nofrost_jax.data.sources import RandomAccess, Sequential, listing, size
+from nofrost_jax.errors import UserError
+
+_SHOWN = 200  # characters of a line that is quoted
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """limit: so many, evenly spread over what there is; 0 = all. ids: the lines of a list, () = no list; file: where
+    it is from."""
+
+    limit: int = 0
+    ids: tuple[str, ...] = ()
+    file: str = ""
+
+    @classmethod
+    def read(cls, limit: int = 0, path: str = "") -> "Choice":
+        """With the lines of the list at `path`, if any: a file's name, with or without folders before it, or the place
+        of an image in its split, 0 for the first. Empty lines, and what follows a #, do not count.
+
+        Raises UserError for a list that cannot be read, is empty, or has a line twice.
+        """
+        return cls(limit, _lines(path) if path else (), path)
+
+    def count(self, n: int) -> int:
+        """How many of `n` images are evaluated; those of a list are all there, or `places` fails."""
+        n = len(self.ids) or n
+        return min(self.limit or n, n)
+
+    @property
+    def plain(self) -> dict[str, str | int]:
+        """What tells this choice from another of the same images, plain values; {} for all images. Neither the order
+        of the list nor where it lies counts."""
+        found: dict[str, str | int] = {"spread": self.limit} if self.limit else {}
+        if self.ids:
+            found["ids_sha256"] = hashlib.sha256(json.dumps(sorted(self.ids)).encode()).hexdigest()
+        return found
+
+    def __str__(self) -> str:
+        parts = ["evenly spread"] * bool(self.limit) + [f"of {os.path.basename(self.file)}"] * bool(self.ids)
+        return ", ".join(parts)
+
+    def places(self, split: RandomAccess | Sequential, class_names: Sequence[str] = ()) -> np.ndarray:
+        """Which examples of a split are evaluated, int64 [count] ascending. class_names: of the source.
+
+        Raises UserError for an id that is not there, or that may mean several images.
+        """
+        n = size(split)
+        if self.count(n) == n and not self.ids:
+            return np.arange(n)
+        labels, names = _listing(split)
+        ordered = _order(labels, names)
+        if self.ids:
+            ordered = ordered[np.isin(ordered, self._listed(labels, names, class_names))]
+        count = self.count(n)
+        return np.sort(ordered[spread(len(ordered), count)])
+
+    def _listed(self, labels: np.ndarray, names: list[str] | None, class_names: Sequence[str]) -> np.ndarray:
+        """The place of each id, int64 [len(ids)]."""
+        table = _table(labels, names, class_names)
+        found = [_find(one, table, len(labels), self.file) for one in self.ids]
+        absent = [line for line, place in zip(self.ids, found, strict=True) if place is None]
+        if absent:
+            mend = "give a list of this data's own files" if names else "this data has no file names, so give places"
+            raise UserError(
+                f"{len(absent)} of {len(self.ids)} ids are none of the {len(labels)} images, the first is "
+                f"{absent[0][:_SHOWN]}; {self.file}; {mend}, or set config.evaluation.ids to another list"
+            )
+        places, counts = np.unique(np.array(found, np.int64), return_counts=True)
+        if len(places) < len(found):
+            twice = [line for line, place in zip(self.ids, found, strict=True) if place == places[counts > 1][0]]
+            raise UserError(f"{' and '.join(twice)[:_SHOWN]} are the same image; {self.file}; leave one out")
+        return places
+
+
+ALL = Choice()
+
+
+def spread(n: int, count: int) -> np.ndarray:
+    """`count` <= n of the numbers below n, evenly spread and ascending: int64 [count]."""
+    return np.arange(count) * n // max(count, 1)
+
+
+def ranks(split: RandomAccess | Sequential, places: np.ndarray) -> np.ndarray:
+    """The rank of each of some examples among them, in the order of classes and names: int64 [len(places)]."""
+    labels, names = _listing(split)
+    chosen = _order(labels, names)
+    chosen = chosen[np.isin(chosen, places)]
+    found = np.empty(len(places), np.int64)
+    found[np.searchsorted(places, chosen)] = np.arange(len(places))
+    return found
+
+
+def _listing(split: RandomAccess | Sequential) -> tuple[np.ndarray, list[str] | None]:
+    try:
+        return listing(split)
+    except OSError as error:
+        raise UserError(f"cannot read the files' names ({error}); {split.where(0)}; prepare the data anew") from error
+
+
+def _order(labels: np.ndarray, names: list[str] | None) -> np.ndarray:
+    """All places, class by class, in each by the file's name below the class folder, or as they come: int64 [n]."""
+    if names is None:
+        return np.argsort(labels, kind="stable")
+    return np.lexsort((np.array([name.partition("/")[2] or name for name in names]), labels))
+
+
+def _lines(path: str) -> tuple[str, ...]:
+    try:
+        text = Path(path).expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "no text"
+        raise UserError(f"cannot read the list of images ({why}); {path}; set config.evaluation.ids anew") from error
+    found = tuple(filter(None, (line.partition("#")[0].strip() for line in text.splitlines())))
+    if not found:
+        raise UserError(f"no ids in the list of images; {path}; give one in each line, or config.evaluation.ids=''")
+    if len(set(found)) < len(found):
+        twice = next(line for number, line in enumerate(found) if line in found[:number])
+        raise UserError(f"{twice[:_SHOWN]} stands twice in the list of images; {path}; leave one out")
+    return found
+
+
+def _table(labels: np.ndarray, names: list[str] | None, class_names: Sequence[str]) -> dict[str, list[int]]:
+    """{"CLASS/FILE", "FILE": places}; and {"CLASS/": []} of every class folder."""
+    table: dict[str, list[int]] = {f"{name}/": [] for name in class_names}
+    for place, name in enumerate(names or ()):
+        folder, slash, rest = name.partition("/")
+        if not slash and class_names:
+            folder, rest = class_names[labels[place]], name
+        table.setdefault(f"{folder}/", [])
+        if rest:
+            table.setdefault(f"{folder}/{rest}", []).append(place)
+        table.setdefault(name.rpartition("/")[2], []).append(place)
+    return table
+
+
+def _find(line: str, table: dict[str, list[int]], n: int, file: str) -> int | None:
+    """The place of the image that a line means, or None."""
+    if line.isascii() and line.isdigit() and line not in table:
+        return int(line) if int(line) < n else None
+    rest = line.replace("\\", "/").removeprefix("./")
+    while rest not in table and "/" in rest:
+        folder, _, rest = rest.partition("/")
+        if f"{folder}/" in table:  # the class is there, the file in it is not
+            return None
+    found = table.get(rest, [])
+    if len(found) > 1:
+        raise UserError(f"{line[:_SHOWN]} may be any of {len(found)} images; {file}; write its class folder before it")
+    return found[0] if found else None

@@ -1,0 +1,148 @@
+"""Which images of an evaluation split are evaluated: the same ones of any source."""
+
+import numpy as np
+import pytest
+
+from nofrost_jax import data
+from nofrost_jax.data.choice import Choice
+from tests.data.helpers import complaint, config, encoded, picture, write
+
+
+def indices(settings, choice, batch_size=8):
+    batches = list(data.eval_batches(settings, batch_size, choice=choice))
+    return np.concatenate([batch["index"][batch["mask"]] for batch in batches]).tolist(), batches
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """val/CLASS/N.png: 4 classes of 6 images; the image of a class and a number has them as its first pixel."""
+    for c, name in enumerate(("n01", "n02", "n03", "n04")):
+        for i in range(6):
+            image = picture(0, 16, 16)
+            image[0, 0] = c, i, 0
+            write(tmp_path / "val" / name / f"{c}_{i}.png", encoded(image, "PNG"))
+    return tmp_path
+
+
+def of_tree(tree, **more):
+    return config(f"folder:{tree}", num_classes=4, **more)
+
+
+def test_a_folder_gives_every_class_its_share(tree):
+    places, batches = indices(of_tree(tree), Choice(8))
+    assert places == [0, 3, 6, 9, 12, 15, 18, 21]
+    assert batches[0]["label"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert batches[0]["image"][:, 0, 0, :2].tolist() == [[c, i] for c in range(4) for i in (0, 3)]
+
+
+@pytest.mark.parametrize("source", ["digits", "fake"])
+@pytest.mark.parametrize("count", [1, 20, 21])
+def test_sources_without_files_spread_over_the_classes(source, count):
+    settings = config(source, image_size=8, fake_eval=90)
+    places, batches = indices(settings, Choice(count), batch_size=24)
+    labels = np.concatenate([batch["label"][batch["mask"]] for batch in batches])
+    assert places == sorted(places) and len(places) == count
+    if count >= 20:
+        assert np.ptp(np.bincount(labels, minlength=10)) <= 1
+    images = np.concatenate([batch["image"] for batch in data.eval_batches(settings, 8)])
+    np.testing.assert_array_equal(batches[0]["image"][:count], images[places])
+
+
+def test_a_limit_that_is_no_limit_takes_all():
+    settings = config("digits", image_size=8)
+    for limit in (0, 360, 10**6):
+        assert indices(settings, Choice(limit), 100)[0] == list(range(360))
+
+
+def test_ranks_are_the_order_of_the_classes():
+    settings = config("digits", image_size=8)
+    labels = data.eval_labels(settings)
+    ranks = data.eval_ranks(settings)
+    assert sorted(ranks) == list(range(360))
+    assert labels[np.argsort(ranks)].tolist() == sorted(labels)
+    places, _ = indices(settings, Choice(50))
+    some = data.eval_ranks(settings, Choice(50))
+    assert sorted(some) == list(range(50)) and labels[places][np.argsort(some)].tolist() == sorted(labels[places])
+
+
+def listed(tree, *lines):
+    path = tree / "ids.txt"
+    path.write_text("\n".join(lines))
+    return Choice.read(0, str(path))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("val/n03/2_1.png", "val/n01/0_5.png"),
+        ("n03/2_1.png", "# a note", "", "n01/0_5.png  # another"),
+        ("2_1.png", "  0_5.png  "),
+        ("/data/imagenet/val/n03/2_1.png", "./n01/0_5.png"),
+        ("n99/2_1.png", "0_5.png"),  # folders of a tree whose classes are called otherwise
+        ("13", "5"),
+    ],
+)
+def test_a_list_names_images(tree, lines):
+    choice = listed(tree, *lines)
+    assert choice.count(24) == 2
+    assert indices(of_tree(tree), choice)[0] == [5, 13]
+
+
+def test_a_list_is_told_by_its_lines_alone(tree):
+    one, other = listed(tree, "n03/2_1.png", "n01/0_5.png"), listed(tree, "n01/0_5.png", "", "n03/2_1.png")
+    assert one.plain == other.plain != listed(tree, "n01/0_5.png").plain
+    assert Choice().plain == {} and Choice(5).plain != Choice(6).plain
+    assert str(Choice(5)) == "evenly spread" and str(one) == "of ids.txt"
+
+
+def test_a_limit_spreads_over_a_list(tree):
+    choice = Choice(3, tuple(f"{c}_{i}.png" for c in (3, 1, 0) for i in (4, 2)))
+    assert choice.count(24) == 3 and indices(of_tree(tree), choice)[0] == [2, 8, 20]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (("n03/2_1.png", "n03/2_9.png", "n03/2_8.png"), "2 of 3 ids are none of the 24 images, the first is n03/2_9"),
+        (("n01/2_1.png",), "1 of 1 ids"),  # the file lies in another class
+        (("24",), "none of the 24 images"),
+        (("n03/2_1.png", "2_1.png"), "n03/2_1.png and 2_1.png are the same image"),
+        (("2_1.png", "2_1.png"), "stands twice"),
+        (("# nothing",), "no ids"),
+    ],
+)
+def test_a_list_that_does_not_fit_is_refused(tree, lines, words):
+    path = tree / "ids.txt"
+    path.write_text("\n".join(lines))
+    settings = of_tree(tree)
+    settings.evaluation = {"limit": 0, "ids": str(path)}
+    message = complaint(data.check, settings, ("evaluation",))
+    assert words in message and str(path) in message
+
+
+def test_a_name_that_several_images_have_needs_its_class(tree):
+    for name in ("n01", "n02"):
+        write(tree / "val" / name / "same.png", encoded(picture(1, 16, 16), "PNG"))
+    assert "may be any of 2" in complaint(data.eval_batches, of_tree(tree), 8, choice=listed(tree, "same.png"))
+    assert indices(of_tree(tree), listed(tree, "n02/same.png"))[0] == [13]
+
+
+def test_lists_that_cannot_be_read(tree):
+    assert "cannot read the list" in complaint(Choice.read, 0, str(tree / "nowhere.txt"))
+    (tree / "binary").write_bytes(b"\xff\xfe\x80")
+    assert "no text" in complaint(Choice.read, 0, str(tree / "binary"))
+    assert "no file names" in complaint(data.eval_batches, config("fake"), 8, choice=listed(tree, "a.png"))
+    assert indices(config("fake"), listed(tree, "7", "3"))[0] == [3, 7]
+
+
+def test_a_home_folder_is_understood(tree, monkeypatch):
+    monkeypatch.setenv("HOME", str(tree))
+    (tree / "ids.txt").write_text("3")
+    assert Choice.read(0, "~/ids.txt").ids == ("3",)
+
+
+def test_held_out_images_have_names(tree):
+    (tree / "val").rename(tree / "train")
+    settings = of_tree(tree, holdout=6, eval_split="holdout")
+    _, batches = indices(settings, listed(tree, "n02/1_4.png", "n01/0_2.png"))
+    assert batches[0]["image"][batches[0]["mask"]][:, 0, 0, :2].tolist() == [[0, 2], [1, 4]]
