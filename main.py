@@ -18,6 +18,7 @@ from nofrost_jax import command_line, errors
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes it.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "dry_run"], "What to do.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, metrics, evaluations.")
+_OUTPUT = flags.DEFINE_string("output", "", "With --mode=evaluate: folder for the results, instead of --workdir.")
 _FORCE = flags.DEFINE_bool("force", False, "Resume although the config has changed.")
 _CACHE = flags.DEFINE_string("compilation_cache", "", "Folder that keeps compiled programs between runs.")
 _COORDINATOR = flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0, or auto on a TPU pod.")
@@ -38,14 +39,16 @@ def main(_):
     from nofrost_jax import parallel, run
 
     if _CACHE.value:
-        jax.config.update("jax_compilation_cache_dir", _CACHE.value)
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(_CACHE.value))
     with errors.exit_codes(parallel.leave):
         parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        workdir = os.path.expanduser(_WORKDIR.value)
+        workdir, output = map(os.path.expanduser, (_WORKDIR.value, _OUTPUT.value))
         if _MODE.value == "train":
+            if output:
+                raise errors.UserError("--output is for --mode=evaluate; a training writes to its --workdir")
             run.train(_CONFIG.value, workdir, force=_FORCE.value)
         else:
-            (run.evaluate if _MODE.value == "evaluate" else run.dry_run)(_CONFIG.value, workdir)
+            (run.evaluate if _MODE.value == "evaluate" else run.dry_run)(_CONFIG.value, workdir, output)
 
 
 if __name__ == "__main__":

@@ -19,26 +19,27 @@ MIXTURE = ("gamma", "interpolation", "p", "seed")
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
-def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False, final=False):
-    """Writes `evaluations/NAME.json` and `.npz` of `config.evaluation` into the run's folder; returns the result.
+def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False, final=False, output=""):
+    """Writes `evaluations/NAME.json` and `.npz` of `config.evaluation` into the run's folder, or into `output`, which
+    has the outcomes as well; returns the result.
 
     config: the run's resolved config, whose `evaluation` may have been replaced; `evaluator` is made of it. stop: the
     StopSignal. reuse: show the result that is already there, if it is of the same config and parameters. final: of the
     training itself, which waits where another command is at work on this result.
     """
-    restored = _restore(config, workdir)
-    with _exclusive(config, workdir, stop if final else None):
-        return _evaluate(config, workdir, spec, devices, evaluator, stop, reuse, *restored)
+    restored, output = _restore(config, workdir), output or workdir
+    with _exclusive(config, output, stop if final else None):
+        return _evaluate(config, output, spec, devices, evaluator, stop, reuse, *restored)
 
 
-def _exclusive(config, workdir, stop=None):
+def _exclusive(config, output, stop=None):
     """The lock of a result; others of the run, and its training, may go on meanwhile."""
     name = config.evaluation.name
-    return parallel.exclusive(os.path.join(workdir, "evaluations", f"{name}.lock"), f"the evaluation {name}", stop)
+    return parallel.exclusive(os.path.join(output, "evaluations", f"{name}.lock"), f"the evaluation {name}", stop)
 
 
-def _evaluate(config, workdir, spec, devices, evaluator, stop, reuse, variables, checkpoint):
-    done = results.load(workdir, config.evaluation.name) if reuse else None
+def _evaluate(config, output, spec, devices, evaluator, stop, reuse, variables, checkpoint):
+    done = results.load(output, config.evaluation.name) if reuse else None
     # The config has the name of a list of images alone.
     listed, main = data.choice_of(config).plain.get("ids_sha256"), parallel.is_main_process()
     digests = [validate.identity(config)["config_sha256"], checkpoint["params_sha256"], listed]
@@ -48,58 +49,58 @@ def _evaluate(config, workdir, spec, devices, evaluator, stop, reuse, variables,
     ):
         if main:
             print(table.render(done))
-            print(f"written by an earlier run: {workdir}/evaluations/{done['name']}.json", flush=True)
+            print(f"written by an earlier run: {output}/evaluations/{done['name']}.json", flush=True)
         return done
     if main:
         names = ", ".join(["clean", *config.evaluation.attacks])
         print(
             f"evaluating {names} on {evaluator.count} {spec.eval_split} images of {config.data.source} ...", flush=True
         )
-    start, folder = time.perf_counter(), os.path.join(workdir, "evaluations", "outcomes")
+    start, folder = time.perf_counter(), os.path.join(output, "evaluations", "outcomes")
     outcomes = evaluator.run(devices.replicate(variables), stop, folder, progress=main)
     summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, evaluator.programs.compile_seconds)
     result = describe(config, spec, checkpoint, outcomes["index"], evaluator.chunk_size, summary)
     if main:
-        path = results.save(workdir, result, results.columns(outcomes))
+        path = results.save(output, result, results.columns(outcomes))
         print(table.render(result))
         print(f"written: {path}  ({metrics.format_seconds(time.perf_counter() - start)})", flush=True)
-        for picture in pictures.save(workdir, config.evaluation.name, evaluator.plans, outcomes):
+        for picture in pictures.save(output, config.evaluation.name, evaluator.plans, outcomes):
             print(f"written: {picture}", flush=True)
     return result
 
 
-def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop):
-    """Writes `evaluations/NAME.json` and `.npz` of a suite of evaluation sets; returns the result.
+def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop, output=""):
+    """Writes `evaluations/NAME.json` and `.npz` of a suite of evaluation sets, as `evaluate` does; returns the result.
 
     suite, jobs, missing: of `shift_sets`, on the run's resolved config; devices: of `parallel`; stop: the StopSignal.
     """
-    restored = _restore(config, workdir)
-    with _exclusive(config, workdir):
-        return _evaluate_shift(config, workdir, suite, jobs, missing, devices, stop, *restored)
+    restored, output = _restore(config, workdir), output or workdir
+    with _exclusive(config, output):
+        return _evaluate_shift(config, output, suite, jobs, missing, devices, stop, *restored)
 
 
-def _evaluate_shift(config, workdir, suite, jobs, missing, devices, stop, variables, checkpoint):
+def _evaluate_shift(config, output, suite, jobs, missing, devices, stop, variables, checkpoint):
     main, start = parallel.is_main_process(), time.perf_counter()
     if main:
         print(*shift.announcement(jobs, missing), sep="\n", flush=True)
     programs = Programs(config, devices, config.evaluation.batch_size // jax.process_count())
-    folder, digest = os.path.join(workdir, "evaluations", "outcomes"), checkpoint["params_sha256"]
+    folder, digest = os.path.join(output, "evaluations", "outcomes"), checkpoint["params_sha256"]
     looked = shift.look(jobs, programs, devices.replicate(variables), digest, folder, stop, progress=main)
     spec, index = shift.own_images(jobs, looked)
     summary = shift.summarize(suite, config, jobs, looked, missing)
     summary |= {"suite": shift_suite.asked_for(config)}
     result = describe(config, spec, checkpoint, index, config.evaluation.chunk_size, summary)
     if main:
-        path = results.save(workdir, result, shift.columns(jobs, looked))
+        path = results.save(output, result, shift.columns(jobs, looked))
         print(shift_table.render(result))
         print(f"written: {path}  ({metrics.format_seconds(time.perf_counter() - start)})", flush=True)
     return result
 
 
-def keep_others(config, workdir):
+def keep_others(config, output):
     """Raises UserError where the result of `evaluate_shift` would take the place of one of something else."""
     name, asked = config.evaluation.name, shift_suite.asked_for(config)
-    done = results.load(workdir, name)
+    done = results.load(output, name)
     if (
         done is None
         or done.get("suite") == asked
@@ -108,9 +109,9 @@ def keep_others(config, workdir):
         return
     differences = validate.differences(done["suite"], asked) if "suite" in done else ["another evaluation"]
     more = f", and {len(differences) - 3} more" * (len(differences) > 3)
-    number = next(k for k in itertools.count(2) if not os.path.exists(f"{workdir}/evaluations/{name}_{k}.json"))
+    number = next(k for k in itertools.count(2) if not os.path.exists(f"{output}/evaluations/{name}_{k}.json"))
     raise UserError(
-        f"{workdir}/evaluations/{name}.json is of something else ({', '.join(differences[:3])}{more}) and would "
+        f"{output}/evaluations/{name}.json is of something else ({', '.join(differences[:3])}{more}) and would "
         f"be lost; give this result another name, e.g. --config.evaluation.name={name}_{number}, or remove that file"
     )
 

@@ -5,7 +5,7 @@ import os
 import jax
 from ml_collections import ConfigDict
 
-from nofrost_jax import attacks, data, methods, models, optim, parallel, rules, validate
+from nofrost_jax import attacks, data, errors, methods, models, optim, parallel, rules, validate
 from nofrost_jax import dry_run as dry
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import INTERPOLATIONS, create_model
@@ -17,6 +17,8 @@ from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
 from nofrost_jax.train import fit
 from nofrost_jax.workdir import check_config
+
+EVALUATED = "what was evaluated so far is kept"
 
 
 def prepare(config):
@@ -70,64 +72,74 @@ def train(config, workdir, force=False):
             parallel.say(f"note: {line}")
         evaluator = Evaluator(config, devices, spec)  # one for both, so that each attack compiles once
         fit(config, workdir, spec, devices, evaluator, stop, force)
-        evaluate_run(config, workdir, spec, devices, evaluator, stop, reuse=True, final=True)
+        with errors.machine("the training is done and saved"):
+            evaluate_run(config, workdir, spec, devices, evaluator, stop, reuse=True, final=True)
 
 
-def evaluate(config, workdir):
+def evaluate(config, workdir, output=""):
     """Evaluates the run in `workdir`; `config` (or None) says how and where the data is, never what the net is.
 
     Taken from `config`: `validate.EVALUATION_FIELDS`, and `attacks`, which picks some; a note names other differences.
+    output: where results and outcomes go, if not into the run's folder, which then needs only to be read.
     With `evaluation.mbn_gammas`, once for each weight, as NAME_gamma_WEIGHT; weights that are done are not done again.
     """
     if not workdir:
         raise UserError("--workdir is missing; give the folder of the run to evaluate")
     if shift_suite.is_suite(config):
-        _evaluate_shift(config, workdir)
+        _evaluate_shift(config, workdir, output)
         return
     own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), config)
     own = prepare(own)
-    validate.check_workdir(workdir)
+    _check_output(workdir, output)
     spec = data.check(own, splits=("evaluation",))
     _check_net(own, spec.image_size)
     devices = parallel.Devices()
     parallel.require_joined()
     validate.check_evaluation_devices(own, devices.count, jax.process_count())
     _note(left_out)
-    with parallel.StopSignal(each_alone=True) as stop:
+    with parallel.StopSignal(each_alone=True) as stop, errors.machine(EVALUATED):
         if not own.evaluation.mbn_gammas:
-            evaluate_run(own, workdir, spec, devices, Evaluator(own, devices, spec), stop)
+            evaluate_run(own, workdir, spec, devices, Evaluator(own, devices, spec), stop, output=output)
             return
         found = {}
         for gamma, at_gamma in sweep.configs(own).items():
             evaluator = Evaluator(at_gamma, devices, spec)
-            found[gamma] = evaluate_run(at_gamma, workdir, spec, devices, evaluator, stop, reuse=True)
+            found[gamma] = evaluate_run(at_gamma, workdir, spec, devices, evaluator, stop, reuse=True, output=output)
     if parallel.is_main_process():
         print(sweep.render(own, found), flush=True)
 
 
-def _evaluate_shift(config, workdir):
+def _check_output(workdir, output):
+    """Raises MachineError, or UserError, unless results can be written."""
+    if output:
+        validate.check_workdir(output, "--output")
+    else:
+        validate.check_workdir(workdir, mend="give --output=FOLDER, where the results shall go")
+
+
+def _evaluate_shift(config, workdir, output):
     """Evaluates the run in `workdir` on the sets of a config like configs/eval/shift.py."""
     own, suite, left_out = _shift(config, workdir)
-    validate.check_workdir(workdir)
-    keep_others(own, workdir)
+    _check_output(workdir, output)
+    keep_others(own, output or workdir)
     jobs, missing = shift_sets.jobs(suite, own)
     _check_net(own, own.data.image_size)
     devices = parallel.Devices()
     parallel.require_joined()
     validate.check_evaluation_devices(own, devices.count, jax.process_count())
     _note(left_out)
-    with parallel.StopSignal(each_alone=True) as stop:
-        evaluate_shift(own, workdir, suite, jobs, missing, devices, stop)
+    with parallel.StopSignal(each_alone=True) as stop, errors.machine(EVALUATED):
+        evaluate_shift(own, workdir, suite, jobs, missing, devices, stop, output)
 
 
-def _dry_run_shift(config, workdir):
+def _dry_run_shift(config, workdir, output):
     """Prints what of a suite of evaluation sets is there and what is missing: for the run in `workdir`, or, without
     one, for a run on ImageNet."""
     if workdir:
         own, suite, left_out = _shift(config, workdir)
         _note(left_out)
         try:
-            keep_others(own, workdir)
+            keep_others(own, output or workdir)
         except UserError as error:
             print(f"note: {error}")
     else:
@@ -154,7 +166,7 @@ def _shift(config, workdir):
     return own, suite, left_out
 
 
-def dry_run(config, workdir):
+def dry_run(config, workdir, output=""):
     """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing. Writes nothing, and
     needs no right to. Raises Missing if anything is.
 
@@ -162,7 +174,7 @@ def dry_run(config, workdir):
     `workdir` or, without one, for a run on ImageNet.
     """
     if shift_suite.is_suite(config):
-        _dry_run_shift(config, workdir)
+        _dry_run_shift(config, workdir, output)
         return
     _refuse_suite(config)
     config = prepare(config)
