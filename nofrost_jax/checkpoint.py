@@ -1,7 +1,7 @@
 """Checkpoints (orbax) and params-only exports. A checkpoint counts only if it still has the hash it was saved with."""
 
 import contextlib
-import hashlib
+import functools
 import json
 import os
 import shutil
@@ -15,23 +15,9 @@ import numpy as np
 
 from nofrost_jax import digests, parallel, validate
 from nofrost_jax.errors import UserError
+from nofrost_jax.trees import flatten, require_fit, shapes, tree_sha256
 
-NOTES = "notes.txt"  # what a training does in another way than the paper; results repeat it
 BEST, SELECTION = "best", "selection.json"  # the variables that `config.checkpoint.select` chose, and how
-
-
-def tree_sha256(tree):
-    """Hex SHA-256 of all leaves with their paths, types and shapes; the same on any number of devices."""
-    digest = hashlib.sha256()
-    for path, leaf in sorted(_flatten(tree).items()):
-        digest.update(f"{path}:{leaf.dtype}:{leaf.shape};".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def _flatten(tree):
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
 
 
 class Checkpoints:
@@ -61,20 +47,23 @@ class Checkpoints:
         """Saved steps, ascending."""
         return sorted(self._manager.all_steps())
 
+    def _folder(self, step):
+        return os.path.join(self.directory, str(step))
+
     def save(self, step, items, meta):
         """Saves {name: pytree} and a JSON-able dict. All processes take part."""
         hashes = {name: tree_sha256(tree) for name, tree in items.items()}
-        meta = {**meta, "sha256": hashes, "shapes": {name: _shapes(tree) for name, tree in items.items()}}
+        meta = {**meta, "sha256": hashes, "shapes": {name: shapes(tree) for name, tree in items.items()}}
         saves = {name: self._args.StandardSave(parallel.to_global(tree)) for name, tree in items.items()}
         with _quiet_if_it_fails():
             self._manager.save(step, args=self._args.Composite(**saves, meta=self._args.JsonSave(meta)), force=True)
             self._manager.wait_until_finished()
         if jax.process_index() == 0:
-            digests.write(os.path.join(self.directory, str(step)))
+            digests.write(self._folder(step))
 
     def amend(self, step, changes):
         """Sets some of what was saved in a checkpoint's dict."""
-        folder = os.path.join(self.directory, str(step))
+        folder = self._folder(step)
         if jax.process_index() == 0:
             path = os.path.join(folder, *META)
             with open(path) as file:
@@ -90,22 +79,25 @@ class Checkpoints:
         """(step, {name: pytree}, meta) of the newest whole checkpoint, or None. Says when it passes over a damaged one.
 
         abstract: {name: pytree of ShapeDtypeStructs with shardings} of the wanted items, so that any number and kind of
-        devices can restore. A writer moves damaged checkpoints to `checkpoints_damaged/`: their steps come again.
-        Raises UserError where all are damaged, or one is of another net or optimizer.
+        devices can restore. Damage is a file, or an array, that is missing or not what was saved; process 0 decides for
+        all. A writer moves damaged checkpoints to `checkpoints_damaged/`: their steps come again. Raises UserError
+        where all are damaged, or one is of another net or optimizer; any other error passes.
         """
         damaged = []
-        for step in reversed(self.steps):
-            try:
-                items, meta = self._restore_step(step, abstract)
-            except UserError:
-                raise
-            except Exception as error:  # orbax raises many types for a file that is cut, missing or altered
-                print(f"checkpoint {step} is damaged ({_first_line(error)}); trying the one before", flush=True)
-                damaged.append(step)
-                continue
-            if self._writable:
-                self._move_away(damaged)
-            return step, items, meta
+        for step in parallel.on_main(lambda: self.steps[::-1]):
+            meta, whole, damage = parallel.on_main(functools.partial(self._examine, step, {*abstract, "meta"}))
+            if not damage:
+                for name, tree in abstract.items():
+                    what = f"{name} of checkpoint {step} in {self.directory}"
+                    require_fit(what, meta["shapes"].get(name, {}), shapes(tree))
+                items, damage = self._read(step, abstract, meta["sha256"], whole)
+            if not damage:
+                self._finish(step, whole, damaged)
+                return step, items, meta
+            parallel.say(f"checkpoint {step} is damaged ({damage}); trying the one before")
+            damaged.append(step)
+            if parallel.on_main(functools.partial(self._is_outdated, step)):
+                return self.restore(abstract)
         if damaged:
             raise UserError(
                 f"no checkpoint in {self.directory} can be restored ({', '.join(map(str, damaged))} are damaged); "
@@ -113,24 +105,56 @@ class Checkpoints:
             )
         return None
 
-    def _restore_step(self, step, abstract):
-        digests.check(os.path.join(self.directory, str(step)), {*abstract, "meta"})
-        meta = self._manager.restore(step, args=self._args.Composite(meta=self._args.JsonRestore())).meta
-        for name, tree in abstract.items():
-            require_fit(f"{name} of checkpoint {step} in {self.directory}", meta["shapes"][name], _shapes(tree))
+    def _examine(self, step, items):
+        """(meta, whether each file has the hash it was saved with, the damage or "")."""
+        folder = self._folder(step)
+        try:
+            whole = digests.check(folder, items)
+            with open(os.path.join(folder, *META)) as file:
+                return json.load(file), whole, ""
+        except FileNotFoundError as error:
+            return None, False, f"{os.path.relpath(error.filename, folder)} is missing"
+        except ValueError as error:
+            return None, False, str(error)
+
+    def _read(self, step, abstract, hashes, whole):
+        """({name: pytree}, ""), or (None, the damage). All processes take part."""
         restores = {name: self._args.StandardRestore(tree) for name, tree in abstract.items()}
-        restored = self._manager.restore(step, args=self._args.Composite(**restores))
-        for name in abstract:
-            if tree_sha256(restored[name]) != meta["sha256"][name]:
-                raise ValueError(f"{name} is not what was saved: its hash differs")
-        return {name: restored[name] for name in abstract}, meta
+        items, damage = None, ""
+        try:
+            items = dict(self._manager.restore(step, args=self._args.Composite(**restores)).items())
+            altered = [name for name in abstract if tree_sha256(items[name]) != hashes[name]]
+            damage = f"{altered[0]} is not what was saved: its hash differs" if altered else ""
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            if whole and not self._is_outdated(step):  # then it is not the files
+                raise
+            damage = _first_line(error)
+        decided = parallel.on_main(lambda: damage)
+        if damage and not decided:
+            raise RuntimeError(f"checkpoint {step} is whole for process 0, but not here: {damage}")
+        return items, decided
+
+    def _finish(self, step, whole, damaged):
+        """Puts in order what was found on the way to a checkpoint that could be restored."""
+        if not whole:  # killed between the save and the hashes
+            parallel.say(f"checkpoint {step} has no {digests.NAME}; its arrays have the hashes they were saved with")
+        if self._writable and not whole and jax.process_index() == 0:
+            digests.write(self._folder(step))
+        if self._writable:
+            self._move_away(damaged)
+
+    def _is_outdated(self, step):
+        """Whether a run that goes on has removed this checkpoint while it was read."""
+        if not self._writable:
+            self._manager.reload()
+        return step not in self.steps
 
     def _move_away(self, steps):
         for step in steps:
             target = os.path.join(os.path.dirname(self.directory), "checkpoints_damaged", str(step))
             if jax.process_index() == 0:
                 shutil.rmtree(target, ignore_errors=True)
-                shutil.move(os.path.join(self.directory, str(step)), target)
+                shutil.move(self._folder(step), target)
         if steps:
             parallel.wait_for_all("damaged checkpoints are out of the way")
             self._manager.reload()
@@ -168,7 +192,7 @@ def export(path, variables, config_json):
         whole = os.path.join(temporary, "whole")
         os.mkdir(whole)
         for name, write in (
-            ("params.npz", lambda file: np.savez(file, **_flatten(variables))),
+            ("params.npz", lambda file: np.savez(file, **flatten(variables))),
             ("config.json", lambda file: file.write(config_json.encode())),
         ):
             with open(os.path.join(whole, name), "wb") as file:
@@ -194,18 +218,16 @@ def load_export(path):
 def load_variables(path, abstract):
     """(step, variables, meta) of a run's newest whole checkpoint, or of an export (step -1, meta {}).
 
-    Of a run that chose its most robust checkpoint so far (`nofrost_jax.selection`) that one, with meta["selection"].
+    Of a run that counts its most robust checkpoint (`nofrost_jax.selection`) that one, with meta["selection"].
     abstract: the variables' ShapeDtypeStructs. Raises UserError where PATH holds neither, or another net's variables.
     """
-    selection = read_selection(os.path.join(path, BEST))
-    folder = os.path.join(path, BEST) if selection else path
-    if os.path.exists(os.path.join(folder, "params.npz")):
-        variables = load_export(folder)
-        require_fit(f"{folder}/params.npz", _shapes(variables), _shapes(abstract))
-        step, meta = (selection["step"], {"selection": selection}) if selection else (-1, {})
-        return step, jax.device_put(variables), meta
-    if not os.path.isdir(os.path.join(path, "checkpoints")):
+    if os.path.exists(os.path.join(path, "params.npz")):
+        return -1, _load_fitting(path, abstract), {}
+    if not any(os.path.isdir(os.path.join(path, name)) for name in ("checkpoints", BEST)):
         raise UserError(f"no checkpoint in {path}; give the folder of a training run, or one with params.npz")
+    rule = read_config(path).get("checkpoint", {}).get("select", "last")
+    if rule != "last":
+        return _load_best(path, abstract, rule)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract)
     checkpoints = Checkpoints(path, writable=False)
@@ -216,13 +238,41 @@ def load_variables(path, abstract):
     if restored is None:
         raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
     step, items, meta = restored
-    changed, _ = validate.changes(meta.get("config", {}), validate.of_result(read_config(path)))
-    if changed and "config" in meta:
-        raise UserError(
-            f"the checkpoint of step {step} in {path} is of another config than the config.json there "
-            f"({'; '.join(changed)}); put back the one that belongs to it"
-        )
+    if "config" in meta:
+        _require_config(f"the checkpoint of step {step} in {path}", meta["config"], path)
     return step, items["variables"], meta
+
+
+def _load_best(path, abstract, rule):
+    best = os.path.join(path, BEST)
+    for folder in (best, f"{best}.old"):  # the second for the moment in which a training puts a better one in place
+        if selection := read_selection(folder):
+            break
+    else:
+        raise UserError(
+            f"config.checkpoint.select={rule} in {path}/config.json, but {best} is not there: it is lost, or nothing "
+            "was chosen yet; put it back, or go on with the training"
+        )
+    variables = _load_fitting(folder, abstract)
+    if tree_sha256(variables) != selection.get("params_sha256"):
+        raise UserError(f"{folder}/params.npz is not what was saved: its hash differs; put back a copy of {folder}")
+    _require_config(folder, validate.of_result(read_config(folder)), path)
+    return selection["step"], variables, {"selection": selection}
+
+
+def _load_fitting(folder, abstract):
+    variables = load_export(folder)
+    require_fit(f"{folder}/params.npz", shapes(variables), shapes(abstract))
+    return jax.device_put(variables)
+
+
+def _require_config(what, own, path):
+    """Raises UserError unless something was saved under the config in a run's folder. own: as `validate.of_result`."""
+    changed, _ = validate.changes(own, validate.of_result(read_config(path)))
+    if changed:
+        raise UserError(
+            f"{what} is of another config than {path}/config.json ({'; '.join(changed)}); put back its own config.json"
+        )
 
 
 def read_selection(folder):
@@ -236,22 +286,6 @@ def read_selection(folder):
         raise UserError(f"{folder}/{SELECTION} cannot be read ({error}); remove {folder} and run again") from error
 
 
-def _shapes(tree):
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(key, simple=True, separator="/"): list(leaf.shape) for key, leaf in leaves}
-
-
-def require_fit(what, found, expected):
-    """Raises UserError unless two {path: shape} are the same."""
-    names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    if names:
-        first, second = (f"{tree[names[0]]}" if names[0] in tree else "absent" for tree in (found, expected))
-        raise UserError(
-            f"{what} does not fit the config: {names[0]} is {first}, the config's {second}; give the config that made "
-            "it, or a new --workdir"
-        )
-
-
 def read_config(workdir):
     """The resolved config of a run as plain dicts. Raises UserError where there is none."""
     path = os.path.join(workdir, "config.json")
@@ -263,22 +297,3 @@ def read_config(workdir):
         return config
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path} ({error}); give the folder of a training run or an export") from error
-
-
-def write_notes(lines, workdir):
-    """Writes, or removes, the run's notes."""
-    path = os.path.join(workdir, NOTES)
-    if lines:
-        with open(path, "w") as file:
-            file.writelines(f"{line}\n" for line in lines)
-    elif os.path.exists(path):
-        os.remove(path)
-
-
-def read_notes(workdir):
-    """The lines of a run's notes; none where there are none, as in an export."""
-    path = os.path.join(workdir, NOTES)
-    if not os.path.exists(path):
-        return []
-    with open(path) as file:
-        return file.read().splitlines()

@@ -9,11 +9,12 @@ import time
 import jax
 
 from nofrost_jax import data, metrics, models, parallel, validate
-from nofrost_jax.checkpoint import load_variables, read_notes, tree_sha256
+from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import pictures, results, shift, shift_suite, shift_table, table
 from nofrost_jax.evaluation.programs import Programs
+from nofrost_jax.workdir import read_notes
 
 MIXTURE = ("gamma", "interpolation", "p", "seed")
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")

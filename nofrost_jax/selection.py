@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from nofrost_jax import checkpoint, parallel, validate
 from nofrost_jax.attacks import threat
 from nofrost_jax.data import check
+from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import results
 from nofrost_jax.evaluation.engine import Evaluator
 
@@ -97,6 +98,33 @@ class Best:
         own = evaluation_config(config)
         self._evaluator = Evaluator(own, devices, check(own, splits=("evaluation",)))
 
+    def kept(self):
+        """How the variables that are kept were chosen, or None."""
+        return checkpoint.read_selection(self.folder)
+
+    def require(self, known, forced=()):
+        """Raises UserError where a choice that a checkpoint knows of is lost; known: `kept` when it was saved, or None.
+
+        forced: what --force changed in the config, under which this choice counts, too.
+        """
+        same_rule = known and (known["rule"], known["attack"]) == self._rule()
+        if same_rule and not self.kept():
+            raise UserError(
+                f"{self.folder} is lost, where config.checkpoint.select={known['rule']} chose step {known['step']}; "
+                "put it back, or begin again in a new --workdir"
+            )
+        if forced and self.kept():
+            path = os.path.join(self.folder, "config.json")
+            with open(f"{path}.tmp", "w") as file:
+                file.write(self._config_json())
+            os.replace(f"{path}.tmp", path)
+
+    def _rule(self):
+        return self.config.checkpoint.select, selection_attack(self.config)
+
+    def _config_json(self):
+        return json.dumps(validate.to_plain(self.config), indent=2) + "\n"
+
     def is_due(self, step):
         """Whether the state after `step` is measured: at the end of some epochs."""
         epoch, rest = divmod(step, self._per_epoch)
@@ -118,10 +146,11 @@ class Best:
         return found
 
     def _keep(self, state, record):
-        record |= {"rule": self.config.checkpoint.select, "attack": selection_attack(self.config)}
-        record["n"], temporary = self._evaluator.count, f"{self.folder}.tmp"
+        record |= dict(zip(("rule", "attack"), self._rule(), strict=True))
+        record |= {"n": self._evaluator.count, "params_sha256": checkpoint.tree_sha256(state.variables)}
+        temporary = f"{self.folder}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
-        checkpoint.export(temporary, state.variables, json.dumps(validate.to_plain(self.config), indent=2) + "\n")
+        checkpoint.export(temporary, state.variables, self._config_json())
         with open(os.path.join(temporary, checkpoint.SELECTION), "w") as file:
             json.dump(record, file, indent=2)
         if os.path.isdir(self.folder):

@@ -1,6 +1,7 @@
 """The training loop: the same for every method, net and data set. Re-running a command resumes it, bit for bit."""
 
 import contextlib
+import functools
 import os
 import shutil
 import time
@@ -9,12 +10,12 @@ import jax
 import numpy as np
 
 from nofrost_jax import data, errors, keys, methods, metrics, models, optim, parallel, selection, validate
-from nofrost_jax.checkpoint import Checkpoints, load_variables, write_notes
+from nofrost_jax.checkpoint import Checkpoints, load_variables
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import results
 from nofrost_jax.state import TrainState
-from nofrost_jax.workdir import check_checkpoint, write_config
+from nofrost_jax.workdir import check_checkpoint, write_config, write_notes
 
 
 def fit(config, workdir, spec, devices, evaluator, stop, force=False):
@@ -126,7 +127,10 @@ class Run:
         if restored is None:
             return 0, False
         step, items, meta = restored
-        if changed := check_checkpoint(meta, self.config, self.workdir, force):
+        changed = check_checkpoint(meta, self.config, self.workdir, force)
+        if self.best:
+            parallel.on_main(functools.partial(self.best.require, meta.get("best"), changed))
+        if changed:
             self.identity["forced"] = [*meta.get("forced", []), *(f"from step {step}: {line}" for line in changed)]
             self.checkpoints.amend(step, self.identity)
         else:
@@ -224,6 +228,7 @@ class Run:
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(self.state.variables))):
             self._fail(["a parameter or a batch statistic"], step)  # metrics see parameters only
         meta = {"step": step, "sums": self.sums.state, "evaluation_due": evaluation_due, **self.identity}
+        meta |= {"best": self.best.kept()} if self.best else {}
         self.checkpoints.save(step, self._items(self.state), meta)
         self.saved_step = step
         self.progress.pause(time.perf_counter() - start)

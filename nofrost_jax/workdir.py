@@ -9,6 +9,8 @@ from nofrost_jax import parallel, validate
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.errors import UserError
 
+NOTES = "notes.txt"  # what a training does in another way than the paper; results repeat it
+
 
 def check_config(config, workdir, force=False):
     """Raises UserError where the folder is a run's with another result, unless forced; says what differs."""
@@ -71,3 +73,22 @@ def _another(workdir, changed):
         f"--workdir={workdir} belongs to a run of another config ({'; '.join(changed)}); choose a new folder, or give "
         "--force to go on from its checkpoint under the new config"
     )
+
+
+def write_notes(lines, workdir):
+    """Writes, or removes, the run's notes."""
+    path = os.path.join(workdir, NOTES)
+    if lines:
+        with open(path, "w") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    elif os.path.exists(path):
+        os.remove(path)
+
+
+def read_notes(workdir):
+    """The lines of a run's notes; none where there are none, as in an export."""
+    path = os.path.join(workdir, NOTES)
+    if not os.path.exists(path):
+        return []
+    with open(path) as file:
+        return file.read().splitlines()

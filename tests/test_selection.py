@@ -86,6 +86,40 @@ def test_a_kill_between_the_old_choice_and_the_new_keeps_the_old(chosen, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_a_lost_choice_is_an_error(chosen, tmp_path, cli):
+    """Also where only a part of it is lost; the newest checkpoint, which is there, is not the run's result."""
+    folder = tmp_path / "run"
+    shutil.copytree(chosen, folder)
+    held = tiny_args(folder, **HELD)
+    (folder / "best/params.npz").unlink()
+    outcome = cli("--mode=evaluate", f"--workdir={folder}")
+    assert outcome.returncode == 2 and "best/params.npz" in outcome.stderr
+    shutil.rmtree(folder / "best")
+    for outcome in (cli(*held), cli("--mode=evaluate", f"--workdir={folder}")):
+        assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1, outcome
+        assert f"{folder}/best is" in outcome.stderr and "put it back" in outcome.stderr
+    with pytest.raises(UserError, match=r"best_ra_holdout in .*/config.json, but .*/best is not there"):
+        nofrost_jax.load(folder)
+    shutil.copytree(chosen / "best", folder / "best")
+    weights = dict(np.load(folder / "best/params.npz"))
+    np.savez(folder / "best/params.npz", **weights | {"params/head/bias": weights["params/head/bias"] + 1e-6})
+    with pytest.raises(UserError, match=r"best/params.npz is not what was saved: its hash differs"):
+        nofrost_jax.load(folder)
+
+
+def test_what_is_forced_takes_the_choice_along(chosen, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(chosen, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"seed": 5}))
+    with pytest.raises(UserError, match=r"best is of another config than .* \(seed: 0 -> 5\)"):
+        nofrost_jax.load(folder)
+    shutil.copy(chosen / "config.json", folder)
+    best = selection.Best(run.prepare(tiny_config(**HELD, seed=5)), str(folder), parallel.Devices(), 4)
+    best.require(best.kept(), ["seed: 0 -> 5"])
+    assert json.loads((folder / "best/config.json").read_text())["seed"] == 5
+
+
 def due(row, **fields):
     """The epochs after which a run with the authors' recipe is measured."""
     config = run.prepare(tiny_config(row, recipe="authors", **fields))

@@ -1,5 +1,6 @@
 """Outcomes on disk, one file for each chunk of images and attack, so that an evaluation goes on where it was."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import numpy as np
 import nofrost_jax
 from nofrost_jax import data, validate
 from nofrost_jax.errors import UserError
+from nofrost_jax.models import layers
 
 FORMAT = 1  # of the files, and of what the attacks compute: raised when either changes
 
@@ -59,9 +61,8 @@ class Store:
             self.drop_partial(chunk, attack)
 
     def drop_partial(self, chunk, attack):
-        path = os.path.join(self.folder, _name(chunk, attack, partial=True))
-        if os.path.exists(path):
-            os.remove(path)
+        with contextlib.suppress(FileNotFoundError):  # also where another evaluation, which shares it, is as far
+            os.remove(os.path.join(self.folder, _name(chunk, attack, partial=True)))
 
     def _replace(self, name, write):
         path = os.path.join(self.folder, name)
@@ -98,6 +99,9 @@ def identity(config, params_sha256, count, chunk_size):
         "seed": config.seed,
         "jax": jax.__version__,
         "platform": jax.default_backend(),
+        "rng": [str(jax.config.jax_default_prng_impl), bool(jax.config.jax_threefry_partitionable)],
+        "matmul_precision": str(jax.config.jax_default_matmul_precision),  # of the net inside attacks
+        "convolutions": layers.conv_implementation(),
         "nofrost_jax": nofrost_jax.__version__,
         "format": FORMAT,
     }

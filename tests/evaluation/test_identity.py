@@ -1,13 +1,16 @@
 """Saved outcomes are of the images that they were computed on, wherever these lie."""
 
+import json
 import shutil
 
+import jax
 import pytest
 
 from nofrost_jax import data
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation.store import identity
-from tests.conftest import tiny_config
+from nofrost_jax.models import layers
+from tests.conftest import tiny_args, tiny_config
 from tests.data.helpers import encoded, picture
 
 
@@ -62,3 +65,34 @@ def test_a_missing_folder_is_told(tmp_path):
 def test_digits_are_told_by_their_name():
     assert identity(tiny_config(), "sha", 4, 4)["data"]["source"] == "digits"
     assert data.fingerprint(tiny_config()) == ""
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("jax_default_prng_impl", "rbg"),
+        ("jax_threefry_partitionable", not jax.config.jax_threefry_partitionable),
+        ("jax_default_matmul_precision", "bfloat16"),
+    ],
+)
+def test_what_jax_is_told_of_numbers_counts(option, value):
+    before, old = identity(tiny_config(), "sha", 4, 4), getattr(jax.config, option)
+    jax.config.update(option, value)
+    try:
+        assert identity(tiny_config(), "sha", 4, 4) != before
+    finally:
+        jax.config.update(option, old)
+    assert identity(tiny_config(), "sha", 4, 4) == before
+
+
+def test_how_convolutions_are_computed_counts_and_an_unknown_way_is_refused(monkeypatch, cli, tmp_path):
+    found = set()
+    for way in layers.CONV_IMPLEMENTATIONS:
+        monkeypatch.setenv("NOFROST_CONV", way)
+        found.add(json.dumps(identity(tiny_config(), "sha", 4, 4)))
+    assert len(found) == len(layers.CONV_IMPLEMENTATIONS)
+    monkeypatch.setenv("NOFROST_CONV", "slice")
+    for mode in ("train", "dry_run"):
+        outcome = cli(*tiny_args(tmp_path / "run"), f"--mode={mode}")
+        assert outcome.returncode == 2 and "NOFROST_CONV='slice' in the environment" in outcome.stderr, outcome
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,7 @@
 """Checkpoints that are damaged are passed over, and none is saved whose numbers are not finite."""
 
+import errno
+import json
 import re
 import shutil
 
@@ -55,16 +57,62 @@ def test_damaged_newest_checkpoint_falls_back(whole, copy, capsys, damage):
 
 def test_hash_is_what_finds_changed_numbers(copy, capsys):
     """A checkpoint whose files are in order, but whose numbers are not those that were saved."""
-    variables, _ = arrays(copy, 15)
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), variables)
-    variables["params"]["head"]["bias"] += 1e-6
-    with ocp.StandardCheckpointer() as writer:
-        writer.save(copy / "checkpoints/15/variables", variables, force=True)
+    abstract = alter_numbers(copy / "checkpoints/15")
     (copy / "checkpoints/15" / digests.NAME).unlink()  # as after a kill between the save and its files' hashes
     checkpoints = checkpoint.Checkpoints(copy, writable=False)
     assert checkpoints.restore({"variables": abstract})[0] == 12
     checkpoints.close()
     assert "variables is not what was saved: its hash differs" in capsys.readouterr().out
+
+
+def alter_numbers(folder):
+    """Saves other numbers in a checkpoint; their shapes and where they belong."""
+    variables, _ = arrays(folder.parents[1], 15)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), variables)
+    variables["params"]["head"]["bias"] += 1e-6
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(folder / "variables", variables, force=True)
+    return abstract
+
+
+@pytest.mark.usefixtures("compile_once")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of orbax's threads
+@pytest.mark.parametrize("damage", [truncate, lose_a_file, lose_the_optimizer, empty_the_meta])
+def test_without_the_files_hashes_damage_is_found_too(whole, copy, capsys, damage):
+    (copy / "checkpoints/15" / digests.NAME).unlink()
+    damage(copy / "checkpoints/15")
+    train_here(copy)
+    text = capsys.readouterr().out
+    assert text.count("checkpoint 15 is damaged") == 1 and "resuming from the checkpoint of step 12" in text
+    assert contents(copy) == contents(whole[0])
+
+
+def test_a_kill_between_the_save_and_its_files_hashes_is_told_and_mended(whole, copy, capsys):
+    place = copy / "checkpoints/15" / digests.NAME
+    before = place.read_bytes()
+    place.unlink()
+    train_here(copy)
+    text = capsys.readouterr().out
+    assert "checkpoint 15 has no files_sha256.json; its arrays have the hashes they were saved with" in text
+    assert "resuming from the checkpoint of step 15" in text and "damaged" not in text
+    assert json.loads(place.read_bytes()) == json.loads(before)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("RESOURCE_EXHAUSTED: out of memory"), OSError(errno.EIO, "Input/output error"), ValueError("?")],
+)
+def test_what_is_no_damage_is_raised(copy, monkeypatch, capsys, error):
+    """The files have their hashes: no memory and no answer of a disk say nothing against them."""
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", fails)
+    with pytest.raises(Exception) as caught:
+        train_here(copy)
+    assert error in (caught.value, caught.value.__cause__) and "damaged" not in capsys.readouterr().out
+    assert saved_steps(copy) == [12, 15] and not (copy / "checkpoints_damaged").exists()
 
 
 def test_all_damaged_is_an_error(cli, copy):
