@@ -181,10 +181,13 @@ def pgd_20(step_rule="nofrost", protocol="paper"):
 
 
 def attack(name, protocol, epsilon_255=None, **options):
-    """An entry of `evaluation.attacks`. name: an attack's, aa_fast_20, aa_standard, or cascade (with `members`).
+    """An entry of `evaluation.attacks`. name: an attack's, aa_fast_20, aa_standard, aa_few_classes (for 2 and 3), or
+    cascade (with `members`).
 
     protocol: whose numbers it belongs beside. epsilon_255: radius in pixel values; None: the training attack's. limit:
-    attack that many images only, evenly spread; the other options are the attack's fields (nofrost_jax/attacks).
+    attack that many images only, evenly spread. count: right (default): images wrong when clean are not attacked, and
+    not robust; all: every image is attacked and counts as it is answered then, as in the authors' code (which only for
+    targeted attacks makes a difference). The other options are the attack's fields (nofrost_jax/attacks).
     """
     entry = ConfigDict({"name": name, "protocol": protocol, **options})
     entry.epsilon_255 = config_dict.placeholder(float)

@@ -35,6 +35,15 @@ def both_protocols():
     return {"aa_fast_20": attack("aa_fast_20", "aa_fast_20"), "aa_standard": attack("aa_standard", "aa_standard")}
 
 
+def both_counts(label, protocol, epsilon_255=None):
+    """Targeted PGD-20 by the authors' step rule, counted on the images right when clean, and on all as they count."""
+    rule = {"steps": 20, "step_rule": "nofrost"}
+    return {
+        label: attack("pgd_targeted", protocol, epsilon_255, **rule),
+        f"{label}_all": attack("pgd_targeted", protocol, epsilon_255, count="all", **rule),
+    }
+
+
 def curve(limit=0):
     """APGD-CE with 20, 50 and 100 steps: whether 20 were enough."""
     return {f"apgd_ce_{steps}": attack("apgd_ce", "convergence", steps=steps, limit=limit) for steps in (20, 50, 100)}

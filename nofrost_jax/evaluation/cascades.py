@@ -2,6 +2,7 @@
 
 `aa_fast_20` is the paper's "AA": two attacks of 20 steps. `aa_standard` is the field's AutoAttack (Croce & Hein,
 2020b), with the constants of RobustBench. They are different protocols, and neither is ever called just "AA".
+`aa_few_classes` is what of the second can be run on 2 and 3 classes, where its targeted DLR loss is not defined.
 """
 
 import dataclasses
@@ -22,10 +23,16 @@ TABLE = {
         "fab_t": {"name": "fab_t", **_TARGETED},
         "square": {"name": "square", **_SQUARE},
     },
+    "aa_few_classes": {
+        "apgd_ce": {"name": "apgd_ce", **_HUNDRED},
+        "fab_t": {"name": "fab_t", **_TARGETED},
+        "square": {"name": "square", **_SQUARE},
+    },
 }
 CUSTOM = "cascade"  # a cascade of one's own: its `members` are in the config
 QUERY_ATTACKS = ("square", "rays")  # no gradients: their verdicts are the attack, so that they run in float32 always
 NAMES = (*attacks.NAMES, *TABLE, CUSTOM)
+COUNTS = ("right", "all")  # the images that a plan attacks and counts: those right when clean, or every one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +61,8 @@ class Plan:
     """One row of a result: a label, and the attacks behind it.
 
     limit: attack that many images only, evenly spread over those evaluated; 0 = all. individual: each member attacks
-    every image that is right when clean, not just the survivors.
+    every image that is right when clean, not just the survivors. count: of COUNTS; "all" attacks the others as well and
+    counts what is right after the attack, as the authors' code does: a targeted attack puts some of them right.
     """
 
     label: str
@@ -64,6 +72,11 @@ class Plan:
     members: tuple
     limit: int = 0
     individual: bool = False
+    count: str = "right"
+
+    def begins(self, correct):
+        """Of bool [N], images right when clean: those that are attacked first, and robust where nothing fools them."""
+        return correct | (self.count == "all")
 
     @property
     def is_cascade(self):
@@ -73,13 +86,16 @@ class Plan:
 def make_plan(label, options, attack_dtype="float32"):
     """The Plan of an entry of `config.evaluation.attacks`: {"name", "epsilon_255", ...}, plain values.
 
-    `name` is an attack's, whose other options are its fields; or aa_fast_20 or aa_standard, which have no options but
-    `individual`; or cascade, with `members`. `protocol` and `limit` go with each. Raises ValueError for what is wrong.
+    `name` is an attack's, whose other options are its fields; or one of TABLE, which have no options but `individual`;
+    or cascade, with `members`. `protocol`, `limit` and `count` go with each. Raises ValueError for what is wrong.
     """
     options = dict(options)
     limit = options.pop("limit", 0)
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise ValueError(f"limit={limit!r} must be a number of images, or 0 for all")
+    count = options.pop("count", COUNTS[0])
+    if count not in COUNTS:
+        raise ValueError(f"count={count!r} is unknown; choose one of {', '.join(COUNTS)}")
     if options.get("norm", "linf") != "linf":
         raise ValueError(f"norm={options['norm']}: evaluations measure and audit l-infinity only")
     name, epsilon_255 = options.pop("name"), options.pop("epsilon_255")
@@ -117,7 +133,7 @@ def make_plan(label, options, attack_dtype="float32"):
         )
         for position, member in enumerate(members)
     )
-    return Plan(label, name, protocol, float(epsilon_255), made, limit, individual)
+    return Plan(label, name, protocol, float(epsilon_255), made, limit, individual, count)
 
 
 def _is_mapping(value):
@@ -142,4 +158,6 @@ def check(options, num_classes):
         try:
             member.attack.check_classes(num_classes)
         except ValueError as error:
-            raise ValueError(f"{error}; name the attacks to run instead, e.g. --config.attacks=pgd_20") from error
+            few = "aa_few_classes is the protocol for 2 and 3: --config=configs/eval/aa_few_classes.py"
+            hint = "name the attacks to run instead, e.g. --config.attacks=pgd_20"
+            raise ValueError(f"{error}; {few}; or {hint}") from error

@@ -111,7 +111,7 @@ class _Run:
         clean = self._rows(number, CLEAN)
         to_save = self._to_save(number)
         for plan in self._plans:
-            begin = clean["correct"] & self._spread.selected(plan.limit, self._numbers(number))
+            begin = plan.begins(clean["correct"]) & self._spread.selected(plan.limit, self._numbers(number))
             survivors = begin
             for position, member in enumerate(plan.members):
                 rows = self._member_rows(number, member)
@@ -174,12 +174,13 @@ class _Run:
 
     def _assemble_plan(self, plan, joined):
         selected = self._spread.selected(plan.limit, np.arange(self._count))
-        survivors, uint8, members = joined["correct"] & selected, joined["correct_uint8"] & selected, []
+        begin, uint8 = (plan.begins(joined[name]) & selected for name in ("correct", "correct_uint8"))
+        survivors, members = begin, []
         for member in plan.members:
             parts = [self._member_rows(number, member) for number in self._chunks]
             rows = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
             # Other plans may have run this attack on more images.
-            met = selected & joined["correct"] if plan.individual else survivors
+            met = begin if plan.individual else survivors
             rows["attacked"] &= met
             survivors, uint8 = survivors & rows["robust"], uint8 & (rows["robust_uint8"] | ~rows["attacked"])
             rows["pixels"] = self._join_pixels(parts, joined["pixels"].shape[1:])

@@ -82,8 +82,7 @@ def pairs(plans, outcomes):
         outcome = outcomes["plans"][plan.label]
         for position, (member, rows) in enumerate(zip(plan.members, outcome["members"], strict=True)):
             if position == 0 or plan.individual:
-                robust = outcomes["correct"] & rows["robust"]
-                yield plan, member, outcome["selected"], robust
+                yield plan, member, outcome["selected"], plan.begins(outcomes["correct"]) & rows["robust"]
 
 
 def convergence(plans, outcomes):
@@ -91,7 +90,7 @@ def convergence(plans, outcomes):
     {steps: share}, "converged"} for each radius with at least two lengths; converged: 100 against 20 steps, or None."""
     runs = {}
     for plan, member, selected, robust in pairs(plans, outcomes):
-        if member.name == "apgd_ce" and member.attack.restarts == 1:
+        if member.name == "apgd_ce" and member.attack.restarts == 1 and plan.count == "right":
             old = runs.setdefault(plan.epsilon_255, {}).get(member.attack.steps)
             if old is None or selected.sum() > old[0].sum():
                 runs[plan.epsilon_255][member.attack.steps] = (selected, robust)
@@ -116,7 +115,8 @@ def weak_attacks(plans, outcomes):
     for plan, kind, outcome in known:
         for other, rival, rest in known:
             shared = outcome["selected"] & rest["selected"]
-            comparable = rival in _RIVALS.get(kind, ()) and plan.epsilon_255 == other.epsilon_255 and shared.any()
+            same = (plan.epsilon_255, plan.count) == (other.epsilon_255, other.count)
+            comparable = rival in _RIVALS.get(kind, ()) and same and shared.any()
             if comparable and outcome["robust"][shared].mean() > rest["robust"][shared].mean() + POINT:
                 weak.setdefault(plan.label, other.label)
     return weak
@@ -153,5 +153,6 @@ def _sweep_stays_high(plans, outcomes):
     by_attack = {}
     for plan, member, selected, robust in pairs(plans, outcomes):
         share = float(robust[selected].mean()) if selected.any() else math.nan
-        by_attack.setdefault(dataclasses.replace(member.attack, epsilon=0.0), {})[plan.epsilon_255] = share
+        kind = dataclasses.replace(member.attack, epsilon=0.0), plan.count
+        by_attack.setdefault(kind, {})[plan.epsilon_255] = share
     return any(len(radii) > 1 and max(radii) >= 32 and radii[max(radii)] > 0.05 for radii in by_attack.values())

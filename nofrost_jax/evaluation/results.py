@@ -86,6 +86,7 @@ def attack_entry(plan, outcomes, num_classes, compile_seconds):
         "seconds": round(sum(one["seconds"] for one in members), 3),
         "flags": flags.of_plan(plan, outcome, num_classes),
         "attack": plan.name,
+        "count": plan.count,
         "options": {} if plan.is_cascade else members[0]["options"],
         "step_size_255": _step_size_255(lead) if single.get("step_rule") else None,
         "attacked": int(attacked.sum()),

@@ -37,7 +37,7 @@ def render(result):
 
 
 def _details(entry):
-    parts = [f"eps {entry['epsilon_255']:g}/255"]
+    parts = [f"eps {entry['epsilon_255']:g}/255" + ", all images counted" * (entry["count"] == "all")]
     if "members" in entry:
         parts.append(" > ".join(_member(member) for member in entry["members"]))
         half = "" if entry["precision"] == "float32" else f", {entry['precision']}"

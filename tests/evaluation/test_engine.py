@@ -4,13 +4,14 @@ import dataclasses
 import glob
 import os
 import types
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nofrost_jax import attacks, data, parallel
+from nofrost_jax import attacks, data, keys, parallel
 from nofrost_jax.attacks import base
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import attacking, programs, reporter, results
@@ -246,6 +247,40 @@ def test_half_precision_is_verified_in_float32_and_the_last_attack_is_float32(va
     rows = outcomes["plans"]["two"]["members"][0]
     claimed = rows["unconfirmed"] & rows["attacked"]
     assert rows["robust"][claimed].all()
+
+
+def test_counting_all_images_attacks_those_that_are_wrong_too(variables, tmp_path, monkeypatch):
+    """As the authors count: what is right after the attack, which for a targeted one is more. One run for both."""
+    pgdt = {"name": "pgd_targeted", "steps": 4, "step_rule": "madry", "epsilon_255": 6.0}
+    config = suite.tiny_config(attacks={"right": pgdt, "all": pgdt | {"count": "all"}}, batch_size=50, chunk_size=50)
+    evaluator, devices = suite.make(config)
+    image = np.random.default_rng(0).integers(0, 256, (suite.COUNT, 8, 8, 3), dtype=np.uint8)
+    classifier, images = evaluator.programs.classifier(variables), programs.to_pixels(image)
+    first, second = np.argsort(-np.asarray(jax.jit(classifier)(images)), -1).T[:2]
+    label = np.where(np.arange(suite.COUNT) % 2, first, second).astype(np.int32)  # half are nearly right
+    batch = {"image": image, "label": label, "index": np.arange(suite.COUNT, dtype=np.int32)}
+    monkeypatch.setattr(data, "eval_batches", lambda *_, **__: iter([batch | {"mask": np.ones(suite.COUNT, bool)}]))
+    stages = mock.Mock(wraps=evaluator.programs.stage)
+    monkeypatch.setattr(evaluator.programs, "stage", stages)
+    outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
+    (member,) = evaluator.plans[0].members
+    key = keys.named(keys.named(jax.random.key(config.seed), "evaluation"), member.name)
+    with jax.default_matmul_precision("highest"):
+        attack = jax.jit(lambda x, y, k: member.attack(classifier, x, y, k).images)
+        found = attack(images, label, keys.per_image(key, batch["index"]))
+        robust = np.asarray(jax.jit(classifier)(found)).argmax(-1) == label
+    correct = outcomes["correct"]
+    assert (robust & ~correct).sum() > 0 and (correct & ~robust).sum() > 0, "or else the next lines say little"
+    np.testing.assert_array_equal(outcomes["plans"]["all"]["robust"], robust)
+    np.testing.assert_array_equal(outcomes["plans"]["right"]["robust"], robust & correct)
+    np.testing.assert_array_equal(outcomes["plans"]["right"]["members"][0]["attacked"], correct)
+    assert stages.call_count == 1, "one run serves both"
+    entries = results.summarize(evaluator.plans, outcomes, 10, {})["attacks"]
+    assert {entry["name"]: (entry["count"], entry["attacked"], entry["n"]) for entry in entries} == {
+        "all": ("all", suite.COUNT, suite.COUNT),
+        "right": ("right", correct.sum(), suite.COUNT),
+    }
+    assert results.worst_case(evaluator.plans, outcomes)["robust_accuracy"] == (robust & correct).mean()
 
 
 def test_individual_members_meet_every_image(reference, variables, tmp_path):

@@ -1,7 +1,9 @@
 """Every flag fires on an example made for it, and stays silent beside it."""
 
+import dataclasses
 import importlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -173,6 +175,7 @@ def test_standard_autoattack_has_the_fields_constants():
         ({"name": "cascade", "members": {"pgd": {"name": "pgd", "epsilon_255": 3.0}}}, "one radius"),
         ({"name": "pgd", "limit": -1}, "limit"),
         ({"name": "pgd", "limit": 3.7}, "limit"),
+        ({"name": "pgd", "count": "every"}, "count='every' is unknown; choose one of right, all"),
         ({"name": "pgd", "steps": 2.5}, "whole number"),
         ({"name": "pgd", "steps": "3"}, "whole number"),
         ({"name": "pgd", "step_rule": 3}, "step_rule"),
@@ -193,11 +196,40 @@ def test_wrong_plans_are_refused(options, message):
 def test_dlr_needs_its_classes():
     with pytest.raises(ValueError, match="needs 3 classes"):
         cascades.check({"name": "aa_fast_20", "epsilon_255": 8.0}, 2)
-    with pytest.raises(ValueError, match="needs 4 classes"):
-        cascades.check({"name": "aa_standard", "epsilon_255": 8.0}, 3)
+    for classes in (2, 3):
+        with pytest.raises(ValueError, match=r"needs 4 classes.*aa_few_classes.*configs/eval/aa_few_classes.py"):
+            cascades.check({"name": "aa_standard", "epsilon_255": 8.0}, classes)
+        cascades.check({"name": "aa_few_classes", "epsilon_255": 8.0}, classes)
 
 
-SUITES = ("paper", "aa_standard", "aa_fast_20", "epsilon_sweep", "small_epsilon", "convergence")
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_protocol_for_few_classes_finds_all_that_can_be_fooled(classes):
+    """On a linear net, of which theory says what can: a margin below epsilon times the l1 length of the slope."""
+    rng, epsilon_255 = np.random.default_rng(classes), 4.0
+    slopes, images = rng.normal(size=(48, classes)), rng.uniform(0.3, 0.7, (30, 4, 4, 3)).astype(np.float32)
+    slopes[:, 1:] = slopes[:, :1] + 0.05 * slopes[:, 1:]
+    logits = lambda x: (x.reshape(len(x), -1) - 0.5) @ slopes.astype(np.float32)  # noqa: E731
+    clean = (images.reshape(30, -1) - 0.5) @ slopes
+    labels = clean.argmax(-1)
+    margins = (
+        clean[np.arange(30), labels, None]
+        - clean
+        - epsilon_255 / 255 * np.abs(slopes[:, labels].T[:, :, None] - slopes).sum(1)
+    )
+    robust = np.delete(margins.ravel(), np.arange(30) * classes + labels).reshape(30, -1).min(-1) > 0
+    assert 5 < robust.sum() < 25
+    keys = jax.random.split(jax.random.key(0), 30)
+    for member in plan("few", "aa_few_classes", epsilon_255).members:
+        attack = member.attack
+        attack = dataclasses.replace(attack, **({"queries": 300} if member.name == "square" else {"steps": 20}))
+        found = jax.jit(lambda x, y, k: attack(logits, x, y, k).images)(images, labels.astype(np.int32), keys)  # noqa: B023
+        held = np.asarray(logits(np.asarray(found))).argmax(-1) == labels
+        assert not (robust & ~held).any()
+        missed = {"apgd_ce": 2, "fab_t": 0, "square": 8}  # cross-entropy does not lead to the nearest of two classes
+        assert (held & ~robust).sum() <= missed[member.name], member.name
+
+
+SUITES = ("paper", "aa_standard", "aa_fast_20", "aa_few_classes", "epsilon_sweep", "small_epsilon", "convergence")
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -208,9 +240,8 @@ def test_suites_fit_any_run(name):
     assert config.evaluation.batch_size == own.evaluation.batch_size
     plans = cascades.make_plans(validate.resolve(config))
     assert plans and all(one.epsilon_255 > 0 for one in plans)
-    assert name in ("epsilon_sweep", "small_epsilon", "aa_fast_20") or {"aa_fast_20", "aa_standard"} <= {
-        one.label for one in plans
-    }
+    alone = name in ("epsilon_sweep", "small_epsilon", "aa_fast_20", "aa_few_classes")
+    assert alone or {"aa_fast_20", "aa_standard"} <= {one.label for one in plans}
 
 
 def test_the_papers_suite_has_its_columns():

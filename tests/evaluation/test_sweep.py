@@ -155,7 +155,7 @@ def test_the_suite_of_figures_2_and_5(arg, name, interpolation, p):
     assert left_out == [] and section.name == name
     assert (section.mbn_interpolation, section.mbn_p) == (interpolation, p)
     assert list(section.mbn_gammas) == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
-    assert set(section.attacks) == {"pgd_20", "apgd_ce_20", "aa_fast_20", "aa_standard", "pgdt_20"}
+    assert set(section.attacks) == {"pgd_20", "apgd_ce_20", "aa_fast_20", "aa_standard", "pgdt_20", "pgdt_20_all"}
 
 
 @pytest.mark.parametrize("arg", ["al", "random_", "random_101", "random_-1", "logits_5"])
