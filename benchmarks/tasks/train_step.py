@@ -21,7 +21,6 @@ import time
 import jax
 import numpy as np
 
-import benchmarks.tasks.stand_in  # noqa: F401, first: what follows imports ml_collections
 from benchmarks import train_step
 from benchmarks.tasks import ceiling, common, rows
 from nofrost_jax import dry_run, models, parallel

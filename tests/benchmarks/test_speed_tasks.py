@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import subprocess
 import sys
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from benchmarks.tasks import ceiling, stand_in, train_step
 from nofrost_jax import validate
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -102,3 +104,16 @@ def test_the_stand_in_for_ml_collections_gives_the_same_configs(monkeypatch):
     assert same == plain and same["attack"]["steps"] == 3 and ours.attack.steps == 3
     with pytest.raises(AttributeError):
         _ = ours.no_such_field
+
+
+def test_the_tasks_start_without_ml_collections():
+    code = (
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'ml_collections' else find(name, *rest)\n"
+        "import benchmarks.tasks.profile, benchmarks.tasks.torch_step\n"
+        "(_, row), *_ = benchmarks.tasks.train_step.work_of(False).values()\n"
+        "print(type(row.config()).__module__, *sorted({'tensorflow', 'clu'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "benchmarks.tasks.stand_in"
