@@ -3,6 +3,8 @@
 import gc
 import time
 
+from benchmarks.tasks import ceiling
+
 
 def work_through(task, work):
     """Does `work`, {name of a figure: (measure, row)}, in order, as far as the time goes: `measure(task, row)` is the
@@ -29,6 +31,11 @@ def work_through(task, work):
     if errors:
         raise errors[-1]
     return not work.keys() - task.figures
+
+
+def seconds_of(run, rehearse):
+    """Seconds of each of five to twelve calls; two untimed ones first."""
+    return ceiling.repeat(run, 0.1 if rehearse else 3.0, 12)
 
 
 def is_out_of_memory(error):

@@ -17,7 +17,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # jax only says
 
 import numpy as np
 
-from benchmarks.tasks import ceiling, common, rows
+from benchmarks.tasks import common, rows
 from benchmarks.train_step import summary
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -27,7 +27,6 @@ TINY = {  # timm's options of a net of four narrow blocks
     "nf_resnet50": {"depths": (1, 1, 1, 1), "channels": (32, 64, 128, 256), "stem_chs": 8},
     "resnet50": {"layers": (1, 1, 1, 1), "channels": (8, 16, 32, 64)},
 }
-MOST_ROUNDS, MOST_SECONDS = 12, 3.0  # of timing one loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +71,7 @@ def figures(task, row):
             torch.cuda.synchronize()
 
     (first,) = common.timed(run)
-    seconds = ceiling.repeat(run, MOST_SECONDS, MOST_ROUNDS)
+    seconds = rows.seconds_of(run, row.rehearse)
     if not math.isfinite(losses[0].item()):
         raise RuntimeError(f"{row.name}: the first step's loss is {losses[0].item()}")
     return {

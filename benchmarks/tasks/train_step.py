@@ -27,7 +27,6 @@ from nofrost_jax import dry_run, models, parallel
 from nofrost_jax.classifier import create_model
 
 NETS, DTYPES, BATCHES = ("nf_resnet50", "resnet50"), ("bfloat16", "float32"), (128, 256, 64)
-MOST_ROUNDS, MOST_SECONDS = 12, 3.0  # of timing one program
 CACHE_HITS = []
 
 
@@ -87,7 +86,7 @@ def step_figures(task, row):
     run = train_step.stepping(compiled, *arguments)
     del arguments  # the state is carried, and donated, by `run`
     metrics = run()
-    seconds = ceiling.repeat(run, MOST_SECONDS, MOST_ROUNDS)
+    seconds = rows.seconds_of(run, row.rehearse)
     median = float(np.median(seconds))
     operations = dry_run.step_flops(config, forward_flops(config)) / 1e12
     figures = {
@@ -136,7 +135,7 @@ def parts_figures(task, row):
     """Seconds of the step's parts, and the step's ratio to ten input gradients and one parameter gradient."""
     config = row.config()
     programs = train_step.compiled_parts(config, train_step.random_batch(config))
-    to_images, to_parameters = (float(np.median(ceiling.repeat(run, MOST_SECONDS, MOST_ROUNDS))) for run in programs)
+    to_images, to_parameters = (float(np.median(rows.seconds_of(run, row.rehearse))) for run in programs)
     figures = {"input_gradient_seconds": to_images, "parameter_gradient_seconds": to_parameters}
     step = task.figures.get(row.name, {})
     if "seconds" in step:
