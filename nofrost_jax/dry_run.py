@@ -11,7 +11,10 @@ from ml_collections import ConfigDict
 from nofrost_jax import data, methods, metrics, models, parallel, validate
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Missing, UserError
-from nofrost_jax.evaluation import cascades
+from nofrost_jax.evaluation import cascades, chunks
+
+RATE = 1e13  # floating-point operations a second: half of an A100's peak in float32, in which attacks run
+ASSUMED = "on one A100 at an assumed 10 TFLOP/s in float32, half its peak"
 
 
 def describe(config, missing):
@@ -49,13 +52,21 @@ def report(config, model, variables, devices):
     trained = max(parameter_backwards, 1) * shard
     yield f"parameters         {sum(leaf.size for leaf in jax.tree.leaves(variables['params'])):,}"
     yield f"devices            {devices} ({shard} clean images each)"
-    yield from schedule_lines(config)
+    spec, note = sizes(config)
+    if spec is None:
+        yield "steps              unknown until the data is there"
+    else:
+        per_epoch = data.steps_per_epoch(config, spec)
+        steps, cost = config.epochs * per_epoch, step_flops(config, flops)
+        yield f"data               {spec.num_train:,} training and {spec.num_eval:,} evaluation images{note}"
+        yield f"steps              {steps:,} ({config.epochs} epochs of {per_epoch:,}): {hours(steps * cost)}"
     yield (
         f"passes per image   {forwards} forward, {image_backwards} backward to the image, "
         f"{parameter_backwards} backward to the parameters"
     )
     yield from (f"note               {line}" for line in methods.TABLE[config.method.name].notes(config))
-    yield from evaluation_lines(config)
+    yield from evaluation_costs(config, flops, spec)[0]
+    yield f"hours              {ASSUMED}; an evaluation takes less where images fall"
     distorted = f"; DeepAugment's distortion of an image: {views:.4g}" if views else ""
     yield f"FLOPs per step     {step_flops(config, flops):.3g} (one forward at {side} pixels: {flops:.4g}{distorted})"
     for implementation, where in (("xla", "a GPU or TPU"), ("slices", "a CPU")):
@@ -69,14 +80,59 @@ def report(config, model, variables, devices):
         )
 
 
-def evaluation_lines(config):
-    """What the final evaluation costs: passes of an image that survives each attack."""
+def evaluation_costs(config, flops, spec):
+    """(a line for each attack of an evaluation, all its floating-point operations at most, those of clean images too).
+
+    flops: of one image's forward pass; spec: of the data, or None. At most: if every image were right and survived.
+    """
+    lines, total = [], 0.0
+    two_branches = config.model.norm == "mbn" and 0 < config.evaluation.mbn_gamma < 1
+    flops *= 2 if two_branches else 1
+    count = 0 if spec is None else chunks.count_and_size(config, spec.num_eval)[0]
     for plan in cascades.make_plans(config):
         passes = [member.attack.passes(config.model.num_classes) for member in plan.members]
         forwards, backwards = (sum(counts) for counts in zip(*passes, strict=True))
-        yield (
+        chosen = min(plan.limit or count, count)
+        cost = chosen * (forwards + backwards) * flops
+        images = f"; {chosen:,} images: {hours(cost)}" if count else ""
+        lines.append(
             f"evaluation         {plan.label}: at most {forwards:,} forward and {backwards:,} backward passes per image"
+            f"{images}"
         )
+        total += cost
+    return lines, total + count * flops
+
+
+def hours(flops):
+    """Floating-point operations as time on one device."""
+    found = flops / RATE / 3600
+    return (
+        f"about {found:,.0f} h" if found >= 10 else f"about {found:.2g} h" if found > 0.1 else f"{3600 * found:.2g} s"
+    )
+
+
+def describe_evaluation(configs):
+    """Prints what an evaluation of a run costs, and what is missing. configs: the run's, one for each result. Raises
+    Missing if anything is."""
+    first, missing, total = configs[0], [], 0.0
+    try:
+        data.check(first, splits=("evaluation",))
+    except UserError as error:
+        missing.append(str(error))
+    spec, note = sizes(first, splits=("evaluation",))
+    model = create_model(first.model)
+    variables = jax.eval_shape(lambda key: models.init(model, key, first.data.image_size), jax.random.key(0))
+    with convolutions("xla"):
+        flops = forward_flops(model, variables, first.data.image_size)
+    if spec is not None:
+        print(f"data               {spec.num_eval:,} evaluation images{note}")
+    for config in configs:
+        lines, cost = evaluation_costs(config, flops, spec)
+        total += cost
+        print(*([f"{config.evaluation.name}:"] if len(configs) > 1 else []), *lines, sep="\n")
+    if spec is not None:
+        print(f"all                {hours(total)} at most, {ASSUMED}; images that fall take less")
+    tell(missing)
 
 
 @contextlib.contextmanager
@@ -92,21 +148,17 @@ def convolutions(implementation):
             os.environ["NOFROST_CONV"] = forced
 
 
-def schedule_lines(config):
-    """Data and steps; from the published size where the data is not there yet, if it is a data set that has one."""
-    note = ""
+def sizes(config, **splits):
+    """(what is known of the data, a note): from the published size where the data is not there yet, if it is a data set
+    that has one; otherwise (None, "")."""
     try:
-        spec = data.check(config)
+        return data.check(config, **splits), ""
     except UserError:
         if config.data.source not in data.PUBLISHED_SIZES:
-            yield "steps              unknown until the data is there"
-            return
+            return None, ""
         train, evaluation = data.PUBLISHED_SIZES[config.data.source]
         spec = data.Spec(train, evaluation, config.model.num_classes, config.data.image_size, "", "")
-        note = " (published size; not found here)"
-    per_epoch = data.steps_per_epoch(config, spec)
-    yield f"data               {spec.num_train:,} training and {spec.num_eval:,} evaluation images{note}"
-    yield f"steps              {config.epochs * per_epoch:,} ({config.epochs} epochs of {per_epoch:,})"
+        return spec, " (published size; not found here)"
 
 
 def forward_flops(model, variables, size):

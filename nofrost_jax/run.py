@@ -170,11 +170,17 @@ def dry_run(config, workdir, output=""):
     """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing. Writes nothing, and
     needs no right to. Raises Missing if anything is.
 
-    Of a config like configs/eval/shift.py: which evaluation sets are there and which are missing, for the run in
-    `workdir` or, without one, for a run on ImageNet.
+    Of a config in configs/eval: what an evaluation of the run in `workdir` costs. Of one like configs/eval/shift.py:
+    which evaluation sets are there and which are missing, for that run or, without one, for a run on ImageNet.
     """
     if shift_suite.is_suite(config):
         _dry_run_shift(config, workdir, output)
+        return
+    if workdir and _says_only_how_to_evaluate(config):
+        own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), config)
+        own = prepare(own)
+        _note(left_out)
+        dry.describe_evaluation(list(sweep.configs(own).values()) or [own])
         return
     _refuse_suite(config)
     config = prepare(config)
@@ -187,12 +193,18 @@ def dry_run(config, workdir, output=""):
     dry.describe(config, missing)
 
 
+def _says_only_how_to_evaluate(config):
+    """Whether a config says nothing of a net, only how to evaluate one: those in configs/eval."""
+    return config is not None and "evaluation" in config and "model" not in config
+
+
 def _refuse_suite(config):
-    """Raises UserError for a config that says nothing of a net, only how to evaluate one: those in configs/eval."""
-    if config is not None and "evaluation" in config and "model" not in config:
+    """Raises UserError for a config in configs/eval."""
+    if _says_only_how_to_evaluate(config):
         raise UserError(
             "--config tells how to evaluate a run, as those in configs/eval do, not how to train one; use "
-            "--mode=evaluate --workdir=RUN, or give the config of a training run, e.g. --config=configs/digits.py"
+            "--mode=evaluate --workdir=RUN (or --mode=dry_run, to see what that costs), or give the config of a "
+            "training run, e.g. --config=configs/digits.py"
         )
 
 

@@ -25,15 +25,17 @@ def render(config, results):
     section, first = config.evaluation, next(iter(results.values()))
     drawn = f" of {section.mbn_p:.0%} of the layers, seed {section.mbn_seed}"
     mixed = section.mbn_interpolation + (drawn if section.mbn_interpolation == "random" else "")
-    rows = [("gamma", "clean", *(entry["name"] for entry in first["attacks"]), "flags")]
+    images = first["dataset"]["n"]
+    names = [entry["name"] + f" (n = {entry['n']})" * (entry["n"] < images) for entry in first["attacks"]]
+    rows = [("gamma", "clean", *names, "flags")]
     for gamma, result in results.items():
         shares = [result["clean"]["accuracy"], *(entry["robust_accuracy"] for entry in result["attacks"])]
         rows.append((f"{gamma:g}", *(f"{share:.2%}" for share in shares), ", ".join(result["flags"])))
     if not any(row[-1] for row in rows[1:]):
         rows = [row[:-1] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(first["attacks"]) + 2)]
-    data = first["dataset"]
-    lines = [f"{section.name}: accuracy by gamma, interpolation {mixed}, {data['n']} {data['split']} images"]
+    split = first["dataset"]["split"]
+    lines = [f"{section.name}: accuracy by gamma, interpolation {mixed}, {images} {split} images"]
     for row in rows:
         cells = [f"{cell:>{width}}" for cell, width in zip(row, widths, strict=False)]
         lines.append("  " + "  ".join([*cells, *row[len(widths) :]]))

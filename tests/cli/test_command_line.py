@@ -25,13 +25,14 @@ COMMAND_LINES = [
     (["--config.epochs=3", DIGITS, "--workdir=RUN"], ["config.epochs", "before"]),
     *(
         (
-            [f"--mode={mode}", f"--config=configs/eval/{name}.py", *RUN],
+            [f"--mode={mode}", f"--config=configs/eval/{name}.py", *(RUN if mode == "train" else ())],
             ["tells how to evaluate a run", "--mode=evaluate"],
         )
         for name in SUITES
         for mode in ("train", "dry_run")
         if (mode, name) != ("dry_run", "shift")  # which tells what is missing
     ),
+    (["--mode=dry_run", "--config=configs/eval/paper.py", *RUN], ["RUN/config.json", "folder of a training run"]),
     ([DIGITS, "--workdir=RUN/file/run"], ["RUN/file is a file"]),
     ([DIGITS, "--workdir=RUN/file"], ["RUN/file is a file"]),
     ([DIGITS, "--workdir=gs://bucket/run"], ["gs://bucket/run is a URL", "mount"]),

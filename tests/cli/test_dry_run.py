@@ -5,8 +5,12 @@ import json
 import os
 import re
 
+import jax
+import pytest
+
+from nofrost_jax import classifier, dry_run, models, run, train
 from tests.cli.helpers import DIGITS, assert_refused, make_run, tree
-from tests.conftest import TINY, overrides, run_main
+from tests.conftest import TINY, overrides, run_main, tiny_config
 
 
 def test_dry_run_of_the_demonstration(cli, tmp_path):
@@ -38,6 +42,37 @@ def test_dry_run_of_nofrost_star_counts_its_streams_and_says_whose_images_they_a
     for line, name in zip(missing, ("EDSR", "CAE"), strict=True):
         assert f"no DeepAugment images of {name} in {tmp_path}/{name}" in line and "hendrycks/imagenet-r" in line
     assert "DeepAugment: files of edsr and cae" in outcome.stdout
+
+
+def test_dry_run_of_an_evaluation_says_hours(cli, tmp_path):
+    """Passes times images times operations, at the rate that is named; each weight of a sweep, mixed ones twice."""
+
+    def look(name, row, *args):
+        folder = tmp_path / row
+        folder.mkdir()
+        train.write_config(run.prepare(tiny_config(row)), str(folder))
+        outcome = cli(f"--config=configs/eval/{name}", "--mode=dry_run", f"--workdir={folder}", *args)
+        assert outcome.returncode == 0, outcome
+        assert sorted(path.name for path in folder.iterdir()) == ["config.json"]
+        return outcome.stdout
+
+    fields = {"evaluation.attacks.aa_standard.limit": 10, "attacks": "pgd_20,aa_standard"}
+    text = look("paper.py", "sat", *overrides(fields))
+    assert "data               360 evaluation images\n" in text and text.endswith("missing: nothing\n")
+    assert "pgd_20: at most 20 forward and 20 backward passes per image; 360 images: " in text
+    assert "aa_standard: at most 7,829 forward and 1,910 backward passes per image; 10 images: " in text
+    (told,) = re.findall(r"^all +(\S+) s at most, on one A100 at an assumed 10 TFLOP/s", text, re.MULTILINE)
+    config = run.prepare(tiny_config("sat"))
+    model = classifier.create_model(config.model)
+    variables = jax.eval_shape(lambda key: models.init(model, key, 8), jax.random.key(0))
+    with dry_run.convolutions("xla"):
+        flops = dry_run.forward_flops(model, variables, 8)
+    counted = flops * (360 * (1 + 20 + 20) + 10 * (7829 + 1910))
+    assert float(told) == pytest.approx(counted / 1e13, rel=0.05)
+    swept = look("mbn_gamma.py", "mbnat", "--config.attacks=pgd_20")
+    seconds = [float(told) for told in re.findall(r"pgd_20: .*images: (\S+) s$", swept, re.MULTILINE)]
+    assert len(seconds) == 11 and seconds[5] == pytest.approx(2 * seconds[0], rel=0.1) and seconds[10] == seconds[0]
+    assert (dry_run.hours(3.6e17), dry_run.hours(3.6e18)) == ("about 10 h", "about 100 h")
 
 
 def test_dry_run_names_what_is_missing(cli, tmp_path):
