@@ -118,7 +118,7 @@ def get_config(arg=""):
     config.optimizer.point_epochs = (0.0,)  # points: epochs, ascending, at which the rate is ...
     config.optimizer.point_shares = (1.0,)  # ... these shares of the peak; straight lines between
     config.optimizer.decay_epochs = 8  # decay: a tenth of the rate after every so many epochs
-    config.optimizer.warmup_epochs = 0.0
+    config.optimizer.warmup_epochs = 0.0  # linear, before the schedule's cosine, which then takes the epochs left
     config.optimizer.agc = (
         0.0  # adaptive gradient clipping threshold (Brock et al., 2021b); 0 = off, as paper and authors
     )

@@ -1,8 +1,10 @@
 """NoFrost: adversarial training of NF-ResNet50, half clean and half adversarial images.
 
-Table 2, Table 6. Targets in % at eps 8/255: clean 74.06, PGD 22.45, APGD-CE 11.96, APGD-DLR 13.37, MIA 36.11, CW
-19.17, RayS 36.1, Square 43.1, fast AutoAttack (aa_fast_20) 9.36; standard AutoAttack: not reported, but the authors'
-released checkpoint falls to 1.28 under it (APGD-CE with 100 steps: 5.29).
+Table 2, Table 6, Table 7. Targets in % at eps 8/255: clean 74.06, PGD 22.45, APGD-CE 11.96, APGD-DLR 13.37, MIA 36.11,
+CW 19.17, RayS 36.1, Square 43.1, fast AutoAttack (aa_fast_20) 9.36; standard AutoAttack: not reported, but the authors'
+released checkpoint falls to 1.28 under it (APGD-CE with 100 steps: 5.29). Table 7 (`:epsilon_255=2`, and 4, evaluated
+by configs/eval/small_epsilon.py): clean 69.87, PGD-10 48.60, PGD-50 48.23 at eps 2/255; clean 66.05, PGD-10 36.14,
+PGD-50 36.05 at eps 4/255.
 
     python main.py --config=configs/nofrost_r50.py --workdir=runs/nofrost_r50
 

@@ -13,14 +13,16 @@ def learning_rate(config, steps_per_epoch):
     The peak is `optimizer.learning_rate` times batch_size / `optimizer.learning_rate_batch` (0: no scaling).
     `cosine_epochs` is the authors' staircase 0.5 lr (1 + cos(pi e / E)) in whole epochs e, `cosine` the same per step.
     `points` goes in straight lines through `optimizer.point_shares` of the peak at `optimizer.point_epochs` (FastAT);
-    `decay` takes a tenth every `optimizer.decay_epochs` (FreeAT). A linear warm-up of `optimizer.warmup_epochs` comes
-    first (0 in the paper).
+    `decay` takes a tenth every `optimizer.decay_epochs` (FreeAT). `optimizer.warmup_epochs` (0 in the paper) of linear
+    warm-up come first: both cosines then begin at the peak and go their whole way over the epochs that are left, the
+    epochs of `points` and `decay` are still those of the run.
     """
     options = config.optimizer
     peak = options.learning_rate
     if options.learning_rate_batch:
         peak *= config.batch_size / options.learning_rate_batch
-    total, warmup = config.epochs * steps_per_epoch, options.warmup_epochs * steps_per_epoch
+    warmup = round(options.warmup_epochs * steps_per_epoch)
+    total, epochs = config.epochs * steps_per_epoch - warmup, config.epochs - warmup / steps_per_epoch
 
     def share(step):
         if options.schedule == "constant":
@@ -29,7 +31,8 @@ def learning_rate(config, steps_per_epoch):
             return jnp.interp(step / steps_per_epoch, *map(jnp.asarray, (options.point_epochs, options.point_shares)))
         if options.schedule == "decay":
             return 0.1 ** (step // steps_per_epoch // options.decay_epochs)
-        progress = step // steps_per_epoch / config.epochs if options.schedule == "cosine_epochs" else step / total
+        step = jnp.maximum(step - warmup, 0)
+        progress = step // steps_per_epoch / epochs if options.schedule == "cosine_epochs" else step / total
         return 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
     def schedule(step):

@@ -122,6 +122,11 @@ def check_config(config, *, choices, is_source, create_attack, check_plan):
     _check_method(config.method, config.attack)
     _check_views(config)
     _check_points(config.optimizer)
+    if config.optimizer.warmup_epochs >= config.epochs:
+        raise UserError(
+            f"config.optimizer.warmup_epochs={config.optimizer.warmup_epochs} leaves nothing of config.epochs="
+            f"{config.epochs}; make it less"
+        )
     _check_selection(config)
     for field in ("data.mean", "data.std"):
         if len(get(config, field)) != 3:

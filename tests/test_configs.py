@@ -77,6 +77,23 @@ def test_docstring_tells_the_command(name):
         assert f"Cost: {steps} steps of 256 images" in text and f"configs/{name}.py:runlocal" in text
 
 
+def test_nofrosts_targets_of_tables_4_and_7():
+    six, fifty = (" ".join(module(f"nofrost_r{depth}").__doc__.split()) for depth in (26, 50))
+    assert "clean 70.15 +- 0.03, PGD 12.19 +- 0.10, APGD-CE 6.34 +- 0.04, APGD-DLR 6.57 +- 0.06, aa_fast_20 5.01" in six
+    assert "clean 69.87, PGD-10 48.60, PGD-50 48.23 at eps 2/255" in fifty
+    assert "clean 66.05, PGD-10 36.14, PGD-50 36.05 at eps 4/255" in fifty
+
+
+def test_suites_are_affordable():
+    """Standard AutoAttack on a part of the images; all by one word, or a flag of the field that is there."""
+    paper, gammas = (importlib.import_module(f"configs.eval.{name}").get_config for name in ("paper", "mbn_gamma"))
+    limits = [config.evaluation.attacks.aa_standard.limit for config in (paper(), paper("all"), gammas())]
+    assert limits == [5000, 0, 1000]
+    assert paper().evaluation.attacks.pgdt_20.to_dict().items() >= {"name": "pgd_targeted", "steps": 20}.items()
+    with pytest.raises(ValueError, match="this one takes: all"):
+        paper("al")
+
+
 @pytest.mark.parametrize("name", ["nofrost_r50", "st_r26", "trades_fat_r26", "nofrost_star_r26", "deepaugment_r26"])
 def test_cost_in_the_docstring_is_the_dry_runs(name):
     config = run.prepare(module(name).get_config())

@@ -5,7 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from nofrost_jax import optim
+from nofrost_jax import optim, run
+from nofrost_jax.errors import UserError
 from tests.conftest import tiny_config
 
 PER_EPOCH = 4
@@ -61,8 +62,26 @@ def test_the_older_schedules_are_as_they_were(schedule, expected):
         assert share is None or rate == pytest.approx(0.4 * share, rel=1e-5)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "points", "decay", "cosine"])
-def test_warm_up_multiplies_every_schedule(schedule):
+@pytest.mark.parametrize("schedule", ["cosine", "cosine_epochs"])
+def test_the_cosine_goes_its_whole_way_after_the_warm_up(schedule):
+    """From the peak, where the warm-up ends, over the epochs that are left: as a run that is shorter by the warm-up."""
+    warm = make_config(schedule, warmup_epochs=2.5)
+    warm.epochs = 12
+    steps = np.arange(12 * PER_EPOCH)
+    found = np.array(rates(warm, steps / PER_EPOCH))
+    np.testing.assert_allclose(found[:10], 0.4 * np.arange(1, 11) / 10, rtol=1e-6)
+    moved = (steps[10:] - 10) // (PER_EPOCH if schedule == "cosine_epochs" else 1)
+    left = 9.5 if schedule == "cosine_epochs" else 38
+    np.testing.assert_allclose(found[10:], 0.2 * (1 + np.cos(np.pi * moved / left)), rtol=1e-5, atol=1e-7)
+
+
+def test_a_warm_up_as_long_as_the_run_is_refused():
+    with pytest.raises(UserError, match=r"warmup_epochs=3.0 .* config.epochs=3"):
+        run.prepare(tiny_config(optimizer__warmup_epochs=3.0))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "points", "decay"])
+def test_warm_up_multiplies_the_other_schedules(schedule):
     fields = {"point_epochs": (0.0, 4.0), "point_shares": (1.0, 0.5), "decay_epochs": 1}
     plain = rates(make_config(schedule, **fields), [0, 0.25, 1, 1.75, 2, 3])
     warm = rates(make_config(schedule, warmup_epochs=2.0, **fields), [0, 0.25, 1, 1.75, 2, 3])
