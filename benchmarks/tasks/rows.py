@@ -13,9 +13,9 @@ def work_through(task, work):
     What a task has already is left out. Too little memory is a figure; another failure is raised when the rest has had
     its turn.
     """
-    errors, needed = [], {}  # needed: measure -> seconds that it took last
+    errors, needed = [], {}  # needed: measure -> seconds that it took last; 10 at first
     for name, (measure, row) in work.items():
-        if name in task.figures or task.left() < 0.8 * needed.get(measure, 0):
+        if name in task.figures or task.left() < 0.8 * needed.get(measure, 10):
             continue
         begun = time.perf_counter()
         try:
