@@ -12,7 +12,7 @@ memory is a result and is recorded as one.
 
 import os
 
-os.environ.update({"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"})  # all there is
+os.environ.update({"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_CLIENT_MEM_FRACTION": "0.92"})  # all there is
 
 import dataclasses
 import itertools
