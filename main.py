@@ -19,7 +19,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "dry_run"], "What to do.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, metrics, evaluations.")
 _OUTPUT = flags.DEFINE_string("output", "", "With --mode=evaluate: folder for the results, instead of --workdir.")
-_FORCE = flags.DEFINE_bool("force", False, "Resume although the config has changed.")
+_FORCE = flags.DEFINE_bool("force", False, "Go on from a checkpoint of another config; rename another result.")
 _CACHE = flags.DEFINE_string("compilation_cache", "", "Folder that keeps compiled programs between runs.")
 _COORDINATOR = flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0, or auto on a TPU pod.")
 _PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator_address: how many processes.")
@@ -46,9 +46,11 @@ def main(_):
         if _MODE.value == "train":
             if output:
                 raise errors.UserError("--output is for --mode=evaluate; a training writes to its --workdir")
-            run.train(_CONFIG.value, workdir, force=_FORCE.value)
+            run.train(_CONFIG.value, workdir, _FORCE.value)
+        elif _MODE.value == "evaluate":
+            run.evaluate(_CONFIG.value, workdir, output, _FORCE.value)
         else:
-            (run.evaluate if _MODE.value == "evaluate" else run.dry_run)(_CONFIG.value, workdir, output)
+            run.dry_run(_CONFIG.value, workdir, output)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Evaluates a run's newest checkpoint, or an export, with the evaluators that the training run itself uses."""
 
+import functools
 import hashlib
 import importlib.metadata
-import itertools
 import os
 import time
 
@@ -11,8 +11,7 @@ import jax
 from nofrost_jax import data, metrics, models, parallel, validate
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import create_model
-from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation import pictures, results, shift, shift_suite, shift_table, table
+from nofrost_jax.evaluation import names, pictures, results, shift, shift_table, table
 from nofrost_jax.evaluation.programs import Programs
 from nofrost_jax.workdir import read_notes
 
@@ -20,17 +19,28 @@ MIXTURE = ("gamma", "interpolation", "p", "seed")
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
-def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False, final=False, output=""):
+def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False, final=False, force=False, output=""):
     """Writes `evaluations/NAME.json` and `.npz` of `config.evaluation` into the run's folder, or into `output`, which
     has the outcomes as well; returns the result.
 
     config: the run's resolved config, whose `evaluation` may have been replaced; `evaluator` is made of it. stop: the
-    StopSignal. reuse: show the result that is already there, if it is of the same config and parameters. final: of the
-    training itself, which waits where another command is at work on this result.
+    StopSignal. reuse: show the result that is already there, if it is the same evaluation of the same parameters.
+    force: give the result of something else that has this name another one, where otherwise UserError is raised. final:
+    of the training itself, which does so, and waits where another command is at work on this result.
     """
     restored, output = _restore(config, workdir), output or workdir
     with _exclusive(config, output, stop if final else None):
-        return _evaluate(config, output, spec, devices, evaluator, stop, reuse, *restored)
+        done = _make_room(config, output, restored, force or final)
+        if done and reuse:
+            parallel.say(table.render(done))
+            parallel.say(f"written by an earlier run: {output}/evaluations/{done['name']}.json")
+            return done
+        return _evaluate(config, output, spec, devices, evaluator, stop, *restored)
+
+
+def _make_room(config, output, restored, force):
+    digest = restored[1]["params_sha256"]
+    return parallel.on_main(functools.partial(names.make_room, config, output, digest, force))
 
 
 def _exclusive(config, output, stop=None):
@@ -39,23 +49,13 @@ def _exclusive(config, output, stop=None):
     return parallel.exclusive(os.path.join(output, "evaluations", f"{name}.lock"), f"the evaluation {name}", stop)
 
 
-def _evaluate(config, output, spec, devices, evaluator, stop, reuse, variables, checkpoint):
-    done = results.load(output, config.evaluation.name) if reuse else None
-    # The config has the name of a list of images alone.
-    listed, main = data.choice_of(config).plain.get("ids_sha256"), parallel.is_main_process()
-    digests = [validate.identity(config)["config_sha256"], checkpoint["params_sha256"], listed]
-    if (
-        done
-        and [done["config_sha256"], done["checkpoint"]["params_sha256"], done["dataset"].get("ids_sha256")] == digests
-    ):
-        if main:
-            print(table.render(done))
-            print(f"written by an earlier run: {output}/evaluations/{done['name']}.json", flush=True)
-        return done
+def _evaluate(config, output, spec, devices, evaluator, stop, variables, checkpoint):
+    main = parallel.is_main_process()
     if main:
-        names = ", ".join(["clean", *config.evaluation.attacks])
+        attacks = ", ".join(["clean", *config.evaluation.attacks])
         print(
-            f"evaluating {names} on {evaluator.count} {spec.eval_split} images of {config.data.source} ...", flush=True
+            f"evaluating {attacks} on {evaluator.count} {spec.eval_split} images of {config.data.source} ...",
+            flush=True,
         )
     start, folder = time.perf_counter(), os.path.join(output, "evaluations", "outcomes")
     outcomes = evaluator.run(devices.replicate(variables), stop, folder, progress=main)
@@ -70,13 +70,14 @@ def _evaluate(config, output, spec, devices, evaluator, stop, reuse, variables, 
     return result
 
 
-def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop, output=""):
+def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop, force=False, output=""):
     """Writes `evaluations/NAME.json` and `.npz` of a suite of evaluation sets, as `evaluate` does; returns the result.
 
     suite, jobs, missing: of `shift_sets`, on the run's resolved config; devices: of `parallel`; stop: the StopSignal.
     """
     restored, output = _restore(config, workdir), output or workdir
     with _exclusive(config, output):
+        _make_room(config, output, restored, force)
         return _evaluate_shift(config, output, suite, jobs, missing, devices, stop, *restored)
 
 
@@ -89,32 +90,12 @@ def _evaluate_shift(config, output, suite, jobs, missing, devices, stop, variabl
     looked = shift.look(jobs, programs, devices.replicate(variables), digest, folder, stop, progress=main)
     spec, index = shift.own_images(jobs, looked)
     summary = shift.summarize(suite, config, jobs, looked, missing)
-    summary |= {"suite": shift_suite.asked_for(config)}
     result = describe(config, spec, checkpoint, index, config.evaluation.chunk_size, summary)
     if main:
         path = results.save(output, result, shift.columns(jobs, looked))
         print(shift_table.render(result))
         print(f"written: {path}  ({metrics.format_seconds(time.perf_counter() - start)})", flush=True)
     return result
-
-
-def keep_others(config, output):
-    """Raises UserError where the result of `evaluate_shift` would take the place of one of something else."""
-    name, asked = config.evaluation.name, shift_suite.asked_for(config)
-    done = results.load(output, name)
-    if (
-        done is None
-        or done.get("suite") == asked
-        or done.get("config_sha256") == validate.identity(config)["config_sha256"]
-    ):
-        return
-    differences = validate.differences(done["suite"], asked) if "suite" in done else ["another evaluation"]
-    more = f", and {len(differences) - 3} more" * (len(differences) > 3)
-    number = next(k for k in itertools.count(2) if not os.path.exists(f"{output}/evaluations/{name}_{k}.json"))
-    raise UserError(
-        f"{output}/evaluations/{name}.json is of something else ({', '.join(differences[:3])}{more}) and would "
-        f"be lost; give this result another name, e.g. --config.evaluation.name={name}_{number}, or remove that file"
-    )
 
 
 def _restore(config, workdir):
@@ -146,6 +127,7 @@ def describe(config, spec, checkpoint, index, chunk_size, summary):
         "name": config.evaluation.name,
         "checkpoint": checkpoint,
         "config_sha256": validate.identity(config)["config_sha256"],
+        "asked": names.asked_for(config),
         "recipe": config.recipe,
         "dataset": {
             "source": config.data.source,

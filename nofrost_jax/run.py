@@ -11,8 +11,8 @@ from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import INTERPOLATIONS, create_model
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
-from nofrost_jax.evaluate import evaluate_shift, keep_others
-from nofrost_jax.evaluation import cascades, shift_sets, shift_suite, sweep
+from nofrost_jax.evaluate import evaluate_shift
+from nofrost_jax.evaluation import cascades, names, shift_sets, shift_suite, sweep
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
 from nofrost_jax.train import fit
@@ -76,17 +76,18 @@ def train(config, workdir, force=False):
             evaluate_run(config, workdir, spec, devices, evaluator, stop, reuse=True, final=True)
 
 
-def evaluate(config, workdir, output=""):
+def evaluate(config, workdir, output="", force=False):
     """Evaluates the run in `workdir`; `config` (or None) says how and where the data is, never what the net is.
 
     Taken from `config`: `validate.EVALUATION_FIELDS`, and `attacks`, which picks some; a note names other differences.
-    output: where results and outcomes go, if not into the run's folder, which then needs only to be read.
+    output: where results and outcomes go, if not into the run's folder, which then needs only to be read. force: give
+    another evaluation's result of the same name a new one; otherwise UserError is raised.
     With `evaluation.mbn_gammas`, once for each weight, as NAME_gamma_WEIGHT; weights that are done are not done again.
     """
     if not workdir:
         raise UserError("--workdir is missing; give the folder of the run to evaluate")
     if shift_suite.is_suite(config):
-        _evaluate_shift(config, workdir, output)
+        _evaluate_shift(config, workdir, output, force)
         return
     own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), config)
     own = prepare(own)
@@ -99,12 +100,13 @@ def evaluate(config, workdir, output=""):
     _note(left_out)
     with parallel.StopSignal(each_alone=True) as stop, errors.machine(EVALUATED):
         if not own.evaluation.mbn_gammas:
-            evaluate_run(own, workdir, spec, devices, Evaluator(own, devices, spec), stop, output=output)
+            evaluator = Evaluator(own, devices, spec)
+            evaluate_run(own, workdir, spec, devices, evaluator, stop, force=force, output=output)
             return
-        found = {}
+        found, options = {}, {"reuse": True, "force": force, "output": output}
         for gamma, at_gamma in sweep.configs(own).items():
             evaluator = Evaluator(at_gamma, devices, spec)
-            found[gamma] = evaluate_run(at_gamma, workdir, spec, devices, evaluator, stop, reuse=True, output=output)
+            found[gamma] = evaluate_run(at_gamma, workdir, spec, devices, evaluator, stop, **options)
     if parallel.is_main_process():
         print(sweep.render(own, found), flush=True)
 
@@ -117,11 +119,12 @@ def _check_output(workdir, output):
         validate.check_workdir(workdir, mend="give --output=FOLDER, where the results shall go")
 
 
-def _evaluate_shift(config, workdir, output):
+def _evaluate_shift(config, workdir, output, force):
     """Evaluates the run in `workdir` on the sets of a config like configs/eval/shift.py."""
     own, suite, left_out = _shift(config, workdir)
     _check_output(workdir, output)
-    keep_others(own, output or workdir)
+    if not force:  # soon, and once more when the parameters are known
+        names.make_room(own, output or workdir)
     jobs, missing = shift_sets.jobs(suite, own)
     _check_net(own, own.data.image_size)
     devices = parallel.Devices()
@@ -129,7 +132,7 @@ def _evaluate_shift(config, workdir, output):
     validate.check_evaluation_devices(own, devices.count, jax.process_count())
     _note(left_out)
     with parallel.StopSignal(each_alone=True) as stop, errors.machine(EVALUATED):
-        evaluate_shift(own, workdir, suite, jobs, missing, devices, stop, output)
+        evaluate_shift(own, workdir, suite, jobs, missing, devices, stop, force, output)
 
 
 def _dry_run_shift(config, workdir, output):
@@ -139,7 +142,7 @@ def _dry_run_shift(config, workdir, output):
         own, suite, left_out = _shift(config, workdir)
         _note(left_out)
         try:
-            keep_others(own, output or workdir)
+            names.make_room(own, output or workdir)
         except UserError as error:
             print(f"note: {error}")
     else:

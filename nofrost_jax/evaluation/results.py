@@ -177,11 +177,26 @@ def save(workdir, result, arrays):
     with open(f"{base}.npz.tmp", "wb") as file:
         np.savez(file, **arrays)
     os.replace(f"{base}.npz.tmp", f"{base}.npz")
-    with open(f"{base}.json.tmp", "w") as file:
+    return _save_json(folder, result)
+
+
+def _save_json(folder, result):
+    path = os.path.join(folder, f"{result['name']}.json")
+    with open(f"{path}.tmp", "w") as file:
         json.dump(result, file, indent=2)
         file.write("\n")
-    os.replace(f"{base}.json.tmp", f"{base}.json")
-    return f"{base}.json"
+    os.replace(f"{path}.tmp", path)
+    return path
+
+
+def rename(workdir, old, new):
+    """Gives a result, its arrays and its pictures another name."""
+    folder = os.path.join(workdir, "evaluations")
+    _save_json(folder, load(workdir, old) | {"name": new})
+    for kind in (".npz", "_images"):
+        if os.path.exists(os.path.join(folder, f"{old}{kind}")):
+            os.replace(os.path.join(folder, f"{old}{kind}"), os.path.join(folder, f"{new}{kind}"))
+    os.remove(os.path.join(folder, f"{old}.json"))
 
 
 def load(workdir, name):

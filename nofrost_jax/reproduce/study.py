@@ -121,6 +121,7 @@ def shift_arguments(plan, run):
         "--mode=evaluate",
         "--config=configs/eval/shift.py",
         "--config.corruptions=on_the_fly",
+        "--force",  # a result of parameters from before gets another name
         f"--workdir={workdir}",
     ]
 

@@ -65,7 +65,7 @@ def test_sigterm_between_batches(cli, copy, monkeypatch):
 
 
 def test_a_result_of_another_suite_is_kept(cli, copy, monkeypatch):
-    """The same command renews its own result, whatever the batch or the checkpoint; another one is refused at once."""
+    """The same command renews its own result, whatever the batch; another one is refused at once."""
     _, run = copy
     asked = [*trees.SUITE, f"--workdir={run}", "--config.sets=imagenet_r"]
     assert cli(*asked).returncode == 0

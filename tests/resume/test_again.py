@@ -189,9 +189,41 @@ def test_evaluating_a_run_repeats_its_own_result(whole, cli, copy):
 @pytest.mark.usefixtures("compile_once")
 def test_an_evaluation_says_what_it_leaves_out(cli, copy):
     """The net and its training are the run's; where the data is, and how to evaluate, may be another host's."""
-    outcome = cli(*tiny_args(copy, seed=5, data__workers=1, evaluation__limit=50), "--mode=evaluate")
+    others = {"seed": 5, "data__workers": 1, "evaluation__limit": 50, "evaluation__name": "fifty"}
+    outcome = cli(*tiny_args(copy, **others), "--mode=evaluate")
     assert outcome.returncode == 0, outcome.stderr
     (note,) = (line for line in outcome.stdout.splitlines() if line.startswith("note: "))
     assert "seed: 0 -> 5" in note and "workers:" not in note and "limit" not in note
-    result = json.loads((copy / "evaluations/final.json").read_text())
+    result = json.loads((copy / "evaluations/fifty.json").read_text())
     assert result["seed"] == 0 and result["dataset"]["n"] == 50
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_no_evaluation_takes_the_place_of_another(whole, cli, copy):
+    """Neither of other images or attacks, nor of another checkpoint, unless forced; and then the other is renamed."""
+    place = copy / "evaluations/final.json"
+    before = place.read_bytes()
+    other = [*tiny_args(copy, evaluation__limit=100), "--mode=evaluate"]
+    refused = cli(*other)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    for words in (
+        "evaluations/final.json is of something else (evaluation.limit: 0 -> 100)",
+        "name=final_2",
+        "--force",
+    ):
+        assert words in refused.stderr
+    shutil.rmtree(copy / "checkpoints/15")
+    earlier = cli("--mode=evaluate", f"--workdir={copy}")
+    assert earlier.returncode == 2 and "(another checkpoint, of step 15)" in earlier.stderr
+    assert place.read_bytes() == before
+
+    forced = cli(*other, "--force")
+    assert forced.returncode == 0 and "it is final_2.json from now on" in forced.stdout
+    renamed = json.loads((copy / "evaluations/final_2.json").read_text())
+    assert renamed == json.loads(before) | {"name": "final_2"} and (copy / "evaluations/final_2.npz").exists()
+    found = json.loads(place.read_text())
+    assert found["dataset"]["n"] == 100 and found["checkpoint"]["step"] == 12
+    assert cli(*other).returncode == 0  # the same again is no other
+    train_here(copy)  # a training's own result keeps its name
+    assert contents(copy)["result"] == contents(whole[0])["result"]
+    assert json.loads((copy / "evaluations/final_3.json").read_text())["dataset"]["n"] == 100
