@@ -131,6 +131,8 @@ def get_config(arg=""):
     config.data.holdout = 0  # training images, evenly spaced, to choose by without the evaluation split
     config.data.image_size = 224
     config.data.eval_resize = 256  # short side before the central crop; 0 = no resize
+    config.data.eval_pad = False  # black borders where an image is smaller than the crop; False: it is refused
+    config.data.train_resize = 0  # short side before random_resized_crop, bicubic, as FastAT's authors; 0 = no resize
     config.data.augmentation = (
         "random_resized_crop"  # with flip | pad_crop_flip | none; paper silent, this is the authors'
     )
@@ -144,6 +146,7 @@ def get_config(arg=""):
     config.data.decode = "exact"  # training images: exact (Pillow, as torchvision) | fast (within 2 of 255; needs
     # simplejpeg and cykooz-resizer)
     config.data.on_error = "raise"  # an unreadable training image: raise | skip (the next one takes its place, counted)
+    config.data.other_files = "raise"  # other files than images in an evaluation folder's classes: raise | skip
     config.data.access = "random"  # of tfds' record files: random | sequential (slow seeks, gs:// paths)
     config.data.shuffle_buffer = 16384  # encoded images, sequential access only
     config.data.fake_train = 1_281_167

@@ -59,6 +59,7 @@ def report(config, model, variables, devices):
         per_epoch = data.steps_per_epoch(config, spec)
         steps, cost = config.epochs * per_epoch, step_flops(config, flops)
         yield f"data               {spec.num_train:,} training and {spec.num_eval:,} evaluation images{note}"
+        yield from (f"note               {line}" for line in spec.notes)
         yield f"steps              {steps:,} ({config.epochs} epochs of {per_epoch:,}): {hours(steps * cost)}"
     yield (
         f"passes per image   {forwards} forward, {image_backwards} backward to the image, "

@@ -33,6 +33,7 @@ RANGES = {  # field: (lowest, highest), both allowed; None = no bound
     "optimizer.agc": (0, None),
     "data.image_size": (1, None),
     "data.eval_resize": (0, None),
+    "data.train_resize": (0, None),
     "data.holdout": (0, None),
     "data.workers": (0, None),
     "data.shuffle_buffer": (1, None),

@@ -40,6 +40,7 @@ def prepare(config):
         "data.access": data.ACCESS,
         "data.decode": data.DECODE,
         "data.on_error": data.ON_ERROR,
+        "data.other_files": data.OTHER_FILES,
         "deepaugment.mode": data.DEEPAUGMENT_MODES,
         "evaluation.attack_dtype": ATTACK_DTYPES,
         "evaluation.mbn_interpolation": INTERPOLATIONS,
@@ -68,7 +69,7 @@ def train(config, workdir, force=False):
     validate.check_devices(config, devices.count, jax.process_count(), uses_groups)
     with parallel.StopSignal() as stop, parallel.exclusive(os.path.join(workdir, "lock"), "a training"):
         check_config(config, workdir, force)
-        for line in methods.TABLE[config.method.name].notes(config):
+        for line in [*methods.TABLE[config.method.name].notes(config), *spec.notes]:
             parallel.say(f"note: {line}")
         evaluator = Evaluator(config, devices, spec)  # one for both, so that each attack compiles once
         fit(config, workdir, spec, devices, evaluator, stop, force)
@@ -98,6 +99,8 @@ def evaluate(config, workdir, output="", force=False):
     parallel.require_joined()
     validate.check_evaluation_devices(own, devices.count, jax.process_count())
     _note(left_out)
+    for line in spec.notes:
+        parallel.say(f"note: {line}")
     with parallel.StopSignal(each_alone=True) as stop, errors.machine(EVALUATED):
         if not own.evaluation.mbn_gammas:
             evaluator = Evaluator(own, devices, spec)

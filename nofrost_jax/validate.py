@@ -19,7 +19,7 @@ EVALUATION_FIELDS = (
         for name in ("name", "attacks", "batch_size", "chunk_size", "limit", "ids", "attack_dtype", "save_images")
     ),
     *(f"evaluation.mbn_{name}" for name in ("gamma", "interpolation", "p", "seed", "gammas")),
-    *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "workers", "access")),
+    *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "other_files", "workers", "access")),
 )
 # What runs of earlier versions lack in their config.json, and what they did; such a run can be evaluated and resumed.
 SINCE_ADDED = {
@@ -62,6 +62,7 @@ FREE_FIELDS = {
     "data.data_dir": "where the data lies",
     "data.workers": "batches are a function of seed and step, whoever decodes them",
     "data.on_error": "up to here nothing was unreadable, or it was skipped",
+    "data.other_files": "what is no image is no image",
     "evaluation.name": "what the result is called",
     "evaluation.batch_size": "an image's outcome does not depend on those beside it",
     "evaluation.chunk_size": "nor on how the images are cut in chunks",

@@ -24,7 +24,7 @@ def make(name, attacks):
         config.evaluation[field] = config_dict.placeholder(float)
     for field in ("mbn_interpolation", "attack_dtype", "ids"):
         config.evaluation[field] = config_dict.placeholder(str)
-    for field in ("source", "data_dir", "eval_split"):
+    for field in ("source", "data_dir", "eval_split", "other_files"):
         config.data[field] = config_dict.placeholder(str)
     config.data.workers = config_dict.placeholder(int)
     return config

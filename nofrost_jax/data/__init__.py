@@ -22,7 +22,8 @@ Fields of the config that count here:
 * `evaluation.limit`, `evaluation.ids`: which of the evaluation images count (`choice.py`), for `choice_of` only.
 * `data.image_size` (int): pixels of the square images in a batch.
 * `data.eval_resize` (int): the short side before the central square is cut out, 0 = no resize. Not used by `digits`
-  and `fake`, which come at `image_size`.
+  and `fake`, which come at `image_size`. `data.eval_pad` (bool): without a resize, smaller images get black borders.
+* `data.train_resize` (int): the short side before a random resized crop, bicubic; 0 = no resize.
 * `data.augmentation`: `random_resized_crop` (and flip; ImageNet), `pad_crop_flip` (4 pixels; CIFAR), `none`. The last
   two start from the evaluation geometry.
 * `data.crop_scale`: (least, greatest) share of the image's area in a random resized crop.
@@ -38,6 +39,8 @@ Fields of the config that count here:
 * `data.on_error` ("raise" | "skip"): an unreadable training image is an error that names it, or is replaced by the next
   readable one of the epoch's order, with its label and index, named and counted on stderr and in the metrics.
   Evaluation never skips.
+* `data.other_files` ("raise" | "skip"): `folder` only, files in the class folders of evaluation images that are no
+  images by their extension: refused, or left out and counted, as in training.
 * `data.access` ("random" | "sequential"): how record files of tfds are read. Random: exact shuffling, resumes anywhere
   in seconds; an index of the files is made once. Sequential: where seeking is slow, and for gs:// paths.
 * `data.shuffle_buffer` (int): encoded images in the shuffle buffer of sequential access.
@@ -51,6 +54,7 @@ from nofrost_jax.data.catalog import SOURCES, is_known
 from nofrost_jax.data.checks import Spec
 from nofrost_jax.data.choice import ALL, Choice, spread
 from nofrost_jax.data.fast import DECODE
+from nofrost_jax.data.folder import OTHER_FILES
 from nofrost_jax.data.preprocess import AUGMENTATIONS
 from nofrost_jax.data.skips import ON_ERROR
 from nofrost_jax.data.views import DEEPAUGMENT_MODES
@@ -67,6 +71,7 @@ __all__ = [
     "DECODE",
     "DEEPAUGMENT_MODES",
     "ON_ERROR",
+    "OTHER_FILES",
     "PUBLISHED_SIZES",
     "SOURCES",
     "Choice",

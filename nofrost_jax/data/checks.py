@@ -7,22 +7,25 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from nofrost_jax.data import folder, pipeline, preprocess, views
+from nofrost_jax.data import folder, pipeline, preprocess, progress, views
 from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.choice import Choice, ranks
 from nofrost_jax.data.folder import Folder
+from nofrost_jax.data.preprocess import Geometry
 from nofrost_jax.data.records import Records
 from nofrost_jax.data.sources import Source, Subset, size
 from nofrost_jax.errors import UserError
 
 DECODE_ALL = 2000
 SAMPLE = 256
+READERS = 16  # threads that read headers; they wait for the disk more than they work
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """Shape of a data set: examples in either split (0 where it was not asked for), classes in its label space, pixels
-    of a side in the batches, the evaluation split's name, and how its images come to that size."""
+    of a side in the batches, the evaluation split's name, and how its images come to that size. notes: a line each for
+    what is left out, and what of the images was not looked at."""
 
     num_train: int
     num_eval: int
@@ -30,6 +33,7 @@ class Spec:
     image_size: int
     eval_split: str
     eval_crop: str
+    notes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
 
 SPLITS = ("train", "evaluation")
@@ -91,7 +95,13 @@ def _examine(config, splits) -> tuple[list[str], Spec | None]:
         return problems, None
     attempt(_check_geometry, config, source)
     attempt(_check_classes, config, source)
-    counts = [attempt(_check_split, config, name, getattr(source, name)) if name in splits else 0 for name in SPLITS]
+    notes: list[str] = []
+    counts = [
+        attempt(_check_split, config, name, getattr(source, name), _checking(config, source, name), notes)
+        if name in splits
+        else 0
+        for name in SPLITS
+    ]
     if counts[1] and (ids := config.get("evaluation", {}).get("ids")):
         attempt(lambda: Choice.read(0, ids).places(source.evaluation(), source.class_names))
     if "train" in splits and counts[0] is not None:
@@ -101,14 +111,16 @@ def _examine(config, splits) -> tuple[list[str], Spec | None]:
     if problems:
         return problems, None
     name = source.eval_name or config.data.eval_split
-    return problems, Spec(*counts, source.num_classes, config.data.image_size, name, _crop(config, source))
+    shape = source.num_classes, config.data.image_size, name, _crop(config, source)
+    return problems, Spec(*counts, *shape, tuple(notes))
 
 
 def _crop(config, source: Source) -> str:
     geometry = pipeline.geometry_of(config, source)
     if source.fitted:
         return f"none, {geometry.image_size}"
-    return f"resize {geometry.eval_resize}, " * bool(geometry.eval_resize) + f"centre {geometry.image_size}"
+    padded = ", padded with black" * (geometry.eval_pad and not geometry.eval_resize)
+    return f"resize {geometry.eval_resize}, " * bool(geometry.eval_resize) + f"centre {geometry.image_size}{padded}"
 
 
 def _check_geometry(config, source: Source) -> None:
@@ -129,31 +141,84 @@ def _check_classes(config, source: Source) -> None:
         )
 
 
-def _check_split(config, name: str, open_split: Callable) -> int:
+@dataclasses.dataclass(frozen=True)
+class _Checking:
+    """How the images of a split are looked at. geometry: what an image must suit, None where it may have any size."""
+
+    name: str
+    geometry: Geometry | None
+    may_skip: bool
+
+    def image(self, split, index: int) -> None:
+        """Decodes it. Raises ImageError, OSError."""
+        image = split.load(index)
+        if self.geometry is None:
+            preprocess.decode(image)
+        else:
+            preprocess.eval_image(image, self.geometry)
+
+    def header(self, split, index: int) -> None:
+        """Reads a file's header. Raises ImageError, OSError."""
+        preprocess.check_header(split.where(index), self.geometry)
+
+
+def _checking(config, source: Source, name: str) -> _Checking:
+    any_size = name == "train" and config.data.augmentation == "random_resized_crop"
+    may_skip = name == "train" and config.data.get("on_error", "raise") == "skip"
+    try:
+        geometry = None if any_size else pipeline.geometry_of(config, source)
+    except UserError:  # told by `_check_geometry`
+        geometry = None
+    return _Checking(name, geometry, may_skip)
+
+
+def _check_split(config, name: str, open_split: Callable, checking: _Checking, notes: list[str]) -> int:
     split = open_split()
     if size(split) == 0:
         raise UserError(f"the {name} split has no images; {config.data.source}; add images")
-    if isinstance(split.whole if isinstance(split, Subset) else split, Folder | Records):
-        may_skip = name == "train" and config.data.get("on_error", "raise") == "skip"
-        _check_files(split, config.data.workers or os.cpu_count() or 1, may_skip)
+    whole = split.whole if isinstance(split, Subset) else split
+    if isinstance(whole, Folder) and whole.others:
+        notes.append(f"of the {name} split {whole.left_out}; left out")
+    if isinstance(whole, Folder | Records):
+        looked = _check_files(split, whole, config.data.workers or os.cpu_count() or 1, checking)
+        notes += [f"of {size(split):,} {name} images {looked}; python -m nofrost_jax.data.verify decodes all"] * bool(
+            looked
+        )
+    elif not hasattr(split, "labels"):
+        notes.append(f"no {name} image was looked at, as they are read in sequence")
     return size(split)
 
 
-def _check_files(split: Folder | Records | Subset, workers: int, may_skip: bool) -> None:
-    """Decodes all files or a sample of them. Raises UserError that names the first bad one, unless `may_skip`: then
-    only if all are bad; training names and counts what it skips."""
-    n = size(split)
-    sample = range(n) if n <= DECODE_ALL else np.unique(np.linspace(0, n - 1, SAMPLE).astype(int)).tolist()
+def _check_files(split: Folder | Records | Subset, whole, workers: int, checking: _Checking) -> str:
+    """Decodes all files, or a sample of them; then reads the headers of all evaluation files. Returns what was looked
+    at, "" where it was all.
 
-    def damaged(index: int) -> str | None:
+    Raises UserError that names the first bad one, unless it `may_skip`: then only if all are bad; training names and
+    counts what it skips.
+    """
+    n = size(split)
+    every = n <= DECODE_ALL
+    sample = range(n) if every else np.unique(np.linspace(0, n - 1, SAMPLE).astype(int)).tolist()
+    _refuse_bad(split, sample, workers, checking.image, checking.may_skip)
+    if every:
+        return ""
+    headers = isinstance(whole, Folder) and checking.name == "evaluation"
+    if headers:
+        _refuse_bad(split, range(n), READERS, checking.header, checking.may_skip)
+    return f"{len(sample)} were decoded, and " + ("of all others the header read" if headers else "no others looked at")
+
+
+def _refuse_bad(split, indices, workers: int, look: Callable, may_skip: bool) -> None:
+    def problem(index: int) -> str | None:
         try:
-            preprocess.decode(split.load(index))
+            look(split, index)
         except (preprocess.ImageError, OSError) as error:
             return f"{error}; {split.where(index)}"
         return None
 
     with ThreadPoolExecutor(workers) as pool:
-        bad = [message for message in pool.map(damaged, sample) if message]
-    if bad and not (may_skip and len(bad) < len(sample)):
+        found = progress.shown(pool.map(problem, indices), len(indices), "checking the images", "images")
+        bad = [message for message in found if message]
+    if bad and not (may_skip and len(bad) < len(indices)):
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{more}; replace it or remove it from the data")

@@ -1,9 +1,13 @@
 """`folder:PATH`: a tree PATH/SPLIT/CLASS/image files, as torchvision's ImageFolder reads it, with stricter checks.
 
-The order is part of the contract, since the index identifies an image: classes sorted by name, then files sorted by
-name. Labels: with 1,000 classes configured, WordNet ids ("n01440764") mean their place in ImageNet's list, however
-few of them are there; numeric names mean themselves; any other names mean their place in `config.data.class_names`,
-or, where that is empty, are numbered in sorted order. Hidden files and other types are ignored.
+The order is part of the contract, since the index identifies an image: classes sorted by name, then, as there, folders
+below the class folder by path, the class folder first, and files by name. Files that are no images by their extension
+are left out and counted; among evaluation images they are refused, unless `config.data.other_files` is "skip". Hidden
+files and folders do not count.
+
+Labels: with 1,000 classes configured, WordNet ids ("n01440764") mean their place in ImageNet's list, however few of
+them are there; numeric names mean themselves; any other names mean their place in `config.data.class_names`, or, where
+that is empty, are numbered in sorted order.
 
 With `config.data.eval_split = "."` the classes lie in PATH itself, without a level of splits: PATH/CLASS/image files,
 as ImageNet-R, ImageNet-A, ImageNet-Sketch, ImageNet-V2 and each severity of ImageNet-C come. There is no training
@@ -23,7 +27,8 @@ import numpy as np
 from nofrost_jax.data.sources import EVAL_ALIASES, Source, eval_split
 from nofrost_jax.errors import UserError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
+OTHER_FILES = ("raise", "skip")
 _IMAGENET_CLASSES = 1000
 _WNID = re.compile(r"n\d{8}")
 FLAT = "."  # as `config.data.eval_split`: no level of splits
@@ -33,11 +38,13 @@ _SPLITS = (*EVAL_ALIASES, "train")  # the first that is there is the one to give
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """A split. `files` are paths below `root`, "CLASS/NAME", in the order of the index; labels int32 [n]."""
+    """A split. `files` are paths below `root`, "CLASS/NAME" or "CLASS/FOLDER/NAME", in the order of the index; labels
+    int32 [n]; others: files in the class folders that are left out."""
 
     root: str
     files: list[str]
     labels: np.ndarray
+    others: tuple[str, ...] = ()
     images: None = None
 
     def load(self, index: int) -> bytes:
@@ -52,6 +59,14 @@ class Folder:
     def file_names(self) -> list[str]:
         """ "CLASS/NAME" of each."""
         return self.files
+
+    @property
+    def left_out(self) -> str:
+        """What is left out, in words; "" where nothing is."""
+        if not self.others:
+            return ""
+        count = "1 file is" if len(self.others) == 1 else f"{len(self.others):,} files are"
+        return f"{count} none of {', '.join(EXTENSIONS)}, the first is {self.others[0]}; {self.root}"
 
 
 def _subfolders(path: Path, layout: str = _LAYOUT) -> list[str]:
@@ -133,25 +148,36 @@ def _class_names(names: list[str], imagenet: bool, known: Iterable[str]) -> tupl
 
 
 def _read(root: Path, labels: dict[str, int], layout: str) -> Folder:
-    files, numbers = [], []
+    files, numbers, others = [], [], []
     for name in _subfolders(root, layout):
         if name not in labels:
             raise UserError(f"class {name} does not occur in the training folder; {root}; rename or remove it")
-        with os.scandir(root / name) as entries:
-            found = sorted(
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(".") and entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
-            )
+        listed = _below(root, name)
+        found = [file for file in listed if file.lower().endswith(EXTENSIONS)]
         if not found:
             raise UserError(
                 f"class folder without images; {root / name}; add {', '.join(EXTENSIONS)} files or remove it"
             )
-        files += [f"{name}/{file}" for file in found]
+        if len(found) < len(listed):
+            others += [file for file in listed if not file.lower().endswith(EXTENSIONS)]
+        files += found
         numbers += [labels[name]] * len(found)
     if not files:
         raise UserError(f"no class folders; {root}; {layout}")
-    return Folder(str(root), files, np.array(numbers, np.int32))
+    return Folder(str(root), files, np.array(numbers, np.int32), tuple(others))
+
+
+def _below(root: Path, name: str) -> list[str]:
+    """ "CLASS/NAME" of all files of a class folder and the folders in it, in the order of torchvision's ImageFolder."""
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"cannot list an image folder ({error.strerror}); {error.filename}; check the permissions")
+
+    found, start = [], len(str(root)) + 1
+    for path, folders, names in os.walk(f"{root}/{name}", onerror=fail, followlinks=True):
+        folders[:] = [one for one in folders if not one.startswith(".")]
+        found.append((path[start:], sorted(one for one in names if not one.startswith("."))))
+    return [f"{path}/{one}" for path, names in sorted(found) for one in names]
 
 
 def root_of(config, path: str) -> Path:
@@ -181,17 +207,21 @@ def open_source(config, path: str) -> Source:
     if flat:
         _refuse_splits(root, path, names)
     labels = class_labels(names, config.model.num_classes, classes, config.data.get("class_names", ()))
+    may_skip = config.data.get("other_files", "raise") == "skip"
     imagenet = config.model.num_classes == _IMAGENET_CLASSES and all(_WNID.fullmatch(name) for name in names)
 
-    def split(name: str | None, wanted: Iterable[str]) -> Folder:
+    def split(name: str | None, wanted: Iterable[str], may_skip: bool) -> Folder:
         if name is None:
             raise UserError(f"no folder {' or '.join(f'{one}/' for one in dict.fromkeys(wanted))}; {root}; {layout}")
-        return _read(root / name, labels, layout)
+        found = _read(root / name, labels, layout)
+        if found.others and not may_skip:
+            raise UserError(f"{found.left_out}; remove them, or set config.data.other_files=skip to leave them out")
+        return found
 
     return Source(
         _IMAGENET_CLASSES if imagenet else max(labels.values()) + 1,
-        functools.partial(split, train, [config.data.train_split]),
-        functools.partial(split, evaluation, [config.data.eval_split, *EVAL_ALIASES]),
+        functools.partial(split, train, [config.data.train_split], True),
+        functools.partial(split, evaluation, [config.data.eval_split, *EVAL_ALIASES], may_skip),
         eval_name=evaluation or "",
         class_names=_class_names(names, imagenet, config.data.get("class_names", ())),
     )

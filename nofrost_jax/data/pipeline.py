@@ -49,7 +49,8 @@ def geometry_of(config, source: Source) -> Geometry:
     if quick:
         fast.require()
     eval_resize = 0 if source.fitted else data.eval_resize
-    return Geometry(data.image_size, eval_resize, data.augmentation, tuple(data.crop_scale), quick)
+    more = {"eval_pad": data.get("eval_pad", False), "train_resize": data.get("train_resize", 0)}
+    return Geometry(data.image_size, eval_resize, data.augmentation, tuple(data.crop_scale), quick, **more)
 
 
 def epoch_length(config, num_train: int) -> int:

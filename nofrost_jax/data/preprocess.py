@@ -11,16 +11,18 @@ import os
 import struct
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from nofrost_jax.data import fast
+from nofrost_jax.data import fast, strip
 from nofrost_jax.data.rng import AUGMENTATION, generator
 
-Image.preinit()  # Registers the common decoders now, not first from several threads at once.
+Image.preinit()  # Registers the decoders now, not first from several threads at once; these two by their import.
+_DECODERS = TiffImagePlugin, WebPImagePlugin
 
 RATIO = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 PADDING = 4
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 #: Uniform numbers that one image needs: (area, ratio, top, left) per attempt and a flip; top, left and a flip; none.
 DRAWS = {"random_resized_crop": 4 * ATTEMPTS + 1, "pad_crop_flip": 3, "none": 0}
 AUGMENTATIONS = tuple(DRAWS)
@@ -41,6 +43,8 @@ class Geometry:
     augmentation: str = "none"
     crop_scale: tuple[float, float] = (0.08, 1.0)
     fast: bool = False  # `random_resized_crop` by `fast` instead of Pillow
+    eval_pad: bool = False
+    train_resize: int = 0
 
     @property
     def draws(self) -> int:
@@ -56,22 +60,70 @@ def augmentation_draws(seed: int, epoch: int, position: int, count: int, purpose
 def decode(image: bytes | np.ndarray | Image.Image) -> Image.Image:
     """An RGB PIL image from any file format that Pillow reads (grey, CMYK and palette are converted) or from an array.
 
-    What has been decoded already comes back.
+    16 bits a channel become 8: of grey images the nearest value, of colour ones the upper 8 bits, which is what Pillow
+    reads. What has been decoded already comes back.
 
     Raises:
-      ImageError: the bytes are not a complete image.
+      ImageError: the bytes are not a complete image, or of numbers whose black and white nobody tells (float, 32 bits).
     """
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
     if isinstance(image, Image.Image):
         return image
     try:
-        return Image.open(io.BytesIO(image)).convert("RGB")
+        return _to_8_bits(Image.open(io.BytesIO(image))).convert("RGB")
+    except ImageError:
+        raise
     except _DAMAGE as error:
-        what = str(error).replace("\n", " ")
-        if isinstance(error, UnidentifiedImageError):  # Its own text is an object's address.
-            what = "of no known format" if image else "empty file"
-        raise ImageError(f"unreadable image ({what})") from error
+        raise _unreadable(error, len(image)) from error
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """An image of at most 8 bits a channel. Pillow's own conversion would cut off what is above 255: all is white."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
+        return image
+    _check_mode(image)
+    tags = getattr(image, "tag_v2", {})  # of a TIFF file
+    white = 2 ** tags.get(_BITS, (16,))[0] - 1
+    values = np.asarray(image).astype(np.int64)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        values = white - values
+    return Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
+
+
+def _check_mode(image: Image.Image) -> None:
+    """Raises ImageError for numbers without a known black and white; reads no pixels."""
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        kind = "floating-point numbers" if image.mode == "F" else "signed or 32-bit integers"
+        raise ImageError(f"an image of {kind} (mode {image.mode}, {image.format}), whose range is not known")
+
+
+def check_header(path: str | os.PathLike, geometry: Geometry | None) -> None:
+    """Raises ImageError, as `eval_image` would, where a file's header tells that it cannot be used; OSError where it
+    cannot be read."""
+    with open(path, "rb") as file:
+        try:
+            with Image.open(file) as image:
+                _check_mode(image)
+                if geometry is not None:
+                    _check_size(*image.size, geometry)
+        except ImageError:
+            raise
+        except _DAMAGE as error:
+            raise _unreadable(error, os.stat(path).st_size) from error
+
+
+def _check_size(width: int, height: int, geometry: Geometry) -> None:
+    """Raises ImageError for an image that is smaller than the square, and not resized."""
+    if not geometry.eval_resize and not geometry.eval_pad and min(width, height) < geometry.image_size:
+        raise ImageError(f"image of {width} x {height} is smaller than image_size = {geometry.image_size}")
+
+
+def _unreadable(error: Exception, length: int) -> ImageError:
+    what = str(error).replace("\n", " ")
+    if isinstance(error, UnidentifiedImageError):  # Its own text is an object's address.
+        what = "of no known format" if length else "empty file"
+    return ImageError(f"unreadable image ({what})")
 
 
 def size_in_header(path: str | os.PathLike) -> tuple[int, int] | None:
@@ -89,10 +141,19 @@ def decode_for(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> n
     Raises:
       ImageError: see `decode`.
     """
+    if geometry.train_resize and geometry.augmentation == "random_resized_crop":
+        picture = _short_side(decode(image), geometry.train_resize)
+        return np.asarray(picture) if geometry.fast else picture
     if not geometry.fast or isinstance(image, np.ndarray):
         return image if geometry.fast else decode(image)
     pixels = fast.decode(image) if isinstance(image, bytes) else None
     return np.asarray(decode(image)) if pixels is None else pixels
+
+
+def _short_side(picture: Image.Image, short: int) -> Image.Image:
+    """The picture with its short side made `short` pixels, bicubic."""
+    height, width = resized_shape(picture.height, picture.width, short)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def random_resized_window(height: int, width: int, draws: np.ndarray, scale=(0.08, 1.0)) -> tuple[int, int, int, int]:
@@ -127,29 +188,39 @@ def resized_shape(height: int, width: int, short: int) -> tuple[int, int]:
 
 
 def center_window(height: int, width: int, size: int) -> tuple[int, int]:
-    """(top, left) of torchvision's `CenterCrop(size)`; Python's `round`, half to even."""
-    return round((height - size) / 2), round((width - size) / 2)
+    """(top, left) of torchvision's `CenterCrop(size)`: Python's `round`, half to even; where the image is smaller the
+    border that it adds first, the larger half of an odd number after the image, is a negative place."""
+
+    def start(side: int) -> int:
+        return round((side - size) / 2) if side >= size else -((size - side) // 2)
+
+    return start(height), start(width)
 
 
 def eval_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> np.ndarray:
     """Resize the short side to `eval_resize` (0 = leave), then the central square: uint8 [size, size, 3].
 
+    With `eval_pad` an image that is smaller than the square gets black borders, as torchvision's `CenterCrop` has them.
+    The memory is bounded by what the file itself holds, however long and narrow the image is.
+
     Raises:
-      ImageError: unreadable, or smaller than the square and not resized.
+      ImageError: unreadable, or smaller than the square and neither resized nor padded.
     """
     size = geometry.image_size
     if isinstance(image, np.ndarray) and image.shape == (size, size, 3) and geometry.eval_resize in (0, size):
         return image
     picture = decode(image)
+    _check_size(*picture.size, geometry)
     if geometry.eval_resize:
         height, width = resized_shape(picture.height, picture.width, geometry.eval_resize)
+        if max(height, width) > max(strip.LONGEST * geometry.eval_resize, max(picture.size)):
+            top, left = center_window(height, width, size)
+            return np.asarray(strip.resized_piece(picture, height, width, top, left, size))
         if (height, width) != (picture.height, picture.width):
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    if min(picture.size) < size:
-        raise ImageError(f"image of {picture.width} x {picture.height} is smaller than image_size = {size}")
     if picture.size != (size, size):
         top, left = center_window(picture.height, picture.width, size)
-        picture = picture.crop((left, top, left + size, top + size))
+        picture = picture.crop((left, top, left + size, top + size))  # black where there is no image
     return np.asarray(picture)
 
 

@@ -83,7 +83,7 @@ def identity(config, params_sha256, count, chunk_size):
     plain values. Of a folder and of tfds, what is in it counts (`data.fingerprint`) and not where it lies; how it is
     read is left out. Raises UserError where the data cannot be read."""
     plain, section = validate.to_plain(config), config.evaluation
-    geometry = ["source", "eval_split", "image_size", "eval_resize", "mean", "std"]
+    geometry = ["source", "eval_split", "image_size", "eval_resize", "eval_pad", "mean", "std"]
     if config.data.eval_split == "holdout":
         geometry += ["holdout", "train_split"]  # which images these are
     mixture = ("mbn_interpolation", "mbn_p", "mbn_seed") if config.model.norm == "mbn" else ()

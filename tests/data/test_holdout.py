@@ -159,7 +159,7 @@ def test_saved_outcomes_are_of_one_holdout():
 
     assert of(data__eval_split="holdout", data__holdout=5) != of(data__eval_split="holdout", data__holdout=6)
     assert of(data__holdout=5) == of()
-    assert set(of()["data"]) == {"source", "eval_split", "image_size", "eval_resize", "mean", "std"}
+    assert set(of()["data"]) == {"source", "eval_split", "image_size", "eval_resize", "eval_pad", "mean", "std"}
 
 
 def test_an_older_runs_config_gets_the_fields_since_added():

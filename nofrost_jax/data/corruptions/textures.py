@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from nofrost_jax.data import preprocess
 from nofrost_jax.data.corruptions.constants import SIDE
 from nofrost_jax.errors import UserError
 
@@ -53,8 +54,8 @@ def load(folder: str) -> Textures:
         )
     for name in FILES:
         try:
-            image = np.asarray(Image.open(root / name).convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
+            image = np.asarray(preprocess.decode((root / name).read_bytes()))
+        except (OSError, preprocess.ImageError) as error:
             raise UserError(f"cannot read a frost texture; {root / name}; replace the file") from error
         if min(image.shape[:2]) <= SIDE:
             raise UserError(
