@@ -132,8 +132,17 @@ def check_config(config, *, choices, is_source, create_attack, check_plan):
     for field in ("data.mean", "data.std"):
         if len(get(config, field)) != 3:
             raise UserError(f"config.{field}={get(config, field)} needs three values, one for each colour channel")
-    if min(config.data.std) <= 0:
-        raise UserError(f"config.data.std={config.data.std} must be positive; it divides the images")
+        if max(get(config, field)) > 1:
+            scaled = ", ".join(f"{value / 255:.3g}" for value in get(config, field))
+            raise UserError(
+                f"config.{field}={get(config, field)} is on the [0, 255] scale, it seems; images are in [0, 1], so "
+                f"divide by 255: ({scaled})"
+            )
+    if min(config.data.std) <= 0 or min(config.data.mean) < 0:
+        raise UserError(
+            f"config.data.mean={config.data.mean} must not be negative and config.data.std={config.data.std} must be "
+            "positive; it divides the images"
+        )
     for field in ("data.crop_scale", "data.tda_crop_scale"):
         scale = get(config, field)
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:

@@ -95,7 +95,7 @@ def _examine(config, splits) -> tuple[list[str], Spec | None]:
         return problems, None
     attempt(_check_geometry, config, source)
     attempt(_check_classes, config, source)
-    notes: list[str] = []
+    notes = list(source.notes)
     counts = [
         attempt(_check_split, config, name, getattr(source, name), _checking(config, source, name), notes)
         if name in splits

@@ -7,7 +7,8 @@ files and folders do not count.
 
 Labels: with 1,000 classes configured, WordNet ids ("n01440764") mean their place in ImageNet's list, however few of
 them are there; numeric names mean themselves; any other names mean their place in `config.data.class_names`, or, where
-that is empty, are numbered in sorted order.
+that is empty, are numbered in sorted order. That is done only where these are all of the classes: as many WordNet ids
+as the net has classes, other names of a training folder, or as many as the net has classes without one.
 
 With `config.data.eval_split = "."` the classes lie in PATH itself, without a level of splits: PATH/CLASS/image files,
 as ImageNet-R, ImageNet-A, ImageNet-Sketch, ImageNet-V2 and each severity of ImageNet-C come. There is no training
@@ -115,13 +116,18 @@ def _imagenet_wnids() -> list[str]:
     return path.read_text().split()
 
 
-def class_labels(names: Iterable[str], num_classes: int, path: Path, known: Iterable[str] = ()) -> dict[str, int]:
-    """Label of each class folder by the rule above. Raises UserError for an unknown WordNet id, or for a name that is
-    not among those of `known`, the classes' names in the order of their labels, if there are any."""
+def class_labels(
+    names: Iterable[str], num_classes: int, path: Path, known: Iterable[str] = (), is_training: bool = True
+) -> dict[str, int]:
+    """Label of each class folder by the rule above; num_classes: 0 where the labels do not matter.
+
+    Raises UserError for an unknown WordNet id, for a name that is not among those of `known`, the classes' names in the
+    order of their labels, if there are any, and where the labels of some of the classes cannot be known.
+    """
     names = sorted(names)
     if all(name.isascii() and name.isdigit() for name in names):
         return {name: int(name) for name in names}
-    if num_classes == _IMAGENET_CLASSES > len(names) and all(_WNID.fullmatch(name) for name in names):
+    if num_classes == _IMAGENET_CLASSES > len(names) and _are_wnids(names):
         labels = {wnid: label for label, wnid in enumerate(_imagenet_wnids())}
         unknown = [name for name in names if name not in labels]
         if unknown:
@@ -135,7 +141,30 @@ def class_labels(names: Iterable[str], num_classes: int, path: Path, known: Iter
                 "or remove this folder"
             )
         return {name: known[name] for name in names}
+    _check_all(names, num_classes, path, is_training)
     return {name: label for label, name in enumerate(names)}
+
+
+def _check_all(names: list[str], num_classes: int, path: Path, is_training: bool) -> None:
+    """Raises UserError unless names that are to be numbered in sorted order may be all of the classes."""
+    if not 0 < len(names) < num_classes:
+        return
+    if _are_wnids(names):
+        raise UserError(
+            f"{len(names)} class folders are called by WordNet ids ({names[0]}, ...), and the net has {num_classes} "
+            f"classes, so their labels are not known; {path}; set config.model.num_classes = {len(names)}, or 1000 for "
+            "their places in ImageNet's list, or name all classes in config.data.class_names"
+        )
+    if not is_training:
+        raise UserError(
+            f"{len(names)} of {num_classes} classes are there, by names ({names[0]}, ...) whose labels are not known "
+            f"without the training folder; {path}; make the run's own data available (config.data.source, "
+            "config.data.data_dir), name all classes in config.data.class_names, or call the folders by the labels"
+        )
+
+
+def _are_wnids(names: Iterable[str]) -> bool:
+    return all(_WNID.fullmatch(name) for name in names)
 
 
 def _class_names(names: list[str], imagenet: bool, known: Iterable[str]) -> tuple[str, ...]:
@@ -206,9 +235,13 @@ def open_source(config, path: str) -> Source:
         raise UserError(f"no class folders; {classes}; {layout}")
     if flat:
         _refuse_splits(root, path, names)
-    labels = class_labels(names, config.model.num_classes, classes, config.data.get("class_names", ()))
+    known, num_classes = config.data.get("class_names", ()), config.model.num_classes
+    labels = class_labels(names, num_classes, classes, known, train is not None)
     may_skip = config.data.get("other_files", "raise") == "skip"
-    imagenet = config.model.num_classes == _IMAGENET_CLASSES and all(_WNID.fullmatch(name) for name in names)
+    imagenet = num_classes == _IMAGENET_CLASSES and _are_wnids(names)
+    notes = []
+    if _are_wnids(names) and not imagenet and not known:
+        notes = [f"{len(names)} WordNet ids have the labels 0 to {len(names) - 1} in sorted order, not ImageNet's"]
 
     def split(name: str | None, wanted: Iterable[str], may_skip: bool) -> Folder:
         if name is None:
@@ -223,5 +256,6 @@ def open_source(config, path: str) -> Source:
         functools.partial(split, train, [config.data.train_split], True),
         functools.partial(split, evaluation, [config.data.eval_split, *EVAL_ALIASES], may_skip),
         eval_name=evaluation or "",
-        class_names=_class_names(names, imagenet, config.data.get("class_names", ())),
+        class_names=_class_names(names, imagenet, known),
+        notes=tuple(notes),
     )

@@ -64,6 +64,7 @@ class Source:
       class_names: of the classes in the order of their labels; () where they have none.
       version: what tells this data set from another of its name; "" where there is nothing of the kind.
       side: pixels of a side, where all images are known to be squares of one size; otherwise 0.
+      notes: what a user should know of it, a line each.
     """
 
     num_classes: int
@@ -74,6 +75,7 @@ class Source:
     class_names: tuple[str, ...] = ()
     version: str = ""
     side: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,7 +86,7 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     name, workers = arguments["source"], arguments.pop("workers") or os.cpu_count() or 1
     fields = {**arguments, "shuffle_buffer": 1, "image_size": 224, "augmentation": "none", "holdout": 0}
-    config = ConfigDict({"data": fields, "model": {"num_classes": 1000}})
+    config = ConfigDict({"data": fields, "model": {"num_classes": 0}})  # the labels do not matter
     try:
         if not is_known(name):
             raise UserError(f"unknown data source {name!r}; give folder:PATH or tfds:NAME, e.g. folder:/data/imagenet")

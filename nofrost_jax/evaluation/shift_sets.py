@@ -133,7 +133,6 @@ def _set(entry, run):
             find_builder(entry.builder, run.data.data_dir)  # refuses what cannot be prepared: tfds does not know it
     if config is None:
         return [], [_lacking(entry, run)]
-    _check_names(config, entry.name)
     with about(entry.name):
         spec, labels = data.check(config, ("evaluation",)), data.eval_labels(config)
     if entry.label_set == label_sets.PRESENT and labels is None:
@@ -164,7 +163,6 @@ def _imagenet_c(suite, run):
             lacking.append(f"{name}/{severity}")
             continue
         if spec is None:  # of the first; to list 75 x 1,000 folders takes a while
-            _check_names(config, entry.name)
             with about(entry.name):
                 spec, side = data.check(config, ("evaluation",)), _side(config)
         views = [View(f"{title} {name} {severity}", allowed)]
@@ -223,21 +221,6 @@ def _made_here(entry, run):
             "python -m nofrost_jax.data.corruptions"
         )
     return found
-
-
-def _check_names(config, name):
-    """Refuses a folder with some of the classes whose labels cannot be known: without the names of the run's classes
-    its own would be numbered in sorted order."""
-    if not config.data.source.startswith("folder:") or config.data.class_names:
-        return
-    with about(name):
-        names = data.class_names(config)
-    if 0 < len(names) < config.model.num_classes:
-        raise UserError(
-            f"{name} has {len(names)} of {config.model.num_classes} classes, by names ({names[0]}, ...) whose labels "
-            f"are not known without the run's own data; {config.data.source}; make that available (config.data.source, "
-            "config.data.data_dir), or call the folders by the labels"
-        )
 
 
 def _locate(entry, run):

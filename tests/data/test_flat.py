@@ -40,6 +40,8 @@ def test_names_of_classes(tmp_path):
     some = settings(tree(tmp_path / "some", ["cat", "bee"]), 3, class_names=("ant", "bee", "cat"))
     assert labels(some) == [1, 1, 2, 2] and data.class_names(some) == ("ant", "bee", "cat")
     some.data.class_names = ()
+    assert "2 of 3 classes are there, by names (bee, ...)" in complaint(data.check, some, ("evaluation",))
+    some.model.num_classes = 2
     assert labels(some) == [0, 0, 1, 1] and data.class_names(some) == ("bee", "cat")
     some.data.class_names = ("ant", "bee")
     with pytest.raises(UserError, match=r"cat is none of the 2 classes \(ant, bee, \.\.\.\); .*rename or remove"):
@@ -56,6 +58,31 @@ def test_some_of_imagenets_classes(tmp_path):
     some = settings(tree(tmp_path, [wnids[291], wnids[1]]), 1000)
     assert labels(some) == [1, 1, 291, 291] and data.class_names(some) == tuple(wnids)
     assert data.check(some, ("evaluation",)).num_classes == 1000
+
+
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_the_same_ids_have_the_same_labels_or_it_is_said(tmp_path, is_flat):
+    """By their places in ImageNet's list for 1,000 classes, by their order for as many; nobody guesses otherwise."""
+    wnids = folder._imagenet_wnids()
+    some = settings(tree(tmp_path / "val", [wnids[291], wnids[1], wnids[7]]), 3)
+    if not is_flat:
+        tree(tmp_path / "train", [wnids[291], wnids[1], wnids[7]])
+        some.data.update(source=f"folder:{tmp_path}", eval_split="val")
+    else:
+        some.data.source = f"folder:{tmp_path}/val"
+    assert labels(some) == [0, 0, 1, 1, 2, 2]
+    (note,) = data.check(some, ("evaluation",)).notes
+    assert note == "3 WordNet ids have the labels 0 to 2 in sorted order, not ImageNet's"
+    some.model.num_classes = 1000
+    assert labels(some) == [1, 1, 7, 7, 291, 291] and data.check(some, ("evaluation",)).notes == ()
+    for other in (4, 100, 999, 1001):
+        some.model.num_classes = other
+        message = complaint(data.check, some, ("evaluation",))
+        assert f"3 class folders are called by WordNet ids ({wnids[1]}, ...), and the net has {other}" in message
+        assert "config.model.num_classes = 3, or 1000" in message
+    some.data.class_names = tuple(wnids[:300])
+    some.model.num_classes = 300
+    assert labels(some) == [1, 1, 7, 7, 291, 291] and data.check(some, ("evaluation",)).notes == ()
 
 
 def test_is_present(tmp_path):
