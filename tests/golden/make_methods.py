@@ -12,7 +12,6 @@ from unittest import mock
 
 import flax
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from configs.methods import ROWS, apply
@@ -34,17 +33,24 @@ def measure(row):
     Images, parameters and noise are float64, or else rounding would turn signs of the attack's gradients over, on
     another CPU or under another jax. Weights and images come from NumPy's fixed streams, noise from the step's key.
     """
-    config = config_of(row)
     with jax.enable_x64(True):
-        method = methods.TABLE[config.method.name]
-        model = create_model(config.model, axis_name=parallel.AXIS, dtype="float64")
-        optimizer, devices = optim.create(config, 10, method.updates(config)), parallel.Devices((jax.devices()[0],))
-        kept = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), method.begin(config, SIZE))
-        variables = first_variables(model)
-        state = devices.replicate(TrainState.create(variables, optimizer, kept))
-        step = devices.map_step(method.make_step(model, optimizer, config, 10))
-        state, metrics = jax.device_get(step(state, devices.shard(batch()), devices.replicate(jax.random.key(7))))
-    return numbers(metrics, variables, state)
+        return numbers(*take(row))
+
+
+def take(row, dtype="float64", device=None, cast=lambda tree: tree):
+    """(metrics, variables before, state after) of one step of a row, on the host. cast: puts arrays into `dtype`."""
+    config = config_of(row)
+    method = methods.TABLE[config.method.name]
+    model = create_model(config.model, axis_name=parallel.AXIS, dtype=dtype)
+    optimizer = optim.create(config, 10, method.updates(config))
+    devices = parallel.Devices((device or jax.devices()[0],))
+    kept = jax.tree.map(lambda leaf: leaf.astype(dtype), method.begin(config, SIZE))
+    variables = cast(first_variables(model))
+    images = {name: cast(value) if value.dtype == float else value for name, value in batch().items()}
+    state = devices.replicate(TrainState.create(variables, optimizer, kept))
+    step = devices.map_step(method.make_step(model, optimizer, config, 10))
+    state, metrics = jax.device_get(step(state, devices.shard(images), devices.replicate(jax.random.key(7))))
+    return metrics, variables, state
 
 
 def config_of(row):

@@ -1,0 +1,161 @@
+"""Whether the device computes what a CPU computes in float64: nets, attacks, training steps; and a resumed run.
+
+    python -m benchmarks.tasks.correct --output=FILE
+
+For every case, how far the device is from float64 on the CPU of the same machine, and beside it how far float32 on
+that CPU is, which is what rounding alone does. Differences of arrays are the largest, as a share of float64's largest
+value; of attacks also how many of the images have another outcome.
+
+nets: logits and input gradients of four whole nets at 64 pixels; float32 at default and at highest precision of
+matrix products, and bfloat16. attacks: the committed digits checkpoint under PGD, APGD-CE, APGD-T, FAB-T and Square.
+steps: one training step of every row of configs/methods.py. resume: a run on digits, killed after its first
+checkpoint and started again, against one that was left alone. Steps and resume need ml_collections, and are left out
+without it.
+"""
+
+import concurrent.futures
+import importlib.util
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import numpy as np
+
+from benchmarks.tasks import cases, common
+
+ROWS = (
+    *("sat", "mbnat", "sat_in", "nofrost", "pgdat", "st", "trades", "fat", "trades_fat", "fastat", "freeat"),
+    *("deepaugment", "tda", "combine", "nofrost_star"),
+)
+RUN = {"epochs": 8, "evaluation.every_epochs": 0, "attacks": "pgd_20", "checkpoint.every_steps": 40}
+RUN |= {"log.every_steps": 20, "log.tensorboard": False}
+SMALL_RUN = {"epochs": 2, "model.stage_sizes": (1,), "model.width": 0.0625, "attack.steps": 1}
+SMALL_RUN |= {"evaluation.attacks.pgd_20.steps": 1, "checkpoint.every_steps": 10}
+
+
+def main():
+    task = common.start("correct", __doc__)
+    with_configs = importlib.util.find_spec("ml_collections") is not None
+    wanted = [*chosen(task.rehearse, with_configs), *(["resume"] if with_configs else [])]
+    waiting = [case for case in wanted if case not in task.figures]
+    with tempfile.TemporaryDirectory() as folder:
+        failed = compare_all(task, waiting, folder)
+    missing = [case for case in waiting if case not in task.figures and case not in failed]
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(wanted)} comparisons failed: {failed}")
+    if missing:
+        print(f"out of time, without {', '.join(missing)}", flush=True)
+    elif not with_configs:
+        print("training steps and the resumed run are left out: they need ml_collections", flush=True)
+    else:
+        task.finish(headline(task.figures))
+
+
+def chosen(rehearse, with_configs):
+    """The cases, "KIND/NAME"; a rehearsal has one of each kind."""
+    names = {"attacks": [*cases.ATTACKS], "steps": [*ROWS] if with_configs else [], "nets": [*cases.NETS]}
+    return [f"{kind}/{name}" for kind, some in names.items() for name in some[: 1 if rehearse else None]]
+
+
+def compare_all(task, waiting, folder):
+    """Records what is compared in time; {case: complaint} of what fails. Processes of their own share the tracing and
+    compiling, which is most of the work."""
+    failed, workers = {}, max(1, min((os.cpu_count() or 2) // 2, 8))
+    rest = [case for case in waiting if case != "resume"]
+    with (
+        multiprocessing.get_context("spawn").Pool(workers, cases.draw_in_float32) as pool,
+        concurrent.futures.ThreadPoolExecutor(1) as thread,
+    ):
+        resumed = thread.submit(killed_and_resumed, task, folder) if "resume" in waiting else None
+        jobs = {case: pool.apply_async(cases.compare, (case, task.rehearse)) for case in rest}
+        for case, job in jobs.items():
+            try:
+                task.record(case, job.get(max(task.left() - 5, 0.01)))
+            except multiprocessing.TimeoutError:
+                continue  # the others may be ready
+            except Exception as error:
+                failed[case] = repr(error)
+        if resumed is not None:
+            try:
+                task.record("resume", resumed.result(max(task.left() - 5, 0.01)))
+            except TimeoutError:
+                common.leave("out of time, without all comparisons")
+            except Exception as error:
+                failed["resume"] = repr(error)
+    return failed
+
+
+def killed_and_resumed(task, folder):
+    """{"bitwise", "largest difference of a parameter", "metrics are equal", "killed at step"} of two runs on digits."""
+    begin = time.perf_counter()
+    fields = RUN | (SMALL_RUN if task.rehearse else {})
+
+    def start(name):
+        command = [sys.executable, "main.py", "--config=configs/digits.py:sat", f"--workdir={folder}/{name}"]
+        command += [f"--config.{field}={value}" for field, value in fields.items()]
+        log = open(f"{folder}/{name}.log", "a")  # noqa: SIM115
+        return subprocess.Popen(command, cwd=common.ROOT, stdout=log, stderr=log)
+
+    def finish(name, process):
+        if process.wait():
+            with open(f"{folder}/{name}.log") as log:
+                raise RuntimeError(f"the {name} run ended with {process.returncode}: {log.read()[-800:]}")
+
+    undisturbed, killed = start("undisturbed"), start("killed")
+    while killed.poll() is None and not saved(f"{folder}/killed"):
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    was_killed = killed.wait() == -signal.SIGKILL
+    steps = saved(f"{folder}/killed")
+    finish("killed", start("killed"))
+    finish("undisturbed", undisturbed)
+    ends = [common.read_json(f"{folder}/{name}/evaluations/final.json") for name in ("undisturbed", "killed")]
+    lines = [open(f"{folder}/{name}/metrics.jsonl", "rb").read() for name in ("undisturbed", "killed")]  # noqa: SIM115
+    return {
+        "was killed": was_killed,
+        "saved steps when killed": steps,
+        "bitwise": ends[0]["checkpoint"]["params_sha256"] == ends[1]["checkpoint"]["params_sha256"],
+        "largest difference of a parameter": apart(f"{folder}/undisturbed", f"{folder}/killed"),
+        "metrics are equal": lines[0] == lines[1],
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+
+
+def saved(workdir):
+    """Steps of the checkpoints in a work directory, ascending."""
+    folder = os.path.join(workdir, "checkpoints")
+    return sorted(int(name) for name in os.listdir(folder) if name.isdigit()) if os.path.isdir(folder) else []
+
+
+def apart(left, right):
+    """The largest difference between two runs' final parameters."""
+    import nofrost_jax
+
+    params = [jax.device_get(nofrost_jax.load(path).variables["params"]) for path in (left, right)]
+    pairs = zip(*map(jax.tree.leaves, params), strict=True)
+    return max(float(np.abs(a.astype(np.float64) - b).max()) for a, b in pairs)
+
+
+def headline(figures):
+    """The worst of each kind, with float32 at highest precision, and at the default's in brackets."""
+
+    def worst(kind, array):
+        found = [value for case, value in figures.items() if case.startswith(f"{kind}/")]
+        ways = [way for way in ("highest", "default") if way in found[0]]
+        numbers = [max(value[way][array] for value in found) for way in ways]
+        return " ".join(f"{number:.1g}" if not place else f"({number:.1g})" for place, number in enumerate(numbers))
+
+    return (
+        f"largest differences from float64: logits {worst('nets', 'logits')}, outcomes "
+        f"{worst('attacks', 'robust, images that differ')}, steps {worst('steps', 'change of the parameters')}; "
+        f"resumed {'' if figures['resume']['bitwise'] else 'NOT '}bitwise"
+    )
+
+
+if __name__ == "__main__":
+    main()
