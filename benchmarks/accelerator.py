@@ -27,9 +27,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from benchmarks.tasks.common import ROOT, read_json, write_json
+from benchmarks.tasks.common import RESULTS, ROOT, read_json, write_json
 
-RESULTS = ROOT / "benchmarks" / "results" / "accelerator"
 COMPILED = os.path.join(tempfile.gettempdir(), "nofrost_jax_compiled")  # where tasks find each other's programs
 GRACE = 8  # seconds between asking a task to stop and killing it
 STUDY_ROWS = ("sat", "mbnat", "nofrost", "pgdat", "pgdat_nf", "st", "trades", "sat_in")

@@ -99,58 +99,86 @@ def torch_twin(classifier, device):
     return Twin().eval()
 
 
+SUITE = {"apgd_ce_100": {"name": "apgd_ce", "steps": 100}, "aa_standard": {"name": "aa_standard"}}
+PEER_ATTACKS = {"apgd_ce_100": ["apgd-ce"], "aa_standard": ["apgd-ce", "apgd-t", "fab-t", "square"]}
+
+
 def peer(options):
-    """Paired rounds of both suites. Ours is a new Evaluator each round for the time with compilation, and a second run
-    of it on an empty folder for the time without."""
+    """Paired rounds of both suites."""
+    classifier, count = nofrost_jax.load(CHECKPOINT), options.images
+    batch = digits_batch(options.batch_size, count)
+    net = torch_twin(classifier, options.device)
+    images, labels = to_torch(batch["image"] / np.float32(255), batch["label"], options.device)
+    head = {"images": count, "batch_size": options.batch_size}
+    head["torch_threads"] = choose_threads(net, images[: options.batch_size])
+    head["largest_logit_difference"] = logit_difference(net, images, classifier(batch["image"]))
+    rounds = []
+    for number in range(options.rounds):
+        for label in SUITE:
+            row = {"attack": label, "round": number, **ours(classifier, label, options.batch_size, count)}
+            row |= theirs(net, images, labels, PEER_ATTACKS[label], row.pop("epsilon"), options.batch_size, number)
+            rounds.append(row)
+            print(json.dumps(row), flush=True)
+    found = {label: ratios([row for row in rounds if row["attack"] == label], count) for label in SUITE}
+    return head | {"rounds": rounds} | found
+
+
+def digits_batch(batch_size, count):
+    """`count` evaluation digits, evenly spread, {"image", "label", ...}."""
+    (batch,) = data.eval_batches(digits_config(batch_size, SUITE), count, choice=data.Choice(count))
+    return batch
+
+
+def ours(classifier, label, batch_size, count):
+    """Seconds of a suite on digits, and the robust accuracy: a new Evaluator for the time with compilation, and a
+    second run of it on an empty folder for the time without."""
+    config = digits_config(batch_size, {label: SUITE[label]})
+    config.evaluation.limit = count
+    devices = parallel.Devices()
+    variables = devices.replicate(classifier.variables)
+    jax.clear_caches()
+    evaluator = Evaluator(config, devices, data.check(config, splits=("evaluation",)))
+    row = {"epsilon": config.attack.epsilon_255 / 255}
+    for name in ("ours_with_compilation", "ours"):
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes = evaluator.run(variables, STOP, folder)
+        row[name] = time.perf_counter() - start
+    return row | {"our_robust_accuracy": results.robust_accuracy(outcomes["plans"][label])}
+
+
+def to_torch(images, labels, device):
+    """NHWC images in [0, 1] and labels as PyTorch's, NCHW."""
+    import torch
+
+    pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    return pixels.to(device), torch.from_numpy(labels.astype(np.int64)).to(device)
+
+
+def logit_difference(net, images, logits):
+    """The largest between a PyTorch net's logits and given ones."""
+    import torch
+
+    with torch.no_grad():
+        return float(np.abs(net(images).cpu().numpy() - np.asarray(logits)).max())
+
+
+def theirs(net, images, labels, chosen, epsilon, batch_size, seed, apgd_steps=100):
+    """Seconds of pyautoattack's attacks `chosen` on a PyTorch net, and the robust accuracy."""
     import torch
     from pyautoattack import AutoAttack
 
-    suite = {"apgd_ce_100": {"name": "apgd_ce", "steps": 100}, "aa_standard": {"name": "aa_standard"}}
-    classifier = nofrost_jax.load(CHECKPOINT)
-    net = torch_twin(classifier, options.device)
-    config = digits_config(options.batch_size, suite)
-    count = config.evaluation.limit = options.images
-    (batch,) = data.eval_batches(config, count, choice=data.Choice(count))
-    pixels = np.ascontiguousarray(batch["image"].transpose(0, 3, 1, 2) / np.float32(255))
-    images = torch.from_numpy(pixels).to(options.device)
-    labels = torch.from_numpy(batch["label"].astype(np.int64)).to(options.device)
+    peer = AutoAttack(net, norm="Linf", eps=epsilon, version="standard", seed=seed, device=images.device)
+    peer.attacks_to_run, peer.apgd.n_iter = chosen, apgd_steps
+    start = time.perf_counter()
+    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
+        adversarial, _ = peer.run_standard_evaluation(images, labels, batch_size=batch_size)
+    seconds = time.perf_counter() - start
+    right = 0
     with torch.no_grad():
-        difference = np.abs(net(images).cpu().numpy() - np.asarray(classifier(batch["image"]))).max()
-    threads = choose_threads(net, images[: options.batch_size])
-    epsilon = config.attack.epsilon_255 / 255
-    rounds = []
-    for number in range(options.rounds):
-        for label in suite:
-            row = {"attack": label, "round": number}
-            config = digits_config(options.batch_size, {label: suite[label]})
-            config.evaluation.limit = count
-            devices = parallel.Devices()
-            variables = devices.replicate(classifier.variables)
-            jax.clear_caches()
-            evaluator = Evaluator(config, devices, data.check(config, splits=("evaluation",)))
-            for name in ("ours_with_compilation", "ours"):
-                start = time.perf_counter()
-                with tempfile.TemporaryDirectory() as folder:
-                    outcomes = evaluator.run(variables, STOP, folder)
-                row[name] = time.perf_counter() - start
-            row["our_robust_accuracy"] = results.robust_accuracy(outcomes["plans"][label])
-            chosen = ["apgd-ce"] if label == "apgd_ce_100" else ["apgd-ce", "apgd-t", "fab-t", "square"]
-            peer = AutoAttack(net, norm="Linf", eps=epsilon, version="standard", seed=number, device=options.device)
-            peer.attacks_to_run = chosen
-            start = time.perf_counter()
-            with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
-                adversarial, _ = peer.run_standard_evaluation(images, labels, batch_size=options.batch_size)
-            row["pyautoattack"] = time.perf_counter() - start
-            with torch.no_grad():
-                row["peer_robust_accuracy"] = float((net(adversarial).argmax(1) == labels).float().mean())
-            rounds.append(row)
-            print(json.dumps(row), flush=True)
-    head = {"images": count, "batch_size": options.batch_size, "torch_threads": threads}
-    return (
-        head
-        | {"largest_logit_difference": float(difference), "rounds": rounds}
-        | {label: ratios([row for row in rounds if row["attack"] == label], count) for label in suite}
-    )
+        for some, wanted in zip(adversarial.split(batch_size), labels.split(batch_size), strict=True):
+            right += int((net(some).argmax(1) == wanted).sum())
+    return {"pyautoattack": seconds, "peer_robust_accuracy": right / len(labels)}
 
 
 def choose_threads(net, images):

@@ -26,6 +26,7 @@ import time
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "timm")
+RESULTS = ROOT / "benchmarks" / "results" / "accelerator"
 CHECKPOINT = ROOT / "notebooks" / "digits_nofrost"
 
 

@@ -93,13 +93,15 @@ def compare_all(task, waiting, folder):
 def killed_and_resumed(task, folder):
     """{"bitwise", "largest difference of a parameter", "metrics are equal", "killed at step"} of two runs on digits."""
     begin = time.perf_counter()
-    fields = RUN | (SMALL_RUN if task.rehearse else {})
+    fields, environment = RUN | (SMALL_RUN if task.rehearse else {}), dict(os.environ)
+    if not task.rehearse:  # each run compiles for itself, as on another day
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
 
     def start(name):
         command = [sys.executable, "main.py", "--config=configs/digits.py:sat", f"--workdir={folder}/{name}"]
         command += [f"--config.{field}={value}" for field, value in fields.items()]
-        log = open(f"{folder}/{name}.log", "a")  # noqa: SIM115
-        return subprocess.Popen(command, cwd=common.ROOT, stdout=log, stderr=log)
+        with open(f"{folder}/{name}.log", "a") as log:
+            return subprocess.Popen(command, cwd=common.ROOT, env=environment, stdout=log, stderr=log)
 
     def finish(name, process):
         if process.wait():

@@ -1,0 +1,139 @@
+"""AutoAttack on the device, ours and, where PyTorch, timm and pyautoattack are there, pyautoattack on the same device.
+
+    python -m benchmarks.tasks.attacks --output=FILE
+
+digits: APGD-CE-100 and aa_standard on the committed checkpoint and its 360 images, up to three rounds, seconds with
+compilation and without (benchmarks/attacks.py has the same on a CPU; needs ml_collections). resnet50: APGD-CE-100 on 64
+images of 224 pixels by a ResNet-50 of random weights, the same in both; labels are its own predictions. Both programs
+run at their default precision.
+"""
+
+import functools
+import importlib.util
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.tasks import common
+from nofrost_jax import attacks, keys, models
+from nofrost_jax.classifier import Classifier
+from nofrost_jax.convert.timm import from_timm
+
+ROUNDS = 3
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+EPSILON = 8 / 255
+NEEDED = ("ml_collections", "torch", "timm", "pyautoattack")
+
+
+def main():
+    task = common.start("attacks", __doc__)
+    absent = [
+        name for name in ("ml_collections", "torch", "timm", "pyautoattack") if not importlib.util.find_spec(name)
+    ]
+    task.record("absent", absent)
+    with_peer = not absent or absent == ["ml_collections"]
+    rounds = [("apgd_ce_100", 0), ("aa_standard", 0), ("resnet50", 0)]
+    rounds += [(label, number) for number in range(1, ROUNDS) for label in ("apgd_ce_100", "aa_standard")]
+    longest = 10.0
+    for label, number in rounds[:: 2 if task.rehearse else 1][: 2 if task.rehearse else None]:
+        key, begun = f"{label}/{number}", time.perf_counter()
+        if label == "resnet50":
+            measure = resnet50
+        elif "ml_collections" in absent:
+            continue
+        else:
+            measure = functools.partial(digits, label, number)
+        if key not in task.figures and task.left() > longest:
+            task.record(key, measure(task.rehearse, with_peer))
+            longest = max(longest, time.perf_counter() - begun)
+            print(f"{key}: {task.figures[key]}", flush=True)
+    wanted = {"apgd_ce_100/0", "resnet50/0"} | (set() if task.rehearse else {"aa_standard/0"})
+    if absent:
+        print(f"left out without {', '.join(absent)}: the digits and pyautoattack need them", flush=True)
+    elif wanted <= task.figures.keys():
+        task.finish(headline(task.figures))
+
+
+def digits(label, number, rehearse, with_peer):
+    """One round of a suite on the digits checkpoint: {"ours_with_compilation", "ours", "our_robust_accuracy"}, and
+    {"pyautoattack", "peer_robust_accuracy", "largest_logit_difference"}."""
+    import nofrost_jax
+    from benchmarks import attacks as benchmark
+
+    count, size = (8, 8) if rehearse else (360, 360)
+    classifier = nofrost_jax.load(common.CHECKPOINT)
+    row = benchmark.ours(classifier, label, size, count)
+    if with_peer:
+        batch, net = benchmark.digits_batch(size, count), benchmark.torch_twin(classifier, torch_device())
+        images, labels = benchmark.to_torch(batch["image"] / np.float32(255), batch["label"], torch_device())
+        row["largest_logit_difference"] = benchmark.logit_difference(net, images, classifier(batch["image"]))
+        row |= benchmark.theirs(net, images, labels, benchmark.PEER_ATTACKS[label], row["epsilon"], size, number)
+    return row
+
+
+def resnet50(rehearse, with_peer):
+    """APGD-CE-100 of random weights: {"compile", "ours": [seconds], "our_robust_accuracy"}, and the peer's as above."""
+    size, count, steps = (32, 2, 2) if rehearse else (224, 64, 100)
+    model = models.create("resnet26" if rehearse else "resnet50", num_classes=1000)
+    variables, net = models.init(model, jax.random.key(0), size), None
+    if with_peer:
+        net = timm_net("resnet26" if rehearse else "resnet50")
+        variables = from_timm({name: value.numpy() for name, value in net[1].state_dict().items()}, model)
+    classifier = Classifier(jax.device_put(variables), model, MEAN, STD)
+    images = np.random.default_rng(0).uniform(size=(count, size, size, 3)).astype(np.float32)
+    labels = np.asarray(classifier.predict(images))
+    image_keys = keys.per_image(jax.random.key(0), jnp.arange(count))
+    attack = attacks.APGD(EPSILON, steps, "ce")
+
+    @jax.jit
+    def run(classifier, images):
+        result = attack(classifier, images, labels, image_keys)
+        return result.images, classifier.predict(result.images) == labels
+
+    begin = time.perf_counter()
+    compiled = run.lower(classifier, images).compile()
+    row = {"images": count, "compile": time.perf_counter() - begin}
+    row["ours"] = common.timed(lambda: compiled(classifier, images), 3)
+    row["our_robust_accuracy"] = float(jnp.mean(compiled(classifier, images)[1]))
+    if with_peer:
+        from benchmarks import attacks as benchmark
+
+        net = net.to(torch_device())
+        pixels, wanted = benchmark.to_torch(images, labels, torch_device())
+        row["largest_logit_difference"] = benchmark.logit_difference(net, pixels, classifier(images))
+        row |= benchmark.theirs(net, pixels, wanted, ["apgd-ce"], EPSILON, count, 0, steps)
+    return row
+
+
+def timm_net(name):
+    """Normalization and timm's net of random weights, in evaluation mode: NCHW in [0, 1] -> logits."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+
+    class Normalize(torch.nn.Module):
+        def forward(self, x):
+            mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (MEAN, STD))
+            return (x - mean) / std
+
+    return torch.nn.Sequential(Normalize(), timm.create_model(name, zero_init_last=False)).eval()
+
+
+def torch_device():
+    import torch
+
+    return "cuda" if torch.cuda.is_available() and jax.default_backend() != "cpu" else "cpu"
+
+
+def headline(figures):
+    """Seconds of ours, compiled, and of pyautoattack."""
+    pairs = [(label, figures[f"{label}/0"]) for label in ("aa_standard", "resnet50") if f"{label}/0" in figures]
+    shown = [f"{label} {np.min(row['ours']):.1f} s (pyautoattack {row['pyautoattack']:.1f} s)" for label, row in pairs]
+    return "; ".join(shown)
+
+
+if __name__ == "__main__":
+    main()
