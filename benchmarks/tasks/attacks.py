@@ -62,24 +62,26 @@ def digits(label, number, rehearse, with_peer):
     import nofrost_jax
     from benchmarks import attacks as benchmark
 
-    count, size = (8, 8) if rehearse else (360, 360)
+    count = size = 4 if rehearse else 360
     classifier = nofrost_jax.load(common.CHECKPOINT)
     row = benchmark.ours(classifier, label, size, count)
     if with_peer:
         batch, net = benchmark.digits_batch(size, count), benchmark.torch_twin(classifier, torch_device())
         images, labels = benchmark.to_torch(batch["image"] / np.float32(255), batch["label"], torch_device())
         row["largest_logit_difference"] = benchmark.logit_difference(net, images, classifier(batch["image"]))
-        row |= benchmark.theirs(net, images, labels, benchmark.PEER_ATTACKS[label], row["epsilon"], size, number)
+        chosen, steps = benchmark.PEER_ATTACKS[label], 3 if rehearse else 100
+        row |= benchmark.theirs(net, images, labels, chosen, row["epsilon"], size, number, steps)
     return row
 
 
 def resnet50(rehearse, with_peer):
     """APGD-CE-100 of random weights: {"compile", "ours": [seconds], "our_robust_accuracy"}, and the peer's as above."""
     size, count, steps = (32, 2, 2) if rehearse else (224, 64, 100)
-    model = models.create("resnet26" if rehearse else "resnet50", num_classes=1000)
+    stages = (1, 1, 1, 1) if rehearse else (3, 4, 6, 3)
+    model = models.create("resnet50", num_classes=1000, stage_sizes=stages)
     variables, net = models.init(model, jax.random.key(0), size), None
     if with_peer:
-        net = timm_net("resnet26" if rehearse else "resnet50")
+        net = timm_net(stages)
         variables = from_timm({name: value.numpy() for name, value in net[1].state_dict().items()}, model)
     classifier = Classifier(jax.device_put(variables), model, MEAN, STD)
     images = np.random.default_rng(0).uniform(size=(count, size, size, 3)).astype(np.float32)
@@ -107,8 +109,8 @@ def resnet50(rehearse, with_peer):
     return row
 
 
-def timm_net(name):
-    """Normalization and timm's net of random weights, in evaluation mode: NCHW in [0, 1] -> logits."""
+def timm_net(stages):
+    """Normalization and timm's ResNet-50 of random weights, in evaluation mode: NCHW in [0, 1] -> logits."""
     import timm
     import torch
 
@@ -119,7 +121,7 @@ def timm_net(name):
             mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (MEAN, STD))
             return (x - mean) / std
 
-    return torch.nn.Sequential(Normalize(), timm.create_model(name, zero_init_last=False)).eval()
+    return torch.nn.Sequential(Normalize(), timm.create_model("resnet50", layers=stages, zero_init_last=False)).eval()
 
 
 def torch_device():

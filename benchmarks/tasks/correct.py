@@ -34,8 +34,8 @@ ROWS = (
 )
 RUN = {"epochs": 8, "evaluation.every_epochs": 0, "attacks": "pgd_20", "checkpoint.every_steps": 40}
 RUN |= {"log.every_steps": 20, "log.tensorboard": False}
-SMALL_RUN = {"epochs": 2, "model.stage_sizes": (1,), "model.width": 0.0625, "attack.steps": 1}
-SMALL_RUN |= {"evaluation.attacks.pgd_20.steps": 1, "checkpoint.every_steps": 10}
+SMALL_RUN = {"epochs": 3, "batch_size": 256, "model.stage_sizes": (1,), "model.width": 0.0625, "attack.steps": 2}
+SMALL_RUN |= {"model.bn_group_size": "global", "evaluation.attacks.pgd_20.steps": 2, "checkpoint.every_steps": 4}
 
 
 def main():

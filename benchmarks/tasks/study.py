@@ -30,7 +30,7 @@ def main():
     task = common.start("study", __doc__, [("--row", "sat"), ("--seed", 0)])
     output = pathlib.Path(task.options.output)
     with tempfile.TemporaryDirectory() as folder:
-        place_data(task, folder)
+        place_data(task.options.data, folder, task.rehearse)
         unpack(output, folder)
         os.chdir(folder)  # paths in the config are relative to it, so that it is the same wherever a row goes on
         if "epochs" not in task.figures:
@@ -38,16 +38,16 @@ def main():
         run_row(task, output)
 
 
-def make_config(task, epochs):
-    """The row's config."""
+def make_config(row, seed, epochs, rehearse):
+    """The config of a row."""
     from configs import cifar10
     from configs.common import get_config as paper
 
-    config = cifar10.get_config("pgdat" if task.options.row == "pgdat_nf" else task.options.row)
-    if task.options.row == "pgdat_nf":  # on the normalizer-free net; no row of configs/methods.py
+    config = cifar10.get_config("pgdat" if row == "pgdat_nf" else row)
+    if row == "pgdat_nf":  # on the normalizer-free net; no row of configs/methods.py
         config.model.name = f"nf_{config.model.name}"
     config.optimizer = paper().optimizer
-    config.seed, config.batch_size, config.epochs = task.options.seed, 256, epochs
+    config.seed, config.batch_size, config.epochs = seed, 256, epochs
     config.data.source = "folder:cifar10"
     config.log.tensorboard = False
     config.checkpoint.update({"every_steps": 10**9, "keep": 1})  # the last one, and where it is stopped
@@ -55,12 +55,16 @@ def make_config(task, epochs):
     del config.evaluation.attacks["apgd_ce_20"]
     for entry in config.evaluation.attacks.values():
         entry.limit = 1000
-    if task.rehearse:
+    if rehearse:
         config.model.update({"width": 0.0625, "stage_sizes": (1,)})
         config.batch_size, config.attack.steps, config.data.image_size = 16, 1, 8
         del config.evaluation.attacks["aa_standard"]
         config.evaluation.batch_size, config.evaluation.attacks.pgd_20.steps = 20, 2
     return config
+
+
+def config_of(task, epochs):
+    return make_config(task.options.row, task.options.seed, epochs, task.rehearse)
 
 
 def fitting(task):
@@ -70,7 +74,7 @@ def fitting(task):
     from benchmarks.train_step import compiled_step
     from nofrost_jax import data, parallel, run
 
-    config = run.prepare(make_config(task, epochs=100))
+    config = run.prepare(config_of(task, epochs=100))
     spec, batches = data.check(config), data.train_batches(config, 0)
     step = compiled_step(config, next(batches), parallel.Devices((jax.devices()[0],)))
     begin = time.perf_counter()
@@ -100,7 +104,7 @@ def run_row(task, output):
     """Trains and evaluates; what is not finished in time is packed."""
     from nofrost_jax import errors, parallel, run
 
-    config, begin = make_config(task, task.figures["epochs"]), time.perf_counter()
+    config, begin = config_of(task, task.figures["epochs"]), time.perf_counter()
     hears, heard = parallel.StopSignal, parallel.StopSignal.requested
     hears.requested = lambda stop: task.left() < RESERVE or heard(stop)  # as if it were told to stop
     try:
@@ -126,10 +130,10 @@ def run_row(task, output):
     task.finish(f"{task.figures['epochs']} epochs: clean {found['clean']['accuracy']:.1%}, {', '.join(shown)}")
 
 
-def place_data(task, folder):
+def place_data(given, folder, rehearse):
     """Puts the data at `folder`/cifar10, with train/ and test/ in it; a rehearsal makes some of its own."""
-    place, given = pathlib.Path(folder, "cifar10"), pathlib.Path(task.options.data or "missing")
-    if task.rehearse:
+    place, given = pathlib.Path(folder, "cifar10"), pathlib.Path(given)
+    if rehearse:
         fake_images(place)
     elif given.is_dir():
         place.symlink_to(given)

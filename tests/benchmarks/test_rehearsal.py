@@ -1,0 +1,104 @@
+"""The whole accelerator queue in miniature, as a command on a CPU, where TensorFlow and clu are not installed."""
+
+import json
+import os
+
+import pytest
+
+from benchmarks import accelerator
+from benchmarks.tasks import study
+from tests.conftest import finish, start
+
+WITHOUT = """
+import importlib.machinery, sys
+
+class Finder(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.partition(".")[0] in ("tensorflow", "tensorflow_datasets", "clu")
+        return None if hidden else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory, compilation_cache):
+    """Variables under which Python finds no TensorFlow and no clu, and compiled programs are shared."""
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "sitecustomize.py").write_text(WITHOUT)
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"PYTHONPATH": path, "JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
+
+
+def test_every_task_runs_without_tensorflow_and_clu(environment, tmp_path):
+    pytest.importorskip("pyautoattack"), pytest.importorskip("timm")
+    for name in ("tensorflow", "clu"):
+        outcome = finish(start("-c", f"import {name}", **environment))
+        assert outcome.returncode == 1 and "ModuleNotFoundError" in outcome.stderr
+    command = ("benchmarks/accelerator.py", "--rehearse", "--minutes=25", f"--output={tmp_path}")
+    outcome = finish(start(*command, **environment), timeout=1600)
+    assert outcome.returncode == 0, outcome.stdout
+    tasks = ["correct", "ceiling", "train_step", "attacks", "profile", "study_sat_seed0"]
+    table = [line.split()[:2] for line in outcome.stdout.splitlines()[-len(tasks) :]]
+    assert table == [[name, "done"] for name in tasks]
+    results = {name: json.loads((tmp_path / "cpu" / f"{name}.json").read_text()) for name in tasks}
+    assert all(result["complete"] and result["rehearsal"] and result["device"] == "cpu" for result in results.values())
+    correct = results["correct"]["figures"]
+    assert correct["resume"]["bitwise"] and correct["resume"]["metrics are equal"]
+    assert correct["attacks/pgd"]["highest"]["robust, images that differ"] == 0
+    assert correct["attacks/pgd"]["highest"]["robust, of 20"] < correct["attacks/pgd"]["highest"]["right, of 20"]
+    assert 0 < correct["nets/nf_resnet26"]["highest"]["input gradient"] < 1e-5
+    assert 0 < correct["steps/sat"]["highest"]["change of the parameters"] < 1e-3
+    peer = results["attacks"]["figures"]["resnet50/0"]
+    assert peer["largest_logit_difference"] < 1e-4 and peer["our_robust_accuracy"] == peer["peer_robust_accuracy"]
+    assert [entry["name"] for entry in results["study_sat_seed0"]["figures"]["attacks"]] == ["pgd_20", "aa_fast_20"]
+    assert "no TensorBoard" not in outcome.stdout and sorted(os.listdir(tmp_path)) == ["cpu"]
+
+
+def test_a_row_without_time_leaves_what_the_next_one_goes_on_from(environment, tmp_path):
+    output = tmp_path / "cpu" / "study_sat_seed1.json"
+    seed_0 = {"figures": {"epochs": 3}}
+    output.parent.mkdir()
+    (output.parent / "study_sat_seed0.json").write_text(json.dumps(seed_0))
+    command = ("-m", "benchmarks.tasks.study", "--seed=1", f"--output={output}", "--rehearse")
+    short = finish(start(*command, f"--seconds={study.RESERVE - 5}", **environment))
+    assert short.returncode == 0, short
+    first = json.loads(output.read_text())
+    assert (
+        not first["complete"] and first["figures"]["epochs"] == 3 and "step 1 is saved" in first["figures"]["stopped"]
+    )
+    (packed,) = study.parts(output)
+    content = packed.read_bytes()
+    packed.write_bytes(content[:1000])  # as if it did not fit one part
+    packed.with_suffix(".run1").write_bytes(content[1000:])
+    rest = finish(start(*command, "--seconds=600", **environment))
+    assert "resuming from the checkpoint of step 1" in rest.stdout
+    result = json.loads(output.read_text())
+    assert result["complete"] and result["headline"].startswith("3 epochs: clean")
+    assert result["figures"]["attacks"][0]["n"] == 40 and not study.parts(output)
+
+
+def test_every_row_of_the_study_is_a_config():
+    from nofrost_jax import run
+
+    for row in accelerator.STUDY_ROWS:
+        config = run.prepare(study.make_config(row, seed=2, epochs=7, rehearse=False))
+        assert (config.batch_size, config.seed, config.epochs) == (256, 2, 7)
+        assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (0.1, 5e-5)
+        assert config.model.name == ("nf_resnet26" if row in ("nofrost", "pgdat_nf") else "resnet26")
+        assert sorted(config.evaluation.attacks) == ["aa_fast_20", "aa_standard", "pgd_20"]
+        assert all(entry.limit == 1000 for entry in config.evaluation.attacks.values())
+        assert config.method.adversarial_weight == {"st": 0.0, "pgdat": 1.0, "pgdat_nf": 1.0}.get(row, 0.5)
+
+
+def test_a_folder_and_an_archive_are_both_data(tmp_path):
+    study.fake_images(tmp_path / "made" / "cifar10_jpeg")
+    with study.tarfile.open(tmp_path / "images.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "made", arcname=".")
+    for number, given in enumerate((tmp_path / "made" / "cifar10_jpeg", tmp_path / "images.tar.gz")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        study.place_data(str(given), folder, rehearse=False)
+        assert sorted(os.listdir(folder / "cifar10")) == ["test", "train"]
+        assert len(list((folder / "cifar10" / "train").glob("*/*.jpg"))) == 80
