@@ -5,10 +5,16 @@
     python benchmarks/accelerator.py --rehearse                  every task in miniature, on a CPU
 
 Works through TASKS in order, each in a process of its own with a limit in seconds; a task that fails or hangs does not
-stop the queue. Each writes DIR/DEVICE/NAME.json (DIR: benchmarks/results/accelerator) as it goes. What has a complete
-result of the same kind of device there is not run again; what was cut short, or failed, goes on where it was. A task
-that would not fit the minutes left gets fewer seconds if it can use fewer, otherwise it is left for the next time.
-Ends with a table.
+stop the queue. Each writes one file as it goes, DIR/DEVICE/NAME.json (DIR: benchmarks/results/accelerator), with why it
+failed where it did. What has a complete result of the same kind of device, in DIR or in
+benchmarks/results/accelerator, is not run again; what was cut short, or failed, goes on where it was. A task that would
+not fit the minutes left gets fewer seconds if it can use fewer, otherwise it is left for the next time. Ends with a
+table; exit code 1 where a task failed. `python -m nofrost_jax.report.accelerator --into=RESULTS.md` makes tables of the
+files.
+
+Needs requirements.txt without TensorFlow, tfds, tensorboard and clu; timm and PyTorch with CUDA, and pyautoattack, for
+what is compared with them. Without ml_collections only some parts run, and say so. CONTRIBUTING.md has the recipe for a
+machine without a network.
 """
 
 import argparse
@@ -65,11 +71,11 @@ def study(row, seed):
 
 
 TASKS = (
-    Task("correct", 90, 60),
+    Task("correct", 120, 60),
     Task("ceiling", 25, 15),
     Task("train_step", 100, 60),
     Task("torch_step", 90, 40, needs=("torch", "timm")),
-    Task("attacks", 90, 60),
+    Task("attacks", 100, 60),
     Task("profile", 45, 30),
     *(study(row, seed) for seed in range(3) for row in STUDY_ROWS),
 )
@@ -175,6 +181,8 @@ class Queue:
 
     def attempt(self, task, path, seconds):
         """Runs a task in a process group of its own, until its limit."""
+        if "failure" in (old := read_json(path) or {}):  # of an earlier attempt
+            write_json(path, {name: value for name, value in old.items() if name != "failure"})
         path.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", task.module or f"benchmarks.tasks.{task.name}"]
         command += [f"--seconds={seconds}", f"--output={path}", *task.arguments]
@@ -193,16 +201,14 @@ class Queue:
             log.seek(0)
             tail = log.read().splitlines()[-40:]
         spent, found = round(time.monotonic() - begun, 1), read_json(path)
-        failure = path.with_suffix(".failed.json")
         if found and found["complete"]:
-            failure.unlink(missing_ok=True)
             return "done", spent, found["headline"]
         if not reason and found:  # it ended by itself, having no time for the rest
-            failure.unlink(missing_ok=True)
             return "partial", spent, f"{len(found['figures'])} figures so far"
         reason = reason or "it ended without a result"
-        write_json(failure, {"task": task.name, "reason": reason, "seconds": spent, "output": tail})
-        state = "partial" if found and reason.startswith("killed at") else "failed"
+        found = found or {"task": task.name, "complete": False, "headline": "", "seconds": 0, "figures": {}}
+        write_json(path, found | {"failure": {"reason": reason, "seconds": spent, "output": tail}})
+        state = "partial" if found["figures"] and reason.startswith("killed at") else "failed"
         return state, spent, f"{reason}: {tail[-1] if tail else 'no output'}"[:100]
 
 

@@ -23,7 +23,7 @@ def queue(tmp_path, monkeypatch):
     monkeypatch.setattr(accelerator, "GRACE", 3)
 
     def run(*tasks, minutes=1.0, output=tmp_path / "output"):
-        options = argparse.Namespace(minutes=minutes, output=str(output), data="", rehearse=True)
+        options = argparse.Namespace(minutes=minutes, output=str(output), data="", rehearse=False)
         made = Queue(options)
         code = made.run(tasks)
         return code, {name: (state, headline) for name, state, _, headline in made.rows}
@@ -48,8 +48,10 @@ def test_a_task_that_crashes_or_hangs_stops_neither_the_queue_nor_the_table(queu
     code, rows = queue(*tasks)
     assert code == 1
     assert [state for state, _ in rows.values()] == ["failed", "failed", "partial", "done"]
-    assert "fell off the bus" in rows["a"][1] and "fell off the bus" in read(tmp_path, "a.failed.json")["output"][-1]
-    assert read(tmp_path, "b.failed.json")["reason"] == "exit code -9"
+    assert (
+        "fell off the bus" in rows["a"][1] and "fell off the bus" in read(tmp_path, "a.json")["failure"]["output"][-1]
+    )
+    assert read(tmp_path, "b.json")["failure"]["reason"] == "exit code -9"
     assert "limit of 3 s" in rows["c"][1] and not read(tmp_path, "c.json")["complete"]
     child = read(tmp_path, "c.json")["figures"]["child"]
     deadline = time.monotonic() + 10
@@ -66,7 +68,7 @@ def test_what_is_complete_is_kept_and_what_is_partial_goes_on(queue, tmp_path):
     _, second = queue(stand_in("ok", "ok"), stand_in("grow", "grow"), stand_in("crash", "ok"))
     assert second["ok"] == ("kept", first["ok"][1])
     assert second["grow"][0] == "done" and second["grow"][1].startswith("grow after 2")
-    assert second["crash"][0] == "done" and not (tmp_path / "output" / "cpu" / "crash.failed.json").exists()
+    assert second["crash"][0] == "done" and "failure" not in read(tmp_path, "crash.json")
 
 
 def test_committed_results_are_kept_or_gone_on_with(queue, tmp_path):

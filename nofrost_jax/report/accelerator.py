@@ -1,0 +1,109 @@
+"""What `benchmarks/accelerator.py` measured, in GitHub Markdown: for each device its tasks, and its study on CIFAR-10.
+
+    python -m nofrost_jax.report.accelerator                    prints it
+    python -m nofrost_jax.report.accelerator --into=RESULTS.md  writes it between two lines of that file
+
+The two lines are `<!-- table accelerator -->` and the next `<!-- end -->`. Exit codes as in `nofrost_jax.report.study`.
+"""
+
+import argparse
+import json
+import pathlib
+
+from nofrost_jax import errors
+from nofrost_jax.report.study import ATTACKS, METHODS, accuracy_cell, write_into
+
+RESULTS = "benchmarks/results/accelerator"
+NAMES = METHODS | {"pgdat_nf": "PGDAT (NF)"}
+NONE = (
+    "No accelerator has been measured yet; on one, `python benchmarks/accelerator.py --minutes=9 --data=FOLDER` "
+    "measures what waits for it (FOLDER: CIFAR-10 as JPEGs in `train/CLASS` and `test/CLASS`)."
+)
+
+
+def read(folder):
+    """{device: {task: result}} of a folder of result files, by name. Raises UserError for one that is none."""
+    found = {}
+    for path in sorted(pathlib.Path(folder).glob("*/*.json")):
+        try:
+            result = json.loads(path.read_text())
+            result["complete"], result["figures"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise errors.UserError(f"{path} is no result of benchmarks/accelerator.py ({error!r}); remove it") from None
+        found.setdefault(result.get("device", path.parent.name), {})[path.stem] = result
+    return found
+
+
+def render(found):
+    """All devices' tables, or the sentence that there is none."""
+    return "\n\n".join(section for device, results in found.items() for section in sections(device, results)) or NONE
+
+
+def sections(device, results):
+    """The parts of a device's report: its name and versions, tasks, study."""
+    versions = {pair for result in results.values() for pair in result.get("versions", {}).items()}
+    yield f"**{device}** ({', '.join(sorted(map(' '.join, versions)))})"
+    tasks = {name: result for name, result in results.items() if not name.startswith("study_")}
+    if tasks:
+        rows = [(name, f"{result.get('seconds', 0):.0f}", state(result)) for name, result in tasks.items()]
+        yield table(["Task", "Seconds", "Result"], rows)
+    attacks, rows = study(results)
+    if rows:
+        yield table(["Method", "Seeds", "Epochs", "Clean", *(ATTACKS[name] for name in attacks)], rows)
+        yield (
+            "Accuracy in %, mean over the seeds and sample standard deviation: clean on all test images, attacks on "
+            "1,000 evenly spread ones; epsilon 8/255. Three minutes' training for each row and seed."
+        )
+
+
+def state(result):
+    """A task's headline, or why it has none."""
+    if result["complete"]:
+        return result["headline"]
+    return f"failed: {result['failure']['reason']}" if "failure" in result else "not finished yet"
+
+
+def study(results):
+    """(attacks that some row has, in the usual order; the cells of each row of the study that is finished)."""
+    runs = {}  # row -> figures of its seeds; those of a run that was not finite have no accuracies
+    for name, result in results.items():
+        row = name.removeprefix("study_").rpartition("_seed")[0]
+        if name.startswith("study_") and result["complete"]:
+            runs.setdefault(row, []).append(result["figures"])
+    found = {entry["name"] for some in runs.values() for run in some for entry in run.get("attacks", ())}
+    attacks = [name for name in ATTACKS if name in found]
+    cells = []
+    for row in (name for name in NAMES if name in runs):
+        seeds = runs[row]
+        robust = [{entry["name"]: entry["robust_accuracy"] for entry in run.get("attacks", ())} for run in seeds]
+        shares = [[run["clean"]["accuracy"] for run in seeds if "clean" in run]]
+        shares += [[run[name] for run in robust if name in run] for name in attacks]
+        epochs = ", ".join(dict.fromkeys(str(run["epochs"]) for run in seeds))
+        cells.append([NAMES[row], str(len(seeds)), epochs, *(accuracy_cell(share, len(seeds)) for share in shares)])
+    return attacks, cells
+
+
+def table(head, rows):
+    """A Markdown table, all but the first column to the right where they are numbers."""
+    lines = [head, ["---", *["---:" if name != "Result" else "---" for name in head[1:]]], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m nofrost_jax.report.accelerator", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("folder", nargs="?", default=RESULTS, help=f"of the result files; default: {RESULTS}")
+    parser.add_argument("--into", help="file whose table is replaced; without it the tables are printed")
+    options = parser.parse_args(arguments)
+    with errors.exit_codes():
+        text = render(read(options.folder))
+        if not options.into:
+            print(text)
+            return
+        write_into(options.into, "accelerator", text)
+    print(f"written: the table accelerator in {options.into}")
+
+
+if __name__ == "__main__":
+    main()
