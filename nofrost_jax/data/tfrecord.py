@@ -9,7 +9,6 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 
-import google_crc32c
 import numpy as np
 
 HEADER, FOOTER = 12, 4
@@ -92,6 +91,8 @@ def _length(head: bytes, place: int) -> int:
 
 
 def _checksum(content: bytes) -> bytes:
+    import google_crc32c  # no other source needs it
+
     crc = google_crc32c.value(content)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
