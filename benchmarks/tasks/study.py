@@ -138,9 +138,18 @@ def place_data(given, folder, rehearse):
     elif given.is_dir():
         place.symlink_to(given)
     else:
-        with tarfile.open(given) as archive:
-            archive.extractall(pathlib.Path(folder, "unpacked"), filter="data")
-        place.symlink_to(next(path.parent for path in sorted(pathlib.Path(folder, "unpacked").glob("**/train"))))
+        place.symlink_to(next(path.parent for path in sorted(unpacked(given).glob("**/train"))))
+
+
+def unpacked(archive):
+    """A folder with what is in the archive; it stays, for the rows that follow."""
+    folder = pathlib.Path(tempfile.gettempdir(), f"nofrost_jax_{archive.name}_{archive.stat().st_size}")
+    if not folder.exists():
+        unfinished = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
+        with tarfile.open(archive) as content:
+            content.extractall(unfinished, filter="data")
+        unfinished.rename(folder)
+    return folder
 
 
 def fake_images(place):
