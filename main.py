@@ -24,6 +24,7 @@ _CACHE = flags.DEFINE_string("compilation_cache", "", "Folder that keeps compile
 _COORDINATOR = flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0, or auto on a TPU pod.")
 _PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator_address: how many processes.")
 _PROCESS = flags.DEFINE_integer("process_id", 0, "With --coordinator_address: which one this is.")
+_JOIN = flags.DEFINE_integer("join_timeout", 300, "With --coordinator_address: seconds for all processes to come.")
 
 
 def parse(argv):
@@ -40,8 +41,8 @@ def main(_):
 
     if _CACHE.value:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(_CACHE.value))
-    with errors.exit_codes(parallel.leave):
-        parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    place = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _JOIN.value)
+    with errors.exit_codes(parallel.leave), parallel.joined(*place):
         workdir, output = map(os.path.expanduser, (_WORKDIR.value, _OUTPUT.value))
         if _MODE.value == "train":
             if output:

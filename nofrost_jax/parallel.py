@@ -14,10 +14,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nofrost_jax import lock, signals
+from nofrost_jax import lock, peers, signals
 from nofrost_jax.errors import MachineError, Preempted, UserError
 
 AXIS = "batch"
+LOST_SECONDS = 5  # in which a lost process is noticed, whose loss may show as an error first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,19 +144,48 @@ def say(text):
         print(text, flush=True)
 
 
-def initialize(coordinator_address="", num_processes=0, process_id=-1):
-    """Joins the processes of one run. Touches no device: a config that is refused shall not take one.
+@contextlib.contextmanager
+def joined(coordinator_address="", num_processes=1, process_id=0, timeout=300):
+    """Joins the processes of one run for a block; where one is lost, or ends with an error, the others end as well.
 
-    With a coordinator address the three arguments are used as they are; with "auto", as on a TPU pod, and under srun or
-    Open MPI with more than one task jax finds them out. One process on one host needs nothing.
+    See `initialize`.
+    """
+    among = initialize(coordinator_address, num_processes, process_id, timeout)
+    try:
+        yield
+    except BaseException as error:
+        if among and not isinstance(error, Preempted):
+            if not isinstance(error, (UserError, MachineError)):
+                time.sleep(LOST_SECONDS)  # it may be what comes of a lost process, which is then told instead
+            among.leave(failed=True)
+        raise
+    finally:
+        if among:
+            among.leave()
+
+
+def initialize(coordinator_address="", num_processes=1, process_id=0, timeout=300):
+    """Joins the processes of one run; their `peers.Peers`, if it is up to us. Touches no device: a config that is
+    refused shall not take one.
+
+    With a coordinator address the next two arguments are used as they are; with "auto", as on a TPU pod, and under srun
+    or Open MPI with more than one task jax finds them out. One process on one host needs nothing. timeout: seconds in
+    which all must have come. Raises UserError or MachineError.
     """
     if coordinator_address == "auto":
-        jax.distributed.initialize()
+        jax.distributed.initialize(initialization_timeout=timeout)
     elif coordinator_address:
-        jax.distributed.initialize(coordinator_address, num_processes, process_id, local_device_ids=[])
+        among = peers.Peers(coordinator_address, num_processes, process_id, timeout)
+        among.join()
+        jax.distributed.initialize(among.forwarded(), num_processes, process_id, local_device_ids=[])
+        return among
+    elif num_processes > 1:
+        raise UserError(f"--num_processes={num_processes} needs --coordinator_address=HOST:PORT, of process 0")
     elif _cluster_detected():
         # Under SLURM and Open MPI jax takes one GPU a process, even if it is alone on its host; [] = all.
-        jax.distributed.initialize(local_device_ids=[] if _alone_on_host() else None)
+        local = [] if _alone_on_host() else None
+        jax.distributed.initialize(local_device_ids=local, initialization_timeout=timeout)
+    return None
 
 
 def require_joined():

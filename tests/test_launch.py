@@ -6,6 +6,7 @@ import pathlib
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 
 import nofrost_jax
 from nofrost_jax import parallel, signals
-from tests.conftest import ROOT, environment, finish, overrides, run_main
+from tests.conftest import ROOT, environment, finish, overrides, run_main, start
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(path for path in LAUNCH.iterdir() if path.is_file())
@@ -264,6 +265,25 @@ def test_two_processes_are_one_run_also_when_preempted(tmp_path):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), *parameters)
 
 
+def test_a_lost_process_ends_the_other_with_a_line(tmp_path):
+    """And with nothing of jax's own, whose client prints a stack when process 0 is gone."""
+    args = ["main.py", "--config=configs/nofrost_r26.py:runlocal", *overrides(RUN | {"epochs": 50})]
+    args += [f"--workdir={tmp_path}/run", "--num_processes=2"]
+    with socket.socket() as free:
+        free.bind(("", 0))
+        args.append(f"--coordinator_address=localhost:{free.getsockname()[1]}")
+    lost, other = (start(*args, f"--process_id={number}") for number in range(2))
+    metrics = tmp_path / "run/metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text(), lost)
+    begun = time.monotonic()
+    lost.kill()
+    finish(lost)
+    outcome = finish(other)
+    assert outcome.returncode == 1 and time.monotonic() - begun < 10
+    (line,) = [line for line in outcome.stderr.splitlines() if "[Gloo]" not in line]
+    assert line.startswith("error: process 0 of 2 (") and "is lost: its connection closed" in line
+
+
 @pytest.mark.parametrize(
     "variables, expected",
     [
@@ -283,6 +303,6 @@ def test_a_process_alone_on_its_host_takes_all_devices(monkeypatch, variables, e
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     calls = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda **options: calls.append(options["local_device_ids"]))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **options: calls.append(options["local_device_ids"]))
     parallel.initialize()
     assert calls == ([] if expected is None else [None if expected == "jax's choice" else expected])

@@ -1,0 +1,154 @@
+"""Processes of one run that do not find each other, or lose one: each ends with one line that says which."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nofrost_jax import peers
+from nofrost_jax.errors import UserError
+from tests.conftest import ROOT
+
+PROGRAM = """
+import sys, time
+from nofrost_jax import errors, peers
+peers.ANNOUNCE_SECONDS, peers.BEAT_SECONDS, peers.SILENT_SECONDS = 0.3, 0.2, 2
+peers.GRACE_SECONDS = peers.UNKNOWN_SECONDS = 0.5
+address, count, me, timeout, then = sys.argv[1:]
+with errors.exit_codes():
+    among = peers.Peers(address, int(count), int(me), int(timeout))
+    among.join()
+    print("joined", flush=True)
+    exec(then)
+"""
+STAY = "time.sleep(60)"
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def begin(port):
+    """Starts a process: begin(number, count=2, timeout=20, then=code after all have joined)."""
+    with contextlib.ExitStack() as stack:
+
+        def call(me, count=2, timeout=20, then="among.leave()", address=None):
+            command = [sys.executable, "-c", PROGRAM, address or f"127.0.0.1:{port}", count, me, timeout, then]
+            process = stack.enter_context(
+                subprocess.Popen(
+                    list(map(str, command)), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
+            )
+            stack.callback(process.kill)
+            return process
+
+        yield call
+
+
+def end(process):
+    """(exit code, lines of stdout, lines of stderr)."""
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out.splitlines(), err.splitlines()
+
+
+def wait_until_joined(*processes):
+    for process in processes:
+        assert process.stdout.readline() == "joined\n"
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:", ":1234", "localhost:x", "localhost:70000"])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(UserError, match="is not HOST:PORT"):
+        peers.Peers(address, 2, 0, 1)
+
+
+@pytest.mark.parametrize(("count", "me"), [(2, 2), (2, -1), (0, 0)])
+def test_numbers_that_do_not_fit_are_refused(count, me):
+    with pytest.raises(UserError, match=f"--process_id={me} and --num_processes={count} do not fit"):
+        peers.Peers("localhost:1234", count, me, 1)
+
+
+def test_they_meet_in_any_order_and_one_that_says_goodbye_is_not_lost(begin, port):
+    first = begin(1, 3)
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        pass
+    others = [begin(0, 3, then="time.sleep(1); among.leave()"), begin(2, 3, then="time.sleep(0.5); among.leave()")]
+    for process in (first, *others):
+        assert end(process) == (0, ["joined"], [])
+
+
+def test_strangers_at_the_port_and_processes_that_leave_again_do_no_harm(begin, port):
+    zero = begin(0, 3)
+    assert zero.stdout.readline().endswith(f"for processes 1, 2 of 3 at --coordinator_address=127.0.0.1:{port}\n")
+    for content in (b"GET / HTTP/1.0\r\n\r\n", b'{"me": 1}\n', b'"x"\n'):
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            stranger.sendall(content)
+    gone = begin(1, 3)
+    assert "waiting" in gone.stdout.readline()  # it has come, and is told of the other
+    gone.kill()
+    assert {end(process)[0] for process in (begin(1, 3), begin(2, 3), zero)} == {0}
+
+
+def test_who_is_missing_is_announced_and_named_at_the_end(begin):
+    processes = [begin(me, 4, timeout=2) for me in (0, 2)]
+    for process in processes:
+        code, out, (line,) = end(process)
+        assert code == 1 and line.startswith("error: no sign of processes 1, 3 of 4 at --coordinator_address=")
+        assert "within 2 s; here are 0 (" in line and "), 2 (" in line
+        assert len(out) >= 2 and all("for processes 1, 3 of 4" in said for said in out)
+    code, out, (line,) = end(begin(1, timeout=1))
+    assert code == 1 and "process 0 at --coordinator_address=" in line and "cannot be reached" in line
+    assert out and all("process 0 at" in said for said in out)
+
+
+def test_an_unknown_host_is_refused(begin):
+    code, _, (line,) = end(begin(1, address="no-such-host.invalid:1234"))
+    assert code == 2 and "this host knows no no-such-host.invalid" in line
+
+
+@pytest.mark.parametrize(("second", "words"), [((2, 3), "--num_processes=2 here and 3 at"), ((0, 2), "in use")])
+def test_what_does_not_fit_the_others_is_refused_by_all(begin, second, words):
+    zero = begin(0)
+    time.sleep(0.7)
+    other = begin(*second)
+    code, _, (line,) = end(other)
+    assert code == 2 and words in line
+    if second[0]:
+        assert end(zero)[::2] == (2, [line])
+
+
+def test_a_number_that_is_given_twice_is_refused_by_all(begin):
+    ends = [end(process) for process in [begin(0, 3), begin(1, 3), begin(1, 3)]]
+    assert {code for code, _, _ in ends} == {2} and len({line for _, _, (line,) in ends}) == 1
+    assert "--process_id=1 twice, at " in ends[0][2][0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_lost_process_is_named_by_all_others(begin, victim, number):
+    processes = [begin(me, 3, then=STAY) for me in range(3)]
+    wait_until_joined(*processes)
+    start = time.monotonic()
+    processes.pop(victim).send_signal(number)
+    for process in processes:
+        code, _, (line,) = end(process)
+        assert code == 1 and line.startswith(f"error: process {victim} of 3 (") and "is lost" in line
+    assert time.monotonic() - start < (3.5 if number == signal.SIGSTOP else 1)
+
+
+def test_where_one_ends_with_an_error_the_others_end_but_with_their_own_word_if_they_have_one(begin):
+    fail = "among.leave(failed=True); raise errors.UserError('of its own')"
+    zero, one = begin(0, 3, then=STAY), begin(1, 3, then=fail)
+    two = begin(2, 3, then=f"time.sleep(0.2); {fail}")
+    for process in (one, two):
+        assert end(process) == (2, ["joined"], ["error: of its own"])
+    code, _, (line,) = end(zero)
+    assert code == 1 and " of 3 (" in line and "it ended with an error, and says itself which" in line
