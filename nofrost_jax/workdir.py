@@ -1,11 +1,9 @@
 """A run's folder and its config: who goes on in it, and `config.json`, which says whose it is."""
 
-import contextlib
 import json
 import os
-import uuid
 
-from nofrost_jax import parallel, validate
+from nofrost_jax import lock, parallel, validate
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.errors import UserError
 
@@ -43,23 +41,15 @@ def check_checkpoint(meta, config, workdir, force=False):
 
 def write_config(config, workdir, force=False):
     """Writes the resolved config as `config.json`, whole or not at all; over one with another result only if forced."""
-    path = os.path.join(workdir, "config.json")
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    with open(temporary, "w") as file:
-        json.dump(validate.to_plain(config), file, indent=2)
-        file.write("\n")
-    try:
-        os.link(temporary, path)  # fails where the file is there, also between machines
-    except FileExistsError:
-        deciding, _ = _changes(config, workdir)
-        if deciding and not force:
-            raise _another(workdir, deciding) from None
-        os.replace(temporary, path)
-    except OSError:  # a file system without links
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
+    path, text = os.path.join(workdir, "config.json"), json.dumps(validate.to_plain(config), indent=2) + "\n"
+    if lock.create(path, text):
+        return
+    deciding, _ = _changes(config, workdir)
+    if deciding and not force:
+        raise _another(workdir, deciding)
+    with open(f"{path}.tmp", "w") as file:
+        file.write(text)
+    os.replace(f"{path}.tmp", path)
 
 
 def _changes(config, workdir):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nofrost_jax
-from nofrost_jax import checkpoint, models, run, train
+from nofrost_jax import checkpoint, lock, models, run, train
 from nofrost_jax.classifier import create_model
 from nofrost_jax.convert import export
 from nofrost_jax.errors import UserError
@@ -146,3 +146,10 @@ def test_a_home_folder_may_be_meant(nofrost, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     export.main([str(nofrost), "~/out"])
     assert (tmp_path / "out/params.npz").exists()
+
+
+def test_a_second_export_to_one_place_is_refused(nofrost, tmp_path):
+    held = lock.hold(lock.place(tmp_path / "out"), "an export")
+    with held, pytest.raises(UserError, match="out is in use by an export: process"):
+        export.export(str(nofrost), str(tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []

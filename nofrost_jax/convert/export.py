@@ -30,7 +30,7 @@ def export(run, out):
     step, variables, _ = checkpoint.load_variables(run, abstract)
     with open(os.path.join(run, "config.json")) as file:
         text = file.read()
-    with lock.hold(f"{out.rstrip(os.sep)}.lock", "an export"):
+    with lock.hold(lock.place(out), "an export"):
         _require_own(out, config)  # once more: another may have ended here meanwhile
         try:
             checkpoint.export(out, variables, text)

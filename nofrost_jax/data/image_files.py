@@ -1,6 +1,7 @@
 """Image files that are there whole or not at all, so that a command that writes many can go on after a kill."""
 
 import os
+import uuid
 
 import numpy as np
 from PIL import Image
@@ -15,7 +16,7 @@ def save(path: str | os.PathLike, pixels: np.ndarray, kind: str, **options) -> N
       UserError: it cannot be written.
     """
     head, tail = os.path.split(path)
-    part = os.path.join(head, f".{tail}.part")  # hidden: no reader of a folder takes it for an image
+    part = os.path.join(head, f".{tail}.{uuid.uuid4().hex}.part")  # hidden: no reader of a folder takes it for an image
     try:
         os.makedirs(head, exist_ok=True)
         Image.fromarray(pixels).save(part, kind, **options)

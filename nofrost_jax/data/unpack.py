@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from nofrost_jax import lock
 from nofrost_jax.data import downloads, progress
 from nofrost_jax.errors import UserError, refused
 
@@ -33,7 +34,12 @@ def unpack(tars: str, output: str) -> dict[str, int]:
     there = [name for name in (_TRAIN, _VAL) if os.path.isfile(os.path.join(tars, name))]
     if not there:
         raise UserError(f"neither {_TRAIN} nor {_VAL}; --manual_dir={tars}; put them there under exactly these names")
-    counts, root = {}, Path(output).expanduser()
+    with lock.hold(lock.place(output), "an unpacker"):
+        return _unpack(tars, there, Path(output).expanduser())
+
+
+def _unpack(tars, there, root):
+    counts = {}
     for name in there:
         path, split = Path(tars, name), "train" if name == _TRAIN else "val"
         try:

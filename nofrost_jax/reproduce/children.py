@@ -1,12 +1,13 @@
 """Runs of `main.py` as processes of their own, and the signals that are handed on to them."""
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 
+from nofrost_jax import lock
 from nofrost_jax.signals import Stop
 
 LOCK = "lock"
@@ -18,13 +19,16 @@ def exclusive(folder):
 
     A run inherits the lock: where a command was killed but its run lives on, the next command waits for that run.
     """
-    with open(os.path.join(folder, LOCK), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another command, or a run that it left, is at work in {folder}; waiting for its end", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+    own, waiting = lock.Lock(os.path.join(folder, LOCK), "a study"), False
+    while holder := own.take():
+        if not waiting:
+            print(f"{holder}, or a run that it left, is at work in {folder}; waiting for its end", flush=True)
+        waiting = True
+        time.sleep(0.5)
+    try:
+        yield own.fileno()
+    finally:
+        own.give_back()
 
 
 class Children(Stop):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nofrost_jax import lock
 from nofrost_jax.data import corruptions
 from nofrost_jax.data.corruptions import __main__ as command
 from nofrost_jax.data.corruptions import originals, preview, tree
@@ -278,3 +279,10 @@ def test_a_signal_stops_the_check(folder, tmp_path, monkeypatch):
     with pytest.raises(Preempted, match="stopped by SIGTERM before the first file; run the same command again"):
         copy(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_command_is_refused(folder, tmp_path):
+    held = lock.hold(lock.place(tmp_path / "out"), "a writer of corruptions")
+    with held, pytest.raises(UserError, match="out is in use by a writer of corruptions: process"):
+        copy(folder, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]

@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from nofrost_jax import data
+from nofrost_jax import data, lock
 from nofrost_jax.data import unpack
+from nofrost_jax.errors import UserError
 from tests.data.helpers import archive, complaint, config, encoded, picture, validation_files, write_imagenet_tars
 
 pytest.importorskip("tensorflow_datasets")
@@ -82,3 +83,10 @@ def test_command(tars, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", arguments)
     unpack.main()
     assert capsys.readouterr().out == "unpacked: 5 images in val/\n"
+
+
+def test_a_second_command_is_refused(tars, tmp_path):
+    held = lock.hold(lock.place(tmp_path / "out"), "an unpacker")
+    with held, pytest.raises(UserError, match="out is in use by an unpacker: process"):
+        unpack.unpack(str(tars), str(tmp_path / "out"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tars"]

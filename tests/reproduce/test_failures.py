@@ -125,7 +125,8 @@ def test_a_second_command_waits_for_the_first_and_its_run_holds_the_folder(fake,
         timer.start()
         assert fake.run(rates="0.1", rows="st", seeds="0") == 0
         timer.join()
-    assert "waiting for its end" in capsys.readouterr().out
+    assert "another process, or a run that it left, is at work in" in capsys.readouterr().out
+    assert not (fake.workdir / "lock").exists()
     assert all(call["locked"] for call in fake.calls)
 
 

@@ -4,11 +4,12 @@ import json
 import os
 import shutil
 import signal
+import threading
 
 import numpy as np
 import pytest
 
-from nofrost_jax import data, run, train, validate, workdir
+from nofrost_jax import data, lock, run, train, validate, workdir
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import engine, table
 from tests.conftest import tiny_args, tiny_config
@@ -227,3 +228,23 @@ def test_no_evaluation_takes_the_place_of_another(whole, cli, copy):
     train_here(copy)  # a training's own result keeps its name
     assert contents(copy)["result"] == contents(whole[0])["result"]
     assert json.loads((copy / "evaluations/final_3.json").read_text())["dataset"]["n"] == 100
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_a_second_evaluation_is_refused_and_the_training_waits_for_the_first(whole, cli, copy, capfd):
+    """And an evaluation may look at a run whose training goes on."""
+    place = copy / "evaluations/final.lock"
+    with lock.hold(copy / "lock", "a training"), lock.hold(place, "the evaluation final"):
+        refused = cli("--mode=evaluate", f"--workdir={copy}")
+        assert refused.returncode == 2
+        assert "evaluations/final is in use by the evaluation final: process" in refused.stderr
+        assert cli(*tiny_args(copy, evaluation__name="other"), "--mode=evaluate").returncode == 0
+    (copy / "evaluations/final.json").unlink()
+    own = lock.Lock(place, "the evaluation final")
+    assert own.take() == ""
+    timer = threading.Timer(2, own.give_back)
+    timer.start()
+    train_here(copy)
+    timer.join()
+    assert "waiting for the evaluation final: process" in capfd.readouterr().out
+    assert contents(copy)["result"] == contents(whole[0])["result"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nofrost_jax import rules
+from nofrost_jax import lock, rules
 from nofrost_jax.data import image_files
 from nofrost_jax.data.corruptions import JPEG_QUALITY, corrupt, describe
 from nofrost_jax.data.corruptions.constants import SIDE
@@ -52,7 +52,8 @@ def write(
     rules.check_seed("seed", seed)
     cells = [(name, severity) for name in names for severity in severities]
     count, made_with = originals.count, _settings(originals, seed, textures, jpeg_quality)
-    with Stop() as stop, ThreadPoolExecutor(os.cpu_count()) as threads:
+    alone = lock.hold(lock.place(output), "a writer of corruptions")
+    with alone, Stop() as stop, ThreadPoolExecutor(os.cpu_count()) as threads:
         if not _is_claimed(Path(output), made_with):
             _check_images(originals, threads, stop)
             _claim(Path(output), made_with | {"source": originals.title})
@@ -139,7 +140,11 @@ def _is_claimed(root: Path, made_with: dict) -> bool:
     path = root / SETTINGS
     try:
         if not path.exists():
-            others = [entry.name for entry in root.iterdir() if entry.name != _PARTIAL] if root.exists() else []
+            others = (
+                [entry.name for entry in root.iterdir() if entry.name not in (_PARTIAL, "lock")]
+                if root.exists()
+                else []
+            )
             if others:
                 raise UserError(f"{root} holds files that this command did not write ({min(others)}); {_CHOOSE}")
             return False

@@ -22,6 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from nofrost_jax import lock
 from nofrost_jax.data import folder, image_files, preprocess
 from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, noise2net, on_device, weights
 from nofrost_jax.data.progress import Progress
@@ -157,6 +158,12 @@ def generate(
       UserError: an unreadable image, a result that cannot be written, an output made with other settings.
     """
     check_settings(job)
+    own = os.path.join(os.path.dirname(job.output), f"shard_{shard[0]}_of_{shard[1]}.lock")
+    with lock.hold(own, "a generator"):
+        return _generate(job, shard, limit, workers, say, block)
+
+
+def _generate(job, shard, limit, workers, say, block):
     indices, sets = plan(len(job.files), job.seed, shard, limit)
     waiting = [(int(i), int(s)) for i, s in zip(indices, sets, strict=True) if not os.path.exists(job.target(i))]
     if len(waiting) < len(indices):
@@ -235,20 +242,16 @@ def check_settings(job: Job) -> None:
     path = os.path.join(os.path.dirname(job.output), SETTINGS)
     try:
         os.makedirs(job.output, exist_ok=True)
-        if os.path.exists(path):
-            with open(path) as file:
-                old = json.load(file)
-            # The label is how the weights were named this time; their digest is what counts.
-            changed = [name for name in settings if name != "weights" and old.get(name) != settings[name]]
-            if changed:
-                raise UserError(
-                    f"this output holds images made with another {', '.join(changed)}; {path}; "
-                    "choose a new --output, or give the old settings"
-                )
+        if lock.create(path, json.dumps(settings, indent=1)):
             return
-        part = f"{path}.{os.getpid()}"
-        with open(part, "w") as file:
-            json.dump(settings, file, indent=1)
-        os.replace(part, path)
+        with open(path) as file:
+            old = json.load(file)
+        # The label is how the weights were named this time; their digest is what counts.
+        changed = [name for name in settings if name != "weights" and old.get(name) != settings[name]]
+        if changed:
+            raise UserError(
+                f"this output holds images made with another {', '.join(changed)}; {path}; "
+                "choose a new --output, or give the old settings"
+            )
     except OSError as error:
         raise refused(f"--output={os.path.dirname(path)} cannot be used", error, "choose another folder") from error

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nofrost_jax import lock
 from nofrost_jax.data.deepaugment import __main__ as program
 from nofrost_jax.data.deepaugment import generate
 from nofrost_jax.errors import UserError
@@ -201,3 +202,19 @@ def test_a_file_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot write"):
         generate.save(str(tmp_path / "file" / "0.jpg"), np.zeros((4, 4, 3), np.uint8))
+
+
+def test_a_second_command_is_refused_another_shard_is_not(source, tmp_path, call):
+    with lock.hold(tmp_path / "edsr/shard_0_of_2.lock", "a generator"):
+        code, _, err = call(*arguments(source, tmp_path, "--shard=0/2"))
+        assert code == 2 and "edsr/shard_0_of_2 is in use by a generator: process" in err
+        assert call(*arguments(source, tmp_path, "--shard=1/2"))[0] == 0
+    assert not list(tmp_path.rglob("*lock"))
+
+
+def test_of_two_commands_with_other_settings_the_first_counts(source, tmp_path, call):
+    assert call(*arguments(source, tmp_path, "--limit=1"))[0] == 0
+    before = (tmp_path / "edsr" / generate.SETTINGS).read_bytes()
+    code, _, err = call(*arguments(source, tmp_path, "--limit=1", "--seed=6"))
+    assert code == 2 and "made with another seed" in err
+    assert (tmp_path / "edsr" / generate.SETTINGS).read_bytes() == before
