@@ -11,6 +11,7 @@ import json
 import pathlib
 
 from nofrost_jax import errors
+from nofrost_jax.report import speed
 from nofrost_jax.report.study import ATTACKS, METHODS, accuracy_cell, write_into
 
 RESULTS = "benchmarks/results/accelerator"
@@ -40,13 +41,16 @@ def render(found):
 
 
 def sections(device, results):
-    """The parts of a device's report: its name and versions, tasks, study."""
+    """The parts of a device's report: its name and versions, tasks, speed, study."""
     versions = {pair for result in results.values() for pair in result.get("versions", {}).items()}
     yield f"**{device}** ({', '.join(sorted(map(' '.join, versions)))})"
     tasks = {name: result for name, result in results.items() if not name.startswith("study_")}
     if tasks:
         rows = [(name, f"{result.get('seconds', 0):.0f}", state(result)) for name, result in tasks.items()]
         yield table(["Task", "Seconds", "Result"], rows)
+    for head, rows, note in speed.tables(results):
+        yield table(head, rows)
+        yield note
     attacks, rows = study(results)
     if rows:
         yield table(["Method", "Seeds", "Epochs", "Clean", *(ATTACKS[name] for name in attacks)], rows)

@@ -1,0 +1,63 @@
+"""Tables of an accelerator's speed, from the results of the queue's tasks `train_step`, `torch_step` and `profile`."""
+
+NETS = {"nf_resnet50": "NF-ResNet50", "resnet50": "ResNet50, BN"}
+PROGRAMS = {  # of train_step, then of torch_step
+    "bfloat16": "ours, bfloat16",
+    "float32": "ours, float32",
+    "plain": "PyTorch, plain",
+    "tuned": "PyTorch, tuned",
+}
+STEP_NOTE = (
+    "The PGD-10 adversarial training step at 224 pixels; clean images a second, medians. float32 may use TF32. "
+    "PyTorch's plain loop is written as the authors', its tuned one has bfloat16 and `torch.compile`. Memory: what XLA "
+    "planned for our program, the peak of PyTorch's allocations. Operations are counted from the passes; their rate is "
+    "divided by a large matrix product's in the same dtype. Parts: ten input gradients and one parameter gradient of "
+    "twice the images."
+)
+PROFILE_NOTE = "The ten most expensive operations of a step, in % of the time in which the device was busy."
+
+
+def tables(results):
+    """[(head, rows, note)] of what a device's {task: result} has, all cells text."""
+    found = []
+    if rows := step_rows(results):
+        head = ["Net", "Program", "Batch", "Images/s", "Memory, GiB", "Of the matrix rate, %", "Step / parts"]
+        found.append(([*head, "Compile, s", "From cache, s"], rows, STEP_NOTE))
+    if operations := figures(results, "profile").get("operations"):
+        rows = [[row["operation"], f"`{row['scope'] or '?'}`", f"{100 * row['share']:.1f}"] for row in operations]
+        found.append((["Operation", "Where", "Share, %"], rows, PROFILE_NOTE))
+    return found
+
+
+def figures(results, task):
+    return results.get(task, {}).get("figures", {})
+
+
+def step_rows(results):
+    """A row for each net, batch size and program that was measured or did not fit."""
+    measured = figures(results, "train_step") | figures(results, "torch_step")
+    rows = {}
+    for name, figure in measured.items():
+        net, program, batch = (*name.split(" "), "", "")[:3]
+        if net in NETS and program in PROGRAMS and name == f"{net} {program} {batch}":
+            order = list(NETS).index(net), int(batch), list(PROGRAMS).index(program)
+            parts = measured.get(f"{name} parts", {})
+            rows[order] = [NETS[net], PROGRAMS[program], batch, *step_cells(figure, parts)]
+    return [rows[order] for order in sorted(rows)]
+
+
+def step_cells(figure, parts):
+    """What is said of a row; "–" where nothing is."""
+    if "out_of_memory" in figure:
+        return ["too large", "–", "–", "–", "–", "–"]
+    memory = figure["memory"]["program_bytes"] if "memory" in figure else figure["peak_bytes"]
+    cold = figure["compile_seconds"] if figure.get("compilation") == "cold" else None
+    values = (
+        (figure["images_per_second"], ".0f"),
+        (memory and memory / 2**30, ".1f"),
+        ("share_of_matrix_rate" in figure and 100 * figure["share_of_matrix_rate"], ".0f"),
+        (parts.get("step_over_parts"), ".2f"),
+        (cold, ".0f"),
+        (figure.get("cached_compile_seconds"), ".0f"),
+    )
+    return [format(value, unit) if value else "–" for value, unit in values]

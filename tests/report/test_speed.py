@@ -1,0 +1,42 @@
+"""The tables of an accelerator's speed, from results made by hand."""
+
+from nofrost_jax.report import accelerator, speed
+
+
+def test_tables_of_speed():
+    ours = {
+        "images_per_second": 1234.5,
+        "memory": {"program_bytes": 3 << 30},
+        "share_of_matrix_rate": 0.325,
+        "compile_seconds": 41.2,
+        "compilation": "cold",
+        "cached_compile_seconds": 2.6,
+    }
+    train_step = {
+        "matrix rate bfloat16": {"tera_operations_per_second": 790.0},
+        "resnet50 float32 256": {"out_of_memory": "RESOURCE_EXHAUSTED"},
+        "nf_resnet50 bfloat16 128": ours,
+        "nf_resnet50 bfloat16 64": ours | {"compilation": "cached", "cached_compile_seconds": None},
+        "nf_resnet50 bfloat16 128 parts": {"step_over_parts": 0.951},
+        "resnet50 float32 256 parts": {"out_of_memory": "RESOURCE_EXHAUSTED"},
+    }
+    torch_step = {"nf_resnet50 tuned 128": {"images_per_second": 999.9, "peak_bytes": 1 << 29, "loss": 7.0}}
+    operations = [{"operation": "conv.1", "share": 0.25, "kernel": "k", "scope": "jit(step)/stem"}]
+    results = {
+        "train_step": {"figures": train_step},
+        "torch_step": {"figures": torch_step},
+        "profile": {"figures": {"operations": operations}},
+    }
+    (head, rows, _), (_, profile, _) = speed.tables(results)
+    assert rows == [
+        ["NF-ResNet50", "ours, bfloat16", "64", "1234", "3.0", "32", "–", "–", "–"],
+        ["NF-ResNet50", "ours, bfloat16", "128", "1234", "3.0", "32", "0.95", "41", "3"],
+        ["NF-ResNet50", "PyTorch, tuned", "128", "1000", "0.5", "–", "–", "–", "–"],
+        ["ResNet50, BN", "ours, float32", "256", "too large", "–", "–", "–", "–", "–"],
+    ]
+    assert len(head) == 9 and profile == [["conv.1", "`jit(step)/stem`", "25.0"]]
+    assert speed.tables({"ceiling": {"figures": {}}}) == []
+    page = accelerator.render({"GPU 9": {name: result | {"complete": False} for name, result in results.items()}})
+    assert (
+        "| NF-ResNet50 | PyTorch, tuned | 128 | 1000 | 0.5 |" in page and "| conv.1 | `jit(step)/stem` | 25.0 |" in page
+    )
