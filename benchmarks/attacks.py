@@ -31,6 +31,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import nofrost_jax
+from benchmarks import add_output, save_result, stage_sizes
 from nofrost_jax import attacks, data, parallel, run, validate
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import create_model
@@ -105,7 +106,7 @@ PEER_ATTACKS = {"apgd_ce_100": ["apgd-ce"], "aa_standard": ["apgd-ce", "apgd-t",
 
 def peer(options):
     """Paired rounds of both suites."""
-    classifier, count = nofrost_jax.load(CHECKPOINT), options.images
+    classifier, count = nofrost_jax.load(CHECKPOINT), options.images or 360
     batch = digits_batch(options.batch_size, count)
     net = torch_twin(classifier, options.device)
     images, labels = to_torch(batch["image"] / np.float32(255), batch["label"], options.device)
@@ -114,12 +115,12 @@ def peer(options):
     head["largest_logit_difference"] = logit_difference(net, images, classifier(batch["image"]))
     rounds = []
     for number in range(options.rounds):
-        for label in SUITE:
+        for label in only(options, SUITE):
             row = {"attack": label, "round": number, **ours(classifier, label, options.batch_size, count)}
             row |= theirs(net, images, labels, PEER_ATTACKS[label], row.pop("epsilon"), options.batch_size, number)
             rounds.append(row)
             print(json.dumps(row), flush=True)
-    found = {label: ratios([row for row in rounds if row["attack"] == label], count) for label in SUITE}
+    found = {label: ratios([row for row in rounds if row["attack"] == label], count) for label in only(options, SUITE)}
     return head | {"rounds": rounds} | found
 
 
@@ -225,7 +226,8 @@ def compile_times(options):
     with tempfile.TemporaryDirectory() as cache:
         found = {}
         for temperature in ("cold", "warm"):
-            command = [sys.executable, __file__, "--parts=compile_here", f"--cache={cache}"]
+            command = [sys.executable, __file__, "--parts=compile_here", f"--cache={cache}", *same_net(options)]
+            command.append(f"--attacks={options.attacks}")
             lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
             for name, seconds in json.loads(lines[-1]).items():
                 found.setdefault(name, {})[temperature] = round(seconds, 2)
@@ -241,7 +243,7 @@ def compile_here(options):
     jax.config.update("jax_compilation_cache_dir", options.cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     config = importlib.import_module("configs.nofrost_r26").get_config()
-    config.data.image_size = 64
+    config.data.image_size, config.model.stage_sizes = 64, options.stage_sizes
     config = validate.resolve(config)
     devices, size = parallel.Devices(), 16
     programs = Programs(config, devices, size)
@@ -250,7 +252,7 @@ def compile_here(options):
     batch = {"image": np.zeros((size, 64, 64, 3), np.uint8), "label": np.zeros(size, np.int32)}
     batch |= {"index": np.arange(size, dtype=np.int32), "active": np.zeros(size, bool)}
     seconds = {}
-    for name in attacks.NAMES:
+    for name in only(options, attacks.NAMES):
         (member,) = cascades.make_plan(name, {"name": name, "epsilon_255": 8.0}).members
         programs.compile_stage(member, variables, batch, jax.random.key(0))
         seconds[name] = programs.compile_seconds[member.key]
@@ -262,9 +264,10 @@ def compile_here(options):
 
 def memory(options):
     """{chunk size: peak resident MiB} of an evaluation of 4,096 fake images of 64 pixels under PGD."""
-    found = {}
-    for chunk in (256, 1024, 4096):
-        command = [sys.executable, __file__, "--parts=memory_here", f"--chunk={chunk}"]
+    found, count = {}, options.images or 4096
+    for chunk in (count // 16, count // 4, count):
+        command = [sys.executable, __file__, "--parts=memory_here", f"--chunk={chunk}", f"--images={count}"]
+        command += same_net(options)
         lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
         found[chunk] = round(float(lines[-1]))
         print(f"chunk {chunk:5}: {found[chunk]} MiB at most", flush=True)
@@ -275,8 +278,9 @@ def memory_here(options):
     import resource
 
     config = importlib.import_module("configs.nofrost_r26").get_config("runlocal")
-    config.data.fake_eval, config.data.image_size, config.data.eval_resize = 4096, 64, 0
-    config.evaluation.update({"batch_size": 64, "chunk_size": options.chunk, "while_training": ()})
+    config.data.fake_eval, config.data.image_size, config.data.eval_resize = options.images, 64, 0
+    config.model.stage_sizes = options.stage_sizes
+    config.evaluation.update({"batch_size": min(64, options.images), "chunk_size": options.chunk, "while_training": ()})
     with config.unlocked():
         config.evaluation.attacks = {
             "pgd": {"name": "pgd", "steps": 1},
@@ -318,7 +322,7 @@ def counting_net():
 def counts(options):
     """{attack: passes of a survivor as reported, as theory has them, and as counted by a callback in the net}."""
     rows = {}
-    for name in attacks.NAMES:
+    for name in only(options, attacks.NAMES):
         attack = attacks.create(name, epsilon_255=0, **({"queries": 300} if name in ("square", "rays") else {}))
         seen, logits_fn = counting_net()
         images = jax.random.uniform(jax.random.key(0), (1, 4, 4, 3))
@@ -345,7 +349,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=360)
+    parser.add_argument("--images", type=int, default=0, help="default: 360 of peer, 4096 of memory")
+    parser.add_argument("--attacks", default="", help="only these of a part, with commas between them")
+    parser.add_argument(
+        "--stage_sizes", type=stage_sizes, default=(), help="of compile's and memory's net; default: its own"
+    )
+    add_output(parser)
     parser.add_argument("--batch_size", type=int, default=120)
     parser.add_argument("--device", default="cpu", help="PyTorch's")
     parser.add_argument("--cache", default="")
@@ -355,15 +364,24 @@ def main():
         INNER[options.parts](options)
         return
     kind = jax.devices()[0].device_kind.replace(" ", "_").lower()
-    path = pathlib.Path(__file__).parent / "results" / f"attacks_{kind}.json"
+    path = pathlib.Path(options.output) / f"attacks_{kind}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     for part in options.parts.split(","):
         found[part] = PARTS[part](options)
         packages = ("jax", "jaxlib", "numpy", "torch", "pyautoattack")
         found["versions"] = {name: _version(name) for name in packages}
         found |= {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
-        path.write_text(json.dumps(found, indent=2) + "\n")
-    print(f"written: benchmarks/results/{path.name}")
+        save_result(options.output, path.name, found)
+
+
+def same_net(options):
+    """The option of this process's net, for one that it starts."""
+    return [f"--stage_sizes={','.join(map(str, options.stage_sizes))}"]
+
+
+def only(options, names):
+    """Those of a part's attacks that --attacks names, or all."""
+    return [name for name in names if name in options.attacks.split(",")] if options.attacks else list(names)
 
 
 def _version(name):

@@ -38,10 +38,11 @@ from PIL import Image
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from benchmarks import add_output, save_result
 from nofrost_jax.data import corruptions
 from nofrost_jax.data.corruptions import blur, constants, digital, noise, spatter, textures, weather
 
-SIDE = constants.SIDE
+SIDE, NAMES = constants.SIDE, corruptions.NAMES + corruptions.EXTRA
 TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE, **spatter.TABLE}
 PACKAGES = (
     "imagecorruptions-imaug",
@@ -246,10 +247,10 @@ def ours(name):
     return run
 
 
-def parity(images):
+def parity(images, names):
     """{corruption: {"max": [5 levels], "mean": [5 levels]}}; impulse_noise has no numbers that could be dealt."""
     rows = {}
-    for name in corruptions.NAMES + corruptions.EXTRA:
+    for name in names:
         if name not in ORACLES:
             continue
         run, most, mean = ours(name), [], []
@@ -277,12 +278,12 @@ def least(function, rounds):
     return min(seconds)
 
 
-def speed(images, rounds=3, severity=3):
+def speed(images, names, rounds=3, severity=3):
     """{corruption: {"ours_ms", "package_ms", "ratio"}} an image."""
     rows, indices = {}, np.arange(corruptions.CHUNK)
     batch = np.resize(images, (corruptions.CHUNK, SIDE, SIDE, 3))
     pictures = [Image.fromarray(image) for image in images]
-    for name in corruptions.NAMES + corruptions.EXTRA:
+    for name in names:
 
         def here(name=name):
             corruptions.corrupt(batch, name, severity, indices, 0, jpeg_quality=0)
@@ -299,13 +300,13 @@ def speed(images, rounds=3, severity=3):
     return rows
 
 
-def compiling(images):
+def compiling(images, names):
     """{corruption: [seconds to the first batch, seconds of the other four severities]}."""
     rows, indices = {}, np.arange(corruptions.CHUNK)
     batch = np.resize(images, (corruptions.CHUNK, SIDE, SIDE, 3))
     corruptions.corrupt(batch, "contrast", 1, indices, 0)  # starts the runtime
     corruptions._program.cache_clear()
-    for name in corruptions.NAMES + corruptions.EXTRA:
+    for name in names:
         first, *others = (
             least(lambda s=s, name=name: corruptions.corrupt(batch, name, s, indices, 0, jpeg_quality=0), 1)
             for s in constants.SEVERITIES
@@ -318,8 +319,10 @@ def compiling(images):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="compile,parity,speed")
+    parser.add_argument("--names", default=",".join(NAMES), help="corruptions, with commas between them")
+    add_output(parser)
     options = parser.parse_args()
-    path = pathlib.Path(__file__).parent / "results" / "corruptions.json"
+    names, path = options.names.split(","), pathlib.Path(options.output) / "corruptions.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     images, functions = photographs(), {"parity": parity, "speed": speed, "compile": compiling}
     try:
@@ -332,12 +335,11 @@ def main():
             print(f"{part}: skipped, {missing}")
             continue
         print(part, flush=True)
-        found[part] = functions[part](images)
+        found[part] = functions[part](images, names)
     found |= {"side": SIDE, "device": jax.devices()[0].device_kind, "cores": 1}
     if not missing:
         found["versions"] = {name: importlib.metadata.version(name) for name in PACKAGES}
-    path.write_text(json.dumps(found, indent=2) + "\n")
-    print(f"written: benchmarks/results/{path.name}")
+    save_result(options.output, path.name, found)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
     python benchmarks/digits.py
 
-Runs `main.py` as a user would, cold, in a temporary folder, and writes benchmarks/results/digits.json.
+Runs `main.py` as a user would, cold, in a temporary folder, and writes benchmarks/results/digits.json. What else it is
+given, --config.FIELD=VALUE, goes to `main.py`.
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -15,15 +17,18 @@ import time
 
 import numpy as np
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from benchmarks import add_output, save_result
+
 ROOT = pathlib.Path(__file__).parents[1]
-COLUMNS = ("clean", "pgd_20", "aa_fast_20", "aa_standard", "seconds")
 RUNS = (("nofrost", 0), ("nofrost", 1), ("nofrost", 2), ("st", 0))
 
 
-def run(row, seed, folder):
-    """One run's seconds, from the command to its end, and its evaluation result."""
+def run(row, seed, folder, more):
+    """One run's seconds, from the command to its end, and its evaluation result; more: arguments of main.py."""
     workdir = f"{folder}/{row}_{seed}"
-    command = [sys.executable, "main.py", f"--config=configs/digits.py:{row}", f"--config.seed={seed}"]
+    command = [sys.executable, "main.py", f"--config=configs/digits.py:{row}", f"--config.seed={seed}", *more]
     start = time.perf_counter()
     subprocess.run([*command, f"--workdir={workdir}"], cwd=ROOT, check=True)
     seconds = time.perf_counter() - start
@@ -44,18 +49,20 @@ def run(row, seed, folder):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_output(parser)
+    options, more = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
-        runs = [run(row, seed, folder) for row, seed in RUNS]
+        runs = [run(row, seed, folder, more) for row, seed in RUNS]
     rows = {}
     for row in dict(RUNS):
         chosen = [one for one in runs if one["row"] == row]
-        rows[row] = {name: float(np.mean([one[name] for one in chosen])) for name in COLUMNS}
+        columns = [name for name, value in chosen[0].items() if isinstance(value, float) and name != "epsilon_255"]
+        rows[row] = {name: float(np.mean([one[name] for one in chosen])) for name in columns}
         rows[row]["seeds"] = len(chosen)
-        shown = "  ".join(f"{name} {rows[row][name]:.4f}" for name in COLUMNS[:-1])
+        shown = "  ".join(f"{name} {rows[row][name]:.4f}" for name in columns if name != "seconds")
         print(f"{row:8} {shown}  {rows[row]['seconds']:.0f} s  (mean of {len(chosen)})")
-    path = pathlib.Path(__file__).parent / "results" / "digits.json"
-    path.write_text(json.dumps({"cores": os.cpu_count(), "means": rows, "runs": runs}, indent=2) + "\n")
-    print(f"written: benchmarks/results/{path.name}")
+    save_result(options.output, "digits.json", {"cores": os.cpu_count(), "means": rows, "runs": runs})
 
 
 if __name__ == "__main__":

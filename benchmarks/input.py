@@ -12,7 +12,6 @@ the differences torchvision; what is not installed is left out and said.
 
 import argparse
 import io
-import json
 import os
 import pathlib
 import platform
@@ -25,6 +24,7 @@ from PIL import Image, features
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from benchmarks import add_output, save_result
 from nofrost_jax.data import fast, preprocess
 from nofrost_jax.data.preprocess import Geometry
 from nofrost_jax.data.views import Tree, Views
@@ -269,6 +269,7 @@ def main():
     parser.add_argument("--images", default="", help="folder of JPEG files, beside the synthetic ones")
     parser.add_argument("--count", type=int, default=50, help="greatest number of files of each kind")
     parser.add_argument("--rounds", type=int, default=7)
+    add_output(parser)
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -289,11 +290,7 @@ def main():
         "libjpeg_turbo": features.version("libjpeg_turbo"),
         "sets": results,
     }
-    folder = pathlib.Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    path = folder / "input_cpu.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"\nwritten: benchmarks/results/{path.name}")
+    save_result(options.output, "input_cpu.json", report)
 
 
 if __name__ == "__main__":

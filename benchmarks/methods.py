@@ -11,7 +11,6 @@ benchmarks/results/methods_DEVICE.json.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from benchmarks import add_output, command, save_result, stage_sizes
 from benchmarks.train_step import compiled_step, paired_rounds, summary
 from configs import common
 from configs import methods as rows
@@ -44,6 +44,7 @@ def make_config(method, options):
     config = rows.apply(config, ROWS.get(method, method))
     config.model.bn_group_size = "global"
     config.batch_size, config.data.image_size = options.batch_size, options.image_size
+    config.model.stage_sizes = options.stage_sizes
     if "tau" in config.attack:
         config.attack.tau = config.attack.steps
     return validate.resolve(config)
@@ -85,12 +86,12 @@ def measure(options):
         **{view: rng.integers(0, 256, shape, dtype=np.uint8) for view in ("deepaugment", "tda")},
     }
     devices = parallel.Devices((jax.devices()[0],))
-    configs = {method: make_config(method, options) for method in methods.NAMES}
+    configs = {method: make_config(method, options) for method in options.methods}
     programs = {method: compiled_step(config, batch, devices) for method, config in configs.items()}
     seconds = paired_rounds(programs | compiled_units(configs["at"], batch), options.rounds)
     work = {method: predicted(method, config, seconds) for method, config in configs.items()}
     return {
-        "command": "python benchmarks/methods.py " + " ".join(f"--{k}={v}" for k, v in vars(options).items()),
+        "command": command("methods", options),
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
         "jax": jax.__version__,
@@ -113,7 +114,11 @@ def main():
     parser.add_argument("--image_size", type=int, default=64)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--stage_sizes", type=stage_sizes, default=(), help="blocks of each stage; default: the net's")
+    parser.add_argument("--methods", default=",".join(methods.NAMES), help="at and standard among them")
+    add_output(parser)
     options = parser.parse_args()
+    options.methods = options.methods.split(",")
     result = measure(options)
     print(f"{options.model}, {options.image_size} px, batch {options.batch_size}, {result['device']}; ratios to `at`")
     print("  method       passes F, Bx, B   predicted   measured   measured / predicted (median, min to max)")
@@ -123,9 +128,7 @@ def main():
             f"  {name:12} {passes:15}   {row['predicted']['median']:9.3f}   {row['measured']['median']:8.3f}   "
             f"{ratio['median']:6.3f} [{ratio['min']:.3f}, {ratio['max']:.3f}]"
         )
-    path = pathlib.Path(__file__).parent / "results" / f"methods_{result['device'].lower().replace(' ', '_')}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written: benchmarks/results/{path.name}")
+    save_result(options.output, f"methods_{result['device'].lower().replace(' ', '_')}.json", result)
 
 
 if __name__ == "__main__":

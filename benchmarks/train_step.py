@@ -8,7 +8,6 @@ once, one after the other, so that a noisy machine disturbs all alike; figures a
 """
 
 import argparse
-import json
 import os
 import pathlib
 import sys
@@ -21,6 +20,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import benchmarks.tasks.stand_in  # noqa: F401, first: the configs import ml_collections, which may not be here
+from benchmarks import add_output, command, save_result, stage_sizes
 from configs import nofrost_r26
 from nofrost_jax import keys, methods, models, optim, parallel, validate
 from nofrost_jax.attacks.losses import cross_entropy
@@ -33,6 +33,7 @@ def make_config(options):
     config = nofrost_r26.get_config()
     config.model.update({"name": options.model, "dtype": options.dtype, "bn_group_size": "global"})
     config.batch_size, config.data.image_size = options.batch_size, options.image_size
+    config.model.stage_sizes = getattr(options, "stage_sizes", ())
     return validate.resolve(config)
 
 
@@ -136,7 +137,7 @@ def measure(options):
     if "step with XLA convolutions" in seconds:
         ratios["XLA convolutions / ours"] = seconds["step with XLA convolutions"] / seconds["step"]
     return {
-        "command": "python benchmarks/train_step.py " + " ".join(f"--{k}={v}" for k, v in vars(options).items()),
+        "command": command("train_step", options),
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
         "jax": jax.__version__,
@@ -162,18 +163,18 @@ def main():
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--stage_sizes", type=stage_sizes, default=(), help="blocks of each stage; default: the net's")
+    add_output(parser)
     options = parser.parse_args()
     result = measure(options)
     print(f"{options.model}, {options.image_size} px, batch {options.batch_size}, {options.dtype}, {result['device']}")
     for name, row in {**result["seconds"], **result["ratios"]}.items():
         unit = " s" if name in result["seconds"] else " x"
         print(f"  {name:30} {row['median']:8.4f}{unit}   [{row['min']:.4f}, {row['max']:.4f}]  n = {row['n']}")
-    folder = pathlib.Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
     device = result["device"].lower().replace(" ", "_")
-    path = folder / f"train_step_{options.model}_{options.image_size}_{options.dtype}_{device}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written: {path.relative_to(pathlib.Path.cwd()) if path.is_relative_to(pathlib.Path.cwd()) else path}")
+    save_result(
+        options.output, f"train_step_{options.model}_{options.image_size}_{options.dtype}_{device}.json", result
+    )
 
 
 if __name__ == "__main__":
