@@ -23,7 +23,9 @@ from benchmarks.tasks import common, train_step
 STEPS, TOP = 3, 10
 MOST_BYTES = 16 << 20  # of a kept trace
 CONTROL_FLOW = re.compile(r"(while|call|conditional|tuple|async)[\w-]*([._]\d+)*")  # their bodies are traced as well
-DERIVED_LINES = re.compile(r"XLA Modules|Steps|Framework|Source|TraceMe|Async|Name Scope", re.IGNORECASE)
+DERIVED_LINES = re.compile(r"XLA (Modules|Ops)|Steps|Framework|Source|TraceMe|Async|Name Scope", re.IGNORECASE)
+# What says that an event is work of the device. A stream's name does not: it may be "CUPTI overhead" as a whole.
+WORK = {"hlo_op", "kernel_details", "memcpy_details", "memset_details", "cuda_graph_exec_id"}
 KINDS = (  # the first that fits an operation's or a kernel's name
     ("pooling", r"reduce_window|select_and_scatter|select-and-scatter|reduce-window|pool"),
     ("convolution or matrix product", r"conv(?!ert)|cudnn|gemm|dot|cublas|nvjet|cutlass|xmma|fprop|dgrad|wgrad|ynn"),
@@ -88,17 +90,17 @@ def keep(files, output):
 
 
 def read_events(path):
-    """The operations that ran, from a trace file: on a GPU all of its streams; on a CPU what its threads say is one."""
+    """The operations that ran, from a trace file: those of the GPUs, or where there is none, of a CPU's threads."""
     planes = list(jax.profiler.ProfileData.from_file(str(path)).planes)
     devices = [plane for plane in planes if plane.name.startswith("/device:") and any(plane.lines)]
-    for plane in devices or planes:
-        lines = [line for line in plane.lines if not DERIVED_LINES.search(line.name or "")]
-        streams = [line for line in lines if "stream" in line.name.lower()]
-        for line in streams or lines:
-            for event in line.events:
-                operation = dict(event.stats).get("hlo_op")
-                if (operation or devices) and not CONTROL_FLOW.fullmatch(operation or event.name):
-                    yield Event(operation or event.name, event.name, event.start_ns, event.duration_ns)
+    for line in (line for plane in devices or planes for line in plane.lines):
+        if DERIVED_LINES.search(line.name or ""):
+            continue
+        for event in line.events:
+            stats = dict(event.stats)
+            name = stats.get("hlo_op", event.name)
+            if stats.keys() & WORK and not CONTROL_FLOW.fullmatch(name):
+                yield Event(name, event.name, event.start_ns, event.duration_ns)
 
 
 def scopes(hlo_text):

@@ -5,6 +5,8 @@ import time
 
 from benchmarks.tasks import ceiling
 
+START = 10  # seconds that a process may have lived before its task's clock began
+
 
 def work_through(task, work):
     """Does `work`, {name of a figure: (measure, row)}, in order, as far as the time goes: `measure(task, row)` is the
@@ -13,9 +15,9 @@ def work_through(task, work):
     What a task has already is left out. Too little memory is a figure; another failure is raised when the rest has had
     its turn.
     """
-    errors, needed = [], {}  # needed: measure -> seconds that it took last; 10 at first
+    errors, needed = [], {}  # needed: measure -> seconds that it took last
     for name, (measure, row) in work.items():
-        if name in task.figures or task.left() < 0.8 * needed.get(measure, 10):
+        if name in task.figures or task.left() < needed.get(measure, 0) + START:
             continue
         begun = time.perf_counter()
         try:

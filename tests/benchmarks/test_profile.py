@@ -12,21 +12,27 @@ GPU = """
 planes { name: "/host:CPU" lines { name: "python" events { metadata_id: 1 duration_ps: 9000000 } }
   event_metadata { key: 1 value { id: 1 name: "step" } } }
 planes { name: "/device:GPU:0"
-  lines { name: "Stream #13(Compute)"
+  lines { name: "CUPTI overhead"
+    events { metadata_id: 6 offset_ps: 0 duration_ps: 9000000 }
     events { metadata_id: 1 offset_ps: 0 duration_ps: 4000000 stats { metadata_id: 1 ref_value: 2 } }
-    events { metadata_id: 2 offset_ps: 4000000 duration_ps: 1000000 }
-    events { metadata_id: 3 offset_ps: 8000000 duration_ps: 1000000 }
+    events { metadata_id: 2 offset_ps: 4000000 duration_ps: 1000000 stats { metadata_id: 4 str_value: "regs:32" } }
+    events { metadata_id: 3 offset_ps: 8000000 duration_ps: 1000000 stats { metadata_id: 4 str_value: "regs:32" } }
     events { metadata_id: 1 offset_ps: 9000000 duration_ps: 1000000 stats { metadata_id: 1 ref_value: 3 } } }
-  lines { name: "Stream #14(MemcpyD2D)" events { metadata_id: 4 offset_ps: 4500000 duration_ps: 1500000 } }
-  lines { name: "XLA Modules" events { metadata_id: 5 offset_ps: 0 duration_ps: 10000000 } }
+  lines { name: "Stream #14(MemcpyD2D)"
+    events { metadata_id: 4 offset_ps: 4500000 duration_ps: 1500000 stats { metadata_id: 5 str_value: "size:9" } } }
+  lines { name: "XLA Modules"
+    events { metadata_id: 5 offset_ps: 0 duration_ps: 10000000 stats { metadata_id: 1 ref_value: 3 } } }
   event_metadata { key: 1 value { id: 1 name: "sm90_xmma_fprop_implicit_gemm_bf16" } }
   event_metadata { key: 2 value { id: 2 name: "loop_convert_fusion_7" } }
   event_metadata { key: 3 value { id: 3 name: "input_reduce_fusion" } }
   event_metadata { key: 4 value { id: 4 name: "MemcpyD2D" } }
   event_metadata { key: 5 value { id: 5 name: "jit_step" } }
+  event_metadata { key: 6 value { id: 6 name: "Overhead" } }
   stat_metadata { key: 1 value { id: 1 name: "hlo_op" } }
   stat_metadata { key: 2 value { id: 2 name: "cudnn-conv.2" } }
-  stat_metadata { key: 3 value { id: 3 name: "cudnn-conv.3" } } }
+  stat_metadata { key: 3 value { id: 3 name: "cudnn-conv.3" } }
+  stat_metadata { key: 4 value { id: 4 name: "kernel_details" } }
+  stat_metadata { key: 5 value { id: 5 name: "memcpy_details" } } }
 """
 HLO = """HloModule jit_step
 
@@ -53,7 +59,7 @@ def gpu_trace(tmp_path):
 
 def test_a_gpu_s_trace_is_summarized(gpu_trace):
     events = list(profile.read_events(gpu_trace))
-    assert len(events) == 5  # neither the host's nor the whole module's
+    assert len(events) == 5  # neither the host's, nor the profiler's own, nor the whole module
     summary = profile.summarize(events, profile.scopes(HLO))
     assert summary["milliseconds"] == pytest.approx(0.01)
     assert summary["idle_share"] == pytest.approx(0.2)  # from 6 to 8 of 10 us; two streams at once count once
