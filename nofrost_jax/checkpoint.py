@@ -238,8 +238,11 @@ def load_variables(path, abstract):
     if restored is None:
         raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
     step, items, meta = restored
+    what = f"the checkpoint of step {step} in {path}"
     if "config" in meta:
-        _require_config(f"the checkpoint of step {step} in {path}", meta["config"], path)
+        _require_config(what, meta["config"], path)
+    else:
+        parallel.say(f"note: {what} was saved without its config, and is taken for one of {path}/config.json")
     return step, items["variables"], meta
 
 

@@ -5,18 +5,19 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 import time
 
 import pytest
 
-from nofrost_jax import lock
+from nofrost_jax import lock, run, workdir
 from nofrost_jax.errors import UserError
-from tests.conftest import finish, start
+from tests.conftest import finish, start, tiny_config
 
 HOLD = """
 import sys, time
-from nofrost_jax import lock
+from nofrost_jax import lock, run, workdir
 lock.BEAT_SECONDS = 0.05
 with lock.hold(sys.argv[1], "a test"):
     print("held", flush=True)
@@ -136,3 +137,60 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"), lock.hold(tmp_path / "file/lock", "a test"):
         pass
+
+
+def test_a_file_is_created_whole_by_one_alone(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: lock.create(path, str(number) * 100_000), range(8)))
+    (winner,) = (number for number, one in enumerate(made) if one)
+    assert path.read_text() == str(winner) * 100_000 and [*tmp_path.iterdir()] == [path]
+
+    def no_links(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(lock.os, "link", no_links)
+    assert not lock.create(path, "") and lock.create(tmp_path / "other", "text")
+    assert (tmp_path / "other").read_text() == "text" and len([*tmp_path.iterdir()]) == 2
+
+
+def test_config_json_is_not_written_over_anothers(tmp_path):
+    """As it would be if the lock had failed: the other's came between the look at the folder and the writing."""
+    ours, theirs = (run.prepare(tiny_config(seed=seed)) for seed in (0, 1))
+    workdir.check_config(ours, str(tmp_path))
+    workdir.write_config(theirs, str(tmp_path))
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(UserError, match=r"belongs to a run of another config \(seed: 1 -> 0\)"):
+        workdir.write_config(ours, str(tmp_path))
+    assert (tmp_path / "config.json").read_bytes() == before
+    workdir.write_config(ours, str(tmp_path), force=True)
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0 and len([*tmp_path.iterdir()]) == 1
+
+
+TOGETHER = """
+import sys
+from nofrost_jax import errors, parallel
+port, number, path = sys.argv[1:]
+with errors.exit_codes(parallel.leave), parallel.joined(f"localhost:{port}", 2, int(number)):
+    with parallel.exclusive(path, "a test"):
+        print(parallel.on_main(lambda: {"main": int(number)}), flush=True)
+"""
+
+
+def together(path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    started = [start("-c", TOGETHER, port, number, path) for number in (0, 1)]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return list(pool.map(finish, started))
+
+
+def test_of_several_processes_the_first_takes_it_for_all(path):
+    for outcome in together(path):
+        assert outcome.returncode == 0 and outcome.stdout.endswith("{'main': 0}\n"), outcome
+    assert not path.exists()
+    with lock.hold(path, "another"):
+        for outcome in together(path):
+            assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1, outcome
+            assert f"in use by another: process {os.getpid()} on" in outcome.stderr
