@@ -6,8 +6,8 @@ For each net, dtype and batch size, the most wanted first: clean images a second
 device's memory, the operations a second that its passes amount to (`dry_run.step_flops`) and their share of the
 device's measured matrix rate in that dtype, seconds to trace and to compile it. At batch 128 also its ratio to its own
 parts, ten input gradients and one parameter gradient of 2 x 128 images, and seconds to compile what the persistent
-cache has (JAX_COMPILATION_CACHE_DIR). float32 is at jax's default precision, TF32 on recent NVIDIA GPUs. Too little
-memory is a result and is recorded as one.
+cache has (JAX_COMPILATION_CACHE_DIR). Batch statistics are the whole batch's. float32 is at jax's default precision,
+TF32 on recent NVIDIA GPUs. Too little memory is a result and is recorded as one.
 """
 
 import os
