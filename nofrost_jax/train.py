@@ -51,7 +51,8 @@ class Run:
         self._describe(variables)
         self.state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, spec.image_size)))
         self.sums = metrics.Sums()
-        self.identity = validate.identity(config)  # saved with every checkpoint
+        images = parallel.on_main(functools.partial(data.training_fingerprint, config))
+        self.identity = validate.identity(config) | {"training_set": images}  # saved with every checkpoint
         self.start_step, self.evaluation_due = self._restore(force)
         if self.main:  # not before: a forced config that does not fit the checkpoint has been refused by now
             write_config(config, workdir, force)
@@ -127,7 +128,7 @@ class Run:
         if restored is None:
             return 0, False
         step, items, meta = restored
-        changed = check_checkpoint(meta, self.config, self.workdir, force)
+        changed = check_checkpoint(meta, self.config, self.workdir, self.identity["training_set"], force)
         if self.best:
             parallel.on_main(functools.partial(self.best.require, meta.get("best"), changed))
         if changed:

@@ -21,22 +21,34 @@ def check_config(config, workdir, force=False):
         parallel.say(f"note: --force goes on although the result changes: {'; '.join(deciding)}")
 
 
-def check_checkpoint(meta, config, workdir, force=False):
-    """What the config changes in the result since a checkpoint was saved, as text; meta: what was saved with it.
+def check_checkpoint(meta, config, workdir, training_set, force=False):
+    """What changes in the result since a checkpoint was saved, by the config or the training images, as text.
 
-    Raises UserError where that is anything, unless forced.
+    meta: what was saved with it; training_set: `data.training_fingerprint`. Raises UserError where that is anything,
+    unless forced.
     """
-    changed = ["it was saved without one"]
+    changed, kind = ["it was saved without one"], "config"
     if "config" in meta:
         changed, _ = validate.changes(meta["config"], validate.of_result(validate.to_plain(config)))
+    if images := _other_images(meta.get("training_set", training_set), training_set):
+        changed, kind = [*changed, images], "config and training set" if changed else "training set"
     where = f"the checkpoint of step {meta['step']} in {workdir}"
     if changed and not force:
         raise UserError(
-            f"{where} is of another config ({'; '.join(changed)}); choose a new folder, or give --force to go on"
+            f"{where} is of another {kind} ({'; '.join(changed)}); choose a new folder, or give --force to go on"
         )
     if changed:
-        parallel.say(f"note: --force goes on from {where}, which is of another config: {'; '.join(changed)}")
+        parallel.say(f"note: --force goes on from {where}, which is of another {kind}: {'; '.join(changed)}")
     return changed
+
+
+def _other_images(old, new):
+    """How two training sets differ, as text; "" where they do not."""
+    if old == new:
+        return ""
+    if old.get("images") != new.get("images"):
+        return f"training images: {old.get('images')} -> {new.get('images')}"
+    return f"training images: {new.get('images')} as before, but other names, labels or sizes of files"
 
 
 def write_config(config, workdir, force=False):

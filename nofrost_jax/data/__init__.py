@@ -90,6 +90,7 @@ __all__ = [
     "spread",
     "steps_per_epoch",
     "train_batches",
+    "training_fingerprint",
 ]
 
 
@@ -142,6 +143,16 @@ def fingerprint(config) -> str:
     Raises UserError, see `check`.
     """
     return fingerprints.of(config)
+
+
+def training_fingerprint(config) -> dict[str, int | str]:
+    """What tells a config's training images from others, wherever they lie, plain values: of a folder their number and
+    the SHA-256 of names, labels and sizes of all files, also of DeepAugment's; of tfds the version and sizes of the
+    data set; {} where the config says all. Reads no image.
+
+    Raises UserError, see `check`.
+    """
+    return fingerprints.of_training(config)
 
 
 def steps_per_epoch(config, spec: Spec) -> int:

@@ -1,4 +1,4 @@
-"""What tells the images of one evaluation set from those of another, wherever they lie."""
+"""What tells the images of one set from those of another, wherever they lie."""
 
 import hashlib
 import json
@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from nofrost_jax.data import progress, views
 from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.folder import Folder
-from nofrost_jax.data.sources import Subset
+from nofrost_jax.data.sources import Subset, size
 from nofrost_jax.errors import UserError
 
 SAMPLE = 64  # files that are read; PNG files of one size are of one length now and then
-_READERS = 16  # threads; on network storage they wait for the disk more than they work
+_READERS, _BLOCK = 16, 1000  # threads, which on network storage wait for the disk; files that they get at once
 
 
 def of(config) -> str:
@@ -41,15 +42,47 @@ def of_folder(split: Folder) -> str:
         raise UserError(f"cannot read an image ({error.strerror}); {error.filename}; replace or remove it") from error
 
 
+def of_training(config) -> dict[str, int | str]:
+    """See `nofrost_jax.data.training_fingerprint`."""
+    if config.data.source.partition(":")[0] not in ("folder", "tfds"):
+        return {}
+    source = open_source(config)
+    split = source.train()
+    found = {"images": size(split), "contents": source.version or _of_names([split])}
+    if trees := views.open_trees(config, split):
+        found["deepaugment"] = _of_names(trees)
+    return found
+
+
+def _of_names(splits) -> str:
+    """SHA-256 of the names, labels and sizes of all files of folders. Raises UserError that names a missing one."""
+    digest = hashlib.sha256()
+    for one in splits:
+        split = one.whole if isinstance(one, Subset) else one
+        try:
+            digest.update(json.dumps([split.files, _all_sizes(split.root, split.files)]).encode())
+        except OSError as error:
+            raise UserError(f"cannot look at an image ({error.strerror}); {error.filename}; replace it") from error
+        digest.update(json.dumps(getattr(split, "labels", np.zeros(0)).tolist()).encode())
+    return digest.hexdigest()
+
+
 def _digest(split: Folder) -> str:
-    with ThreadPoolExecutor(_READERS) as threads:
-        blocks = np.array_split(np.arange(len(split.files)), _READERS)
-        sizes = [size for block in threads.map(lambda block: _sizes(split, block), blocks) for size in block]
+    sizes = _all_sizes(split.root, split.files)
     digest = hashlib.sha256(json.dumps([split.files, split.labels.tolist(), sizes]).encode())
     for index in np.unique(np.linspace(0, len(split.files) - 1, SAMPLE).astype(int)).tolist():
         digest.update(hashlib.sha256(split.load(index)).digest())
     return digest.hexdigest()
 
 
-def _sizes(split: Folder, block) -> list[int]:
-    return [os.stat(split.where(index)).st_size for index in block.tolist()]
+def _all_sizes(root: str, files: list[str]) -> list[int]:
+    blocks = [files[first : first + _BLOCK] for first in range(0, len(files), _BLOCK)]
+
+    def sizes(block: list[str]) -> list[int]:
+        return [os.stat(f"{root}/{file}").st_size for file in block]
+
+    with ThreadPoolExecutor(_READERS) as threads:
+        found = progress.shown(
+            threads.map(sizes, blocks), len(blocks), "reading the files' sizes", "thousands of files"
+        )
+        return [size for block in found for size in block]

@@ -1,0 +1,99 @@
+"""The training images are the same when a run goes on, or it is said."""
+
+import json
+import shutil
+
+import pytest
+
+from nofrost_jax import data
+from nofrost_jax.errors import UserError
+from nofrost_jax.validate import resolve
+from nofrost_jax.workdir import check_checkpoint
+from tests.conftest import tiny_args, tiny_config
+from tests.data.helpers import encoded, picture, write
+
+FIELDS = {
+    "data__image_size": 8,
+    "data__eval_resize": 0,
+    "data__holdout": 0,
+    "model__num_classes": 2,
+    "batch_size": 16,
+    "epochs": 1,
+    "evaluation__every_epochs": 0,
+    "evaluation__batch_size": 8,
+}
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for split, count in (("train", 33), ("val", 4)):
+        for i in range(count):
+            write(tmp_path / f"own/{split}/{'ab'[i % 2]}/{i:02d}.png", encoded(picture(i, 8, 8), "PNG"))
+    return tmp_path / "own"
+
+
+def of(tree, **fields):
+    return data.training_fingerprint(resolve(tiny_config(**FIELDS | {"data__source": f"folder:{tree}"} | fields)))
+
+
+def test_a_run_does_not_go_on_with_other_images(cli, tree, tmp_path, compile_once):
+    asked = tiny_args(tmp_path / "run", data__source=f"folder:{tree}", **FIELDS)
+    assert cli(*asked).returncode == 0
+    shutil.copytree(tree, tmp_path / "moved")
+    moved = tiny_args(tmp_path / "run", data__source="folder:moved", data__data_dir=str(tmp_path), **FIELDS)
+    write(tree / "train/a/more.png", encoded(picture(99, 8, 8), "PNG"))
+    refused = cli(*asked)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    for words in ("checkpoint of step 2", "another training set (training images: 33 -> 34)", "--force"):
+        assert words in refused.stderr
+    forced = cli(*asked, "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert "which is of another training set: training images: 33 -> 34" in forced.stdout
+    meta = json.loads((tmp_path / "run/checkpoints/2/meta/metadata").read_text())
+    assert meta["forced"] == ["from step 2: training images: 33 -> 34"] and meta["training_set"]["images"] == 34
+    assert cli(*asked).returncode == 0  # these are its images now
+    assert "data.source" in cli(*moved).stderr  # another place of the same name is another matter
+
+
+@pytest.mark.parametrize("change", ["size", "name", "class", "one more"])
+def test_a_changed_file_is_noticed_and_another_place_is_not(tree, tmp_path, change):
+    before = of(tree)
+    assert before == of("own", data__data_dir=str(tmp_path)) and before["images"] == 33
+    path = tree / "train/a/00.png"
+    if change == "size":
+        path.write_bytes(path.read_bytes() + b"\0")
+    elif change == "name":
+        path.rename(path.with_name("0.png"))
+    elif change == "class":
+        path.rename(tree / "train/b/00.png")
+    else:
+        write(tree / "train/a/more.png", encoded(picture(99, 8, 8), "PNG"))
+    after = of(tree)
+    assert after["contents"] != before["contents"]
+    config = resolve(tiny_config())
+    with pytest.raises(UserError, match="34" if change == "one more" else "33 as before, but other names, labels or"):
+        check_checkpoint({"step": 3, "config": {}, "training_set": before}, config, "run", after)
+
+
+def test_deepaugments_files_are_training_images(tree, tmp_path):
+    shutil.copytree(tree / "train", tmp_path / "edsr")
+    fields = {
+        "data__views": ("clean", "deepaugment"),
+        "deepaugment__mode": "files",
+        "deepaugment__folders": (f"{tmp_path}/edsr",),
+        "deepaugment__sources": ("edsr",),
+    }
+    before = of(tree, **fields)
+    (tmp_path / "edsr/a/00.png").write_bytes(b"other")
+    after = of(tree, **fields)
+    assert {name for name in before if before[name] != after[name]} == {"deepaugment"}
+
+
+def test_what_the_config_says_all_about_has_no_fingerprint():
+    for source in ("digits", "fake"):
+        assert data.training_fingerprint(resolve(tiny_config(data__source=source))) == {}
+
+
+def test_held_out_images_are_of_the_same_files(tree):
+    all_of_them, others = of(tree), of(tree, data__holdout=4)
+    assert (all_of_them["images"], others["images"]) == (33, 29) and all_of_them["contents"] == others["contents"]
