@@ -15,15 +15,19 @@ run that starts from the one before (momentum starts anew, theirs goes on); the 
         --config.start_from=runs/fastat_1
     python main.py --config=configs/fastat_r50.py:official_3,epsilon_255=4 --workdir=runs/fastat_3 \
         --config.start_from=runs/fastat_2
+
+Geometry as theirs: the first two phases crop from images whose short side is 160 and 352 (bicubic); the net is measured
+on the central 288 pixels of images as they are, with black borders where these are smaller. Not as theirs: float32
+(they use mixed precision, O1); the evaluations of the first two phases resize with the bilinear filter.
 """
 
 from configs import common, methods
 
-PHASES = {  # crop, resize for evaluation, batch, images normalized together (eight devices divide them all), number of
-    # epochs, then epochs and the shares of the peak rate 0.4 there
-    "official_1": (128, 146, 512, "32", 6, (0.0, 1.0, 6.0), (0.0, 1.0, 0.1)),
-    "official_2": (224, 256, 224, "28", 6, (0.0, 6.0), (0.1, 0.01)),
-    "official_3": (288, 329, 128, "16", 3, (0.0, 3.0), (0.01, 0.001)),
+PHASES = {  # crop, short side before it (0: none), batch, images normalized together (eight devices divide them all),
+    # number of epochs, then epochs and the shares of the peak rate 0.4 there
+    "official_1": (128, 160, 512, "32", 6, (0.0, 1.0, 6.0), (0.0, 1.0, 0.1)),
+    "official_2": (224, 352, 224, "28", 6, (0.0, 6.0), (0.1, 0.01)),
+    "official_3": (288, 0, 128, "16", 3, (0.0, 3.0), (0.01, 0.001)),
 }
 
 
@@ -33,7 +37,8 @@ def get_config(arg=""):
         return methods.imagenet("fastat", 50, arg)
     config = methods.imagenet("fastat", 50)
     data, optimizer = config.data, config.optimizer
-    data.image_size, data.eval_resize, config.batch_size, group, config.epochs, epochs, shares = PHASES[phase]
+    data.image_size, side, config.batch_size, group, config.epochs, epochs, shares = PHASES[phase]
+    data.train_resize, data.eval_resize, data.eval_pad = side, side, side == 0
     config.model.bn_group_size = group
     optimizer.schedule, optimizer.point_epochs, optimizer.point_shares = "points", epochs, shares
     optimizer.learning_rate, optimizer.learning_rate_batch = 0.4, 0

@@ -221,6 +221,7 @@ def load_variables(path, abstract):
     Of a run that counts its most robust checkpoint (`nofrost_jax.selection`) that one, with meta["selection"].
     abstract: the variables' ShapeDtypeStructs. Raises UserError where PATH holds neither, or another net's variables.
     """
+    path = os.path.expanduser(path)
     if os.path.exists(os.path.join(path, "params.npz")):
         return -1, _load_fitting(path, abstract), {}
     if not any(os.path.isdir(os.path.join(path, name)) for name in ("checkpoints", BEST)):
@@ -291,7 +292,7 @@ def read_selection(folder):
 
 def read_config(workdir):
     """The resolved config of a run as plain dicts. Raises UserError where there is none."""
-    path = os.path.join(workdir, "config.json")
+    path = os.path.join(os.path.expanduser(workdir), "config.json")
     try:
         with open(path) as file:
             config = json.load(file)

@@ -123,6 +123,7 @@ def check_config(config, *, choices, is_source, create_attack, check_plan):
     _check_method(config.method, config.attack)
     _check_views(config)
     _check_points(config.optimizer)
+    _check_resize(config.data)
     if config.optimizer.warmup_epochs >= config.epochs:
         raise UserError(
             f"config.optimizer.warmup_epochs={config.optimizer.warmup_epochs} leaves nothing of config.epochs="
@@ -184,6 +185,15 @@ def _check_attack(field, options, create_attack):
         create_attack(**options)
     except ValueError as error:
         raise UserError(f"config.{field}: {error}") from error
+
+
+def _check_resize(data):
+    """Raises UserError where the resize before the training crop would have no effect."""
+    if data.train_resize and data.augmentation != "random_resized_crop":
+        raise UserError(
+            f"config.data.train_resize={data.train_resize} is for config.data.augmentation=random_resized_crop, now "
+            f"{data.augmentation}, which starts from the evaluation's geometry; set it to 0"
+        )
 
 
 def _check_batch_norm(config):

@@ -214,7 +214,7 @@ def check_start(config, workdir):
 
     Whether it fits is seen on loading.
     """
-    path = config.start_from
+    path = os.path.expanduser(config.start_from)
     if workdir and os.path.isdir(os.path.join(workdir, "checkpoints")):
         return
     if path and not any(os.path.exists(os.path.join(path, name)) for name in ("params.npz", "checkpoints")):

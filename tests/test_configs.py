@@ -181,6 +181,8 @@ def test_rows_of_table_7_have_their_published_recipe():
     phases = [run.prepare(module("fastat_r50").get_config(f"official_{phase},epsilon_255=4")) for phase in (1, 2, 3)]
     assert sum(phase.epochs for phase in phases) == 15 and [phase.batch_size for phase in phases] == [512, 224, 128]
     assert [phase.data.image_size for phase in phases] == [128, 224, 288]
+    assert [phase.data.train_resize for phase in phases] == [160, 352, 0]
+    assert (phases[2].data.eval_resize, phases[2].data.eval_pad) == (0, True)
     rates = [optim.learning_rate(phase, 100) for phase in phases]
     ends = [(float(rate(0)), float(rate(100 * phase.epochs))) for rate, phase in zip(rates, phases, strict=True)]
     np.testing.assert_allclose(ends, [(0, 0.04), (0.04, 0.004), (0.004, 0.0004)], rtol=1e-5)

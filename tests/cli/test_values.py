@@ -39,6 +39,7 @@ WRONG_VALUES = [  # override, words of the line
     ("data.mean=(0.3, 0.3)", ["data.mean", "three"]),
     ("data.mean=(123.675, 116.28, 103.53)", ["data.mean", "[0, 255] scale", "(0.485, 0.456, 0.406)"]),
     ("data.std=(58.395, 57.12, 57.375)", ["data.std", "[0, 255] scale", "(0.229, 0.224, 0.225)"]),
+    ("data.train_resize=16", ["data.train_resize=16", "random_resized_crop", "now none"]),
     ("data.mean=(-0.3, 0.3, 0.3)", ["data.mean", "negative"]),
     ("optimizer.learning_rate=nan", ["optimizer.learning_rate"]),
     ("optimizer.learning_rate=inf", ["optimizer.learning_rate"]),

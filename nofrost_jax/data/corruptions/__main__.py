@@ -18,6 +18,8 @@ nothing, as in CIFAR-10-C. --jpeg_quality says otherwise, and means what config.
 Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by a signal: run it again.
 """
 
+import os
+
 from nofrost_jax import rules
 from nofrost_jax.data import corruptions
 from nofrost_jax.data.corruptions import preview, tree
@@ -60,6 +62,7 @@ def _options(arguments):
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random draws: 0 to 4294967295")
     options = parser.parse_args(arguments)
+    options.preview, options.output = map(os.path.expanduser, (options.preview, options.output))
     if bool(options.preview) == bool(options.output):
         raise UserError(f"give either --preview or --output; see {_PROGRAM} --help")
     if not 0 <= (options.jpeg_quality or 0) <= 100:
