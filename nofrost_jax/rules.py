@@ -5,6 +5,7 @@ import json
 import math
 import os
 
+from nofrost_jax import data_rules
 from nofrost_jax.errors import UserError
 
 RANGES = {  # field: (lowest, highest), both allowed; None = no bound
@@ -123,31 +124,13 @@ def check_config(config, *, choices, is_source, create_attack, check_plan):
     _check_method(config.method, config.attack)
     _check_views(config)
     _check_points(config.optimizer)
-    _check_resize(config.data)
     if config.optimizer.warmup_epochs >= config.epochs:
         raise UserError(
             f"config.optimizer.warmup_epochs={config.optimizer.warmup_epochs} leaves nothing of config.epochs="
             f"{config.epochs}; make it less"
         )
     _check_selection(config)
-    for field in ("data.mean", "data.std"):
-        if len(get(config, field)) != 3:
-            raise UserError(f"config.{field}={get(config, field)} needs three values, one for each colour channel")
-        if max(get(config, field)) > 1:
-            scaled = ", ".join(f"{value / 255:.3g}" for value in get(config, field))
-            raise UserError(
-                f"config.{field}={get(config, field)} is on the [0, 255] scale, it seems; images are in [0, 1], so "
-                f"divide by 255: ({scaled})"
-            )
-    if min(config.data.std) <= 0 or min(config.data.mean) < 0:
-        raise UserError(
-            f"config.data.mean={config.data.mean} must not be negative and config.data.std={config.data.std} must be "
-            "positive; it divides the images"
-        )
-    for field in ("data.crop_scale", "data.tda_crop_scale"):
-        scale = get(config, field)
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-            raise UserError(f"config.{field}={scale} needs the least and the greatest share of the area, of 0 to 1")
+    data_rules.check(config.data)
     if any(blocks < 1 for blocks in config.model.stage_sizes):
         raise UserError(f"config.model.stage_sizes={config.model.stage_sizes} needs at least one block in each stage")
     name = config.evaluation.name
@@ -185,15 +168,6 @@ def _check_attack(field, options, create_attack):
         create_attack(**options)
     except ValueError as error:
         raise UserError(f"config.{field}: {error}") from error
-
-
-def _check_resize(data):
-    """Raises UserError where the resize before the training crop would have no effect."""
-    if data.train_resize and data.augmentation != "random_resized_crop":
-        raise UserError(
-            f"config.data.train_resize={data.train_resize} is for config.data.augmentation=random_resized_crop, now "
-            f"{data.augmentation}, which starts from the evaluation's geometry; set it to 0"
-        )
 
 
 def _check_batch_norm(config):

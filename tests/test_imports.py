@@ -13,6 +13,7 @@ PACKAGE = ROOT / "nofrost_jax"
 FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and the listed neighbours on its own
     {"signals"},
     {"errors", "keys"},
+    {"data_rules"},
     {"rules", "lock", "digests", "trees", "command_line", "peers"},
     {"recipes"},
     {"models", "attacks", "data", "metrics", "parallel", "state", "validate", "report"},
