@@ -27,6 +27,7 @@ def work_through(task, work):
                 task.record(name, {"out_of_memory": str(error).splitlines()[0][:300]})
             else:
                 errors.append(error)
+                print(f"{name} failed: {str(error)[:500]}", flush=True)
         gc.collect()  # what the row held on the device
         needed[measure] = time.perf_counter() - begun
         print(f"{name}: {needed[measure]:.0f} s", flush=True)

@@ -59,7 +59,7 @@ def test_a_row_of_the_training_step(rehearse, monkeypatch):
     assert figures["parts"]["step_over_parts"] == pytest.approx(seconds / parts)
 
 
-def test_what_does_not_fit_is_recorded_and_what_fails_is_raised_after_the_rest(rehearse, monkeypatch):
+def test_what_does_not_fit_is_recorded_and_what_fails_is_raised_after_the_rest(rehearse, monkeypatch, capsys):
     calls, rows = [], [train_step.Row(name, "bfloat16", 4, False, True) for name in ("huge", "broken", "good")]
 
     def measure(task, row):
@@ -73,6 +73,7 @@ def test_what_does_not_fit_is_recorded_and_what_fails_is_raised_after_the_rest(r
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         rehearse(train_step)
     assert calls == ["huge", "broken", "good"]
+    assert "broken bfloat16 4 failed: INTERNAL: no" in capsys.readouterr().out
     rows[1] = train_step.Row("good", "float32", 4, False, True)
     result = rehearse(train_step)
     assert calls[3:] == ["good"]  # what was measured, or did not fit, is not tried again
