@@ -7,13 +7,12 @@ import os
 import shutil
 import sys
 import tempfile
-import zipfile
 
 import flax
 import jax
 import numpy as np
 
-from nofrost_jax import digests, parallel, validate
+from nofrost_jax import digests, formats, parallel, validate
 from nofrost_jax.errors import UserError
 from nofrost_jax.trees import flatten, require_fit, shapes, tree_sha256
 
@@ -209,10 +208,9 @@ def load_export(path):
     """The variables of an export, as nested dicts of NumPy arrays. Raises UserError for a file that cannot be read."""
     file = os.path.join(path, "params.npz")
     try:
-        with open(file, "rb") as stream, np.load(stream) as arrays:
-            return flax.traverse_util.unflatten_dict({name: arrays[name] for name in arrays.files}, sep="/")
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read {file} ({error}); export the run again") from error
+        return flax.traverse_util.unflatten_dict(formats.read_npz(file), sep="/")
+    except ValueError as error:
+        raise UserError(f"cannot read {file}: {error}; or export the run again") from error
 
 
 def load_variables(path, abstract):
@@ -300,4 +298,5 @@ def read_config(workdir):
             raise ValueError("it holds no config")
         return config
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path} ({error}); give the folder of a training run or an export") from error
+        why = formats.reason(path, error)
+        raise UserError(f"cannot read {path} ({why}); give the folder of a training run or an export") from error

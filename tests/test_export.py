@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nofrost_jax
-from nofrost_jax import checkpoint, lock, models, run, train
+from nofrost_jax import checkpoint, lock, models, run, train, validate
 from nofrost_jax.classifier import create_model
 from nofrost_jax.convert import export
 from nofrost_jax.errors import UserError
@@ -142,10 +142,13 @@ def test_a_disk_that_fails_leaves_nothing_half_written(nofrost, tmp_path, capsys
     assert out.exists() == there and not list(tmp_path.rglob(".export*"))
 
 
-def test_a_home_folder_may_be_meant(nofrost, tmp_path, monkeypatch):
+def test_a_home_folder_may_be_meant(nofrost, images, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     export.main([str(nofrost), "~/out"])
     assert (tmp_path / "out/params.npz").exists()
+    export.main(["~/out", "~/again"])
+    assert logits("~/again", images).shape == (4, 10)
+    validate.check_start(tiny_config("nofrost", start_from="~/out"), "")
 
 
 def test_a_second_export_to_one_place_is_refused(nofrost, tmp_path):

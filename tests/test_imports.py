@@ -14,7 +14,7 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"signals"},
     {"errors", "keys"},
     {"data_rules"},
-    {"rules", "lock", "digests", "trees", "command_line", "peers"},
+    {"rules", "lock", "digests", "trees", "command_line", "peers", "formats"},
     {"recipes"},
     {"models", "attacks", "data", "metrics", "parallel", "state", "validate", "report"},
     {"classifier", "checkpoint", "optim"},

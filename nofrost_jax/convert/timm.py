@@ -1,13 +1,16 @@
 """PyTorch weights of timm's networks: a state dict, as NumPy arrays, to the variables of the same network here."""
 
+import os
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
 
 from nofrost_jax import models
+from nofrost_jax.data.deepaugment import torch_file
 from nofrost_jax.errors import UserError
 
 # Our module and leaf names -> timm's, for both families; names that are equal are left out.
@@ -15,6 +18,8 @@ _NF_MODULES = {"stem": "stem.conv", "head": "head.fc", "shortcut": "downsample.c
 _BN_MODULES = {"stem": "conv1", "stem_norm": "bn1", "head": "fc"}
 _BN_MODULES |= {"shortcut_conv": "downsample.0", "shortcut_norm": "downsample.1"}
 _BN_MODULES |= {"norm1": "bn1", "norm2": "bn2", "norm3": "bn3"}
+_PREFIXES = ("module.", "model.", "_orig_mod.")  # of DataParallel, of a wrapper with a normalizer, of torch.compile
+_LEFT_OUT = r"(^|\.)((new_)?(mean|std)|num_batches_tracked)$"
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
@@ -36,32 +41,68 @@ def _to_ours(value: np.ndarray, leaf: str) -> np.ndarray:
     return value.T
 
 
-def from_timm(state_dict: Mapping[str, np.ndarray], model: nn.Module) -> dict:
-    """The variables of `model` (an nf_resnet, or a resnet with norm="bn") from a state dict of the timm network of
-    the same name, as float32 NumPy arrays.
+def from_timm(state_dict: Mapping[str, Any] | str | os.PathLike, model: nn.Module) -> dict:
+    """The variables of `model` (an nf_resnet, or a resnet with norm="bn") from the weights of the timm network of the
+    same name, as float32 NumPy arrays.
 
-    Strict: raises UserError that names the tensors which are missing, unknown or of another shape. The counters
-    `num_batches_tracked` are left out.
+    state_dict: arrays, or PyTorch tensors, by name; or the path of a PyTorch file, which is read without PyTorch and
+    without running what is in it. As they are saved: below "state_dict" or "model", with `module.`, `model.` or
+    `_orig_mod.` before each name, and with a normalizer's mean and std, which are left out as are the counters
+    `num_batches_tracked`: `Classifier` normalizes by what its config says.
+
+    Strict: raises UserError that names the tensors which are missing, unknown, of another shape or not finite;
+    ValueError for what is no state dict.
     """
     if getattr(model, "norm", "bn") != "bn":
         raise UserError(f"timm has no network with norm={model.norm!r}; convert to one with norm='bn'")
     shapes = jax.eval_shape(lambda key: models.init(model, key, 64), jax.random.key(0))
-    given = {name: value for name, value in state_dict.items() if not name.endswith(".num_batches_tracked")}
+    given = _cleaned(state_dict)
     leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
-    values, wrong, wanted = [], [], set()
+    values, wrong, wanted, normalizer_free = [], [], set(), not model.has_batch_stats
     for path, expected in leaves:
         path = tuple(entry.key for entry in path)[1:]
-        name = timm_key(path, normalizer_free=not model.has_batch_stats)
+        name = timm_key(path, normalizer_free)
         wanted.add(name)
         if name not in given:
             wrong.append(f"{name} is missing")
             continue
-        value = _to_ours(np.asarray(given[name]), path[-1])
+        array = _array(given[name])
+        if not jax.numpy.issubdtype(array.dtype, np.floating):
+            wrong.append(f"{name} is {array.dtype}, not floating-point")
+            continue
+        value = _to_ours(array.astype(np.float32), path[-1])
         if value.shape != expected.shape:
-            wrong.append(f"{name} has shape {list(np.shape(given[name]))} (ours would be {list(expected.shape)})")
-        values.append(np.ascontiguousarray(value, np.float32))
+            wrong.append(f"{name} has shape {list(array.shape)} (ours would be {list(expected.shape)})")
+        elif not np.isfinite(value).all():
+            wrong.append(f"{name} has numbers that are not finite")
+        values.append(np.ascontiguousarray(value))
     wrong += [f"{name} is unknown" for name in given if name not in wanted]
+    head = timm_key(("head", "bias"), normalizer_free)
+    if wrong and all(line.startswith(head.removesuffix("bias")) for line in wrong) and np.ndim(given.get(head)) == 1:
+        raise UserError(
+            f"the weights have a head of {len(given[head])} classes, the model one of {model.num_classes}: create the "
+            f"model with num_classes={len(given[head])}"
+        )
     if wrong:
         listed = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
         raise UserError(f"the state dict does not fit the network: {listed}; check the network's name and num_classes")
     return jax.tree_util.tree_unflatten(tree, values)
+
+
+def _cleaned(state):
+    """{timm's name: value} of a state dict as it was saved."""
+    if isinstance(state, (str, os.PathLike)):
+        state = torch_file.read(os.path.expanduser(state))
+    if not isinstance(state, Mapping):
+        kind = type(state).__name__
+        raise ValueError(f"from_timm takes a state dict, names with arrays or tensors, or the path of one, not {kind}")
+    state = torch_file.unwrapped(state)
+    given = {name: value for name, value in state.items() if not re.search(_LEFT_OUT, name)}
+    while given and (prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in given)), "")):
+        given = {name.removeprefix(prefix): value for name, value in given.items()}
+    return given
+
+
+def _array(value):
+    """An array, or a PyTorch tensor on any device, as one that NumPy can convert."""
+    return value.detach().cpu().float().numpy() if hasattr(value, "detach") else np.asarray(value)

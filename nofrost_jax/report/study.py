@@ -7,7 +7,6 @@ The two lines are `<!-- table STUDY -->`, with the study's name, and the next `<
 `nofrost_jax.reproduce` writes. Exit codes: 0 done; 2 a file is missing, or is not what it should be.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -193,11 +192,13 @@ def write_into(path, name, content):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.report.study", description=__doc__.splitlines()[0])
-    parser.add_argument("study", help="the study.json of nofrost_jax.reproduce")
-    parser.add_argument("--into", help="file whose table is replaced; without it the table is printed")
-    options = parser.parse_args(arguments)
+    parser = errors.Parser(prog="python -m nofrost_jax.report.study", description=__doc__.splitlines()[0])
+    parser.add_argument("study", type=os.path.expanduser, help="the study.json of nofrost_jax.reproduce")
+    parser.add_argument(
+        "--into", type=os.path.expanduser, help="file whose table is replaced; without it the table is printed"
+    )
     with errors.exit_codes():
+        options = parser.parse_args(arguments)
         study = read(options.study)
         if not options.into:
             print(render(study))

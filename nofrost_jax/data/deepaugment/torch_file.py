@@ -8,11 +8,13 @@ import io
 import math
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
+from nofrost_jax import formats
 from nofrost_jax.errors import UserError
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # begins a file of the older format
@@ -20,6 +22,7 @@ _STORAGES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
+    "BFloat16Storage": "bfloat16",
     "LongStorage": "<i8",
     "IntStorage": "<i4",
     "ShortStorage": "<i2",
@@ -27,6 +30,7 @@ _STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")  # where training scripts put the state dict
 
 
 class _Storage(NamedTuple):
@@ -59,7 +63,8 @@ class _Reader(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return type("OrderedDict", (dict,), {})
         if module == "torch" and name in _STORAGES:
-            return type(name, (), {"dtype": _STORAGES[name]})
+            dtype = _STORAGES[name]
+            return type(name, (), {"dtype": ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype})
         if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
             return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, tuple(shape), tuple(strides))
         if module == "torch._utils" and name == "_rebuild_parameter":
@@ -76,7 +81,7 @@ class _Reader(pickle.Unpickler):
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-    """The arrays of a state dict by name.
+    """The arrays of a state dict by name; of one within a dictionary, see `unwrapped`.
 
     Raises:
       UserError: no such file, not a PyTorch file, damaged, or a pickle that asks for more than tensors.
@@ -85,22 +90,34 @@ def read(path: str) -> dict[str, np.ndarray]:
         with open(path, "rb") as file:
             whole = file.read()
     except OSError as error:
-        raise UserError(f"cannot read the weights ({error.strerror}); {path}; check the path") from error
+        why = formats.describe(path) or f"{error.strerror}; check the path"
+        raise UserError(f"cannot read the weights {path}: {why}") from error
     try:
         described, storage = _read_zip(whole) if zipfile.is_zipfile(io.BytesIO(whole)) else _read_stream(whole)
         if not isinstance(described, dict):
             raise ValueError("no dictionary")
-        return {str(name): _array(value, storage) for name, value in described.items() if isinstance(value, _Tensor)}
+        state = unwrapped(described).items()
+        return {str(name): _array(value, storage) for name, value in state if isinstance(value, _Tensor)}
     except _Refused as error:
         raise UserError(
             f"the file asks to run {str(error)[:80]!r}, which is no part of a state dict; {path}; "
             "nothing was run: take the published file, or save model.state_dict() alone"
         ) from error
     except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
+        other = formats.describe(path)
+        if other and "PyTorch" not in other and "pickle" not in other:
+            raise UserError(f"cannot read the weights {path}: {other}") from error
         raise UserError(
             f"not a state dict that PyTorch saved, or damaged ({type(error).__name__}: {str(error)[:80]}); {path}; "
             "copy or download it again"
         ) from error
+
+
+def unwrapped(state: dict) -> dict:
+    """The state dict in what a training script saved: itself, or the dictionary under a name such as "state_dict"."""
+    while name := next((name for name in _WRAPPERS if isinstance(state.get(name), Mapping)), None):
+        state = state[name]
+    return state
 
 
 def _read_zip(whole: bytes) -> tuple[Any, Callable[[_Storage], np.ndarray]]:

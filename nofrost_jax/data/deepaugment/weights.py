@@ -9,11 +9,10 @@ which net it belongs to.
 
 import hashlib
 import os
-import zipfile
 
 import numpy as np
 
-from nofrost_jax import errors
+from nofrost_jax import errors, formats
 from nofrost_jax.data.deepaugment import cae, edsr, random_weights, torch_file
 from nofrost_jax.errors import UserError
 
@@ -165,10 +164,9 @@ def _check_numbers(network: str, params: dict, path: str) -> None:
 
 def _from_npz(path: str) -> tuple[str, dict]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read the weights ({error}); {path}; convert the published file again") from error
+        arrays = formats.read_npz(path)
+    except ValueError as error:
+        raise UserError(f"cannot read the weights {path}: {error}; convert the published file again") from error
     network = _network({name.rpartition("/")[0] for name in arrays}, path)
     shapes = NETWORKS[network].SHAPES
     expected = {f"{name}/kernel": shape for name, shape in shapes.items()}
@@ -183,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
     parser = errors.Parser(prog="python -m nofrost_jax.data.deepaugment.weights", allow_abbrev=False)
     parser.add_argument("published", help="edsr_baseline_x4.pt or model_final.state")
-    parser.add_argument("output", help="the .npz file to write")
+    parser.add_argument("output", type=os.path.expanduser, help="the .npz file to write")
     with errors.exit_codes():
         options = parser.parse_args(arguments)
         if not options.output.endswith(".npz"):
