@@ -99,7 +99,8 @@ def get_config(arg=""):
 
     config.attack = ConfigDict()
     config.attack.name = "pgd"  # of training; its other fields are below, or the row's own (configs/methods.py)
-    config.attack.epsilon_255 = 8.0  # l-infinity radius in pixel values, 0 to 255
+    config.attack.norm = "linf"  # linf | l2 (pgd, pgd_targeted and cw only)
+    config.attack.epsilon_255 = 8.0  # radius in pixel values: linf 0 to 255; l2 as long as it is, 3.0 on [0, 1] is 765
     config.attack.steps = 10  # authors: 10 in the README, 7 in the code's default
     config.attack.step_rule = (
         "nofrost"  # paper silent; authors: min(1.25 epsilon, epsilon + 4) / steps, here 1 pixel value; code of TRADES:
@@ -183,16 +184,17 @@ def pgd_20(step_rule="nofrost", protocol="paper"):
     return attack("pgd", protocol, steps=20, step_rule=step_rule)
 
 
-def attack(name, protocol, epsilon_255=None, **options):
+def attack(name, protocol, epsilon_255=None, norm="linf", **options):
     """An entry of `evaluation.attacks`. name: an attack's, aa_fast_20, aa_standard, aa_few_classes (for 2 and 3), or
     cascade (with `members`).
 
-    protocol: whose numbers it belongs beside. epsilon_255: radius in pixel values; None: the training attack's. limit:
-    attack that many images only, evenly spread. count: right (default): images wrong when clean are not attacked, and
-    not robust; all: every image is attacked and counts as it is answered then, as in the authors' code (which only for
-    targeted attacks makes a difference). The other options are the attack's fields (nofrost_jax/attacks).
+    protocol: whose numbers it belongs beside. epsilon_255: radius in pixel values; None: the training attack's, in its
+    norm. norm: of a radius of its own, linf | l2 (pgd, pgd_targeted and cw have it). limit: attack that many images
+    only, evenly spread. count: right (default): images wrong when clean are not attacked, and not robust; all: every
+    image is attacked and counts as it is answered then, as in the authors' code (only for targeted attacks does it make
+    a difference). The other options are the attack's fields (nofrost_jax/attacks).
     """
-    entry = ConfigDict({"name": name, "protocol": protocol, **options})
+    entry = ConfigDict({"name": name, "protocol": protocol, "norm": norm, **options})
     entry.epsilon_255 = config_dict.placeholder(float)
     entry.epsilon_255 = epsilon_255
     return entry

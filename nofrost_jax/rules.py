@@ -108,7 +108,8 @@ def check_config(config, *, choices, is_source, create_attack, check_plan):
     for field, (low, high) in RANGES.items():
         _require_range(field, get(config, field), low, high)
     _require_finite(json.loads(config.to_json()), "config")
-    _check_attack("attack", config.attack, create_attack)
+    side = config.data.image_size
+    _check_attack("attack", config.attack, create_attack, side)
     classes = config.model.num_classes
     for name, options in config.evaluation.attacks.items():
         if name in RESERVED_NAMES or not name.isidentifier():
@@ -116,7 +117,7 @@ def check_config(config, *, choices, is_source, create_attack, check_plan):
                 f"config.evaluation.attacks.{name} cannot be called so; use a plain word other than "
                 f"{', '.join(RESERVED_NAMES)}"
             )
-        _check_attack(f"evaluation.attacks.{name}", options.to_dict(), lambda **plan: check_plan(plan, classes))
+        _check_attack(f"evaluation.attacks.{name}", options.to_dict(), lambda **plan: check_plan(plan, classes), side)
     for name in config.evaluation.while_training:
         require_choice("evaluation.while_training", name, config.evaluation.attacks)
     _check_batch_norm(config)
@@ -155,14 +156,19 @@ def _require_finite(value, field):
         raise UserError(f"{field}={value} is not a finite number")
 
 
-def _check_attack(field, options, create_attack):
+def _check_attack(field, options, create_attack, side):
+    """Raises UserError unless an attack on images of `side` pixels can be made, and its radius is in pixel values."""
     if "name" not in options:
         raise UserError(f"config.{field} has no name; set it to an attack's, e.g. pgd")
     radius = options["epsilon_255"]
-    unit = "the unit is the pixel value, 0 to 255, so 8/255 is written 8"
-    if not 0 <= radius <= 255:
+    require_choice(f"{field}.norm", options["norm"], ("linf", "l2"))
+    unit, most, least = "the unit is the pixel value, 0 to 255, so 8/255 is written 8", 255, 0.1
+    if options["norm"] == "l2":
+        most, least = 255 * math.sqrt(3) * side, 10
+        unit = f"l2 lengths are in pixel values, too, so 3.0 is written 765; {most:.0f} reaches every image here"
+    if not 0 <= radius <= most:
         raise UserError(f"config.{field}.epsilon_255={radius} is out of range; {unit}")
-    if 0 < radius < 0.1:
+    if 0 < radius < least:
         raise UserError(f"config.{field}.epsilon_255={radius} looks like a radius on the [0, 1] scale; {unit}")
     try:
         create_attack(**options)
@@ -195,10 +201,10 @@ def _check_method(method, attack):
             f"adversarial_weight between 0 and 1, now {method.name}, {method.adversarial_weight}"
         )
     single = {"fast": "epsilon_times:1.25", "free": "epsilon_times:1"}
-    if method.name in single and (attack.name, attack.steps) != ("pgd", 1):
+    if method.name in single and (attack.name, attack.norm, attack.steps) != ("pgd", "linf", 1):
         raise UserError(
-            f"config.method.name={method.name} takes one step of its own: set config.attack.name=pgd and steps=1, with "
-            f"step_rule={single[method.name]}; now {attack.name}, steps={attack.steps}"
+            f"config.method.name={method.name} takes one step of its own: set config.attack.name=pgd, norm=linf and "
+            f"steps=1, with step_rule={single[method.name]}; now {attack.name}, {attack.norm}, steps={attack.steps}"
         )
     friendly = {"fat": "friendly", "trades_fat": "friendly_kl"}
     needed = {"trades": "pgd_kl", **friendly}.get(method.name, attack.name)

@@ -52,7 +52,7 @@ def selection_attack(config):
     rule, steps = (training.step_rule, training.steps) if several else ("nofrost", 10)
     size = 255 * threat.step_size(rule, radius / 255, steps) or 1  # no attack takes steps of 0, nor needs any
     own = {"steps": training.steps if config.method.name == "augmented" else 5, "step_rule": f"fixed:{size:g}"}
-    return {"name": "pgd", "protocol": "selection", **own, "epsilon_255": radius}
+    return {"name": "pgd", "protocol": "selection", **own, "epsilon_255": radius, "norm": training.norm}
 
 
 def looks_after(config, epoch):

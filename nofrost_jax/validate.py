@@ -95,15 +95,28 @@ def resolve(config):
             config.evaluation.attacks = _pick(config.evaluation.attacks, config.attacks)
             config.attacks = ""
             _drop_absent(config.evaluation)
+        config.attack.norm = config.attack.get("norm") or "linf"
         for name, attack in config.evaluation.attacks.items():
             if not hasattr(attack, "items"):
                 raise UserError(
                     f"config.evaluation.attacks.{name}={attack!r} must have fields: name, steps and the like"
                 )
             attack.protocol = attack.get("protocol") or "custom"
-            if attack.get("epsilon_255") is None:
-                attack.epsilon_255 = config.attack.epsilon_255
+            _fill_radius(name, attack, config.attack)
     return config
+
+
+def _fill_radius(name, attack, training):
+    """Gives an entry of `evaluation.attacks` its radius and norm: its own, or both of the training attack."""
+    attack.norm = attack.get("norm") or "linf"
+    if attack.get("epsilon_255") is not None:
+        return
+    if attack.norm not in ("linf", training.norm):
+        raise UserError(
+            f"config.evaluation.attacks.{name}.norm={attack.norm} needs a radius of its own, as the run's is in "
+            f"{training.norm}: set config.evaluation.attacks.{name}.epsilon_255; l2 3.0 of [0, 1] is 765"
+        )
+    attack.epsilon_255, attack.norm = training.epsilon_255, training.norm
 
 
 def for_evaluation(own, config):

@@ -31,6 +31,7 @@ TABLE = {  # name in a config: (class, its fixed fields)
     "rays": (RayS, {}),
 }
 NAMES = tuple(TABLE)
+L2 = ("pgd", "pgd_targeted", "cw")  # those that have the l2 norm as well
 
 __all__ = [
     "APGD",
@@ -52,10 +53,11 @@ __all__ = [
 ]
 
 
-def create(name, *, epsilon_255=None, **overrides):
-    """The attack of a config: `create("pgd", epsilon_255=8, steps=10)`. `epsilon_255` is the radius in pixel values.
+def create(name, *, epsilon_255=None, norm="linf", **overrides):
+    """The attack of a config: `create("pgd", epsilon_255=8, steps=10)`. `epsilon_255` is the radius in pixel values,
+    of either norm: l2 3.0 on the [0, 1] scale is 765.
 
-    Raises ValueError for an unknown name, an unknown option or a value out of range.
+    Raises ValueError for an unknown name, an unknown option, a value out of range, or a norm that the attack lacks.
     """
     if name not in TABLE:
         raise ValueError(f"unknown attack {name!r}; choose one of {', '.join(NAMES)}")
@@ -64,6 +66,10 @@ def create(name, *, epsilon_255=None, **overrides):
         raise ValueError(f"attack {name!r} has one radius: give epsilon_255={epsilon_255} or epsilon, not both")
     if epsilon_255 is not None:
         overrides["epsilon"] = epsilon_255 / 255
+    if norm != "linf":
+        if name not in L2:
+            raise ValueError(f"attack {name!r} is an l-infinity attack, not norm={norm!r}; l2 have {', '.join(L2)}")
+        overrides["norm"] = norm
     try:
         return attack(**fixed, **overrides)
     except TypeError as error:

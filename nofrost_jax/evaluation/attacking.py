@@ -76,7 +76,7 @@ class Attacker:
         batch = chunk.batch(where, self._programs.batch_size)
         memo = work.memo_of(taken, blank)
         state, images = self._programs.stage(member, self._variables, batch, self._key, work.stage, memo)
-        verdict = self._programs.verdict(self._variables, batch, images, plan.epsilon_255)
+        verdict = self._programs.verdict(self._variables, batch, images, plan.ball)
         verdict = {name: values[: len(taken)] for name, values in verdict.items()}
         memo, done = memo_of(state), state.done[: len(taken)]
         robust = verdict["correct"] & ~verdict["nan"]
@@ -103,7 +103,7 @@ def _record(rows, where, verdict, robust, always_moves, images):
     rows["attacked"][now] = True
     rows["robust"][now] = robust[new]
     rows["robust_uint8"][now] = verdict["correct_uint8"][new]
-    for name in ("nan", "in_range", "linf_255"):
+    for name in ("nan", "in_range", "linf_255", "l2_255"):
         rows[name][now] = verdict[name][new]
     if len(rows["pixels"]) and len(now) and now[0] < len(rows["pixels"]):
         saved = now < len(rows["pixels"])

@@ -58,7 +58,7 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One row of a result: a label, and the attacks behind it.
+    """One row of a result: a label, and the attacks behind it. epsilon_255: radius in pixel values, in `norm`.
 
     limit: attack that many images only, evenly spread over those evaluated; 0 = all. individual: each member attacks
     every image that is right when clean, not just the survivors. count: of COUNTS; "all" attacks the others as well and
@@ -73,6 +73,12 @@ class Plan:
     limit: int = 0
     individual: bool = False
     count: str = "right"
+    norm: str = "linf"
+
+    @property
+    def ball(self):
+        """(norm, radius in pixel values): plans of one ball can be compared."""
+        return self.norm, self.epsilon_255
 
     def begins(self, correct):
         """Of bool [N], images right when clean: those that are attacked first, and robust where nothing fools them."""
@@ -84,7 +90,7 @@ class Plan:
 
 
 def make_plan(label, options, attack_dtype="float32"):
-    """The Plan of an entry of `config.evaluation.attacks`: {"name", "epsilon_255", ...}, plain values.
+    """The Plan of an entry of `config.evaluation.attacks`: {"name", "epsilon_255", "norm", ...}, plain values.
 
     `name` is an attack's, whose other options are its fields; or one of TABLE, which have no options but `individual`;
     or cascade, with `members`. `protocol`, `limit` and `count` go with each. Raises ValueError for what is wrong.
@@ -96,8 +102,7 @@ def make_plan(label, options, attack_dtype="float32"):
     count = options.pop("count", COUNTS[0])
     if count not in COUNTS:
         raise ValueError(f"count={count!r} is unknown; choose one of {', '.join(COUNTS)}")
-    if options.get("norm", "linf") != "linf":
-        raise ValueError(f"norm={options['norm']}: evaluations measure and audit l-infinity only")
+    norm = options.pop("norm", "linf")
     name, epsilon_255 = options.pop("name"), options.pop("epsilon_255")
     protocol = options.pop("protocol", "custom")
     individual = bool(options.pop("individual", False)) if name in (*TABLE, CUSTOM) else False
@@ -119,9 +124,14 @@ def make_plan(label, options, attack_dtype="float32"):
         raise ValueError("each member of a cascade must have fields: name, steps and the like")
     if not all("name" in member for member in members.values()):
         raise ValueError("each member of a cascade needs a name, an attack's, beside its options")
-    if any("epsilon_255" in member or "epsilon" in member for member in members.values()):
-        raise ValueError("the members of a cascade have one radius: give epsilon_255 to the cascade")
-    members = [{"epsilon_255": epsilon_255, **member} for member in members.values()]
+    if any({"epsilon_255", "epsilon", "norm"} & set(member) for member in members.values()):
+        raise ValueError("the members of a cascade have one radius in one norm: give both to the cascade")
+    if norm == "l2" and not all(member["name"] in attacks.L2 for member in members.values()):
+        raise ValueError(
+            f"only {', '.join(attacks.L2)} have norm=l2; give this one an l-infinity radius of its own (epsilon_255), "
+            "or name the attacks to run, e.g. --config.attacks=pgd_20"
+        )
+    members = [{"epsilon_255": epsilon_255, "norm": norm, **member} for member in members.values()]
     made = tuple(
         Member(
             member["name"],
@@ -133,7 +143,7 @@ def make_plan(label, options, attack_dtype="float32"):
         )
         for position, member in enumerate(members)
     )
-    return Plan(label, name, protocol, float(epsilon_255), made, limit, individual, count)
+    return Plan(label, name, protocol, float(epsilon_255), made, limit, individual, count, norm)
 
 
 def _is_mapping(value):

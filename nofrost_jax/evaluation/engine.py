@@ -149,7 +149,7 @@ class _Run:
 
         def forward(batch, rows, times):
             self._check_stop()
-            return [self._programs.verdict(self._variables, batch, None, 0, times > 1) for _ in range(times)]
+            return [self._programs.verdict(self._variables, batch, None, logits=times > 1) for _ in range(times)]
 
         columns = ("correct", "correct_uint8", "nan")
         rows = chunks.look(chunk, self._programs.batch_size, forward, columns, probe=True)

@@ -56,12 +56,17 @@ def are_probabilities(logits):
     return bool(logits.max() < 1 + 1e-5 and logits.min() > -1e-5 and np.abs(logits.sum(-1) - 1).max() < 1e-5)
 
 
+def audited_radius(norm, epsilon_255):
+    """How far an adversarial image may be by the audit's measure, in pixel values: in l2 rounding grows with length."""
+    return epsilon_255 * (1 + (1e-5 if norm == "l2" else 0)) + AUDIT_255
+
+
 def of_plan(plan, outcome, num_classes):
     """Flags of one entry, from `outcome` of `engine.Evaluator.run`."""
     flags = set()
     for member, rows in zip(plan.members, outcome["members"], strict=True):
         attacked = rows["attacked"]
-        if attacked.any() and rows["linf_255"][attacked].max() > plan.epsilon_255 + AUDIT_255:
+        if attacked.any() and rows[f"{plan.norm}_255"][attacked].max() > audited_radius(*plan.ball):
             flags.add("budget_violated")
         if not rows["in_range"][attacked].all():
             flags.add("range_violated")
@@ -76,7 +81,7 @@ def of_plan(plan, outcome, num_classes):
 
 
 def pairs(plans, outcomes):
-    """(plan label, member name, steps, epsilon_255, which images it met or an earlier member settled, robust [N]) of
+    """(plan, member, which images it met or an earlier member settled, robust [N]) of
     each attack whose own accuracy is known: single attacks, first members, and members of individual cascades."""
     for plan in plans:
         outcome = outcomes["plans"][plan.label]
@@ -115,7 +120,7 @@ def weak_attacks(plans, outcomes):
     for plan, kind, outcome in known:
         for other, rival, rest in known:
             shared = outcome["selected"] & rest["selected"]
-            same = (plan.epsilon_255, plan.count) == (other.epsilon_255, other.count)
+            same = (plan.ball, plan.count) == (other.ball, other.count)
             comparable = rival in _RIVALS.get(kind, ()) and same and shared.any()
             if comparable and outcome["robust"][shared].mean() > rest["robust"][shared].mean() + POINT:
                 weak.setdefault(plan.label, other.label)
@@ -153,6 +158,8 @@ def _sweep_stays_high(plans, outcomes):
     by_attack = {}
     for plan, member, selected, robust in pairs(plans, outcomes):
         share = float(robust[selected].mean()) if selected.any() else math.nan
+        if plan.norm != "linf":
+            continue
         kind = dataclasses.replace(member.attack, epsilon=0.0), plan.count
         by_attack.setdefault(kind, {})[plan.epsilon_255] = share
     return any(len(radii) > 1 and max(radii) >= 32 and radii[max(radii)] > 0.05 for radii in by_attack.values())

@@ -29,8 +29,10 @@ def save(workdir, name, plans, outcomes):
         index, label = outcomes["index"][chosen], outcomes["label"][chosen]
         robust = outcome["robust"][chosen]
         np.savez(f"{base}.npz", index=index, label=label, clean=clean, adversarial=adversarial, robust=robust)
-        title = f"{plan.label}, eps {plan.epsilon_255:g}/255"
-        grid(title, clean, adversarial, plan.epsilon_255, label, robust).save(f"{base}.png")
+        title, shown = f"{plan.label}, eps {plan.epsilon_255:g}/255", plan.epsilon_255
+        if plan.norm == "l2":  # whose radius says little of a pixel
+            title, shown = f"{title} in l2", float(np.abs(adversarial * 255 - clean).max())
+        grid(title, clean, adversarial, shown, label, robust).save(f"{base}.png")
         written += [f"{base}.npz", f"{base}.png"]
     return written
 

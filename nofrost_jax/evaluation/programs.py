@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nofrost_jax import keys
+from nofrost_jax.attacks import threat
 from nofrost_jax.classifier import Classifier, create_model
 
 ATTACK_DTYPES = ("float32", "bfloat16")
@@ -16,6 +17,18 @@ _PIXELS = np.arange(256, dtype=np.float32) / np.float32(255)
 def to_pixels(images):
     """uint8 images as float32 in [0, 1], the same bits in every program: compilers divide by 255 in several ways."""
     return jnp.asarray(_PIXELS)[images.astype(jnp.int32)]
+
+
+def rounded(adversarial, images, linf, l2):
+    """Adversarial images rounded to pixel values 0 to 255, float32, within the ball: of l-infinity that of whole pixel
+    values; of l2, where rounding to the nearest leaves it, all are rounded towards the image.
+
+    adversarial: [N, H, W, 3] in [0, 1]. images: uint8. linf, l2: radii in pixel values, infinite for the other norm.
+    """
+    whole = jnp.round(adversarial * 255) - images
+    shorter = jnp.trunc(adversarial * 255 - images)
+    whole = jnp.where(threat.lengths(whole) <= l2, whole, shorter)
+    return jnp.clip(images + jnp.clip(whole, -jnp.floor(linf), jnp.floor(linf)), 0, 255)
 
 
 class Programs:
@@ -43,16 +56,17 @@ class Programs:
     def classifier(self, variables, dtype="float32"):
         return Classifier(variables, self._models[dtype], **self._settings, inputs_are_checked=True)
 
-    def verdict(self, variables, batch, adversarial, epsilon_255, logits=False):
+    def verdict(self, variables, batch, adversarial, ball=("linf", 0.0), logits=False):
         """What the net says of adversarial images (device array, or None for the images themselves).
 
-        {"logits" float32 if asked for, "correct", "nan", "linf_255", "in_range", "correct_uint8"}: NumPy, with padding.
-        correct_uint8: still right when the pixels are rounded to 8 bits, within the ball of whole pixel values.
+        {"logits" float32 if asked for, "correct", "nan", "linf_255", "l2_255", "in_range", "correct_uint8"}: NumPy,
+        with padding. ball: (norm, radius in pixel values). correct_uint8: still right when the pixels are `rounded`.
         """
         if adversarial is None:
             adversarial = self.devices.place(_PIXELS[batch["image"]])
         rows = (self.devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
-        shared = (variables, self.devices.replicate(np.float32(epsilon_255)))
+        radii = [np.float32(ball[1]) if norm == ball[0] else np.float32(np.inf) for norm in ("linf", "l2")]
+        shared = (variables, self.devices.replicate(radii))
         found = self._compile("verdict", "the verdict", self._verdict, shared, rows)(shared, rows)
         return jax.device_get({name: value for name, value in found.items() if logits or name != "logits"})
 
@@ -92,22 +106,23 @@ class Programs:
         return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), memo_of(state))
 
     def _verdict(self, shared, rows):
-        (variables, radius), (batch, adversarial) = shared, rows
+        (variables, (linf, l2)), (batch, adversarial) = shared, rows
         images = to_pixels(batch["image"])
         classifier = self.classifier(variables)
         with jax.default_matmul_precision("highest"):
             logits = classifier(adversarial)
-            whole = jnp.round(adversarial * 255) - batch["image"]
-            rounded = jnp.clip(batch["image"] + jnp.clip(whole, -jnp.floor(radius), jnp.floor(radius)), 0, 255)
-            logits_uint8 = classifier(to_pixels(rounded))
+            logits_uint8 = classifier(to_pixels(rounded(adversarial, batch["image"], linf, l2)))
         # A NaN pixel need not reach the logits: XLA's relu and maximum may drop it on a CPU.
         finite = jnp.all(jnp.isfinite(adversarial), axis=(1, 2, 3))
-        distance = jnp.max(jnp.abs(adversarial - images), axis=(1, 2, 3)) * 255
+        distances = {
+            "linf_255": jnp.max(jnp.abs(adversarial - images), axis=(1, 2, 3)),
+            "l2_255": threat.lengths(adversarial - images)[:, 0, 0, 0],
+        }
         return {
             "logits": logits,
             "correct": jnp.argmax(logits, -1) == batch["label"],
             "nan": ~jnp.all(jnp.isfinite(logits), -1) | ~finite,
-            "linf_255": jnp.where(finite, distance, 0),
+            **{name: jnp.where(finite, 255 * distance, 0) for name, distance in distances.items()},
             "in_range": jnp.all((adversarial >= 0) & (adversarial <= 1), axis=(1, 2, 3)),
             "correct_uint8": (jnp.argmax(logits_uint8, -1) == batch["label"]) & finite,
         }

@@ -47,7 +47,11 @@ def summarize(plans, outcomes, num_classes, compile_seconds):
             entry["flags"] = sorted({*entry["flags"], "weak_attack"})
             entry["weaker_than"] = weak[entry["name"]]
         short = entry["steps"] is not None and entry["steps"] < 100
-        if short and any(c["converged"] is False and c["epsilon_255"] == entry["epsilon_255"] for c in curves):
+        if (
+            short
+            and entry["norm"] == "linf"
+            and any(c["converged"] is False and c["epsilon_255"] == entry["epsilon_255"] for c in curves)
+        ):
             entry["flags"] = sorted({*entry["flags"], "not_converged"})
     found = flags.of_result(plans, outcomes, curves).union(*(entry["flags"] for entry in entries))
     clean = share_of(outcomes["correct"], len(outcomes["correct"]))
@@ -85,6 +89,8 @@ def attack_entry(plan, outcomes, num_classes, compile_seconds):
         "mean_backwards": _mean(sum(one["backwards"] * one["attacked"] for one in rows), attacked),
         "seconds": round(sum(one["seconds"] for one in members), 3),
         "flags": flags.of_plan(plan, outcome, num_classes),
+        "norm": plan.norm,
+        "max_l2_255": max(one["max_l2_255"] for one in members),
         "attack": plan.name,
         "count": plan.count,
         "options": {} if plan.is_cascade else members[0]["options"],
@@ -111,7 +117,7 @@ def member_entry(member, rows, compile_seconds):
         "attacked": int(attacked.sum()),
         "fooled": int((attacked & ~rows["robust"]).sum()),
         "survivors": int(rows["survivors"].sum()),
-        "max_linf_255": float(rows["linf_255"][attacked].max()) if attacked.any() else 0.0,
+        **{f"max_{n}": float(rows[n][attacked].max()) if attacked.any() else 0.0 for n in ("linf_255", "l2_255")},
         "mean_forwards": _mean(rows["forwards"], attacked),
         "mean_backwards": _mean(rows["backwards"], attacked),
         "zero_gradients": int((rows["zero_gradient"] & attacked).sum()),
@@ -135,11 +141,12 @@ def _shared(name, plan):
 
 
 def worst_case(plans, outcomes):
-    """Images that are right when clean and under every attack at one radius: the one that most attacks have, the least
-    of those. An image that an attack was not for counts as right under it; `partial` names such attacks."""
-    radii = [plan.epsilon_255 for plan in plans]
-    radius = min(radii, key=lambda one: (-radii.count(one), one)) if radii else None
-    chosen = [plan.label for plan in plans if plan.epsilon_255 == radius]
+    """Images that are right when clean and under every attack in one ball: the one that most attacks have, the least
+    of those, of l-infinity before l2. An image that an attack was not for counts as right under it; `partial` names
+    such attacks."""
+    balls = [plan.ball for plan in plans]
+    ball = min(balls, key=lambda one: (-balls.count(one), one[0] == "l2", one[1])) if balls else (None, None)
+    chosen = [plan.label for plan in plans if plan.ball == ball]
     robust = outcomes["correct"].copy()
     for label in chosen:
         outcome = outcomes["plans"][label]
@@ -148,7 +155,8 @@ def worst_case(plans, outcomes):
     return {
         "attacks": chosen,
         "partial": [label for label in chosen if not outcomes["plans"][label]["selected"].all()],
-        "epsilon_255": radius,
+        "norm": ball[0],
+        "epsilon_255": ball[1],
         "robust_accuracy": found["accuracy"],
         "ci95": found["ci95"],
         "n": found["n"],

@@ -19,7 +19,7 @@ def render(result):
     if len(result["attacks"]) > 1:
         worst = result["worst_case"]
         partial = f", {', '.join(worst['partial'])} on some images only" if worst["partial"] else ""
-        detail = f"eps {worst['epsilon_255']:g}/255, {len(worst['attacks'])} attacks{partial}"
+        detail = f"{_ball(worst)}, {len(worst['attacks'])} attacks{partial}"
         rows.append(("worst case", detail, f"{worst['robust_accuracy']:7.2%}", _interval(worst["ci95"]), "", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     step = "export" if result["checkpoint"]["step"] < 0 else f"step {result['checkpoint']['step']}"
@@ -36,8 +36,12 @@ def render(result):
     return "\n".join(lines)
 
 
+def _ball(entry):
+    return f"eps {entry['epsilon_255']:g}/255{' in l2' * (entry['norm'] == 'l2')}"
+
+
 def _details(entry):
-    parts = [f"eps {entry['epsilon_255']:g}/255" + ", all images counted" * (entry["count"] == "all")]
+    parts = [_ball(entry) + ", all images counted" * (entry["count"] == "all")]
     if "members" in entry:
         parts.append(" > ".join(_member(member) for member in entry["members"]))
         half = "" if entry["precision"] == "float32" else f", {entry['precision']}"

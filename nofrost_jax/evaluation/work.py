@@ -19,6 +19,7 @@ COLUMNS = {  # per image of a chunk: outcomes of one attack
     "zero_gradient": bool,
     "unconfirmed": bool,  # the attack claimed success, the verdict did not find it
     "linf_255": np.float32,
+    "l2_255": np.float32,
     "forwards": np.int32,
     "backwards": np.int32,
 }

@@ -12,6 +12,7 @@ from nofrost_jax.methods.base import (
     accuracy,
     attacked_forwards,
     gradient_step,
+    l2_255,
     linf_255,
     over_images,
     smoothed_cross_entropy,
@@ -38,6 +39,8 @@ def make_loss(model, config, attack):
         )
         loss = adversarial_weight * smoothed_cross_entropy(logits["adversarial"], labels, config.label_smoothing)
         metrics = attack_metrics(logits["adversarial"], labels, result, images)
+        if config.attack.norm == "l2":
+            metrics["perturbation_l2_255"] = l2_255(result.images, images)
         if "clean" in logits:
             metrics["clean_accuracy"] = accuracy(logits["clean"], labels)
         if weight < 1:

@@ -22,7 +22,14 @@ from nofrost_jax.data import tda
 from nofrost_jax.data.deepaugment import noise2net, on_device, weights
 from nofrost_jax.data.views import has_deepaugment, origins_of_trees
 from nofrost_jax.methods.at import attack_metrics
-from nofrost_jax.methods.base import accuracy, attacked_forwards, forwards, gradient_step, smoothed_cross_entropy
+from nofrost_jax.methods.base import (
+    accuracy,
+    attacked_forwards,
+    forwards,
+    gradient_step,
+    l2_255,
+    smoothed_cross_entropy,
+)
 from nofrost_jax.rules import TERMS
 
 
@@ -48,6 +55,8 @@ def make_loss(model, config, attack):
                 model, config, attack, params, stats, streams, clean, labels, image_keys
             )
             metrics = attack_metrics(logits["adversarial"], labels, result, clean)
+            if config.attack.norm == "l2":
+                metrics["perturbation_l2_255"] = l2_255(result.images, clean)
         else:
             logits, stats = forwards(model, config, params, stats, streams, image_keys)
             metrics = {}

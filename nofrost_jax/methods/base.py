@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from nofrost_jax import keys, parallel
+from nofrost_jax.attacks import threat
 from nofrost_jax.classifier import Classifier, normalize
 from nofrost_jax.state import join
 
@@ -82,6 +83,11 @@ def over_images(values):
 def linf_255(perturbed, images):
     """(sum, count) of each image's greatest pixel change, in pixel values."""
     return over_images(jnp.max(jnp.abs(perturbed - images), axis=(1, 2, 3)) * 255)
+
+
+def l2_255(perturbed, images):
+    """(sum, count) of the l2 length of each image's change, in pixel values."""
+    return over_images(threat.lengths(perturbed - images) * 255)
 
 
 def clip_pixels(images):

@@ -27,6 +27,8 @@ WRONG_VALUES = [  # override, words of the line
     ("attack.epsilon_255=-1", ["attack.epsilon_255=-1.0", "out of range", "pixel value"]),
     ("attack.epsilon_255=256", ["attack.epsilon_255=256.0", "out of range"]),
     ("attack.epsilon_255=0.03", ["attack.epsilon_255=0.03", "[0, 1] scale", "the unit is the pixel value", "8"]),
+    ("attack.norm=l1", ["config.attack.norm='l1'", "linf, l2"]),
+    ("evaluation.attacks.pgd_20.norm=l2", ["pgd_20.norm=l2 needs a radius of its own", "765"]),
     ("attack.epsilon_255=nan", ["attack.epsilon_255=nan"]),
     ("method.adversarial_weight=1.5", ["method.adversarial_weight=1.5", "between 0 and 1"]),
     ("method.adversarial_weight=-0.1", ["method.adversarial_weight=-0.1", "between 0 and 1"]),

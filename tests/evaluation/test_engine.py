@@ -14,7 +14,7 @@ import pytest
 from nofrost_jax import attacks, data, keys, parallel
 from nofrost_jax.attacks import base
 from nofrost_jax.errors import Preempted, UserError
-from nofrost_jax.evaluation import attacking, programs, reporter, results
+from nofrost_jax.evaluation import attacking, programs, reporter, results, table
 from nofrost_jax.evaluation.store import Store
 from nofrost_jax.evaluation.work import COLUMNS
 from tests.evaluation import suite
@@ -281,6 +281,44 @@ def test_counting_all_images_attacks_those_that_are_wrong_too(variables, tmp_pat
         "right": ("right", correct.sum(), suite.COUNT),
     }
     assert results.worst_case(evaluator.plans, outcomes)["robust_accuracy"] == (robust & correct).mean()
+
+
+def test_l2_is_measured_and_audited(variables, tmp_path):
+    radius, pgd = 60.0, {"name": "pgd", "steps": 4, "step_rule": "madry"}
+    config = suite.tiny_config(
+        attacks={"l2": pgd | {"norm": "l2", "epsilon_255": radius}, "linf": pgd}, batch_size=50, chunk_size=50
+    )
+    config.evaluation.save_images = suite.COUNT
+    evaluator, devices = suite.make(config)
+    found = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
+    (rows,), met = found["plans"]["l2"]["members"], found["correct"]
+    change = rows["pixels"][met].astype(np.float64) * 255 - found["pixels"][met]
+    lengths = np.linalg.norm(change.reshape(len(change), -1), axis=1)
+    np.testing.assert_allclose(rows["l2_255"][met], lengths, rtol=1e-5)
+    np.testing.assert_allclose(rows["linf_255"][met], np.abs(change).max((1, 2, 3)), rtol=1e-5)
+    assert 0.9 * radius < lengths.max() <= radius + 1e-3 and rows["linf_255"].max() > 2 * 1.5
+    result = results.summarize(evaluator.plans, found, 10, {})
+    entry, other = result["attacks"]
+    assert (entry["norm"], entry["epsilon_255"], entry["flags"], other["norm"]) == ("l2", radius, [], "linf")
+    assert entry["max_l2_255"] == pytest.approx(lengths.max(), rel=1e-5) and entry["robust_accuracy"] < met.mean()
+    dataset = {"source": "digits", "n": 50, "of": 50, "split": "validation", "choice": "all"}
+    head = {"dataset": dataset, "checkpoint": {"step": 7}}
+    assert "eps 60/255 in l2, 4 steps" in table.render(head | result)
+
+
+def test_pixels_are_rounded_within_the_ball():
+    """To the nearest; in l2, where that leaves the ball, towards the clean image."""
+    radius, rng, shape = 60.0, np.random.default_rng(0), (40, 8, 8, 3)
+    clean, change = rng.integers(80, 170, shape, dtype=np.uint8), rng.normal(size=shape)
+    change *= 0.9985 * radius / np.linalg.norm(change.reshape(40, -1), axis=1)[:, None, None, None]
+    nearest = np.round(change)
+    outside = np.linalg.norm(nearest.reshape(40, -1), axis=1) > radius
+    assert outside.any() and not outside.all()
+    adversarial = ((clean + change) / 255).astype(np.float32)
+    expected = clean + np.where(outside[:, None, None, None], np.trunc(change), nearest)
+    np.testing.assert_array_equal(programs.rounded(adversarial, clean, np.inf, radius), expected)
+    expected = clean + np.clip(nearest, -3, 3)
+    np.testing.assert_array_equal(programs.rounded(adversarial, clean, 3.7, np.inf), expected)
 
 
 def test_individual_members_meet_every_image(reference, variables, tmp_path):

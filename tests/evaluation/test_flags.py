@@ -179,7 +179,12 @@ def test_standard_autoattack_has_the_fields_constants():
         ({"name": "pgd", "steps": 2.5}, "whole number"),
         ({"name": "pgd", "steps": "3"}, "whole number"),
         ({"name": "pgd", "step_rule": 3}, "step_rule"),
-        ({"name": "pgd", "norm": "l2"}, "l-infinity only"),
+        (
+            {"name": "apgd_ce", "norm": "l2"},
+            "only pgd, pgd_targeted, cw have norm=l2; give this one an l-infinity radius",
+        ),
+        ({"name": "aa_standard", "norm": "l2"}, "only pgd, pgd_targeted, cw have norm=l2"),
+        ({"name": "cascade", "members": {"pgd": {"name": "pgd", "norm": "l2"}}}, "one radius in one norm"),
         ({"name": "pgd", "epsilon": 0.1}, "one radius"),
         ({"name": "square", "queries": 10.5}, "whole number"),
         ({"name": "cascade", "members": {"pgd": {"steps": 3}}}, "needs a name"),
@@ -191,6 +196,28 @@ def test_standard_autoattack_has_the_fields_constants():
 def test_wrong_plans_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         cascades.make_plan("x", {"epsilon_255": 8.0, **options})
+
+
+def test_norms_are_not_mixed():
+    """Neither in the worst case, nor where attacks are compared, nor in the audit of the ball."""
+    plans = [
+        *(plan("pgd_l2", "pgd", 765.0, norm="l2"), plan("cw_l2", "cw", 765.0, norm="l2")),
+        *(plan("pgd", "pgd", 8.0), plan("mia", "mi_fgsm", 8.0)),
+    ]
+    robust = {"pgd_l2": 100, "cw_l2": 90, "pgd": 300, "mia": 200}
+    found = outcomes(plans, robust, linf_255=8.0, l2_255=765.003)
+    worst = results.worst_case(plans, found)
+    assert (worst["norm"], worst["epsilon_255"], worst["attacks"]) == ("linf", 8.0, ["pgd", "mia"])
+    assert results.worst_case(plans[:3], found)["attacks"] == ["pgd_l2", "cw_l2"], "the ball of most attacks"
+    assert all(
+        "budget_violated" not in entry for entry in flags_of(plans, robust, linf_255=8.0, l2_255=765.003)[0].values()
+    )
+    entries, _ = flags_of(plans, robust, linf_255=8.01, l2_255=765.003)
+    assert {name for name, marks in entries.items() if "budget_violated" in marks} == {"pgd", "mia"}
+    entries, _ = flags_of(plans, robust, linf_255=8.0, l2_255=765.02)
+    assert {name for name, marks in entries.items() if "budget_violated" in marks} == {"pgd_l2", "cw_l2"}
+    same_radius = [plan("pgd_l2", "pgd", 64.0, norm="l2"), plan("mia", "mi_fgsm", 64.0)]
+    assert "weak_attack" not in flags_of(same_radius, {"pgd_l2": 100, "mia": 300}, l2_255=0.0)[0]["mia"]
 
 
 def test_dlr_needs_its_classes():
