@@ -44,6 +44,20 @@ def test_dry_run_of_nofrost_star_counts_its_streams_and_says_whose_images_they_a
     assert "DeepAugment: files of edsr and cae" in outcome.stdout
 
 
+def test_one_word_finds_the_papers_files(cli, tmp_path):
+    """`:files=DIR`: ImageNet, EDSR's and CAE's images side by side, as the generator leaves them."""
+    classes = ("n01440764", "n01443537")
+    for name, splits in (("imagenet", ("train", "val")), ("edsr", ("train",)), ("cae", ("train",))):
+        tree(tmp_path / name, splits, classes)
+    fields = {"model.num_classes": 2, "model.stage_sizes": (1,), "data.image_size": 32, "data.eval_resize": 36}
+    fields |= {"batch_size": 8}
+    config = f"--config=configs/nofrost_star_r26.py:files={tmp_path}"
+    outcome = cli(config, "--mode=dry_run", *overrides(fields))
+    assert outcome.returncode == 0 and "files of edsr and cae" in outcome.stdout, outcome
+    outcome = cli(config, "--mode=dry_run", *overrides(fields | {"recipe": "authors"}))
+    assert outcome.returncode == 0 and "files of edsr;" in outcome.stdout and "(30 epochs of 2)" in outcome.stdout
+
+
 def test_dry_run_of_an_evaluation_says_hours(cli, tmp_path):
     """Passes times images times operations, at the rate that is named; each weight of a sweep, mixed ones twice."""
 
