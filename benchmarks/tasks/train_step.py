@@ -46,13 +46,13 @@ class Row:
 
     @property
     def image_size(self):
-        return 32 if self.rehearse else 224
+        return 16 if self.rehearse else 224
 
     def config(self):
         """The training config."""
         config = train_step.make_config(self)
         if self.rehearse:
-            config.model.update({"stage_sizes": (1,), "width": 0.125, "num_classes": 10})
+            config.model.update({"stage_sizes": (1,), "width": 0.125, "num_classes": 10, "stem": "small"})
         return config
 
 
