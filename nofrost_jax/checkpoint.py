@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from nofrost_jax import digests, formats, parallel, validate
-from nofrost_jax.errors import UserError
+from nofrost_jax.errors import UserError, refused
 from nofrost_jax.trees import flatten, require_fit, shapes, tree_sha256
 
 BEST, SELECTION = "best", "selection.json"  # the variables that `config.checkpoint.select` chose, and how
@@ -297,6 +297,8 @@ def read_config(workdir):
         if not isinstance(config, dict):
             raise ValueError("it holds no config")
         return config
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise refused(f"cannot read {path}", error, "give the folder of a training run or an export") from error
+    except ValueError as error:
         why = formats.reason(path, error)
         raise UserError(f"cannot read {path} ({why}); give the folder of a training run or an export") from error

@@ -172,20 +172,39 @@ def initialize(coordinator_address="", num_processes=1, process_id=0, timeout=30
     or Open MPI with more than one task jax finds them out. One process on one host needs nothing. timeout: seconds in
     which all must have come. Raises UserError or MachineError.
     """
-    if coordinator_address == "auto":
-        jax.distributed.initialize(initialization_timeout=timeout)
-    elif coordinator_address:
-        among = peers.Peers(coordinator_address, num_processes, process_id, timeout)
-        among.join()
-        jax.distributed.initialize(among.forwarded(), num_processes, process_id, local_device_ids=[])
-        return among
-    elif num_processes > 1:
-        raise UserError(f"--num_processes={num_processes} needs --coordinator_address=HOST:PORT, of process 0")
-    elif _cluster_detected():
+    local = []
+    if coordinator_address == "auto" or (not coordinator_address and num_processes == 1 and _cluster_detected()):
         # Under SLURM and Open MPI jax takes one GPU a process, even if it is alone on its host; [] = all.
-        local = [] if _alone_on_host() else None
-        jax.distributed.initialize(local_device_ids=local, initialization_timeout=timeout)
-    return None
+        local = [] if coordinator_address != "auto" and _alone_on_host() else None
+        found = _place_in_cluster(timeout)
+        if found is None:
+            try:
+                jax.distributed.initialize(local_device_ids=local, initialization_timeout=timeout)
+            except ValueError as error:
+                mend = "give --coordinator_address=HOST:PORT, --num_processes and --process_id"
+                raise UserError(f"jax finds no cluster to join ({error}); {mend}") from error
+            return None
+        coordinator_address, num_processes, process_id = found
+    if not coordinator_address:
+        if num_processes > 1:
+            raise UserError(f"--num_processes={num_processes} needs --coordinator_address=HOST:PORT, of process 0")
+        return None
+    among = peers.Peers(coordinator_address, num_processes, process_id, timeout)
+    among.join()
+    jax.distributed.initialize(among.forwarded(), num_processes, process_id, local_device_ids=local)
+    return among
+
+
+def _place_in_cluster(timeout):
+    """(HOST:PORT of process 0, number of processes, this one's number) as jax finds them out; None where it does not
+    tell, and must join them by itself."""
+    try:
+        from jax._src.clusters import ClusterEnv
+
+        *place, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, timeout)
+    except Exception:  # jax's own, of no promise; where it is something else, jax says it
+        return None
+    return None if None in place else place
 
 
 def require_joined():

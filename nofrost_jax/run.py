@@ -191,7 +191,7 @@ def dry_run(config, workdir, output=""):
     _refuse_suite(config)
     config = prepare(config)
     missing = []
-    for check in (validate.check_folder, validate.check_start):
+    for check in (validate.check_folder, validate.check_start, *([check_config] if workdir else [])):
         try:
             check(config, workdir)
         except UserError as error:

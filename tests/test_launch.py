@@ -17,6 +17,7 @@ import pytest
 
 import nofrost_jax
 from nofrost_jax import parallel, signals
+from nofrost_jax.errors import UserError
 from tests.conftest import ROOT, environment, finish, overrides, run_main, start
 
 LAUNCH = ROOT / "launch"
@@ -306,3 +307,39 @@ def test_a_process_alone_on_its_host_takes_all_devices(monkeypatch, variables, e
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **options: calls.append(options["local_device_ids"]))
     parallel.initialize()
     assert calls == ([] if expected is None else [None if expected == "jax's choice" else expected])
+
+
+def test_the_place_in_a_cluster_is_found_out(monkeypatch):
+    """Under SLURM processes meet and watch each other as with an address that is given."""
+    variables = {"JOB_ID": "77", "NTASKS": "4", "PROCID": "3", "LOCALID": "0", "STEP_NODELIST": "node[07-10]"}
+    for name, value in (variables | {"STEP_NUM_TASKS": "4", "STEP_NUM_NODES": "4"}).items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    places, calls = [], []
+
+    class Peers:
+        def __init__(self, *place):
+            places.append(place)
+
+        def join(self):
+            calls.append("join")
+
+        def forwarded(self):
+            return "forwarder"
+
+    monkeypatch.setattr(parallel.peers, "Peers", Peers)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: calls.append((*args, options)))
+    assert isinstance(parallel.initialize(timeout=5), Peers)
+    ((address, *rest),) = places
+    assert re.fullmatch(r"node07:\d+", address) and rest == [4, 3, 5]
+    assert calls == ["join", ("forwarder", 4, 3, {"local_device_ids": []})]
+
+
+def test_auto_without_a_cluster_is_refused(monkeypatch):
+    def refuse(**_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    with pytest.raises(UserError, match="jax finds no cluster to join"):
+        parallel.initialize("auto")
+    with pytest.raises(UserError, match="--num_processes=2 needs --coordinator_address"):
+        parallel.initialize("", 2)

@@ -1,5 +1,6 @@
 """What a wrong command line, config file or workdir gets: one clear line, exit code 2, and nothing on the disk."""
 
+import errno
 import os
 
 import pytest
@@ -86,6 +87,29 @@ def test_workdir_without_permission(cli, tmp_path, monkeypatch):
     outcome = cli(DIGITS, f"--workdir={tmp_path}/run")
     assert_refused(outcome, "cannot be written", f"no permission in {tmp_path}", code=1)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate", "dry_run"])
+@pytest.mark.parametrize("ending", ["", "/run"])
+def test_a_workdir_that_is_a_file(cli, tmp_path, mode, ending):
+    (tmp_path / "file").write_text("")
+    outcome = cli(DIGITS, f"--mode={mode}", f"--workdir={tmp_path}/file{ending}")
+    assert outcome.returncode == (3 if mode == "dry_run" else 2), outcome
+    (line,) = [line for line in (outcome.stdout + outcome.stderr).splitlines() if f"{tmp_path}/file" in line]
+    assert line.startswith("missing: " if mode == "dry_run" else "error: ")
+
+
+def test_a_config_json_that_may_not_be_read(cli, tmp_path, monkeypatch):
+    folder, opened = make_run(cli, tmp_path), open
+
+    def refuse(path, *args, **options):
+        if str(path).endswith("config.json"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    outcome = cli("--mode=evaluate", f"--workdir={folder}")
+    assert_refused(outcome, f"{folder}/config.json", "Permission denied", code=1)
 
 
 def test_evaluate_without_a_checkpoint(cli, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from nofrost_jax import classifier, dry_run, models, run, train
 from tests.cli.helpers import DIGITS, assert_refused, make_run, tree
-from tests.conftest import TINY, overrides, run_main, tiny_config
+from tests.conftest import TINY, overrides, run_main, tiny_args, tiny_config
 
 
 def test_dry_run_of_the_demonstration(cli, tmp_path):
@@ -99,6 +99,13 @@ def test_dry_run_names_what_is_missing(cli, tmp_path):
     words = (f"{tmp_path}/file is a file", "pretrained", f"{tmp_path}/none", "8 devices")
     assert len(missing) == 4 and all(word in line for word, line in zip(words, missing, strict=True))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_dry_run_tells_that_the_folder_is_another_runs(cli, tmp_path):
+    folder = make_run(cli, tmp_path)
+    outcome = cli(*tiny_args(folder, epochs=4), "--mode=dry_run")
+    assert outcome.returncode == 3 and "epochs: 3 -> 4" in outcome.stdout.splitlines()[-1], outcome
+    assert cli(*tiny_args(folder), "--mode=dry_run").returncode == 0
 
 
 def test_dry_run_needs_no_right_to_the_workdir(cli, tmp_path, monkeypatch):
