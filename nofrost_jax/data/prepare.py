@@ -8,6 +8,7 @@ already, under the name that --list tells.
 """
 
 import argparse
+import contextlib
 import errno
 import importlib.util
 import os
@@ -15,6 +16,7 @@ import re
 import sys
 import tarfile
 
+from nofrost_jax import lock
 from nofrost_jax.data import downloads, tfds_source
 from nofrost_jax.errors import MachineError, UserError
 
@@ -39,7 +41,8 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "", ignore_disk: bo
         downloads.check_disk(files, data_dir, manual_dir)
     download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
     try:
-        builder.download_and_prepare(download_config=download, file_format="tfrecord")
+        with _alone(str(builder.data_path)):
+            builder.download_and_prepare(download_config=download, file_format="tfrecord")
     except (AssertionError, FileNotFoundError) as error:  # How tfds reports missing manual files.
         raise UserError(f"{_line(error)}; --manual_dir={manual_dir}; put the files there and run again") from error
     except (tarfile.ReadError, EOFError) as error:
@@ -51,6 +54,11 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "", ignore_disk: bo
             raise
         raise told from error
     return str(builder.data_path)
+
+
+def _alone(path: str) -> contextlib.AbstractContextManager:
+    """The lock of a data set's folder, DIR/NAME of DIR/NAME/VERSION; none in a bucket."""
+    return contextlib.nullcontext() if "://" in path else lock.hold(lock.place(os.path.dirname(path)), "a preparation")
 
 
 def _explain(error: Exception, files: list[downloads.Download]) -> MachineError | UserError | None:

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from nofrost_jax import data
+from nofrost_jax import data, lock
 from nofrost_jax.data import downloads, prepare, tfds_source
+from nofrost_jax.errors import UserError
 from tests.data.helpers import archive, complaint, config, encoded, picture, validation_files
 
 pytest.importorskip("tensorflow_datasets")
@@ -159,3 +160,11 @@ def test_what_tfds_does_not_know(tmp_path, capsys, monkeypatch, name, words):
     with pytest.raises(SystemExit, match="2"):
         prepare.main()
     assert words[0] in capsys.readouterr().err
+
+
+def test_a_second_command_is_refused(tmp_path):
+    validation_tar(tmp_path)
+    held = lock.hold(tmp_path / "out/imagenet2012.lock", "a preparation")
+    with held, pytest.raises(UserError, match="imagenet2012 is in use by a preparation: process"):
+        prepare.prepare("imagenet2012", str(tmp_path / "out"), str(tmp_path))
+    assert [*(tmp_path / "out").iterdir()] == []
