@@ -68,7 +68,7 @@ def digits(label, number, rehearse, with_peer):
     if with_peer:
         batch, net = benchmark.digits_batch(size, count), benchmark.torch_twin(classifier, torch_device())
         images, labels = benchmark.to_torch(batch["image"] / np.float32(255), batch["label"], torch_device())
-        row["largest_logit_difference"] = benchmark.logit_difference(net, images, classifier(batch["image"]))
+        row["largest_logit_difference"] = benchmark.logit_difference(net, images, classifier, batch["image"])
         chosen, steps = benchmark.PEER_ATTACKS[label], 3 if rehearse else 100
         row |= benchmark.theirs(net, images, labels, chosen, row["epsilon"], size, number, steps)
     return row
@@ -85,7 +85,7 @@ def resnet50(rehearse, with_peer):
         variables = from_timm({name: value.numpy() for name, value in net[1].state_dict().items()}, model)
     classifier = Classifier(jax.device_put(variables), model, MEAN, STD)
     images = np.random.default_rng(0).uniform(size=(count, size, size, 3)).astype(np.float32)
-    labels = np.asarray(classifier.predict(images))
+    labels = np.asarray(jax.jit(lambda images: classifier.predict(images))(images))
     image_keys = keys.per_image(jax.random.key(0), jnp.arange(count))
     attack = attacks.APGD(EPSILON, steps, "ce")
 
@@ -104,7 +104,7 @@ def resnet50(rehearse, with_peer):
 
         net = net.to(torch_device())
         pixels, wanted = benchmark.to_torch(images, labels, torch_device())
-        row["largest_logit_difference"] = benchmark.logit_difference(net, pixels, classifier(images))
+        row["largest_logit_difference"] = benchmark.logit_difference(net, pixels, classifier, images)
         row |= benchmark.theirs(net, pixels, wanted, ["apgd-ce"], EPSILON, count, 0, steps)
     return row
 

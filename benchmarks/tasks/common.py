@@ -119,14 +119,6 @@ def timed(function, repeats=1):
     return seconds
 
 
-def leave(why):
-    """Ends the process at once, whatever its threads are still doing; the figures so far are on disk."""
-    print(why, flush=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
 def read_json(path):
     """The value in a JSON file; None where there is none, or it is not whole."""
     try:
