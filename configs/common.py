@@ -48,6 +48,8 @@ def get_config(arg=""):
     config.batch_size = 256  # clean images a step, over all devices; adversarial images come on top
     config.epochs = 90
     config.label_smoothing = config_dict.placeholder(float)  # training loss only, never inside an attack
+    config.matmul_precision = "default"  # of products and convolutions in training: default, the device's own (TF32 on
+    # NVIDIA GPUs since Ampere, bfloat16 on TPUs, float32 on CPUs) | high | highest (float32); authors: V100s, float32
 
     config.model = ConfigDict()
     config.model.name = "nf_resnet50"  # nf_resnet26 | nf_resnet50 | resnet26 | resnet50

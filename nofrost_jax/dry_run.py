@@ -52,6 +52,7 @@ def report(config, model, variables, devices):
     trained = max(parameter_backwards, 1) * shard
     yield f"parameters         {sum(leaf.size for leaf in jax.tree.leaves(variables['params'])):,}"
     yield f"devices            {devices} ({shard} clean images each)"
+    yield f"matmul precision   {config.matmul_precision} in training, highest in evaluations"
     spec, note = sizes(config)
     if spec is None:
         yield "steps              unknown until the data is there"

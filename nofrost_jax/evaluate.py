@@ -142,6 +142,7 @@ def describe(config, spec, checkpoint, index, chunk_size, summary):
             "std": list(config.data.std),
             "label_set": f"{config.model.num_classes} classes",
         },
+        "training": {"dtype": config.model.dtype, "matmul_precision": config.matmul_precision},
         "precision": f"verdict float32 highest, attacks {config.evaluation.attack_dtype}",
         "seed": config.seed,
         **({"mbn": _mixture(config.evaluation)} if config.model.norm == "mbn" else {}),

@@ -15,6 +15,7 @@ from nofrost_jax.evaluate import evaluate_shift
 from nofrost_jax.evaluation import cascades, names, shift_sets, shift_suite, sweep
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
+from nofrost_jax.methods.base import PRECISIONS
 from nofrost_jax.train import fit
 from nofrost_jax.workdir import check_config
 
@@ -27,6 +28,7 @@ def prepare(config):
         raise UserError("--config is missing; give a config file, e.g. --config=configs/digits.py")
     config = validate.resolve(config)
     choices = {
+        "matmul_precision": PRECISIONS,
         "model.name": models.NAMES,
         "model.norm": models.NORMS,
         "model.stem": models.STEMS,

@@ -113,6 +113,8 @@ class Run:
         self._say(
             f"{self.config.model.name}: {count:,} parameters; {self.total_steps} steps of {self.config.batch_size} "
             f"images ({self.per_epoch} an epoch) on {self.devices.count} device(s)"
+            + f", matmul precision {self.config.matmul_precision}"
+            * (self.config.matmul_precision != "default")
         )
         if self.main:
             with open(os.path.join(self.workdir, "parameters.txt"), "w") as file:

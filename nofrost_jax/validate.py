@@ -95,6 +95,7 @@ def resolve(config):
             config.evaluation.attacks = _pick(config.evaluation.attacks, config.attacks)
             config.attacks = ""
             _drop_absent(config.evaluation)
+        config.matmul_precision = config.get("matmul_precision") or "default"
         config.attack.norm = config.attack.get("norm") or "linf"
         for name, attack in config.evaluation.attacks.items():
             if not hasattr(attack, "items"):

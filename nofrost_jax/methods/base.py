@@ -9,6 +9,8 @@ from nofrost_jax.attacks import threat
 from nofrost_jax.classifier import Classifier, normalize
 from nofrost_jax.state import join
 
+PRECISIONS = ("default", "high", "highest")
+
 
 def train_forward(model, config, params, stats, images, image_keys, branch="clean"):
     """Train-mode logits [N, K] of images [N, H, W, 3] in [0, 1], and the batch statistics after this forward."""
@@ -122,6 +124,18 @@ def telling_replaced(step):
         return state, metrics
 
     return told
+
+
+def at_precision(step, name):
+    """`step` with its matrix products and convolutions at a precision of PRECISIONS; "default" leaves all as it is."""
+    if name == "default":
+        return step
+
+    def precise(state, batch, key):
+        with jax.default_matmul_precision(name):
+            return step(state, batch, key)
+
+    return precise
 
 
 def keys_of(state, batch, key):
