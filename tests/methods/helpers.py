@@ -46,6 +46,7 @@ def tiny_config(row="sat", recipe="authors", **overrides):
     )
     config.model.bn_group_size, config.model.bn_running = "8", "mean"
     config.method.terms, config.method.pgdat_clean_forward = "paper", False
+    config.deepaugment.sources = ("edsr", "cae")
     config.batch_size, config.recipe = BATCH, recipe
     config.optimizer.learning_rate_batch = 0
     config.data.image_size, config.attack.steps = SIZE, 3
