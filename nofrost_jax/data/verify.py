@@ -66,6 +66,8 @@ def _splits(source: Source, config) -> Iterator[tuple[str, object]]:
         try:
             with command_line.speaking_of(_OPTIONS, config):
                 split = getattr(source, part)()
+            if told := getattr(split, "left_out", ""):
+                print(f"note: {told}; left out", file=sys.stderr)
             yield part, split
         except UserError as error:
             errors.append(error)
@@ -86,6 +88,7 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     name, workers = arguments["source"], arguments.pop("workers") or os.cpu_count() or 1
     fields = {**arguments, "shuffle_buffer": 1, "image_size": 224, "augmentation": "none", "holdout": 0}
+    fields["other_files"] = "skip"  # told by a note
     config = ConfigDict({"data": fields, "model": {"num_classes": 0}})  # the labels do not matter
     try:
         if not is_known(name):

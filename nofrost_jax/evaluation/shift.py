@@ -25,6 +25,8 @@ def announcement(jobs, missing):
             "resizes them as the run's own evaluation does its images"
         )
     names = dict.fromkeys(job.entry.name for job in jobs)
+    notes = dict.fromkeys(f"note: {job.entry.name}: {line}" for job in jobs for line in job.spec.notes)
+    lines += notes
     cells = sum(len(job.views) if job.cell else len(job.views) - 1 for job in jobs)
     corrupted = f", {cells} cells of corruptions" if cells else ""
     return [*lines, f"evaluating {', '.join(names)}{corrupted}: {_total(jobs):,} looks at images ..."]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nofrost_jax import data
-from nofrost_jax.data.choice import Choice
+from nofrost_jax.data.choice import Choice, ranks
 from tests.data.helpers import complaint, config, encoded, picture, write
 
 
@@ -146,3 +146,27 @@ def test_held_out_images_have_names(tree):
     settings = of_tree(tree, holdout=6, eval_split="holdout")
     _, batches = indices(settings, listed(tree, "n02/1_4.png", "n01/0_2.png"))
     assert batches[0]["image"][batches[0]["mask"]][:, 0, 0, :2].tolist() == [[0, 2], [1, 4]]
+
+
+class Named:
+    """A split whose files lie in another order than their names, as tfds has them."""
+
+    images = None
+
+    def __init__(self, labels, names):
+        self.labels, self._names = np.array(labels, np.int32), names
+
+    def file_names(self):
+        return self._names
+
+
+def test_names_tell_the_order_within_a_class():
+    split = Named([1, 0, 1, 0, 1, 0], ["f", "c", "d", "a", "e", "b"])
+    ordered = [3, 5, 1, 2, 4, 0]  # a b c, d e f
+    for count in (1, 2, 3, 4):
+        assert Choice(count).places(split).tolist() == sorted(ordered[i * 6 // count] for i in range(count))
+    assert ranks(split, np.arange(6)).tolist() == [5, 2, 3, 0, 4, 1]
+    assert ranks(split, np.array([0, 1, 3])).tolist() == [2, 1, 0]
+    assert Choice(2, ("f", "d", "b", "a")).places(split).tolist() == [2, 3]
+    nested = Named([0, 0, 0], ["x/part1/a", "x/part0/b", "x/c"])
+    assert ranks(nested, np.arange(3)).tolist() == [2, 1, 0]

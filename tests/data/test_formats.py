@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 
 from nofrost_jax import data
 from nofrost_jax.data import checks, preprocess
+from nofrost_jax.data.corruptions.originals import open_originals
 from nofrost_jax.data.folder import EXTENSIONS
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from tests.data.helpers import complaint, config, encoded, picture, write
@@ -179,3 +182,14 @@ def test_small_training_images_are_found_too_where_they_are_cropped_alike(tmp_pa
     assert "train/a/0.png" in complaint(data.check, settings)
     settings.data.augmentation = "random_resized_crop"
     assert data.check(settings).num_train == 1
+
+
+def test_commands_leave_other_files_out_and_say_so(tmp_path, capsys):
+    root = tree(tmp_path / "own/val")
+    write(root / "ant/boxes.txt", b"1 2 3 4")
+    originals = open_originals(f"folder:{tmp_path}/own", side=16)
+    assert originals.count == 18 and "1 file is none of .jpg" in capsys.readouterr().err
+    command = [sys.executable, "-m", "nofrost_jax.data.verify", f"folder:{tmp_path}/own"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0 and "18 images, 0 unreadable" in done.stdout, done
+    assert "the first is ant/boxes.txt" in done.stderr

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -89,6 +90,7 @@ def open_originals(
     if (side is not None and side < LEAST_SIDE) or (resize or 0) < 0:
         raise UserError(f"corruptions take at least {LEAST_SIDE} pixels; --side={side}, --resize={resize}; give more")
     places = {"source": name, "data_dir": data_dir, "train_split": split, "eval_split": split, "access": "random"}
+    places["other_files"] = "skip"  # told by a note
     data = {**places, "image_size": side or digits.NATIVE_SIZE, "shuffle_buffer": 1}
     config = ConfigDict({"data": data, "model": {"num_classes": 0}})
     with command_line.speaking_of(OPTIONS, config):
@@ -97,6 +99,8 @@ def open_originals(
             raise UserError(f"{name} has no split {split}; --split={split}; use {source.eval_name or 'another'}")
         found, title = source.evaluation(), " ".join(filter(None, (name, source.eval_name)))
     if isinstance(found, Folder):
+        if found.left_out:
+            print(f"note: {found.left_out}; left out", file=sys.stderr)
         if side is None or resize is None:
             source = dataclasses.replace(source, side=_common_side(found))
         return Originals(found, _geometry(source, side, resize), title, fingerprints.of_folder(found))
