@@ -114,10 +114,10 @@ def _listing(split: RandomAccess | Sequential) -> tuple[np.ndarray, list[str] | 
 
 
 def _order(labels: np.ndarray, names: list[str] | None) -> np.ndarray:
-    """All places, class by class, in each by the file's name below the class folder, or as they come: int64 [n]."""
+    """All places, class by class, in each by the files' names, or as they come: int64 [n]."""
     if names is None:
         return np.argsort(labels, kind="stable")
-    return np.lexsort((np.array([name.partition("/")[2] or name for name in names]), labels))
+    return np.lexsort((np.array(names), labels))
 
 
 def _lines(path: str) -> tuple[str, ...]:

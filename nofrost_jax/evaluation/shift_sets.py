@@ -164,7 +164,7 @@ def _imagenet_c(suite, run):
             continue
         if spec is None:  # of the first; to list 75 x 1,000 folders takes a while
             with about(entry.name):
-                spec, side = data.check(config, ("evaluation",)), _side(config)
+                side, spec = _side(config), data.check(config, ("evaluation",))  # the size has a line of its own
         views = [View(f"{title} {name} {severity}", allowed)]
         made.append(Job(entry, config, spec, views, (name, severity), own, side))
     if not lacking:
