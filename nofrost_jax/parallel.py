@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nofrost_jax import lock, peers, signals
-from nofrost_jax.errors import MachineError, Preempted, UserError
+from nofrost_jax.errors import MachineError, Missing, Preempted, UserError, machine
 
 AXIS = "batch"
 LOST_SECONDS = 5  # in which a lost process is noticed, whose loss may show as an error first
@@ -151,17 +152,23 @@ def joined(coordinator_address="", num_processes=1, process_id=0, timeout=300):
     See `initialize`.
     """
     among = initialize(coordinator_address, num_processes, process_id, timeout)
+    if among is None:
+        yield
+        return
     try:
         yield
-    except BaseException as error:
-        if among and not isinstance(error, Preempted):
-            if not isinstance(error, (UserError, MachineError)):
-                time.sleep(LOST_SECONDS)  # it may be what comes of a lost process, which is then told instead
-            among.leave(failed=True)
+    except (Preempted, Missing):  # as all of them
         raise
+    except (UserError, MachineError, KeyboardInterrupt):
+        among.leave(failed=True)
+        raise
+    except Exception:
+        time.sleep(LOST_SECONDS)  # it may be what comes of a lost process, which is then told instead
+        among.leave(failed=True)
+        traceback.print_exc()
+        leave(1)  # the others end: jax must not wait for them
     finally:
-        if among:
-            among.leave()
+        among.leave()
 
 
 def initialize(coordinator_address="", num_processes=1, process_id=0, timeout=300):
@@ -173,10 +180,10 @@ def initialize(coordinator_address="", num_processes=1, process_id=0, timeout=30
     which all must have come. Raises UserError or MachineError.
     """
     local = []
-    if coordinator_address == "auto" or (not coordinator_address and num_processes == 1 and _cluster_detected()):
+    if coordinator_address == "auto" or (not coordinator_address and num_processes == 1 and peers.cluster_detected()):
         # Under SLURM and Open MPI jax takes one GPU a process, even if it is alone on its host; [] = all.
-        local = [] if coordinator_address != "auto" and _alone_on_host() else None
-        found = _place_in_cluster(timeout)
+        local = [] if coordinator_address != "auto" and peers.alone_on_host() else None
+        found = peers.place_in_cluster(timeout)
         if found is None:
             try:
                 jax.distributed.initialize(local_device_ids=local, initialization_timeout=timeout)
@@ -193,18 +200,6 @@ def initialize(coordinator_address="", num_processes=1, process_id=0, timeout=30
     among.join()
     jax.distributed.initialize(among.forwarded(), num_processes, process_id, local_device_ids=local)
     return among
-
-
-def _place_in_cluster(timeout):
-    """(HOST:PORT of process 0, number of processes, this one's number) as jax finds them out; None where it does not
-    tell, and must join them by itself."""
-    try:
-        from jax._src.clusters import ClusterEnv
-
-        *place, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, timeout)
-    except Exception:  # jax's own, of no promise; where it is something else, jax says it
-        return None
-    return None if None in place else place
 
 
 def require_joined():
@@ -240,7 +235,8 @@ def on_main(act):
     reply, raised = {}, None
     if is_main_process():
         try:
-            reply = {"value": act()}
+            with machine("what was saved before is whole"):
+                reply = {"value": act()}
         except Exception as error:  # raised below, when the others know
             reply, raised = {"error": str(error), "machine": isinstance(error, MachineError)}, error
     content = json.dumps(reply).encode()
@@ -274,18 +270,6 @@ def exclusive(path, what, stop=None):
     finally:
         if is_main_process():
             own.give_back()
-
-
-def _cluster_detected():
-    several_tasks = any(int(os.environ.get(name, 1)) > 1 for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
-    several_workers = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    return several_tasks or several_workers
-
-
-def _alone_on_host():
-    if "OMPI_COMM_WORLD_LOCAL_SIZE" in os.environ:
-        return os.environ["OMPI_COMM_WORLD_LOCAL_SIZE"] == "1"
-    return os.environ.get("SLURM_STEP_NUM_TASKS") == os.environ.get("SLURM_STEP_NUM_NODES")
 
 
 class StopSignal(signals.Stop):

@@ -262,3 +262,30 @@ def _forward(at):
 
     threading.Thread(target=accept, daemon=True).start()
     return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+# Clusters
+
+
+def place_in_cluster(timeout):
+    """(HOST:PORT of process 0, number of processes, this one's number) as jax finds them out; None where it does not
+    tell, and must join them by itself."""
+    try:
+        from jax._src.clusters import ClusterEnv
+
+        *place, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, timeout)
+    except Exception:  # jax's own, of no promise; where it is something else, jax says it
+        return None
+    return None if None in place else place
+
+
+def cluster_detected():
+    several_tasks = any(int(os.environ.get(name, 1)) > 1 for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+    several_workers = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    return several_tasks or several_workers
+
+
+def alone_on_host():
+    if "OMPI_COMM_WORLD_LOCAL_SIZE" in os.environ:
+        return os.environ["OMPI_COMM_WORLD_LOCAL_SIZE"] == "1"
+    return os.environ.get("SLURM_STEP_NUM_TASKS") == os.environ.get("SLURM_STEP_NUM_NODES")
