@@ -19,7 +19,6 @@ import numpy as np
 
 from benchmarks.tasks.common import CHECKPOINT
 from nofrost_jax import attacks, keys, models
-from nofrost_jax.checkpoint import load_export
 from nofrost_jax.classifier import Classifier
 from nofrost_jax.data import digits
 from tests.models.reference import as_if_trained, stream
@@ -135,7 +134,8 @@ def digits_classifier(how):
     options = config["model"] | {"dtype": how.dtype, "stage_sizes": tuple(config["model"]["stage_sizes"])}
     options["bn_group_size"] = 0
     model = models.create(options.pop("name"), **options)
-    variables = how.cast(load_export(str(CHECKPOINT)))
+    with np.load(CHECKPOINT / "params.npz") as arrays:
+        variables = how.cast(flax.traverse_util.unflatten_dict(dict(arrays), sep="/"))
     return Classifier(variables, model, tuple(config["data"]["mean"]), tuple(config["data"]["std"]))
 
 

@@ -11,13 +11,14 @@ from benchmarks.tasks import study
 from tests.conftest import finish, start
 
 WITHOUT = """
-import importlib.machinery, sys
+import importlib.machinery, os, sys
+
+HIDDEN = {"tensorflow", "tensorflow_datasets", "clu", "google_crc32c", os.environ.get("ALSO_HIDDEN")}
 
 class Finder(importlib.machinery.PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        hidden = name.partition(".")[0] in ("tensorflow", "tensorflow_datasets", "clu", "google_crc32c")
-        return None if hidden else super().find_spec(name, path, target)
+        return None if name.partition(".")[0] in HIDDEN else super().find_spec(name, path, target)
 
 sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder
 """
@@ -67,6 +68,12 @@ def test_every_task_runs_without_tensorflow_and_clu(environment, tmp_path):
     assert peer["largest_logit_difference"] < 1e-4 and peer["our_robust_accuracy"] == peer["peer_robust_accuracy"]
     assert [entry["name"] for entry in results["study_sat_seed0"]["figures"]["attacks"]] == ["pgd_20", "aa_fast_20"]
     assert "no TensorBoard" not in outcome.stdout and sorted(os.listdir(tmp_path)) == ["cpu"]
+
+
+def test_nets_and_attacks_are_compared_without_ml_collections_too(environment):
+    code = "from benchmarks.tasks import attacks, cases, correct; print(correct.chosen(True, False))"
+    outcome = finish(start("-c", code, ALSO_HIDDEN="ml_collections", **environment))
+    assert outcome.stdout == "['nets/nf_resnet26', 'attacks/pgd']\n", outcome
 
 
 def test_a_row_without_time_leaves_what_the_next_one_goes_on_from(environment, tmp_path):
