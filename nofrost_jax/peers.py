@@ -63,7 +63,7 @@ class Peers:
 
     def forwarded(self):
         """HOST:PORT at which jax's client finds its service."""
-        return self.address if self.me == 0 else _forward(self._at)
+        return self.address if self.me == 0 else forwarder(self._at)
 
     # Meeting
 
@@ -234,7 +234,7 @@ def _readline(connection):
     return line
 
 
-def _forward(at):
+def forwarder(at):
     """HOST:PORT in this process that stands for another, (host, port): what closes there stays open here."""
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -257,8 +257,9 @@ def _forward(at):
             while content := source.recv(2**16):
                 target.sendall(content)
         if closing:
-            with contextlib.suppress(OSError):
-                target.shutdown(socket.SHUT_RDWR)
+            for end in (source, target):
+                with contextlib.suppress(OSError), end:
+                    end.shutdown(socket.SHUT_RDWR)
 
     threading.Thread(target=accept, daemon=True).start()
     return f"127.0.0.1:{listener.getsockname()[1]}"

@@ -152,3 +152,18 @@ def test_where_one_ends_with_an_error_the_others_end_but_with_their_own_word_if_
         assert end(process) == (2, ["joined"], ["error: of its own"])
     code, _, (line,) = end(zero)
     assert code == 1 and " of 3 (" in line and "it ended with an error, and says itself which" in line
+
+
+def test_the_forwarder_does_not_tell_that_the_other_side_is_gone():
+    """Else jax's client and the line about the lost process would race to the screen."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = peers.forwarder(server.getsockname()[:2]).split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as near:
+            with server.accept()[0] as far:
+                near.sendall(b"there")
+                assert far.recv(9) == b"there"
+                far.sendall(b"back")
+                assert near.recv(9) == b"back"
+            near.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                near.recv(9)
