@@ -12,7 +12,7 @@ that is set keeps its value under both.
 | model.drop_path            | 0     | 0.1         | PGDAT.py:44, :151                                                 |
 | optimizer.nesterov         | False | True        | PGDAT.py:171                                                      |
 | model.bn_running           | mean  | first       | PGDAT.py:155, no broadcast of buffers, and rank 0 saves (:278)    |
-| method.pgdat_clean_forward | False | True        | PGDAT.py:218, whatever lambda is; it moves BN's statistics        |
+| method.pgdat_clean_forward | False | True        | PGDAT.py:218, whatever lambda is; FAT has another code: False     |
 | checkpoint.select          | last  | best_ra_val | PGDAT.py:283-342 (best_RA.pth); without adversarial images        |
 |                            |       | best_sa_val | best_SA.pth (:336-339 skip the other)                             |
 

@@ -52,9 +52,13 @@ def fill(config):
     for field, value in RECIPES[config.recipe].items():
         section, name = field.rpartition(".")[::2]
         target = config[section] if section else config
-        if target[name] is None:
-            no_attack = field == "checkpoint.select" and authors and not is_adversarial(config.method)
-            target[name] = "best_sa_val" if no_attack else value
+        if target[name] is not None:
+            continue
+        if field == "checkpoint.select" and authors and not is_adversarial(config.method):
+            value = "best_sa_val"
+        if field == "method.pgdat_clean_forward" and config.method.name == "fat":
+            value = False  # it shares the loss of `at`, but its own code has no clean forward
+        target[name] = value
     if config.deepaugment.sources is None:
         one = ("authors", "combine") if authors else ("authors",)  # their script takes nets with batch norm too
         edsr_alone = config.method.name == "augmented" and config.method.terms in one
