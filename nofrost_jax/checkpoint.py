@@ -93,10 +93,10 @@ class Checkpoints:
             if not damage:
                 self._finish(step, whole, damaged)
                 return step, items, meta
-            parallel.say(f"checkpoint {step} is damaged ({damage}); trying the one before")
-            damaged.append(step)
             if parallel.on_main(functools.partial(self._is_outdated, step)):
                 return self.restore(abstract)
+            parallel.say(f"checkpoint {step} is damaged ({damage}); trying the one before")
+            damaged.append(step)
         if damaged:
             raise UserError(
                 f"no checkpoint in {self.directory} can be restored ({', '.join(map(str, damaged))} are damaged); "
@@ -135,8 +135,10 @@ class Checkpoints:
 
     def _finish(self, step, whole, damaged):
         """Puts in order what was found on the way to a checkpoint that could be restored."""
-        if not whole:  # killed between the save and the hashes
-            parallel.say(f"checkpoint {step} has no {digests.NAME}; its arrays have the hashes they were saved with")
+        if not whole:  # killed between the save and the hashes, or the machine crashed then
+            parallel.say(
+                f"checkpoint {step} has no readable {digests.NAME}; its arrays have the hashes they were saved with"
+            )
         if self._writable and not whole and jax.process_index() == 0:
             digests.write(self._folder(step))
         if self._writable:

@@ -15,20 +15,27 @@ def write(folder):
     digests = {}
     for root, _, names in os.walk(folder):
         for name in names:
+            if name.startswith(NAME):
+                continue
             path = os.path.join(root, name)
             digests[os.path.relpath(path, folder)] = _of_file(path)
     with open(os.path.join(folder, f"{NAME}.tmp"), "w") as file:
         json.dump(digests, file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(f"{folder}/{NAME}.tmp", f"{folder}/{NAME}")
 
 
 def check(folder, items):
-    """Whether the hashes are there, and right for the files of the items, names of folders in it. Raises ValueError
-    for the first file that is altered, and FileNotFoundError for one that is missing."""
-    if not os.path.exists(f"{folder}/{NAME}"):
+    """Whether the hashes are there, can be read, and are right for the files of the items, names of folders in it.
+
+    Raises ValueError for the first file that is altered, and FileNotFoundError for one that is missing.
+    """
+    try:
+        with open(f"{folder}/{NAME}") as file:
+            digests = dict(json.load(file))
+    except (FileNotFoundError, ValueError, TypeError):  # no word on the files, neither for nor against them
         return False
-    with open(f"{folder}/{NAME}") as file:
-        digests = json.load(file)
     for name, digest in sorted(digests.items()):
         if name.split(os.sep)[0] in items and _of_file(os.path.join(folder, name)) != digest:
             raise ValueError(f"{name} is not what was saved: its hash differs")

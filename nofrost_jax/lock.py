@@ -30,7 +30,7 @@ class Lock:
 
     def __init__(self, path, what):
         self.path, self._what, self._token = path, what, uuid.uuid4().hex
-        self._fd, self._ended, self._thread = None, threading.Event(), None
+        self._fd, self._inode, self._ended, self._thread = None, None, threading.Event(), None
 
     def take(self):
         """Takes the lock and returns "", or returns who holds it. Makes the folder; says so where it takes over a dead
@@ -39,6 +39,10 @@ class Lock:
         try:
             os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
             return self._take()
+        except PermissionError as error:
+            if os.path.exists(self.path):
+                raise _anothers(self.path) from error
+            raise refused(f"{self.path} cannot be written", error, "choose another folder") from error
         except OSError as error:
             raise refused(f"{self.path} cannot be written", error, "choose another folder") from error
 
@@ -73,7 +77,7 @@ class Lock:
         """Removes the file, unless it is another's by now."""
         self._ended.set()
         self._thread.join()
-        if _is_at(self.path, self._fd):
+        if not self._lost_to():
             with contextlib.suppress(FileNotFoundError):
                 os.remove(self.path)
         os.close(self._fd)
@@ -85,23 +89,33 @@ class Lock:
         os.pwrite(fd, text, 0)
         os.ftruncate(fd, len(text))
         os.fsync(fd)
-        self._fd = fd
+        self._fd, self._inode = fd, os.fstat(fd).st_ino
         self._ended.clear()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._thread.start()
 
     def _beat(self):
-        """Renews the file's time. Ends the program at once where another has taken the lock: nothing that it writes
-        from here on would be only its own."""
+        """Renews the file's time. Ends the program at once where another has taken the lock, or had it and is gone:
+        nothing that it writes from here on would be only its own."""
         while not self._ended.wait(BEAT_SECONDS):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # of a file that was removed on a file server, too; this is seen below
                 os.utime(self._fd)
-                with open(self.path, "rb") as file:
-                    holder = _read(file.fileno())
-                if holder.get("token", self._token) != self._token:
-                    text = f"{self.path} was taken over by {_describe(holder)}; this one ends, what it saved is kept"
-                    print(f"error: {text}", file=sys.stderr, flush=True)
-                    os._exit(1)
+            if other := self._lost_to():
+                text = f"{self.path} was {other}; this one ends, what it saved is kept"
+                print(f"error: {text}", file=sys.stderr, flush=True)
+                os._exit(1)
+
+    def _lost_to(self):
+        """What became of the lock, as text; "" while it is this holder's, or where that cannot be seen now."""
+        try:
+            with open(self.path, "rb") as file:
+                holder, inode = _read(file.fileno()), os.fstat(file.fileno()).st_ino
+        except FileNotFoundError:
+            return "removed, as by one that took it over and has ended"
+        except OSError:
+            return ""
+        own = holder["token"] == self._token if "token" in holder else inode == self._inode
+        return "" if own else f"taken over by {_describe(holder)}"
 
 
 @contextlib.contextmanager
@@ -147,6 +161,18 @@ def in_use(path, holder):
     """The UserError for a lock, FOLDER/lock or FILE.lock, that another holds."""
     locked = os.fspath(path).removesuffix("lock")[:-1]
     return UserError(f"{locked} is in use by {holder} ({path}); wait for its end, stop it, or choose another place")
+
+
+def _anothers(path):
+    """The UserError for a lock file that this user may not write."""
+    try:
+        with open(path, "rb") as file:
+            holder = _describe(_read(file.fileno()))
+    except OSError:
+        holder = "another process"
+    return UserError(
+        f"{path} is another user's lock, of {holder}; wait for its end, or remove the file if that process is gone"
+    )
 
 
 def _kernel_lock(fd):

@@ -64,18 +64,23 @@ def looks_after(config, epoch):
 
 
 def start(config, workdir, devices, per_epoch):
-    """The run's Best, or None where its last checkpoint counts.
-
-    What another rule or attack chose in this folder, before `--force`, is put aside as `best_before`.
-    """
-    folder = os.path.join(workdir, checkpoint.BEST)
+    """The run's Best, or None where its last checkpoint counts."""
     if parallel.is_main_process():
-        _finish_replacing(folder)
-        kept = checkpoint.read_selection(folder)
-        if kept and (kept["rule"], kept["attack"]) != (config.checkpoint.select, selection_attack(config)):
-            shutil.rmtree(f"{folder}_before", ignore_errors=True)
-            os.replace(folder, f"{folder}_before")
+        _finish_replacing(os.path.join(workdir, checkpoint.BEST))
     return None if config.checkpoint.select == "last" else Best(config, workdir, devices, per_epoch)
+
+
+def put_aside(config, workdir):
+    """What another rule or attack chose in this folder, before `--force`, becomes `best_before`."""
+    folder = os.path.join(workdir, checkpoint.BEST)
+    kept = checkpoint.read_selection(folder)
+    if kept and not _same_rule(kept, config):
+        shutil.rmtree(f"{folder}_before", ignore_errors=True)
+        os.replace(folder, f"{folder}_before")
+
+
+def _same_rule(kept, config):
+    return (kept["rule"], kept["attack"]) == (config.checkpoint.select, selection_attack(config))
 
 
 def _finish_replacing(folder):
@@ -107,20 +112,18 @@ class Best:
 
         forced: what --force changed in the config, under which this choice counts, too.
         """
-        same_rule = known and (known["rule"], known["attack"]) == self._rule()
-        if same_rule and not self.kept():
+        kept = self.kept()
+        there = kept and _same_rule(kept, self.config)
+        if known and _same_rule(known, self.config) and not there:
             raise UserError(
                 f"{self.folder} is lost, where config.checkpoint.select={known['rule']} chose step {known['step']}; "
                 "put it back, or begin again in a new --workdir"
             )
-        if forced and self.kept():
+        if forced and there:
             path = os.path.join(self.folder, "config.json")
             with open(f"{path}.tmp", "w") as file:
                 file.write(self._config_json())
             os.replace(f"{path}.tmp", path)
-
-    def _rule(self):
-        return self.config.checkpoint.select, selection_attack(self.config)
 
     def _config_json(self):
         return json.dumps(validate.to_plain(self.config), indent=2) + "\n"
@@ -146,7 +149,7 @@ class Best:
         return found
 
     def _keep(self, state, record):
-        record |= dict(zip(("rule", "attack"), self._rule(), strict=True))
+        record |= {"rule": self.config.checkpoint.select, "attack": selection_attack(self.config)}
         record |= {"n": self._evaluator.count, "params_sha256": checkpoint.tree_sha256(state.variables)}
         temporary = f"{self.folder}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)

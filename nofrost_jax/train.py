@@ -48,14 +48,15 @@ class Run:
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
         self.best = selection.start(config, workdir, devices, self.per_epoch)
         variables = self._first_variables(model, spec.image_size)
-        self._describe(variables)
         self.state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, spec.image_size)))
         self.sums = metrics.Sums()
         images = parallel.on_main(functools.partial(data.training_fingerprint, config))
         self.identity = validate.identity(config) | {"training_set": images}  # saved with every checkpoint
         self.start_step, self.evaluation_due = self._restore(force)
+        self._describe(variables)
         if self.main:  # not before: a forced config that does not fit the checkpoint has been refused by now
             write_config(config, workdir, force)
+            selection.put_aside(config, workdir)  # not before: config.json says whose choice counts
             write_notes(method.notes(config), workdir)
         self.writer = metrics.Writer(workdir, active=self.main, tensorboard=config.log.tensorboard)
         self.writer.rewind(self.start_step, drop_evaluation=self.evaluation_due)

@@ -19,6 +19,10 @@ HOLD = """
 import sys, time
 from nofrost_jax import lock, run, workdir
 lock.BEAT_SECONDS = 0.05
+if "stale" in sys.argv:  # what a file server says of a file that is gone
+    def stale(_):
+        raise OSError(116, "Stale file handle")
+    lock.os.utime = stale
 with lock.hold(sys.argv[1], "a test"):
     print("held", flush=True)
     time.sleep(60)
@@ -101,14 +105,47 @@ def test_where_the_file_system_has_no_locks_the_beat_decides(path, quick, monkey
     assert not path.exists()
 
 
-def test_a_holder_that_lost_its_lock_ends(path):
-    holder = start("-c", HOLD, path)
+@pytest.mark.parametrize("more", [(), ("stale",)])
+def test_a_holder_that_lost_its_lock_ends(path, more):
+    holder = start("-c", HOLD, path, *more)
     assert holder.stdout.readline() == "held\n"
     elsewhere(path)
     outcome = finish(holder)
     assert outcome.returncode == 1
     assert outcome.stderr.startswith(f"error: {path} was taken over by a training: process 12 on node7")
     assert json.loads(path.read_text())["token"] == "theirs"
+
+
+def test_a_holder_ends_when_one_that_took_it_over_has_ended(path):
+    """Or is about to write its name into a new file."""
+    for follow in (lambda: None, path.touch):
+        holder = start("-c", HOLD, path)
+        assert holder.stdout.readline() == "held\n"
+        path.unlink()
+        follow()
+        outcome = finish(holder)
+        assert outcome.returncode == 1 and re.match(rf"error: {path} was (removed|taken over)", outcome.stderr), outcome
+
+
+def test_a_lock_that_was_taken_over_is_not_removed(path):
+    own = lock.Lock(path, "a test")
+    assert own.take() == ""
+    elsewhere(path)
+    own.give_back()
+    assert json.loads(path.read_text())["token"] == "theirs"
+
+
+def test_another_users_lock_is_told(path, monkeypatch):
+    elsewhere(path)
+
+    def forbidden(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(lock.os, "open", forbidden)
+    with pytest.raises(
+        UserError, match=r"another user's lock, of a training: process 12 on node7.*; wait .* remove the"
+    ):
+        lock.Lock(path, "a test").take()
 
 
 def test_no_two_are_ever_inside_though_the_file_comes_and_goes(path):

@@ -70,13 +70,32 @@ def test_what_another_rule_or_attack_chose_is_put_aside(chosen, tmp_path):
     """So that no evaluation after --force reads it; the same rule and attack keep it."""
     held = run.prepare(tiny_config(**HELD))
     shutil.copytree(chosen / "best", tmp_path / "best")
-    selection.start(held, str(tmp_path), parallel.Devices(), 4)
+    selection.put_aside(held, str(tmp_path))
     assert (tmp_path / "best").is_dir()
-    assert selection.start(run.prepare(tiny_config()), str(tmp_path), None, 4) is None
-    assert [path.name for path in tmp_path.iterdir()] == ["best_before"]
-    shutil.copytree(chosen / "best", tmp_path / "best")
-    selection.start(run.prepare(tiny_config(**HELD, attack__epsilon_255=16.0)), str(tmp_path), parallel.Devices(), 4)
-    assert [path.name for path in tmp_path.iterdir()] == ["best_before"]
+    for other in (tiny_config(), tiny_config(**HELD, attack__epsilon_255=16.0)):
+        selection.put_aside(run.prepare(other), str(tmp_path))
+        assert [path.name for path in tmp_path.iterdir()] == ["best_before"]
+        shutil.copytree(chosen / "best", tmp_path / "best")
+
+
+def test_a_refused_force_leaves_the_run_as_it_is(chosen, tmp_path, cli):
+    folder = tmp_path / "run"
+    shutil.copytree(chosen, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for rule in ("last", "best_ra_val"):
+        outcome = cli(*tiny_args(folder, **HELD | {"checkpoint__select": rule, "model__width": 0.125}), "--force")
+        assert outcome.returncode == 2 and "does not fit" in outcome.stderr, outcome
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_forced_rule_puts_aside_what_another_chose(chosen, tmp_path, cli, compile_once):
+    folder = tmp_path / "run"
+    shutil.copytree(chosen, folder)
+    outcome = cli(*tiny_args(folder, **HELD | {"checkpoint__select": "last"}), "--force")
+    assert outcome.returncode == 0, outcome
+    assert sorted(path.name for path in folder.glob("best*")) == ["best_before"]
+    assert checkpoint.read_selection(folder / "best_before") == checkpoint.read_selection(chosen / "best")
+    assert "seed" in json.loads((folder / "best_before/config.json").read_text())
 
 
 def test_a_kill_between_the_old_choice_and_the_new_keeps_the_old(chosen, tmp_path):

@@ -87,15 +87,28 @@ def test_without_the_files_hashes_damage_is_found_too(whole, copy, capsys, damag
     assert contents(copy) == contents(whole[0])
 
 
-def test_a_kill_between_the_save_and_its_files_hashes_is_told_and_mended(whole, copy, capsys):
+@pytest.mark.parametrize("left", [None, b"", b'{"variables/', b"[1]"])
+def test_a_kill_between_the_save_and_its_files_hashes_is_told_and_mended(whole, copy, capsys, left):
+    """Also a crash of the machine, after which the file of the hashes may be empty."""
     place = copy / "checkpoints/15" / digests.NAME
     before = place.read_bytes()
-    place.unlink()
+    place.unlink() if left is None else place.write_bytes(left)
     train_here(copy)
     text = capsys.readouterr().out
-    assert "checkpoint 15 has no files_sha256.json; its arrays have the hashes they were saved with" in text
+    assert "checkpoint 15 has no readable files_sha256.json; its arrays have the hashes they were saved with" in text
     assert "resuming from the checkpoint of step 15" in text and "damaged" not in text
     assert json.loads(place.read_bytes()) == json.loads(before)
+
+
+def test_what_a_training_removes_while_it_is_read_is_not_called_damaged(copy, capsys):
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), next(arrays(copy, 12))
+    )
+    checkpoints = checkpoint.Checkpoints(copy, writable=False)
+    shutil.rmtree(copy / "checkpoints/15")
+    assert checkpoints.restore({"variables": abstract})[0] == 12
+    checkpoints.close()
+    assert "damaged" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
