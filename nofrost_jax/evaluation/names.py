@@ -13,7 +13,8 @@ SHOWN = 3  # differences in a message
 def asked_for(config):
     """What an evaluation is of beside the net, plain values; two that differ here are not one and the same result.
 
-    config: the run's, resolved, with the evaluation's values. How it is computed is left out, and what it is called.
+    config: the run's, resolved, with the evaluation's values. How it is computed is left out, and what it is called. Of
+    a folder its contents count, not its place. Raises UserError where these cannot be read.
     """
     if shift_suite.is_suite(config):
         asked = shift_suite.asked_for(config)
@@ -21,6 +22,8 @@ def asked_for(config):
         plain = validate.of_result(validate.to_plain(config))
         asked = {name: plain[name] for name in ("evaluation", "data")}
         asked["data"] = {name: asked["data"][name] for name in ("source", "eval_split")}
+        if config.data.source.startswith("folder:"):
+            asked["data"]["contents"] = data.fingerprint(config)
         asked["evaluation"].pop("every_epochs", None)
     asked["evaluation"]["ids"] = data.choice_of(config).plain.get("ids_sha256", "")  # what is in the list
     return asked

@@ -39,8 +39,6 @@ def of(tree, **fields):
 def test_a_run_does_not_go_on_with_other_images(cli, tree, tmp_path, compile_once):
     asked = tiny_args(tmp_path / "run", data__source=f"folder:{tree}", **FIELDS)
     assert cli(*asked).returncode == 0
-    shutil.copytree(tree, tmp_path / "moved")
-    moved = tiny_args(tmp_path / "run", data__source="folder:moved", data__data_dir=str(tmp_path), **FIELDS)
     write(tree / "train/a/more.png", encoded(picture(99, 8, 8), "PNG"))
     refused = cli(*asked)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
@@ -52,7 +50,26 @@ def test_a_run_does_not_go_on_with_other_images(cli, tree, tmp_path, compile_onc
     meta = json.loads((tmp_path / "run/checkpoints/2/meta/metadata").read_text())
     assert meta["forced"] == ["from step 2: training images: 33 -> 34"] and meta["training_set"]["images"] == 34
     assert cli(*asked).returncode == 0  # these are its images now
-    assert "data.source" in cli(*moved).stderr  # another place of the same name is another matter
+
+
+def test_a_run_goes_on_where_its_images_were_moved(cli, tree, tmp_path, compile_once):
+    """What is in the folders counts, in training and for a result's name."""
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    assert cli(*tiny_args(run, data__source=f"folder:{tree}", **FIELDS)).returncode == 0
+    tree.rename(moved)
+    asked = tiny_args(run, data__source="folder:moved", data__data_dir=str(tmp_path), **FIELDS)
+    outcome = cli(*asked)
+    assert outcome.returncode == 0 and "written by an earlier run" in outcome.stdout, outcome
+    assert f"data.source: 'folder:{tree}' -> 'folder:moved'" in outcome.stdout
+    assert json.loads((run / "config.json").read_text())["data"]["source"] == "folder:moved"
+    assert cli(f"--workdir={run}", "--mode=evaluate").returncode == 0
+
+    write(moved / "val/a/more.png", encoded(picture(98, 8, 8), "PNG"))
+    refused = cli(f"--workdir={run}", "--mode=evaluate")
+    assert refused.returncode == 2 and "final.json is of something else (data.contents)" in refused.stderr
+    write(moved / "train/a/more.png", encoded(picture(99, 8, 8), "PNG"))
+    refused = cli(*asked)
+    assert refused.returncode == 2 and "another training set (training images: 33 -> 34)" in refused.stderr
 
 
 @pytest.mark.parametrize("change", ["size", "name", "class", "one more"])
