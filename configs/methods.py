@@ -1,5 +1,9 @@
 """The rows of the paper's tables as functions of a config: which net, and which loss on which images."""
 
+from ml_collections import config_dict
+
+from configs import common
+
 NETS = {"bn": ("", "bn"), "in": ("", "in"), "mbn": ("", "mbn"), "nf": ("nf_", "bn")}  # prefix of the name, norm
 # The paper's early-stop iteration is 1; FAT's code says that its tau and the papers' differ by one: 0 is the other
 # reading. Jitter in FAT's code: 0.255 with cross-entropy.
@@ -54,10 +58,6 @@ def apply(config, row):
 
 def imagenet(row, depth, arg=""):
     """The ImageNet config of a row, for ResNet-26 or ResNet-50. arg: see `common.with_arg`."""
-    from ml_collections import config_dict
-
-    from configs import common
-
     config = common.get_config()
     config.model.name = f"resnet{depth}"
     if row in ("nofrost_star", "combine"):

@@ -88,17 +88,17 @@ class Classifier:
         images, fine = inputs.read(images, len(self.mean), self.inputs_are_checked)
         return inputs.nan_unless(fine, self._logits(normalize(images, self.mean, self.std)))
 
-    def _logits(self, inputs):
+    def _logits(self, images):
         if not self.model.has_branches:
-            return self.model.apply(self.variables, inputs, train=False)
+            return self.model.apply(self.variables, images, train=False)
         gamma = self.gamma
         if not isinstance(gamma, (int, float, np.number)) or not 0 <= gamma <= 1:
             raise UserError(f"gamma={gamma!r} is the adversarial branch's weight; it must be a number between 0 and 1")
         gamma = float(gamma)
         mixed = mixed_layers(mixture_layers(self.variables["batch_stats"]), self.interpolation, self.p, self.seed)
         if gamma in (0, 1):
-            return self.model.apply(self.variables, inputs, train=False, branch=BRANCHES[int(gamma)])
-        both = jnp.concatenate([inputs, inputs])
+            return self.model.apply(self.variables, images, train=False, branch=BRANCHES[int(gamma)])
+        both = jnp.concatenate([images, images])
         clean, adversarial = jnp.split(
             self.model.apply(self.variables, both, train=False, branch=Mixture(gamma, mixed)), 2
         )

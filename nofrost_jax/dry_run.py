@@ -68,7 +68,7 @@ def report(config, model, variables, devices):
     )
     yield from (f"note               {line}" for line in methods.TABLE[config.method.name].notes(config))
     yield from evaluation_costs(config, flops, spec)[0]
-    yield f"hours              {ASSUMED}; an evaluation takes less where images fall"
+    yield f"hours              {ASSUMED}; an evaluation is quicker where attacks succeed early"
     distorted = f"; DeepAugment's distortion of an image: {views:.4g}" if views else ""
     yield f"FLOPs per step     {step_flops(config, flops):.3g} (one forward at {side} pixels: {flops:.4g}{distorted})"
     for implementation, where in (("xla", "a GPU or TPU"), ("slices", "a CPU")):
@@ -133,7 +133,7 @@ def describe_evaluation(configs):
         total += cost
         print(*([f"{config.evaluation.name}:"] if len(configs) > 1 else []), *lines, sep="\n")
     if spec is not None:
-        print(f"all                {hours(total)} at most, {ASSUMED}; images that fall take less")
+        print(f"all                {hours(total)} at most, {ASSUMED}; less for each image that an attack fools early")
     tell(missing)
 
 

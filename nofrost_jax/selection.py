@@ -50,7 +50,9 @@ def selection_attack(config):
     # Single steps, FastAT's and FreeAT's, are not in their code: measured as the others.
     several = training.get("steps", 1) > 1 and "step_rule" in training
     rule, steps = (training.step_rule, training.steps) if several else ("nofrost", 10)
-    size = 255 * threat.step_size(rule, radius / 255, steps) or 1  # no attack takes steps of 0, nor needs any
+    size = (
+        255 * threat.step_size(rule, radius / 255, steps, training.norm) or 1
+    )  # no attack takes steps of 0, nor needs any
     own = {"steps": training.steps if config.method.name == "augmented" else 5, "step_rule": f"fixed:{size:g}"}
     return {"name": "pgd", "protocol": "selection", **own, "epsilon_255": radius, "norm": training.norm}
 

@@ -169,6 +169,7 @@ def test_when_it_looks():
         ("nofrost_star", {"attack__steps": 10}, (10, "fixed:1")),
         ("fastat", {"attack__steps": 1}, (5, "fixed:1")),
         ("sat", {"attack__steps": 10, "attack__epsilon_255": 0.0}, (5, "fixed:1")),
+        ("sat", {"attack__steps": 10, "attack__norm": "l2", "attack__epsilon_255": 3000.0}, (5, "fixed:300.4")),
     ],
 )
 def test_the_attack_is_that_of_the_authors(row, fields, expected):

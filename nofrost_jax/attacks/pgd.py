@@ -32,7 +32,7 @@ class PGD(base.Attack):
 
     def __post_init__(self):
         threat.check_budget(self.epsilon, self.steps, self.restarts, self.norm)
-        threat.step_size(self.step_rule, self.epsilon, self.steps)
+        threat.step_size(self.step_rule, self.epsilon, self.steps, self.norm)
         if self.start not in STARTS:
             raise ValueError(f"unknown start {self.start!r}; choose one of {', '.join(STARTS)}")
         if self.start == "zero" and self.restarts > 1:
@@ -64,7 +64,7 @@ class PGD(base.Attack):
 
     def ascend(self, logits_fn, images, labels, keys, points):
         """(the last of `steps` iterates from `points`, whether the first gradient was all zeros)."""
-        size = threat.step_size(self.step_rule, self.epsilon, self.steps)
+        size = threat.step_size(self.step_rule, self.epsilon, self.steps, self.norm)
 
         def step(number, loop):
             points, blind = loop

@@ -39,8 +39,8 @@ def require_count(what, **field):
         raise ValueError(f"an attack needs at least 1 {what}, and a whole number of them, got {name}={value!r}")
 
 
-def step_size(rule, epsilon, steps):
-    """Step size on the [0, 1] scale, for `epsilon` on the [0, 1] scale, which may be traced.
+def step_size(rule, epsilon, steps, norm="linf"):
+    """Step size on the [0, 1] scale, for `epsilon` on the [0, 1] scale, which may be traced, in `norm`.
 
     `nofrost`: min(1.25 epsilon, epsilon + 4/255) / steps, the rule of the authors' code; `madry`: 2.5 epsilon / steps
     (Madry et al., 2018); `eps_over_4`: epsilon / 4 (Zhang et al., 2020); `fixed:A`: A pixel values, i.e. A / 255;
@@ -59,7 +59,7 @@ def step_size(rule, epsilon, steps):
         number = float(value) if name in ("fixed", "epsilon_times") else -1.0
     except ValueError:
         number = -1.0
-    if not 0 < number <= 255:
+    if not 0 < number <= 255 * greatest(norm) or math.isinf(number):
         raise ValueError(
             f"unknown step_rule {rule!r}; choose nofrost, madry, eps_over_4, fixed:A with A in pixel values, or "
             "epsilon_times:A"

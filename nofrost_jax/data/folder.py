@@ -153,14 +153,19 @@ def _check_all(names: list[str], num_classes: int, path: Path, is_training: bool
         raise UserError(
             f"{len(names)} class folders are called by WordNet ids ({names[0]}, ...), and the net has {num_classes} "
             f"classes, so their labels are not known; {path}; set config.model.num_classes = {len(names)}, or 1000 for "
-            "their places in ImageNet's list, or name all classes in config.data.class_names"
+            f"their places in ImageNet's list, or {_by_label(num_classes)}"
         )
     if not is_training:
         raise UserError(
             f"{len(names)} of {num_classes} classes are there, by names ({names[0]}, ...) whose labels are not known "
             f"without the training folder; {path}; make the run's own data available (config.data.source, "
-            "config.data.data_dir), name all classes in config.data.class_names, or call the folders by the labels"
+            f"config.data.data_dir), or {_by_label(num_classes)}"
         )
+
+
+def _by_label(num_classes: int) -> str:
+    """What to do about class folders whose labels are not known, wherever they are."""
+    return f"call each folder, or a link to it, by its class's label in training, 0 to {num_classes - 1}"
 
 
 def _are_wnids(names: Iterable[str]) -> bool:

@@ -23,6 +23,9 @@ FOLDER = "nofrost_index"
 READERS = 16  # Threads that scan files; they wait for the disk more than they work.
 
 
+_NAMES: dict[tuple, list[str]] = {}  # what `Records.file_names` read: a pass over all files
+
+
 @dataclasses.dataclass(frozen=True)
 class Records:
     """A split or a slice of one: example `i` lies at `offsets[i]` of `paths[shards[i]]`. Arrays have one row each."""
@@ -46,9 +49,15 @@ class Records:
         return f"{self.name} example {index} in {self.paths[self.shards[index]]}"
 
     def file_names(self) -> list[str] | None:
-        """Of all examples; None where they have none. Raises OSError."""
+        """Of all examples, read once in a process's life; None where they have none. Raises OSError."""
         if not self.name_feature:
             return None
+        key = self.name, self.name_feature, *self.paths
+        if key not in _NAMES:
+            _NAMES[key] = self._read_names()
+        return _NAMES[key]
+
+    def _read_names(self) -> list[str]:
         rows = [np.flatnonzero(self.shards == shard) for shard in range(len(self.paths))]
 
         def read(shard: int) -> list[str]:

@@ -14,8 +14,10 @@ POLL_SECONDS = 1
 
 
 class Chunk(NamedTuple):
-    """Images (uint8 [n, H, W, 3]), labels and indices (int32 [n]) in the order of the index; the chunk's number; how
-    many images the chunks before it have."""
+    """Some of the images, uint8 [n, H, W, 3], with their labels and indices, int32 [n], in the order of the index.
+
+    number: the chunk's, from 0 on. before: how many images come before it.
+    """
 
     number: int
     image: np.ndarray
@@ -43,14 +45,14 @@ def count_and_size(config, num_eval):
 
 
 class Spread:
-    """The images that an attack with a `limit` is for: so many of the evaluated ones, evenly spread over the order of
-    the classes and file names, which is the same whatever the source. count: of the evaluated images."""
+    """Picks the images for an attack with a `limit`: that many, evenly spread over the evaluated ones in the order of
+    classes and file names, which does not depend on the source. count: how many images are evaluated."""
 
     def __init__(self, config, count):
         self._config, self._count, self._ranks = config, count, None
 
     def selected(self, limit, numbers):
-        """Which of the images with these numbers among the evaluated ones, int [N]: bool [N]."""
+        """Whether each image is picked, bool [N]; numbers: their places among the evaluated images, int [N]."""
         if not limit or limit >= self._count:
             return np.ones(len(numbers), bool)
         if self._ranks is None:
@@ -59,11 +61,11 @@ class Spread:
 
 
 def fill_all(config, count, size, stop, is_known, fill):
-    """Calls `fill(chunk)` for this process's share of the chunks for which not `is_known(number)`, in order; then waits
-    until all are known, also those of the other processes, which share the folder of outcomes.
+    """Calls `fill(chunk)`, in order, for each chunk of this process's share that is not known yet, and then waits until
+    the other processes, which write to the same folder of outcomes, have done theirs.
 
-    config: its data and which images it chooses count. stop: the StopSignal; asked here between chunks if not local.
-    Raises Preempted when it says so.
+    is_known: of a chunk's number. config: says what the data is, and which images of it are evaluated. stop: the
+    StopSignal; unless it is local, it is checked between chunks. Raises Preempted once it is set.
     """
     process, processes = jax.process_index(), jax.process_count()
     numbers = range(-(-count // size))
@@ -89,10 +91,11 @@ def fill_all(config, count, size, stop, is_known, fill):
 
 
 def look(chunk, size, forward, columns, probe):
-    """What a net says of a chunk's images, batch by batch: {column: [n]} of `columns`, and `flags.NOTES` if it probes.
+    """Runs a net over a chunk in batches of `size`: {column: [n]} for `columns`, and with `probe` also `flags.NOTES`.
 
-    forward: (batch of `size`, rows of the chunk, times) -> so many answers, all of the same images, each a dict of
-    arrays with padding; several must have "logits". probe: look at the first batch of all chunks `flags.PROBES` times.
+    forward: (batch of `size`, rows of the chunk, times) -> a list of `times` answers to the same batch, each a dict of
+    arrays, padding included; with more than one, "logits" is among them. probe: run the very first batch
+    `flags.PROBES` times and compare.
     """
     parts, notes = [], dict.fromkeys(flags.NOTES, False) if probe else {}
     for first in range(0, len(chunk.index), size):

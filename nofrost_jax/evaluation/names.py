@@ -1,4 +1,4 @@
-"""What the name of a result stands for: one evaluation of one set of parameters, which no other takes the place of."""
+"""Names of results. A name stands for one evaluation of one set of parameters; no other result may overwrite it."""
 
 import itertools
 import os
@@ -11,10 +11,10 @@ SHOWN = 3  # differences in a message
 
 
 def asked_for(config):
-    """What an evaluation is of beside the net, plain values; two that differ here are not one and the same result.
+    """What was evaluated, apart from the net, as plain values. If these differ, so do the results.
 
-    config: the run's, resolved, with the evaluation's values. How it is computed is left out, and what it is called. Of
-    a folder its contents count, not its place. Raises UserError where these cannot be read.
+    config: the run's, resolved, with the evaluation's values. Its name, and how it is computed, are left out. A folder
+    counts by its contents, not its path. Raises UserError if these cannot be read.
     """
     if shift_suite.is_suite(config):
         asked = shift_suite.asked_for(config)
@@ -30,10 +30,10 @@ def asked_for(config):
 
 
 def make_room(config, output, params_sha256="", force=False):
-    """The result that has the evaluation's name and is of the same, or None where there is none.
+    """The earlier result of this very evaluation, or None if its name is free.
 
-    params_sha256: of the net that is to be evaluated, "" where it is not known yet. A result of something else is
-    refused with UserError, or with `force` gets another name, and this is said.
+    params_sha256: of the net to be evaluated, "" if not known yet. If the name belongs to a different evaluation,
+    raises UserError, or with `force` renames that result and says so.
     """
     name = config.evaluation.name
     done = results.load(output, name)
@@ -56,7 +56,7 @@ def make_room(config, output, params_sha256="", force=False):
 
 
 def _differences(done, asked, params_sha256):
-    """How a result differs from what is asked for, as text."""
+    """How an earlier result differs from the evaluation that was asked for, as text."""
     of, found = done.get("checkpoint", {}), done.get("asked", {})
     net = []
     if params_sha256 and of.get("params_sha256") != params_sha256:

@@ -127,7 +127,8 @@ def member_entry(member, rows, compile_seconds):
 
 
 def _step_size_255(attack):
-    return 255 * threat.step_size(attack.step_rule, attack.epsilon, attack.steps)
+    norm = getattr(attack, "norm", "linf")
+    return 255 * threat.step_size(attack.step_rule, attack.epsilon, attack.steps, norm)
 
 
 def _mean(values, attacked):

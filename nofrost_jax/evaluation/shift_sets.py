@@ -230,6 +230,7 @@ def _locate(entry, run):
     places += [(f"tfds:{entry.builder}", entry.split)] * bool(entry.builder)
     for source, split in places:
         config = _with_data(run, source, split, entry.eval_resize)
+        config.evaluation.ids = ""  # which names images of the run's own; ImageNet-C's files are called like these
         if data.is_present(config):
             return config
     return None

@@ -84,6 +84,8 @@ def test_no_gradient_flows_through_an_attack():
         ({"name": "pgd", "epsilon_255": 300}, "pixel values"),
         ({"name": "pgd", "steps": 0}, "at least 1 step"),
         ({"name": "pgd", "step_rule": "fixed:x"}, "fixed:A"),
+        ({"name": "pgd", "step_rule": "fixed:256"}, "fixed:A"),
+        ({"name": "pgd", "norm": "l2", "step_rule": "fixed:inf"}, "fixed:A"),
         ({"name": "pgd", "step_rule": "mardy"}, "madry"),
         ({"name": "pgd", "step_rule": "epsilon_times:0"}, "epsilon_times:A"),
         ({"name": "pgd", "step_rule": "epsilon_times:nan"}, "epsilon_times:A"),

@@ -40,7 +40,12 @@ def test_names_of_classes(tmp_path):
     some = settings(tree(tmp_path / "some", ["cat", "bee"]), 3, class_names=("ant", "bee", "cat"))
     assert labels(some) == [1, 1, 2, 2] and data.class_names(some) == ("ant", "bee", "cat")
     some.data.class_names = ()
-    assert "2 of 3 classes are there, by names (bee, ...)" in complaint(data.check, some, ("evaluation",))
+    told = complaint(data.check, some, ("evaluation",))
+    assert "2 of 3 classes are there, by names (bee, ...)" in told and told.endswith("label in training, 0 to 2")
+    for label, name in ((1, "bee"), (2, "cat")):
+        (tmp_path / "linked").mkdir(exist_ok=True)
+        (tmp_path / f"linked/{label}").symlink_to(tmp_path / "some" / name)
+    assert labels(settings(tmp_path / "linked", 3)) == [1, 1, 2, 2]
     some.model.num_classes = 2
     assert labels(some) == [0, 0, 1, 1] and data.class_names(some) == ("bee", "cat")
     some.data.class_names = ("ant", "bee")
@@ -80,6 +85,7 @@ def test_the_same_ids_have_the_same_labels_or_it_is_said(tmp_path, is_flat):
         message = complaint(data.check, some, ("evaluation",))
         assert f"3 class folders are called by WordNet ids ({wnids[1]}, ...), and the net has {other}" in message
         assert "config.model.num_classes = 3, or 1000" in message
+        assert message.endswith(f"label in training, 0 to {other - 1}")
     some.data.class_names = tuple(wnids[:300])
     some.model.num_classes = 300
     assert labels(some) == [1, 1, 7, 7, 291, 291] and data.check(some, ("evaluation",)).notes == ()

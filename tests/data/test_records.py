@@ -192,6 +192,19 @@ def test_slices_in_the_order_of_the_instructions(split):
     assert opened(([], split[1])) == []
 
 
+def test_names_are_read_once(split, monkeypatch):
+    for path, count in split[1]["train"]:
+        parts = [example({"image": b"x", "label": 0, "id": f"{path[-1]}{i}".encode()}) for i in range(count)]
+        write(path, parts)
+    seen, texts = [], tfrecord.texts
+    monkeypatch.setattr(tfrecord, "texts", lambda path, *more: seen.append(path) or texts(path, *more))
+    for _ in range(2):
+        assert records.open_split("set train", *split, "id").file_names() == ["a0", "a1", "a2", "b0", "b1"]
+    assert len(seen) == 2
+    part = records.open_split("set train[:1]", [Instruction(split[1]["train"][1][0], 0, 1)], split[1], "id")
+    assert part.file_names() == ["b0"]
+
+
 def test_a_changed_file_is_indexed_anew(split, monkeypatch):
     opened(split)
     seen = scans(monkeypatch)

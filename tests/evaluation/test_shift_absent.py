@@ -177,3 +177,13 @@ def test_a_damaged_image_is_an_error_and_not_missing(cli, copy):
 def test_imagenets_sets_are_not_for_digits(cli, digits, named):
     refused = cli(*trees.SUITE, f"--workdir={digits}", f"--config.sets={named}", "--config.evaluation.name=none")
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1 and "the net has 10" in refused.stderr
+
+
+def test_a_list_of_the_runs_own_images_chooses_none_of_another_set(cli, copy):
+    root, run = copy
+    (first, *_) = sorted((root / "imagenet/val").rglob("*.png"))
+    (root / "list.txt").write_text(f"val/{first.parent.name}/{first.name}\n")
+    ids = f"--config.evaluation.ids={root}/list.txt"
+    told = cli("--mode=dry_run", *trees.SUITE[1:], f"--workdir={run}", ids, "--config.sets=imagenet_r,imagenet_sketch")
+    assert told.returncode == 0, told
+    assert "imagenet_r: 30 of 30,000 images" in told.stdout and "imagenet_sketch: 9 of" in told.stdout
