@@ -42,7 +42,7 @@ def main(_):
     if _CACHE.value:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(_CACHE.value))
     place = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _JOIN.value)
-    with errors.exit_codes(parallel.leave), parallel.joined(*place):
+    with errors.exit_codes(parallel.leave), parallel.joined(*place, each_alone=_MODE.value != "train"):
         workdir, output = map(os.path.expanduser, (_WORKDIR.value, _OUTPUT.value))
         if _MODE.value == "train":
             if output:

@@ -29,6 +29,7 @@ _FAILURES = {  # of the machine, not of what a user asked for: what it is, how t
     **dict.fromkeys((errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT), _UNREACHABLE),
     errno.EPIPE: ("nobody reads the output any more", "write it to a file"),
 }
+WHOLE = "what was written before is whole"
 _CODE_IN_TEXT = re.compile(r"os_error_code='(\d+)'|\[OS error (\d+)")  # how tensorstore tells of it, in a ValueError
 
 
@@ -127,7 +128,7 @@ def exit_codes(leave=sys.exit):
     leave: called with the exit code.
     """
     try:
-        with signals.raising(), machine("what was written before is whole"):
+        with signals.raising(), machine(WHOLE):
             yield
     except (UserError, MachineError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nofrost_jax import lock, peers, signals
-from nofrost_jax.errors import MachineError, Missing, Preempted, UserError, machine
+from nofrost_jax.errors import WHOLE, MachineError, Missing, Preempted, UserError, exit_codes, machine
 
 AXIS = "batch"
 LOST_SECONDS = 5  # in which a lost process is noticed, whose loss may show as an error first
@@ -146,25 +146,37 @@ def say(text):
 
 
 @contextlib.contextmanager
-def joined(coordinator_address="", num_processes=1, process_id=0, timeout=300):
+def joined(coordinator_address="", num_processes=1, process_id=0, timeout=300, each_alone=False):
     """Joins the processes of one run for a block; where one is lost, or ends with an error, the others end as well.
 
-    See `initialize`.
+    See `initialize`. each_alone: each hears signals by itself, as in an evaluation, and when one is stopped all stop;
+    otherwise Preempted is raised by all at once, as `StopSignal` sees to.
     """
     among = initialize(coordinator_address, num_processes, process_id, timeout)
+    # jax's client has taken SIGTERM over, for a service that only those ask who stop together
+    hearing = signals.raising() if each_alone else contextlib.nullcontext()
     if among is None:
-        yield
+        with hearing:
+            yield
         return
     try:
-        yield
-    except (Preempted, Missing):  # as all of them
+        with hearing, machine(WHOLE):
+            yield
+    except Missing:  # as all of them
         raise
-    except (UserError, MachineError, KeyboardInterrupt):
-        among.leave(failed=True)
+    except (Preempted, KeyboardInterrupt) as notice:
+        if each_alone or isinstance(notice, KeyboardInterrupt):
+            with signals.Stop():  # a second one must not keep the others from knowing
+                among.leave("stopped")
+            with exit_codes(_leave_at_once):
+                raise
+        raise
+    except (UserError, MachineError):
+        among.leave("failed")
         raise
     except Exception:
         time.sleep(LOST_SECONDS)  # it may be what comes of a lost process, which is then told instead
-        among.leave(failed=True)
+        among.leave("failed")
         traceback.print_exc()
         leave(1)  # the others end: jax must not wait for them
     finally:
@@ -215,11 +227,15 @@ def leave(code):
     """Ends this process. A failure (1) or a refusal (2) may be this process's alone, while the others wait for it in a
     collective: then it must not wait for them at jax's shutdown barrier."""
     if code in (1, 2) and jax.distributed.is_initialized():  # process_count would touch the devices
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):  # the disk that is full may be theirs
-                stream.flush()
-        os._exit(code)
+        _leave_at_once(code)
     sys.exit(code)
+
+
+def _leave_at_once(code):
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # the disk that is full may be theirs
+            stream.flush()
+    os._exit(code)
 
 
 def wait_for_all(name):

@@ -1,7 +1,8 @@
 """The processes of one run: who is missing when they meet, and who is lost later.
 
 Process 0 listens at the coordinator's address; the others come, say which they are, and keep the connection. One that
-closes without a goodbye, or is silent, is lost: all others then end, with its name. jax's client would end them with a
+closes without a goodbye, or is silent, is lost: all others then end, with its name. Where a signal stops one alone, all
+stop. jax's client would end them with a
 stack of C++ in the moment that process 0 is gone; it therefore reaches process 0 by way of a forwarder in its own
 process, which does not tell it.
 """
@@ -12,6 +13,7 @@ import json
 import os
 import platform
 import select
+import signal
 import socket
 import sys
 import threading
@@ -23,7 +25,8 @@ ANNOUNCE_SECONDS = 30  # between two lines about who is missing
 BEAT_SECONDS = 10  # between two signs of life
 SILENT_SECONDS = 45  # without one, a process is lost
 UNKNOWN_SECONDS = 10  # for a host's name to become known
-GRACE_SECONDS = 2  # for a process to end with its own word, where another has ended with an error
+GRACE_SECONDS = 2  # for a process to end with its own word, where another has failed or was stopped
+STOP_SECONDS = 30  # for a process to stop as after a signal, where another was stopped
 AGAIN = "what was saved is whole: start all processes again"
 
 
@@ -43,7 +46,8 @@ class Peers:
                 f"--process_id={me} and --num_processes={count} do not fit: each process has its own number, from 0 to "
                 "one less than there are"
             )
-        self._at, self._leaving, self._ending = (host.strip("[]"), int(port)), False, threading.Lock()
+        self._at, self._ending = (host.strip("[]"), int(port)), threading.Lock()
+        self._leaving = self._stopping = False
         self._others = {}  # number: (connection, what it is called); process 0 has all, the others have process 0
 
     def join(self):
@@ -54,12 +58,12 @@ class Peers:
             threading.Thread(target=self._listen, args=(number, connection), daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
 
-    def leave(self, failed=False):
-        """Says goodbye; if it failed, the others end as well."""
+    def leave(self, why="bye"):
+        """Says goodbye; if it "failed", or was "stopped" by a signal of its own, the others end as well."""
         self._leaving = True
-        self._send({"failed": True} if failed else {"bye": True})
-        if failed:
-            time.sleep(GRACE_SECONDS / 2)  # all may have failed for the same reason, and say so themselves
+        self._send({why: True})
+        if why != "bye":
+            time.sleep(GRACE_SECONDS / 2)  # all may end for the same reason, and say so themselves
 
     def forwarded(self):
         """HOST:PORT at which jax's client finds its service."""
@@ -72,15 +76,16 @@ class Peers:
         with self._listener() as listener:
             while len(self._others) < self.count - 1:
                 connections = {connection: number for number, (connection, _) in self._others.items()}
-                for ready in select.select([listener, *connections], [], [], 0.2)[0]:
-                    if ready is listener:
-                        self._welcome(listener.accept()[0])
-                    else:  # what waits says nothing: it has ended
-                        del self._others[connections[ready]]
+                ready = select.select([listener, *connections], [], [], 0.2)[0]
+                for ended in connections.keys() & ready:  # what waits says nothing; first, as it may have come again
+                    del self._others[connections[ended]]
+                if listener in ready:
+                    self._welcome(listener.accept()[0])
                 missing = sorted({*range(1, self.count)} - self._others.keys())
                 text = f"{_listed(missing)} of {self.count} at --coordinator_address={self.address}"
                 if missing and time.monotonic() > deadline:
-                    self._refuse(MachineError(f"no sign of {text} within {self.timeout} s; {self._here()}; look there"))
+                    mend = "start the missing ones, or see in their output what keeps them"
+                    self._refuse(MachineError(f"no sign of {text} within {self.timeout} s; {self._here()}; {mend}"))
                 if missing and time.monotonic() > told + ANNOUNCE_SECONDS:
                     told = time.monotonic()
                     left = f"{deadline - told:.0f} s more (--join_timeout={self.timeout})"
@@ -138,6 +143,8 @@ class Peers:
                     if self._is_admitted(connection):
                         stack.pop_all()
                         return
+            except ValueError:
+                why = "is some other program"
             except OSError as error:
                 unknown = isinstance(error, socket.gaierror)
                 why = f"cannot be reached ({error.strerror or error})"
@@ -178,33 +185,54 @@ class Peers:
             time.sleep(BEAT_SECONDS)
 
     def _listen(self, number, connection):
-        why = "its connection closed"
+        name, why = f"process {number} of {self.count} ({self._others[number][1]})", "its connection closed"
         try:
             while line := _readline(connection):
                 told = json.loads(line)
                 if "bye" in told:
                     return
                 if "lost" in told:
-                    self._end(told["lost"])
+                    self._lose(told["lost"])
+                if "stopped" in told:
+                    self._stop(f"{name} was stopped" if told["stopped"] is True else told["stopped"])
+                    return
                 if "failed" in told:
                     time.sleep(GRACE_SECONDS)
-                    why = "it ended with an error, and says itself which"
+                    why = "it failed; its own output says why"
                     break
         except TimeoutError:
             why = f"silent for {SILENT_SECONDS} s"
         except OSError:
             pass  # reset: as closed
-        if not self._leaving:
-            text = f"process {number} of {self.count} ({self._others[number][1]}) is lost: {why}; {AGAIN}"
-            self._send({"lost": text})
-            self._end(text)
+        except (ValueError, TypeError):
+            why = "it sent something unreadable"
+        self._lose(f"{name} is lost: {why}; {AGAIN}")
 
-    def _end(self, text):
+    def _lose(self, text):
+        """Ends this process and those that it can tell, unless it ends by itself."""
+        if not (self._leaving or self._stopping):
+            self._send({"lost": text})
+            self._end(1, f"error: {text}")
+
+    def _stop(self, text):
+        """Stops this process and those that it can tell: as a signal does, and by force where that takes too long."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._send({"stopped": text})
+        time.sleep(GRACE_SECONDS)
+        if not self._leaving:
+            print(f"{text}: stopping as well", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_SECONDS)
+        self._end(75, f"did not stop by itself within {STOP_SECONDS} s; run the same command again to go on")
+
+    def _end(self, code, text):
         with self._ending:
-            print(f"error: {text}", file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
-            os._exit(1)
+            os._exit(code)
 
     def _send(self, message, *more):
         for connection in [*(connection for connection, _ in self._others.values()), *more]:

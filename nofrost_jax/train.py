@@ -25,7 +25,8 @@ def fit(config, workdir, spec, devices, evaluator, stop, force=False):
     after every step. force: go on from a checkpoint of another config. Raises Preempted after a signal, UserError when
     the loss or a gradient is no longer finite, and MachineError, which says what is saved.
     """
-    run = Run(config, workdir, spec, devices, evaluator, stop, force)
+    with errors.machine("what was saved before is whole"):
+        run = Run(config, workdir, spec, devices, evaluator, stop, force)
     with contextlib.closing(run), errors.machine(run.kept):
         return run.loop()
 

@@ -131,6 +131,54 @@ def test_a_number_that_is_given_twice_is_refused_by_all(begin):
     assert "--process_id=1 twice, at " in ends[0][2][0]
 
 
+def test_one_that_is_gone_may_come_again_at_once(begin):
+    """Its end and the newcomer are seen in one look."""
+    zero, gone = begin(0, 3), begin(1, 3)
+    assert "waiting" in gone.stdout.readline()
+    zero.send_signal(signal.SIGSTOP)
+    gone.kill()
+    gone.wait()
+    again = begin(1, 3)
+    time.sleep(0.7)  # it has come
+    zero.send_signal(signal.SIGCONT)
+    assert [end(process)[0] for process in (begin(2, 3), again, zero)] == [0, 0, 0]
+
+
+def test_one_that_sends_something_unreadable_is_lost(begin):
+    garble = "among._others[0][0].sendall(b'{\\xff\\n'); time.sleep(60)"
+    processes = [begin(0, 3, then=STAY), begin(1, 3, then=garble), begin(2, 3, then=STAY)]
+    for process in processes:
+        code, _, (line,) = end(process)
+        assert code == 1 and "process 1 of 3 (" in line and line.count("is lost: it sent something unreadable") == 1
+
+
+def test_another_program_at_the_address_is_told(begin, port):
+    with socket.create_server(("127.0.0.1", port)) as server:
+        process = begin(1, timeout=1)
+        server.settimeout(0.5)
+        while process.poll() is None:
+            with contextlib.suppress(OSError), server.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+                connection.recv(99)
+        code, _, (line,) = end(process)
+    assert code == 1 and "is some other program, for 1 s" in line
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_where_one_is_stopped_all_stop(begin, victim):
+    stopped = "among.leave('stopped'); raise errors.Preempted('stopped by hand')"
+    hearing, deaf = STAY, "peers.STOP_SECONDS = 0.5; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    programs = [hearing, hearing, f"import signal; {deaf}"]
+    programs[victim] = stopped
+    processes = [begin(me, 3, then=then) for me, then in enumerate(programs)]
+    ends = [end(process) for process in processes]
+    assert [code for code, _, _ in ends] == [75, 75, 75], ends
+    assert ends[victim][2] == ["stopped by hand"]
+    for _, _, (told, own) in (ends[1 - victim], ends[2]):
+        assert told.startswith(f"process {victim} of 3 (") and told.endswith(") was stopped: stopping as well")
+        assert own.endswith("run the same command again to go on")
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_lost_process_is_named_by_all_others(begin, victim, number):
@@ -145,13 +193,13 @@ def test_a_lost_process_is_named_by_all_others(begin, victim, number):
 
 
 def test_where_one_ends_with_an_error_the_others_end_but_with_their_own_word_if_they_have_one(begin):
-    fail = "among.leave(failed=True); raise errors.UserError('of its own')"
+    fail = "among.leave('failed'); raise errors.UserError('of its own')"
     zero, one = begin(0, 3, then=STAY), begin(1, 3, then=fail)
     two = begin(2, 3, then=f"time.sleep(0.2); {fail}")
     for process in (one, two):
         assert end(process) == (2, ["joined"], ["error: of its own"])
     code, _, (line,) = end(zero)
-    assert code == 1 and " of 3 (" in line and "it ended with an error, and says itself which" in line
+    assert code == 1 and " of 3 (" in line and "is lost: it failed; its own output says why" in line
 
 
 def test_the_forwarder_does_not_tell_that_the_other_side_is_gone():
