@@ -222,12 +222,10 @@ def load_variables(path, abstract):
     abstract: the variables' ShapeDtypeStructs. Raises UserError where PATH holds neither, or another net's variables.
     """
     path = os.path.expanduser(path)
+    require_variables(path)
     if os.path.exists(os.path.join(path, "params.npz")):
         return -1, _load_fitting(path, abstract), {}
-    if not any(os.path.isdir(os.path.join(path, name)) for name in ("checkpoints", BEST)):
-        raise UserError(f"no checkpoint in {path}; give the folder of a training run, or one with params.npz")
-    rule = read_config(path).get("checkpoint", {}).get("select", "last")
-    if rule != "last":
+    if (rule := _rule(path)) != "last":
         return _load_best(path, abstract, rule)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract)
@@ -247,16 +245,40 @@ def load_variables(path, abstract):
     return step, items["variables"], meta
 
 
-def _load_best(path, abstract, rule):
+def require_variables(path):
+    """Raises UserError unless there is something for `load_variables` to read; whether it is whole is not looked at."""
+    path = os.path.expanduser(path)
+    if os.path.exists(os.path.join(path, "params.npz")):
+        return
+    if not any(os.path.isdir(os.path.join(path, name)) for name in ("checkpoints", BEST)):
+        raise UserError(f"no checkpoint in {path}; give the folder of a training run, or one with params.npz")
+    if (rule := _rule(path)) != "last":
+        _chosen(path, rule)
+        return
+    folder = os.path.join(path, "checkpoints")
+    if not os.path.isdir(folder) or not any(name.isdigit() for name in os.listdir(folder)):
+        raise UserError(f"no checkpoint in {folder} yet; train first")
+
+
+def _rule(path):
+    """Which checkpoint of a run counts."""
+    return read_config(path).get("checkpoint", {}).get("select", "last")
+
+
+def _chosen(path, rule):
+    """(folder, selection) of the checkpoint that was chosen. Raises UserError where none is there."""
     best = os.path.join(path, BEST)
     for folder in (best, f"{best}.old"):  # the second for the moment in which a training puts a better one in place
         if selection := read_selection(folder):
-            break
-    else:
-        raise UserError(
-            f"config.checkpoint.select={rule} in {path}/config.json, but {best} is not there: it is lost, or nothing "
-            "was chosen yet; put it back, or go on with the training"
-        )
+            return folder, selection
+    raise UserError(
+        f"config.checkpoint.select={rule} in {path}/config.json, but {best} is not there: it is lost, or nothing was "
+        "chosen yet; put it back, or go on with the training"
+    )
+
+
+def _load_best(path, abstract, rule):
+    folder, selection = _chosen(path, rule)
     variables = _load_fitting(folder, abstract)
     if tree_sha256(variables) != selection.get("params_sha256"):
         raise UserError(f"{folder}/params.npz is not what was saved: its hash differs; put back a copy of {folder}")

@@ -20,7 +20,8 @@ ASSUMED = "on one A100 at an assumed 10 TFLOP/s in float32, half its peak"
 def describe(config, missing):
     """Prints the report of a resolved config. missing: lines of what is known to be. Raises Missing if anything is."""
     print(ConfigDict(validate.to_plain(config)))  # as in config.json
-    missing = [*missing, *data.describe_missing(config)]
+    problems, spec = data.examine(config)
+    missing = [*missing, *problems]
     model = create_model(config.model)
     variables = jax.eval_shape(lambda key: models.init(model, key, config.data.image_size), jax.random.key(0))
     print(metrics.parameter_overview(variables))
@@ -29,7 +30,7 @@ def describe(config, missing):
         validate.check_devices(config, devices, jax.process_count(), model.has_batch_stats)
     except UserError as error:
         missing.append(str(error))
-    for line in report(config, model, variables, devices):
+    for line in report(config, model, variables, devices, spec):
         print(line)
     tell(missing)
 
@@ -41,8 +42,8 @@ def tell(missing):
         raise Missing
 
 
-def report(config, model, variables, devices):
-    """Lines of the cost report; numbers follow from shapes alone."""
+def report(config, model, variables, devices, spec):
+    """Lines of the cost report; numbers follow from shapes alone. spec: of the data, or None where it is not there."""
     forwards, image_backwards, parameter_backwards = methods.TABLE[config.method.name].passes(config)
     side = config.data.image_size
     with convolutions("xla"):
@@ -53,7 +54,7 @@ def report(config, model, variables, devices):
     yield f"parameters         {sum(leaf.size for leaf in jax.tree.leaves(variables['params'])):,}"
     yield f"devices            {devices} ({shard} clean images each)"
     yield f"matmul precision   {config.matmul_precision} in training, highest in evaluations"
-    spec, note = sizes(config)
+    spec, note = sizes(config, spec)
     if spec is None:
         yield "steps              unknown until the data is there"
     else:
@@ -113,21 +114,20 @@ def hours(flops):
     )
 
 
-def describe_evaluation(configs):
-    """Prints what an evaluation of a run costs, and what is missing. configs: the run's, one for each result. Raises
-    Missing if anything is."""
-    first, missing, total = configs[0], [], 0.0
-    try:
-        data.check(first, splits=("evaluation",))
-    except UserError as error:
-        missing.append(str(error))
-    spec, note = sizes(first, splits=("evaluation",))
+def describe_evaluation(configs, missing):
+    """Prints what an evaluation of a run costs, and what is missing. configs: the run's, one for each result. missing:
+    lines of what is known to be. Raises Missing if anything is."""
+    first, total = configs[0], 0.0
+    problems, spec = data.examine(first, splits=("evaluation",))
+    missing = [*missing, *problems]
+    spec, note = sizes(first, spec)
     model = create_model(first.model)
     variables = jax.eval_shape(lambda key: models.init(model, key, first.data.image_size), jax.random.key(0))
     with convolutions("xla"):
         flops = forward_flops(model, variables, first.data.image_size)
     if spec is not None:
         print(f"data               {spec.num_eval:,} evaluation images{note}")
+        print(*(f"note               {line}\n" for line in spec.notes), sep="", end="")
     for config in configs:
         lines, cost = evaluation_costs(config, flops, spec)
         total += cost
@@ -150,17 +150,14 @@ def convolutions(implementation):
             os.environ["NOFROST_CONV"] = forced
 
 
-def sizes(config, **splits):
-    """(what is known of the data, a note): from the published size where the data is not there yet, if it is a data set
-    that has one; otherwise (None, "")."""
-    try:
-        return data.check(config, **splits), ""
-    except UserError:
-        if config.data.source not in data.PUBLISHED_SIZES:
-            return None, ""
-        train, evaluation = data.PUBLISHED_SIZES[config.data.source]
-        spec = data.Spec(train, evaluation, config.model.num_classes, config.data.image_size, "", "")
-        return spec, " (published size; not found here)"
+def sizes(config, spec):
+    """(what is known of the data, a note). spec: what was found, or None: then the published size counts, if it is a
+    data set that has one; otherwise (None, "")."""
+    if spec is not None or config.data.source not in data.PUBLISHED_SIZES:
+        return spec, ""
+    train, evaluation = data.PUBLISHED_SIZES[config.data.source]
+    spec = data.Spec(train, evaluation, config.model.num_classes, config.data.image_size, "", "")
+    return spec, " (published size; not found here)"
 
 
 def forward_flops(model, variables, size):

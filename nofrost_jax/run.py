@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from nofrost_jax import attacks, data, errors, methods, models, optim, parallel, rules, validate
 from nofrost_jax import dry_run as dry
-from nofrost_jax.checkpoint import read_config
+from nofrost_jax.checkpoint import read_config, require_variables
 from nofrost_jax.classifier import INTERPOLATIONS, create_model
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
@@ -143,13 +143,11 @@ def _evaluate_shift(config, workdir, output, force):
 def _dry_run_shift(config, workdir, output):
     """Prints what of a suite of evaluation sets is there and what is missing: for the run in `workdir`, or, without
     one, for a run on ImageNet."""
+    lacking = []
     if workdir:
         own, suite, left_out = _shift(config, workdir)
         _note(left_out)
-        try:
-            names.make_room(own, output or workdir)
-        except UserError as error:
-            print(f"note: {error}")
+        lacking = _lacking(own, workdir, output)
     else:
         rest, section = shift_suite.section_of(config)
         own = shift_suite.imagenet_run(rest)
@@ -160,7 +158,26 @@ def _dry_run_shift(config, workdir, output):
         )
     there, missing = shift_sets.describe(suite, own)
     print(*(f"there: {line}\n" for line in there), sep="", end="")
-    dry.tell(missing)
+    dry.tell([*lacking, *missing])
+
+
+def _lacking(config, workdir, output):
+    """What an evaluation lacks beside its data, a line each. Notes another result of its name, for --force."""
+    lacking = []
+    for check in (
+        lambda: require_variables(workdir),
+        lambda: validate.check_evaluation_devices(config, parallel.Devices().count, jax.process_count()),
+    ):
+        try:
+            check()
+        except UserError as error:
+            lacking.append(str(error))
+    for one in sweep.configs(config).values() or [config]:
+        try:
+            names.make_room(one, output or workdir)
+        except UserError as error:
+            print(f"note: {error}")
+    return lacking
 
 
 def _shift(config, workdir):
@@ -188,7 +205,7 @@ def dry_run(config, workdir, output=""):
         own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), config)
         own = prepare(own)
         _note(left_out)
-        dry.describe_evaluation(list(sweep.configs(own).values()) or [own])
+        dry.describe_evaluation(list(sweep.configs(own).values()) or [own], _lacking(own, workdir, output))
         return
     _refuse_suite(config)
     config = prepare(config)

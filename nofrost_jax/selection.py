@@ -65,11 +65,11 @@ def looks_after(config, epoch):
     return epoch > int(rest * config.epochs) or bool(every and (epoch - 1) % every == 0)
 
 
-def start(config, workdir, devices, per_epoch):
+def start(config, workdir, devices, per_epoch, spec=None):
     """The run's Best, or None where its last checkpoint counts."""
     if parallel.is_main_process():
         _finish_replacing(os.path.join(workdir, checkpoint.BEST))
-    return None if config.checkpoint.select == "last" else Best(config, workdir, devices, per_epoch)
+    return None if config.checkpoint.select == "last" else Best(config, workdir, devices, per_epoch, spec)
 
 
 def put_aside(config, workdir):
@@ -100,10 +100,12 @@ class Best:
     Of equal ones the later stays, so that a resumed run, which measures some steps again, ends with the same.
     """
 
-    def __init__(self, config, workdir, devices, per_epoch):
+    def __init__(self, config, workdir, devices, per_epoch, spec=None):
+        """spec: of the run's own data; its evaluation split is not looked at again."""
         self.folder, self.config, self._per_epoch = os.path.join(workdir, checkpoint.BEST), config, per_epoch
         own = evaluation_config(config)
-        self._evaluator = Evaluator(own, devices, check(own, splits=("evaluation",)))
+        is_known = spec is not None and own.data.eval_split == config.data.eval_split
+        self._evaluator = Evaluator(own, devices, spec if is_known else check(own, splits=("evaluation",)))
 
     def kept(self):
         """How the variables that are kept were chosen, or None."""

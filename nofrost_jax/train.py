@@ -47,7 +47,7 @@ class Run:
         self.learning_rate = optim.learning_rate(config, self.per_epoch)
         self.method_step = method.make_step(model, optimizer, config, self.per_epoch)
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-        self.best = selection.start(config, workdir, devices, self.per_epoch)
+        self.best = selection.start(config, workdir, devices, self.per_epoch, spec)
         variables = self._first_variables(model, spec.image_size)
         self.state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, spec.image_size)))
         self.sums = metrics.Sums()

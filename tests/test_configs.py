@@ -100,7 +100,7 @@ def test_cost_in_the_docstring_is_the_dry_runs(name):
     model = classifier.create_model(config.model)
     variables = jax.eval_shape(lambda key: models.init(model, key, 224), jax.random.key(0))
     told = float(re.search(r"([\d.]+e\+\d+) floating-point operations a step", module(name).__doc__).group(1))
-    report = "\n".join(dry_run.report(config, model, variables, devices=8))
+    report = "\n".join(dry_run.report(config, model, variables, 8, dry_run.data.examine(config)[1]))
     counted = float(re.search(r"FLOPs per step +(\S+)", report).group(1))
     assert told == pytest.approx(counted, rel=0.05)  # XLA's count changes a little with its version
     assert re.search(r"^devices +8 \(32 clean images each\)$", report, re.MULTILINE)

@@ -84,6 +84,7 @@ __all__ = [
     "eval_labels",
     "eval_ranks",
     "eval_side",
+    "examine",
     "fingerprint",
     "is_known",
     "is_present",
@@ -108,7 +109,12 @@ def check(config, splits=checks.SPLITS) -> Spec:
 
 def describe_missing(config) -> list[str]:
     """What `check` would complain about, all of it, one line each; empty if nothing is wrong."""
-    return checks.describe_missing(config)
+    return examine(config)[0]
+
+
+def examine(config, splits=checks.SPLITS) -> tuple[list[str], Spec | None]:
+    """(all that `check` would complain about, what it returns, or None where it complains), by one look at the data."""
+    return checks.examine(config, splits)
 
 
 def is_present(config) -> bool:

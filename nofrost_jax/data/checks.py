@@ -41,15 +41,10 @@ SPLITS = ("train", "evaluation")
 
 def check(config, splits=SPLITS) -> Spec:
     """See `nofrost_jax.data.check`."""
-    problems, spec = _examine(config, splits)
+    problems, spec = examine(config, splits)
     if problems:
         raise UserError(problems[0])
     return spec
-
-
-def describe_missing(config) -> list[str]:
-    """See `nofrost_jax.data.describe_missing`."""
-    return _examine(config, SPLITS)[0]
 
 
 def is_present(config) -> bool:
@@ -80,7 +75,8 @@ def eval_ranks(config, choice: Choice) -> np.ndarray:
     return ranks(split, choice.places(split, source.class_names))
 
 
-def _examine(config, splits) -> tuple[list[str], Spec | None]:
+def examine(config, splits=SPLITS) -> tuple[list[str], Spec | None]:
+    """See `nofrost_jax.data.examine`."""
     problems: list[str] = []
 
     def attempt(function: Callable, *args):

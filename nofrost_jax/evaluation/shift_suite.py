@@ -138,7 +138,8 @@ def imagenet_run(config):
     plain = {"source": "folder:imagenet", "data_dir": "", "train_split": "train", "eval_split": "validation"}
     plain |= {"image_size": 224, "eval_resize": 256, "augmentation": "none", "crop_scale": (1.0, 1.0)}
     plain |= {"holdout": 0, "workers": 0, "shuffle_buffer": 1}
-    run = ConfigDict({"seed": 0, "model": {"num_classes": 1000}, "data": plain | given})
+    more = {"model": {"num_classes": 1000}, "evaluation": {"ids": ""}}
+    run = ConfigDict({"seed": 0, **more, "data": plain | given})
     if "source" not in given and not data.is_present(run):
         run.data.source = "tfds:imagenet2012"
     return run

@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from nofrost_jax import classifier, dry_run, models, run, train
+from nofrost_jax.data import checks
 from tests.cli.helpers import DIGITS, assert_refused, make_run, tree
 from tests.conftest import TINY, overrides, run_main, tiny_args, tiny_config
 
@@ -65,9 +66,10 @@ def test_dry_run_of_an_evaluation_says_hours(cli, tmp_path):
         folder = tmp_path / row
         folder.mkdir()
         train.write_config(run.prepare(tiny_config(row)), str(folder))
+        (folder / "checkpoints/7").mkdir(parents=True)
         outcome = cli(f"--config=configs/eval/{name}", "--mode=dry_run", f"--workdir={folder}", *args)
         assert outcome.returncode == 0, outcome
-        assert sorted(path.name for path in folder.iterdir()) == ["config.json"]
+        assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.json"]
         return outcome.stdout
 
     fields = {"evaluation.attacks.aa_standard.limit": 10, "attacks": "pgd_20,aa_standard"}
@@ -87,6 +89,32 @@ def test_dry_run_of_an_evaluation_says_hours(cli, tmp_path):
     seconds = [float(told) for told in re.findall(r"pgd_20: .*images: (\S+) s$", swept, re.MULTILINE)]
     assert len(seconds) == 11 and seconds[5] == pytest.approx(2 * seconds[0], rel=0.1) and seconds[10] == seconds[0]
     assert (dry_run.hours(3.6e17), dry_run.hours(3.6e18)) == ("about 10 h", "about 100 h")
+
+
+def test_dry_run_of_an_evaluation_names_what_is_missing(cli, tmp_path, monkeypatch):
+    """A checkpoint, also for the evaluation sets; a batch that fits; a free name. The data is looked at once."""
+    folder, looks = make_run(cli, tmp_path), []
+    monkeypatch.setattr(checks, "open_source", lambda config, own=checks.open_source: looks.append(1) or own(config))
+
+    def missing(name, *args):
+        outcome = cli(f"--config=configs/eval/{name}.py", "--mode=dry_run", f"--workdir={folder}", *args)
+        lines = outcome.stdout.splitlines()
+        found = [line for line in lines if line.startswith("missing: ") and line != "missing: nothing"]
+        assert outcome.returncode == (3 if found else 0), outcome
+        return found, [line for line in lines if line.startswith("note: ")]
+
+    (one,), notes = missing("paper", "--config.attacks=pgd_20")
+    assert one == f"missing: no checkpoint in {folder}; give the folder of a training run, or one with params.npz"
+    assert looks == [1] and not notes
+    assert any("no checkpoint" in line for line in missing("shift")[0])
+    (folder / "checkpoints").mkdir()
+    lines, _ = missing("paper", "--config.attacks=pgd_20", "--config.evaluation.batch_size=9")
+    assert len(lines) == 2 and f"{folder}/checkpoints yet" in lines[0] and "batch_size=9" in lines[1]
+    (folder / "checkpoints/7").mkdir()
+    (folder / "evaluations").mkdir()
+    (folder / "evaluations/paper.json").write_text('{"name": "paper"}')
+    none, (note,) = missing("paper", "--config.attacks=pgd_20")
+    assert not none and "paper.json is of something else" in note
 
 
 def test_dry_run_names_what_is_missing(cli, tmp_path):
