@@ -10,6 +10,7 @@ against float64 beside it. A copy counts the bytes read and the bytes written. F
 import functools
 import math
 import re
+import time
 
 import jax
 import jax.numpy as jnp
@@ -32,28 +33,50 @@ DATASHEETS = {  # dense 10^12 operations/s in bfloat16, and 10^12 bytes/s, as th
 
 def main():
     task = common.start("ceiling", __doc__)
-    sizes, seconds = (128, 256) if task.rehearse else (8192, 4096), 0.1 if task.rehearse else 1.0
-    products = [(kind, size) for size in sizes for kind in KINDS] + [("bfloat16", 2 * sizes[0])]
-    copies = (8,) if task.rehearse else (2048, 512)
-    work = {
-        f"matmul_{kind}_{size}": lambda kind=kind, size=size: matmul(kind, size, seconds) for kind, size in products
-    }
-    work |= {f"copy_{size}_MiB": lambda size=size: copy(size << 20, seconds) for size in copies}
+    sizes, seconds = (128, 64) if task.rehearse else (8192, 4096), 0.1 if task.rehearse else 1.0
+    work = work_of(sizes, (8,) if task.rehearse else (2048, 512), seconds)
+    longest = 4.0
     for name, measure in work.items():
-        if name not in task.figures and task.left() > 4:
+        if name not in task.figures and task.left() > longest:
+            begun = time.perf_counter()
             task.record(name, measure())
-    if work.keys() - task.figures:
+            longest = max(longest, time.perf_counter() - begun)
+    best = best_of(task.figures)
+    if best.keys() < {*KINDS, "copy"}:  # with one of each it is complete, with or without the other sizes
         return
-    best = {kind: highest(task.figures, f"matmul_{kind}_", "tera_operations_per_second") for kind in KINDS}
-    best["copy"] = highest(task.figures, "copy_", "tera_bytes_per_second")
     task.record("best", best)
     task.record("notes", doubts(task.device, task.figures))
     units = f"TF/s: bf16 {best['bfloat16']:.3g}, f32 {best['float32']:.3g}, f32 highest {best['float32_highest']:.3g}"
     task.finish(f"{units}; copy {best['copy']:.3g} TB/s")
 
 
-def highest(figures, prefix, unit):
-    return max(figure[unit] for name, figure in figures.items() if name.startswith(prefix))
+def work_of(sizes, copies, seconds):
+    """{name of a figure: function that measures it}, the most wanted first: one of each kind, then other sizes."""
+
+    def product(kind, size):
+        return {f"matmul_{kind}_{size}": lambda: matmul(kind, size, seconds)}
+
+    def copied(size):
+        return {f"copy_{size}_MiB": lambda: copy(size << 20, seconds)}
+
+    large, small = sizes
+    work = product("bfloat16", large) | copied(copies[0])
+    work |= product("float32", large) | product("float32_highest", large)
+    work |= product("bfloat16", small) | product("bfloat16", 2 * large)
+    for size in copies[1:]:
+        work |= copied(size)
+    return work
+
+
+def best_of(figures):
+    """{kind: the highest rate of its sizes} of the kinds that were measured, and of copies."""
+    best = {}
+    for name, figure in figures.items():
+        kind = "copy" if name.startswith("copy_") else name.removeprefix("matmul_").rpartition("_")[0]
+        if kind in (*KINDS, "copy"):
+            unit = "tera_bytes_per_second" if kind == "copy" else "tera_operations_per_second"
+            best[kind] = max(best.get(kind, 0.0), figure[unit])
+    return best
 
 
 def matmul(kind, size, seconds=1.0):

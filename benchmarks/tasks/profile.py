@@ -46,6 +46,7 @@ class Event:
 
 
 def main():
+    train_step.take_all_memory()
     task = common.start("profile", __doc__)
     (_, row), *_ = train_step.work_of(task.rehearse).values()
     lowered, arguments, _ = train_step.timed_lowering(row.config())

@@ -2,9 +2,11 @@
 
 import gc
 import time
+import traceback
 
 from benchmarks.tasks import ceiling
 
+ATTEMPTS = 2  # at a row that fails
 START = 10  # seconds that a process may have lived before its task's clock began
 
 
@@ -12,28 +14,36 @@ def work_through(task, work):
     """Does `work`, {name of a figure: (measure, row)}, in order, as far as the time goes: `measure(task, row)` is the
     figure. True where all is there.
 
-    What a task has already is left out. Too little memory is a figure; another failure is raised when the rest has had
-    its turn.
+    What a task has already is left out. Too little memory is a figure; so is another failure, which is raised when the
+    rest has had its turn, and tried once more by the next attempt.
     """
-    errors, needed = [], {}  # needed: measure -> seconds that it took last
+    failed, needed = [], {}  # needed: seconds that a measure took last, for each program and for whichever
     for name, (measure, row) in work.items():
-        if name in task.figures or task.left() < needed.get(measure, 0) + START:
+        expected = needed.get((measure, row.program), needed.get(measure, 0))
+        if is_settled(task, name) or task.left() < expected + START:
             continue
         begun = time.perf_counter()
         try:
             task.record(name, measure(task, row))
         except RuntimeError as error:  # jax's and PyTorch's
+            line = (str(error).splitlines() or [repr(error)])[0][:300]
             if is_out_of_memory(error):
-                task.record(name, {"out_of_memory": str(error).splitlines()[0][:300]})
+                task.record(name, {"out_of_memory": line})
             else:
-                errors.append(error)
-                print(f"{name} failed: {str(error)[:500]}", flush=True)
-        gc.collect()  # what the row held on the device
-        needed[measure] = time.perf_counter() - begun
+                traceback.print_exc()
+                task.record(name, {"failed": line, "attempts": task.figures.get(name, {}).get("attempts", 0) + 1})
+                failed += [] if is_settled(task, name) else [f"{name}: {line}"]
+        gc.collect()  # what the row held on the device; the error, whose traceback held it, is gone
+        needed[measure] = needed[measure, row.program] = time.perf_counter() - begun
         print(f"{name}: {needed[measure]:.0f} s", flush=True)
-    if errors:
-        raise errors[-1]
-    return not work.keys() - task.figures
+    if failed:
+        raise RuntimeError("; ".join(failed))
+    return all(is_settled(task, name) for name in work)
+
+
+def is_settled(task, name):
+    """Whether a figure is there; of a failure, the second."""
+    return name in task.figures and task.figures[name].get("attempts", ATTEMPTS) >= ATTEMPTS
 
 
 def seconds_of(run, rehearse):
@@ -45,7 +55,10 @@ def is_out_of_memory(error):
     return any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory"))
 
 
-def too_large(figures):
-    """The end of a headline: what did not fit."""
-    names = [name for name, figure in figures.items() if "out_of_memory" in figure]
-    return [f"too large: {', '.join(names)}"] if names else []
+def shortfalls(figures):
+    """The end of a headline: what did not fit, and what failed."""
+    found = []
+    for sign, told in (("out_of_memory", "too large"), ("failed", "failed")):
+        names = [name for name, figure in figures.items() if sign in figure]
+        found += [f"{told}: {', '.join(names)}"] if names else []
+    return found

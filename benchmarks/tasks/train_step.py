@@ -4,18 +4,15 @@
 
 For each net, dtype and batch size, the most wanted first: clean images a second, what the program takes of the
 device's memory, the operations a second that its passes amount to (`dry_run.step_flops`) and their share of the
-device's measured matrix rate in that dtype, seconds to trace and to compile it. At batch 128 also its ratio to its own
-parts, ten input gradients and one parameter gradient of 2 x 128 images, and seconds to compile what the persistent
-cache has (JAX_COMPILATION_CACHE_DIR). Batch statistics are the whole batch's. float32 is at jax's default precision,
-TF32 on recent NVIDIA GPUs. Too little memory is a result and is recorded as one.
+device's measured matrix rate in that dtype, seconds to trace and to compile it. Later, at batch 128, also its ratio to
+its own parts, ten input gradients and one parameter gradient of 2 x 128 images, and seconds to compile what the
+persistent cache has (JAX_COMPILATION_CACHE_DIR). Batch statistics are the whole batch's. float32 is at jax's default
+precision, TF32 on recent NVIDIA GPUs. Too little memory is a result and is recorded as one.
 """
-
-import os
-
-os.environ.update({"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_CLIENT_MEM_FRACTION": "0.92"})  # all there is
 
 import dataclasses
 import itertools
+import os
 import time
 
 import jax
@@ -32,17 +29,20 @@ CACHE_HITS = []
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A net in a dtype at a batch size; in rehearsal a tiny one. closely: also its parts and its cached compilation."""
+    """A net in a dtype at a batch size; in rehearsal a tiny one."""
 
     model: str
     dtype: str
     batch_size: int
-    closely: bool
     rehearse: bool = False
 
     @property
     def name(self):
         return f"{self.model} {self.dtype} {self.batch_size}"
+
+    @property
+    def program(self):
+        return self.dtype
 
     @property
     def image_size(self):
@@ -57,23 +57,28 @@ class Row:
 
 
 def main():
+    take_all_memory()
     task = common.start("train_step", __doc__)
     jax.monitoring.register_event_listener(count_cache_hits)
     if rows.work_through(task, work_of(task.rehearse)):
         task.finish(headline(task.figures))
 
 
+def take_all_memory():
+    """Lets jax, when it starts, take nearly all of a GPU's memory at once; it refuses to have the share given twice."""
+    os.environ.pop("XLA_PYTHON_CLIENT_MEM_FRACTION", None)
+    os.environ.update({"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_CLIENT_MEM_FRACTION": "0.92"})
+
+
 def work_of(rehearse):
     """{name of a figure: (how it is measured, row)}, the most wanted first: bfloat16 before float32, all of the first
     batch size before the others."""
-    all_rows = [
-        Row(net, dtype, batch, closely=batch == BATCHES[0])
-        for batch, dtype, net in itertools.product(BATCHES, DTYPES, NETS)
-    ]
+    all_rows = [Row(net, dtype, batch) for batch, dtype, net in itertools.product(BATCHES, DTYPES, NETS)]
     if rehearse:
-        all_rows = [Row(net, dtype, 4, closely=True, rehearse=True) for net, dtype in zip(NETS, DTYPES, strict=True)]
-    first = {row.name: (step_figures, row) for row in all_rows if row.closely}
-    parts = {f"{row.name} parts": (parts_figures, row) for row in all_rows if row.closely}
+        all_rows = [Row(net, dtype, 4, rehearse=True) for net, dtype in zip(NETS, DTYPES, strict=True)]
+    closely = [row for row in all_rows if row.batch_size == all_rows[0].batch_size]
+    first = {row.name: (step_figures, row) for row in closely}
+    parts = {f"{row.name} parts": (parts_figures, row) for row in closely}
     return first | parts | {row.name: (step_figures, row) for row in all_rows}
 
 
@@ -89,7 +94,7 @@ def step_figures(task, row):
     seconds = rows.seconds_of(run, row.rehearse)
     median = float(np.median(seconds))
     operations = dry_run.step_flops(config, forward_flops(config)) / 1e12
-    figures = {
+    return {
         "model": row.model,
         "dtype": row.dtype,
         "batch_size": row.batch_size,
@@ -103,13 +108,9 @@ def step_figures(task, row):
         "compile_seconds": compiling,
         "compilation": "cached" if found else "cold",
         "loss": float(metrics["loss"][0]),
-        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "matmul_precision": config.matmul_precision,
+        "jax_default_matmul_precision": jax.config.jax_default_matmul_precision or "default",
     }
-    if row.closely:
-        known = len(CACHE_HITS)
-        cached = timed_compilation(timed_lowering(config)[0])[1]
-        figures["cached_compile_seconds"] = cached if len(CACHE_HITS) > known else None
-    return figures
 
 
 def timed_lowering(config):
@@ -132,7 +133,8 @@ def count_cache_hits(event, **_):
 
 
 def parts_figures(task, row):
-    """Seconds of the step's parts, and the step's ratio to ten input gradients and one parameter gradient."""
+    """Seconds of the step's parts, the step's ratio to ten input gradients and one parameter gradient, and seconds to
+    compile the step again; None where the cache did not have it."""
     config = row.config()
     programs = train_step.compiled_parts(config, train_step.random_batch(config))
     to_images, to_parameters = (float(np.median(rows.seconds_of(run, row.rehearse))) for run in programs)
@@ -141,7 +143,8 @@ def parts_figures(task, row):
     if "seconds" in step:
         parts = config.attack.steps * to_images + to_parameters
         figures["step_over_parts"] = step["seconds"]["median"] / parts
-    return figures
+    known, cached = len(CACHE_HITS), timed_compilation(timed_lowering(config)[0])[1]
+    return figures | {"cached_compile_seconds": cached if len(CACHE_HITS) > known else None}
 
 
 def forward_flops(config):
@@ -181,7 +184,7 @@ def headline(figures):
         for name, figure in figures.items()
         if "images_per_second" in figure and figure["dtype"] == "bfloat16"
     ]
-    return "; ".join(told[: len(NETS)] + rows.too_large(figures))
+    return "; ".join(told[: len(NETS)] + rows.shortfalls(figures))
 
 
 if __name__ == "__main__":

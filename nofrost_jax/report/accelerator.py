@@ -64,7 +64,10 @@ def state(result):
     """A task's headline, or why it has none."""
     if result["complete"]:
         return result["headline"]
-    return f"failed: {result['failure']['reason']}" if "failure" in result else "not finished yet"
+    reason = result.get("failure", {}).get("reason", "")
+    if not reason or (result["figures"] and reason.startswith("killed at")):  # its limit
+        return "not finished yet"
+    return f"failed: {reason}"
 
 
 def study(results):

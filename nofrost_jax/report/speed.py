@@ -8,7 +8,8 @@ PROGRAMS = {  # of train_step, then of torch_step
     "tuned": "PyTorch, tuned",
 }
 STEP_NOTE = (
-    "The PGD-10 adversarial training step at 224 pixels; clean images a second, medians. float32 may use TF32. "
+    "The PGD-10 adversarial training step at 224 pixels; clean images a second, medians, without compilation; of "
+    "PyTorch, Compile is the first step, which compiles. float32 may use TF32. "
     "PyTorch's plain loop is written as the authors', its tuned one has bfloat16 and `torch.compile`. Memory: what XLA "
     "planned for our program, the peak of PyTorch's allocations. Operations are counted from the passes; their rate is "
     "divided by a large matrix product's in the same dtype. Parts: ten input gradients and one parameter gradient of "
@@ -48,16 +49,17 @@ def step_rows(results):
 
 def step_cells(figure, parts):
     """What is said of a row; "–" where nothing is."""
-    if "out_of_memory" in figure:
-        return ["too large", "–", "–", "–", "–", "–"]
+    for sign, told in (("out_of_memory", "too large"), ("failed", "failed")):
+        if sign in figure:
+            return [told, "–", "–", "–", "–", "–"]
     memory = figure["memory"]["program_bytes"] if "memory" in figure else figure["peak_bytes"]
-    cold = figure["compile_seconds"] if figure.get("compilation") == "cold" else None
+    cold = figure["compile_seconds"] if figure.get("compilation") == "cold" else figure.get("first_step_seconds")
     values = (
         (figure["images_per_second"], ".0f"),
         (memory and memory / 2**30, ".1f"),
         ("share_of_matrix_rate" in figure and 100 * figure["share_of_matrix_rate"], ".0f"),
         (parts.get("step_over_parts"), ".2f"),
         (cold, ".0f"),
-        (figure.get("cached_compile_seconds"), ".0f"),
+        (parts.get("cached_compile_seconds"), ".0f"),
     )
     return [format(value, unit) if value else "–" for value, unit in values]

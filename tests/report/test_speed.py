@@ -10,17 +10,18 @@ def test_tables_of_speed():
         "share_of_matrix_rate": 0.325,
         "compile_seconds": 41.2,
         "compilation": "cold",
-        "cached_compile_seconds": 2.6,
     }
     train_step = {
         "matrix rate bfloat16": {"tera_operations_per_second": 790.0},
         "resnet50 float32 256": {"out_of_memory": "RESOURCE_EXHAUSTED"},
         "nf_resnet50 bfloat16 128": ours,
-        "nf_resnet50 bfloat16 64": ours | {"compilation": "cached", "cached_compile_seconds": None},
-        "nf_resnet50 bfloat16 128 parts": {"step_over_parts": 0.951},
+        "nf_resnet50 bfloat16 64": ours | {"compilation": "cached"},
+        "nf_resnet50 bfloat16 128 parts": {"step_over_parts": 0.951, "cached_compile_seconds": 2.6},
+        "nf_resnet50 float32 128": {"failed": "INTERNAL: no", "attempts": 1},
         "resnet50 float32 256 parts": {"out_of_memory": "RESOURCE_EXHAUSTED"},
     }
-    torch_step = {"nf_resnet50 tuned 128": {"images_per_second": 999.9, "peak_bytes": 1 << 29, "loss": 7.0}}
+    tuned = {"images_per_second": 999.9, "peak_bytes": 1 << 29, "first_step_seconds": 61.2, "loss": 7.0}
+    torch_step = {"nf_resnet50 tuned 128": tuned}
     operations = [{"operation": "conv.1", "share": 0.25, "kernel": "k", "scope": "jit(step)/stem"}]
     results = {
         "train_step": {"figures": train_step},
@@ -31,7 +32,8 @@ def test_tables_of_speed():
     assert rows == [
         ["NF-ResNet50", "ours, bfloat16", "64", "1234", "3.0", "32", "–", "–", "–"],
         ["NF-ResNet50", "ours, bfloat16", "128", "1234", "3.0", "32", "0.95", "41", "3"],
-        ["NF-ResNet50", "PyTorch, tuned", "128", "1000", "0.5", "–", "–", "–", "–"],
+        ["NF-ResNet50", "ours, float32", "128", "failed", "–", "–", "–", "–", "–"],
+        ["NF-ResNet50", "PyTorch, tuned", "128", "1000", "0.5", "–", "–", "61", "–"],
         ["ResNet50, BN", "ours, float32", "256", "too large", "–", "–", "–", "–", "–"],
     ]
     assert len(head) == 9 and profile == [["conv.1", "`jit(step)/stem`", "25.0"]]
