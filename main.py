@@ -13,6 +13,7 @@ import os
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from configs import common
 from nofrost_jax import command_line, errors
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.FIELD=VALUE changes it.")
@@ -30,7 +31,7 @@ _JOIN = flags.DEFINE_integer("join_timeout", 300, "With --coordinator_address: s
 def parse(argv):
     logging.set_verbosity(logging.FATAL)  # orbax tells every detail of every file, and of what it raises as well
     with errors.exit_codes():
-        command_line.parse(argv, _CONFIG)
+        command_line.parse(argv, _CONFIG, common.get_config())
 
 
 def main(_):

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import pathlib
 import shutil
 import sys
 import tempfile
@@ -225,8 +226,8 @@ def load_variables(path, abstract):
     require_variables(path)
     if os.path.exists(os.path.join(path, "params.npz")):
         return -1, _load_fitting(path, abstract), {}
-    if (rule := _rule(path)) != "last":
-        return _load_best(path, abstract, rule)
+    if chosen := _chosen(path):
+        return _load_best(path, abstract, *chosen)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract)
     checkpoints = Checkpoints(path, writable=False)
@@ -247,26 +248,18 @@ def load_variables(path, abstract):
 
 def require_variables(path):
     """Raises UserError unless there is something for `load_variables` to read; whether it is whole is not looked at."""
-    path = os.path.expanduser(path)
-    if os.path.exists(os.path.join(path, "params.npz")):
-        return
-    if not any(os.path.isdir(os.path.join(path, name)) for name in ("checkpoints", BEST)):
+    there = [name for name in ("params.npz", "checkpoints", BEST) if os.path.exists(os.path.join(path, name))]
+    if not there:
         raise UserError(f"no checkpoint in {path}; give the folder of a training run, or one with params.npz")
-    if (rule := _rule(path)) != "last":
-        _chosen(path, rule)
-        return
-    folder = os.path.join(path, "checkpoints")
-    if not os.path.isdir(folder) or not any(name.isdigit() for name in os.listdir(folder)):
-        raise UserError(f"no checkpoint in {folder} yet; train first")
+    saved = pathlib.Path(path, "checkpoints").glob("*")
+    if not ("params.npz" in there or _chosen(path) or any(one.name.isdigit() for one in saved)):
+        raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
 
 
-def _rule(path):
-    """Which checkpoint of a run counts."""
-    return read_config(path).get("checkpoint", {}).get("select", "last")
-
-
-def _chosen(path, rule):
-    """(folder, selection) of the checkpoint that was chosen. Raises UserError where none is there."""
+def _chosen(path):
+    """(folder, selection) of the checkpoint that a run chose, None where its last one counts. Raises UserError."""
+    if (rule := read_config(path).get("checkpoint", {}).get("select", "last")) == "last":
+        return None
     best = os.path.join(path, BEST)
     for folder in (best, f"{best}.old"):  # the second for the moment in which a training puts a better one in place
         if selection := read_selection(folder):
@@ -277,8 +270,7 @@ def _chosen(path, rule):
     )
 
 
-def _load_best(path, abstract, rule):
-    folder, selection = _chosen(path, rule)
+def _load_best(path, abstract, folder, selection):
     variables = _load_fitting(folder, abstract)
     if tree_sha256(variables) != selection.get("params_sha256"):
         raise UserError(f"{folder}/params.npz is not what was saved: its hash differs; put back a copy of {folder}")

@@ -1,5 +1,6 @@
 """absl's command line with one clear line for what is wrong on it, or in the file of --config."""
 
+import difflib
 import itertools
 import os
 import re
@@ -17,8 +18,11 @@ _WRONG = (  # what absl and ml_collections raise on a command line or a config f
 )
 
 
-def parse(argv, config):
-    """Parses the flags, or raises UserError. config: the flag of a config file, whose value is locked."""
+def parse(argv, config, known):
+    """Parses the flags, or raises UserError. config: the flag of a config file, whose value is locked; known: a config
+    with every field that there is."""
+    # A shell leaves ~ alone behind the =.
+    argv = [re.sub("^(--?config=)(~.*)", lambda found: found[1] + os.path.expanduser(found[2]), one) for one in argv]
     try:
         _, *surplus = flags.FLAGS(argv)
         if config.value is not None:
@@ -29,6 +33,21 @@ def parse(argv, config):
         raise _told(error, argv) from None
     if surplus:
         raise UserError(f"{surplus[0]!r} is no flag; write --config.FIELD=VALUE, with no space around =")
+    if config.value is not None:
+        _check_fields(config.value, known)
+
+
+def _check_fields(config, known, room=""):
+    """Raises UserError for a field that a config file adds, which nothing would read. Attacks have options of their
+    own, and what says only how to evaluate, without a model, has more sections."""
+    for name, value in config.items():
+        if name in known:
+            if hasattr(value, "items") and hasattr(known[name], "items") and name not in ("attack", "attacks"):
+                _check_fields(value, known[name], f"{room}{name}.")
+        elif room or "model" in config:
+            close = difflib.get_close_matches(name, list(known), n=1)
+            hint = f'. Did you mean "{close[0]}"?' if close else ""
+            raise UserError(f"the config has a field that is none: {room}{name}; take it out of --config{hint}")
 
 
 def _told(error, argv):

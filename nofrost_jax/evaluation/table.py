@@ -15,7 +15,8 @@ def render(result):
         figures = f"{entry['robust_accuracy']:7.2%}", interval, f"{entry['uint8_accuracy']:7.2%}"
         rows.append((entry["name"], _details(entry), *figures, ", ".join(entry["flags"])))
     done = {entry["attack"] for entry in result["attacks"]}
-    rows += [(name, "not run", "", "", "", "") for name in PROTOCOLS if name not in done]
+    classes = int(data.get("label_set", "1000").split()[0])
+    rows += [(name, _not_run(name, classes), "", "", "", "") for name in PROTOCOLS if name not in done]
     if len(result["attacks"]) > 1:
         worst = result["worst_case"]
         partial = f", {', '.join(worst['partial'])} on some images only" if worst["partial"] else ""
@@ -34,6 +35,11 @@ def render(result):
     lines += [_curve(curve) for curve in result["convergence"]]
     lines += [f"  {name}: {flags.DESCRIPTIONS[name]}" for name in result["flags"]]
     return "\n".join(lines)
+
+
+def _not_run(protocol, classes):
+    least = {"aa_fast_20": 3, "aa_standard": 4}[protocol]
+    return f"not run, needs {least} classes" if classes < least else "not run"
 
 
 def _ball(entry):

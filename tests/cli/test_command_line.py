@@ -1,10 +1,13 @@
 """What a wrong command line, config file or workdir gets: one clear line, exit code 2, and nothing on the disk."""
 
 import errno
+import importlib
 import os
 
 import pytest
 
+from configs import common
+from nofrost_jax import command_line
 from tests.cli.helpers import DIGITS, assert_refused, make_run
 from tests.conftest import ROOT
 
@@ -73,6 +76,37 @@ def test_config_file_with_an_error_inside(cli, tmp_path):
         outcome = cli(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run")
         assert_refused(outcome, f"--config={tmp_path}/mine.py", *words)
         assert "no such field" not in outcome.stderr
+
+
+def test_a_config_file_at_home(cli, tmp_path, monkeypatch):
+    """Also where a shell does not expand it; an error within is told as that."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text("from configs import digits\n\nget_config = digits.get_config")
+    outcome = cli("--config=~/mine.py:st", "--mode=dry_run", "--config.batch_size=0")
+    assert_refused(outcome, "config.batch_size=0")
+    (tmp_path / "mine.py").write_text("1 / 0")
+    assert_refused(cli("--config=~/mine.py", f"--workdir={tmp_path}/run"), "ZeroDivisionError", "line 1")
+
+
+@pytest.mark.parametrize("field", ["optimizer.learning_ratee", "epoch", "evaluation.limitt"])
+def test_a_config_file_with_a_field_too_many(cli, tmp_path, field):
+    base = "eval.paper" if field == "evaluation.limitt" else "digits"
+    text = f"from configs.{base} import get_config as own\n\ndef get_config():\n    config = own()\n"
+    (tmp_path / "mine.py").write_text(f"{text}    config.{field} = 1\n    return config\n")
+    right = {"epoch": "epochs"}.get(field, field.partition(".")[2][:-1])
+    outcome = cli(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run")
+    assert_refused(outcome, f"none: {field};", f'Did you mean "{right}"?')
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", *sorted(path.stem for path in ROOT.glob("configs/*_r*.py"))])
+def test_our_own_configs_have_no_field_too_many(name):
+    command_line._check_fields(importlib.import_module(f"configs.{name}").get_config(), common.get_config())
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_our_own_suites_have_no_field_too_many(name):
+    command_line._check_fields(importlib.import_module(f"configs.eval.{name}").get_config(), common.get_config())
 
 
 def test_config_without_a_field(cli, tmp_path):

@@ -62,6 +62,8 @@ def test_the_table_names_both_protocols_run_or_not(result):
     entry = dict(result["attacks"][2], name="mine", attack="aa_standard")
     text = table.render(result | {"attacks": [entry]})
     assert "aa_fast_20" in text and text.count("not run") == 1
+    few = result | {"attacks": [entry], "dataset": result["dataset"] | {"label_set": "3 classes"}}
+    assert "aa_standard" in table.render(few) and "not run, needs 4 classes" in table.render(few)
 
 
 def test_an_interrupted_save_leaves_the_old_result(tmp_path, reference, result, monkeypatch):
