@@ -85,7 +85,7 @@ def resolve(config):
     Raises UserError for an unknown recipe, or where a field is missing.
     """
     config = config.copy_and_resolve_references()
-    filled = ("attacks", "attack.epsilon_255", "evaluation.attacks", "data.views")
+    filled = ("attacks", "attack.epsilon_255", "attack.norm", "evaluation.attacks", "data.views", "matmul_precision")
     for field in (*filled, *recipes.FIELDS, *RANGES):
         get(config, field)
     with config.unlocked():
@@ -96,8 +96,6 @@ def resolve(config):
             config.evaluation.attacks = _pick(config.evaluation.attacks, config.attacks)
             config.attacks = ""
             _drop_absent(config.evaluation)
-        config.matmul_precision = config.get("matmul_precision") or "default"
-        config.attack.norm = config.attack.get("norm") or "linf"
         for name, attack in config.evaluation.attacks.items():
             if not hasattr(attack, "items"):
                 raise UserError(

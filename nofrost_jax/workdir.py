@@ -27,10 +27,9 @@ def check_checkpoint(meta, config, workdir, training_set, force=False):
     meta: what was saved with it; training_set: `data.training_fingerprint`. Raises UserError where that is anything,
     unless forced.
     """
-    changed, kind = ["it was saved without one"], "config"
-    if "config" in meta:
-        changed, _ = validate.changes(meta["config"], validate.of_result(validate.to_plain(config)))
-    if images := _other_images(meta.get("training_set", training_set), training_set):
+    changed, _ = validate.changes(meta["config"], validate.of_result(validate.to_plain(config)))
+    kind = "config"
+    if images := _other_images(meta["training_set"], training_set):
         changed, kind = [*changed, images], "config and training set" if changed else "training set"
     where = f"the checkpoint of step {meta['step']} in {workdir}"
     if changed and not force:

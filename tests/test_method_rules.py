@@ -101,7 +101,7 @@ def test_wrong_values_are_one_clear_line(row, fields, words):
 def test_an_attack_of_another_kind_is_refused(row, attack, words):
     """The radius apart, nothing of the row's own attack is left."""
     config = tiny_config(row)
-    config.attack = {"epsilon_255": 8.0, **attack}
+    config.attack = {"epsilon_255": 8.0, "norm": "linf", **attack}
     with pytest.raises(UserError, match=words):
         run.prepare(config)
 

@@ -40,10 +40,11 @@ def test_the_default_is_the_step_itself(monkeypatch):
         assert products(program()) == {("HIGHEST", "HIGHEST")}
 
 
-def test_it_is_checked_and_a_run_without_it_had_the_default():
+def test_it_is_checked_and_must_be_there():
     with pytest.raises(UserError, match=r"config.matmul_precision='best' is unknown; choose one of default, high"):
         run.prepare(conftest.tiny_config(matmul_precision="best"))
     config = conftest.tiny_config()
     with config.unlocked():
         del config.matmul_precision
-    assert run.prepare(config).matmul_precision == "default"
+    with pytest.raises(UserError, match=r"config.matmul_precision is missing"):
+        run.prepare(config)
