@@ -1,12 +1,10 @@
 """Checkpoints (orbax) and params-only exports. A checkpoint counts only if it still has the hash it was saved with."""
 
-import contextlib
 import functools
 import json
 import os
 import pathlib
 import shutil
-import sys
 import tempfile
 
 import flax
@@ -55,7 +53,7 @@ class Checkpoints:
         hashes = {name: tree_sha256(tree) for name, tree in items.items()}
         meta = {**meta, "sha256": hashes, "shapes": {name: shapes(tree) for name, tree in items.items()}}
         saves = {name: self._args.StandardSave(parallel.to_global(tree)) for name, tree in items.items()}
-        with _quiet_if_it_fails():
+        with digests.quiet_if_it_fails():
             self._manager.save(step, args=self._args.Composite(**saves, meta=self._args.JsonSave(meta)), force=True)
             self._manager.wait_until_finished()
         if jax.process_index() == 0:
@@ -163,15 +161,6 @@ class Checkpoints:
 
     def close(self):
         self._manager.close()
-
-
-@contextlib.contextmanager
-def _quiet_if_it_fails():
-    """Keeps off the screen what the threads of a failed save cannot deliver any more: hundreds of lines."""
-    hook = sys.unraisablehook
-    sys.unraisablehook = lambda told: None if "Event loop is closed" in str(told.exc_value) else hook(told)
-    yield
-    sys.unraisablehook = hook  # not after a failure: the threads are still at it
 
 
 META = ("meta", "metadata")  # orbax's file of the dict

@@ -1,11 +1,13 @@
 """The hashes of a folder's files, kept beside them: what was altered or lost is found without a look inside.
 
-orbax fills the screen with its threads' tracebacks when it reads damaged files.
+orbax fills the screen with its threads' tracebacks when it reads damaged files, and when it cannot write.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import sys
 
 NAME = "files_sha256.json"
 
@@ -40,6 +42,15 @@ def check(folder, items):
         if name.split(os.sep)[0] in items and _of_file(os.path.join(folder, name)) != digest:
             raise ValueError(f"{name} is not what was saved: its hash differs")
     return True
+
+
+@contextlib.contextmanager
+def quiet_if_it_fails():
+    """Keeps off the screen what the threads of a failed save cannot deliver any more: hundreds of lines."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda told: None if "Event loop is closed" in str(told.exc_value) else hook(told)
+    yield
+    sys.unraisablehook = hook  # not after a failure: the threads are still at it
 
 
 def _of_file(path):
