@@ -15,7 +15,7 @@ def render(result):
         figures = f"{entry['robust_accuracy']:7.2%}", interval, f"{entry['uint8_accuracy']:7.2%}"
         rows.append((entry["name"], _details(entry), *figures, ", ".join(entry["flags"])))
     done = {entry["attack"] for entry in result["attacks"]}
-    classes = int(data.get("label_set", "1000").split()[0])
+    classes = int(data["label_set"].split()[0])
     rows += [(name, _not_run(name, classes), "", "", "", "") for name in PROTOCOLS if name not in done]
     if len(result["attacks"]) > 1:
         worst = result["worst_case"]

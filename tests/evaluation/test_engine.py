@@ -301,7 +301,7 @@ def test_l2_is_measured_and_audited(variables, tmp_path):
     entry, other = result["attacks"]
     assert (entry["norm"], entry["epsilon_255"], entry["flags"], other["norm"]) == ("l2", radius, [], "linf")
     assert entry["max_l2_255"] == pytest.approx(lengths.max(), rel=1e-5) and entry["robust_accuracy"] < met.mean()
-    dataset = {"source": "digits", "n": 50, "of": 50, "split": "validation", "choice": "all"}
+    dataset = {"source": "digits", "n": 50, "of": 50, "split": "validation", "choice": "all", "label_set": "10 classes"}
     head = {"dataset": dataset, "checkpoint": {"step": 7}}
     assert "eps 60/255 in l2, 4 steps" in table.render(head | result)
 
