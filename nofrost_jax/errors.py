@@ -50,17 +50,18 @@ class Preempted(Exception):
 
 
 @contextlib.contextmanager
-def machine(kept):
+def machine(kept, gone=True):
     """Raises MachineError where the machine fails within a block: a full disk, a folder that is gone, and the like.
 
-    kept: what a user loses nothing of, "step 12 is saved", or a function that returns it.
+    kept: what a user loses nothing of, "step 12 is saved", or a function that returns it. gone: whether a file that is
+    not there is the machine's fault; where nobody knows which file that may be, it is a bug.
     """
     try:
         yield
     except (UserError, MachineError, Missing, Preempted):
         raise
     except Exception as error:
-        if failure := _failure(error):
+        if failure := _failure(error, set() if gone else {errno.ENOENT}):
             what, mend = failure
             saved = kept() if callable(kept) else kept
             raise MachineError(f"{what}; {saved}; {mend}, then run the same command again") from error
@@ -74,15 +75,17 @@ def refused(what, error, mend):
     return kind(f"{what} ({error.strerror}); {mend}")
 
 
-def _failure(error):
-    """(what failed and where, how to mend it) if the machine is behind an exception, or None."""
+def _failure(error, bugs):
+    """(what failed and where, how to mend it) if the machine is behind an exception, or None. bugs: numbers that do not
+    tell of it."""
+    failures = _FAILURES.keys() - bugs
     for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.errno in _FAILURES:
+        if isinstance(cause, OSError) and cause.errno in failures:
             what, mend = _FAILURES[cause.errno]
             return f"{what} ({_place(cause)}{cause.strerror})", mend
         if found := _CODE_IN_TEXT.search(str(cause)):
             number = int(found[1] or found[2])
-            if number in _FAILURES:
+            if number in failures:
                 what, mend = _FAILURES[number]
                 quoted = re.search(r'"(/[^"]*)"', str(cause))
                 return f"{what} ({f'{quoted[1]}: ' if quoted else ''}{os.strerror(number)})", mend
@@ -128,7 +131,7 @@ def exit_codes(leave=sys.exit):
     leave: called with the exit code.
     """
     try:
-        with signals.raising(), machine(WHOLE):
+        with signals.raising(), machine(WHOLE, gone=False):
             yield
     except (UserError, MachineError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

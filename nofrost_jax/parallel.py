@@ -160,7 +160,7 @@ def joined(coordinator_address="", num_processes=1, process_id=0, timeout=300, e
             yield
         return
     try:
-        with hearing, machine(WHOLE):
+        with hearing, machine(WHOLE, gone=False):
             yield
     except Missing:  # as all of them
         raise

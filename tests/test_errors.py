@@ -29,7 +29,6 @@ def code_and_line(capsys, error):
         (OSError(errno.ENOSPC, "No space left on device", "/run/x"), 1, [FULL, "/run/x", "make room"]),
         (OSError(errno.EROFS, "Read-only file system", "/run/x"), 1, ["read-only", "/run/x"]),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, ["quota"]),
-        (FileNotFoundError(errno.ENOENT, "No such file", "/run/x"), 1, ["gone", "/run/x"]),
         (PermissionError(errno.EACCES, "Permission denied", b"/run/x"), 1, ["/run/x", "permissions"]),
         (OSError(errno.ESTALE, "Stale file handle"), 1, ["gone", "Stale"]),
         (OSError(errno.EIO, "Input/output error"), 1, ["the disk fails"]),
@@ -56,7 +55,10 @@ def test_what_an_error_was_raised_from_counts_and_what_came_before_it_does_not(c
         raise bug
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EINVAL, "Invalid argument"), ValueError("x"), KeyError("x")])
+GONE = FileNotFoundError(errno.ENOENT, "No such file", "/run/x")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EINVAL, "Invalid argument"), ValueError("x"), KeyError("x"), GONE])
 def test_a_bug_keeps_its_traceback(error):
     with pytest.raises(type(error)), errors.exit_codes():
         raise error
@@ -67,6 +69,8 @@ def test_the_place_that_knows_what_is_saved_says_so(capsys):
     with pytest.raises(errors.MachineError, match=f"{FULL}.*; step 12 is saved; make room") as caught, outer, inner:
         raise OSError(errno.ENOSPC, "No space left on device")
     assert "study" not in str(caught.value)
+    with pytest.raises(errors.MachineError, match=r"is gone .*/run/x.*; step 12"), errors.machine("step 12 is saved"):
+        raise GONE
 
 
 def test_a_path_that_a_user_gave():

@@ -50,7 +50,8 @@ def reproduce(plan, root=ROOT):
     except OSError as error:
         raise errors.refused(f"--workdir={plan.workdir} cannot be made", error, "choose another folder") from error
     cache, failed, numbers = os.path.join(plan.workdir, "compilation_cache"), {}, itertools.count(1)
-    with exclusive(plan.workdir) as lock, Children(root, cache, lock) as children:
+    kept = errors.machine("the runs that are done are kept")
+    with kept, exclusive(plan.workdir) as lock, Children(root, cache, lock) as children:
         stage(plan, selection_runs(plan), numbers, children, failed)
         runs = final_runs(plan, files.chosen(plan))
         stage(plan, runs, numbers, children, failed)

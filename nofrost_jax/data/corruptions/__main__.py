@@ -25,7 +25,7 @@ from nofrost_jax.data import corruptions
 from nofrost_jax.data.corruptions import preview, tree
 from nofrost_jax.data.corruptions.originals import open_originals
 from nofrost_jax.data.preprocess import ImageError
-from nofrost_jax.errors import Parser, UserError, exit_codes
+from nofrost_jax.errors import Parser, UserError, exit_codes, machine
 
 _PROGRAM = "python -m nofrost_jax.data.corruptions"
 _SEVERITIES = tuple(map(str, corruptions.SEVERITIES))
@@ -121,7 +121,10 @@ def main(arguments=None):
         print(f"written: {options.preview}")
         return
     print(f"corrupting {originals.count} images of {originals.title}: {_told(originals.geometry, quality)}", flush=True)
-    count = tree.write(originals, options.output, options.names, options.severities, options.seed, textures, quality)
+    with machine("the files that are written are whole"):
+        count = tree.write(
+            originals, options.output, options.names, options.severities, options.seed, textures, quality
+        )
     print(f"written: {count} files, {options.output}")
 
 

@@ -88,8 +88,8 @@ def run(options):
     if options.preview:
         preview.save(options.preview, todo)
         _say(f"written: {options.preview}")
-    if options.output:
-        for job in todo:
+    with errors.machine("the files that are written are whole"):
+        for job in todo if options.output else ():
             generate.generate(job, options.shard, options.limit, options.workers, _say)
             _say(f"written: {job.output}")
 

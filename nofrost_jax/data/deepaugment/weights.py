@@ -187,7 +187,10 @@ def main(arguments: list[str] | None = None) -> None:
         if not options.output.endswith(".npz"):
             raise UserError(f"the output must be called .npz, not {options.output}")
         network, params = read(options.published)
-        save(options.output, params)
+        try:
+            save(options.output, params)
+        except OSError as error:
+            raise errors.refused(f"{options.output} cannot be written", error, "choose another path") from error
         print(f"written: {options.output}, {network}, {count(params):,} parameters")
 
 
