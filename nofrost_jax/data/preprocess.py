@@ -21,6 +21,7 @@ _DECODERS = TiffImagePlugin, WebPImagePlugin
 
 RATIO = (3 / 4, 4 / 3)
 ATTEMPTS = 10
+LONGEST = 64  # times its short side: an image that `train_resize` makes longer than that is refused
 PADDING = 4
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 #: Uniform numbers that one image needs: (area, ratio, top, left) per attempt and a flip; top, left and a flip; none.
@@ -151,8 +152,13 @@ def decode_for(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> n
 
 
 def _short_side(picture: Image.Image, short: int) -> Image.Image:
-    """The picture with its short side made `short` pixels, bicubic."""
+    """The picture with its short side made `short` pixels, bicubic. Raises ImageError for one that is too long."""
     height, width = resized_shape(picture.height, picture.width, short)
+    if max(height, width) > max(LONGEST * short, max(picture.size)):
+        raise ImageError(
+            f"image of {picture.width} x {picture.height} would have {width} x {height} pixels with train_resize = "
+            f"{short}"
+        )
     return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 

@@ -59,6 +59,14 @@ def test_black_borders_are_torchvisions(shape):
     np.testing.assert_array_equal(preprocess.eval_image(image, Geometry(32, eval_pad=True)), expected)
 
 
+@pytest.mark.parametrize("shape", [(3000, 1), (1, 3000)])
+def test_a_strip_is_not_enlarged_beyond_measure(shape):
+    geometry = Geometry(16, 0, "random_resized_crop", train_resize=160)
+    with pytest.raises(preprocess.ImageError, match="480000.*train_resize = 160"):
+        preprocess.decode_for(picture(1, *shape), geometry)
+    assert preprocess.decode_for(picture(1, 1, 64), geometry).size == (160 * 64, 160)
+
+
 @pytest.mark.parametrize("fast", [False, True])
 def test_a_resize_before_the_training_crop(fast):
     """As if the files had been resized beforehand: bicubic, the short side; again, it changes nothing."""
