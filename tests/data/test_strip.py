@@ -62,7 +62,7 @@ def test_black_borders_are_torchvisions(shape):
 @pytest.mark.parametrize("shape", [(3000, 1), (1, 3000)])
 def test_a_strip_is_not_enlarged_beyond_measure(shape):
     geometry = Geometry(16, 0, "random_resized_crop", train_resize=160)
-    with pytest.raises(preprocess.ImageError, match="480000.*train_resize = 160"):
+    with pytest.raises(preprocess.ImageError, match=r"480000.*train_resize = 160"):
         preprocess.decode_for(picture(1, *shape), geometry)
     assert preprocess.decode_for(picture(1, 1, 64), geometry).size == (160 * 64, 160)
 
