@@ -7,13 +7,13 @@
 Works through TASKS in order, each in a process of its own with a limit in seconds; a task that fails or hangs does not
 stop the queue. Each writes one file as it goes, DIR/DEVICE/NAME.json (DIR: benchmarks/results/accelerator), with why it
 failed where it did. What has a complete result of the same kind of device, in DIR or in
-benchmarks/results/accelerator, is not run again; what was cut short, or failed, goes on where it was. A task that would
-not fit the minutes left gets fewer seconds if it can use fewer, otherwise it is left for the next time. Ends with a
-table; exit code 1 where a task failed. `python -m nofrost_jax.report.accelerator --into=RESULTS.md` makes tables of the
-files.
+benchmarks/results/accelerator, is not run again; what was cut short, or failed, goes on where it was, with three times
+its limit. A task that would not fit the minutes left gets fewer seconds if it can use fewer, otherwise it is left for
+the next time. Ends with a table; exit code 1 where a task failed. `python -m nofrost_jax.report.accelerator
+--into=RESULTS.md` makes tables of the files.
 
 Needs requirements.txt without TensorFlow, tfds, tensorboard and clu; timm and PyTorch with CUDA, and pyautoattack, for
-what is compared with them. Without ml_collections only some parts run, and say so. CONTRIBUTING.md has the recipe for a
+what is compared with them, and ml_collections for `resume`. CONTRIBUTING.md has the recipe for a
 machine without a network.
 """
 
@@ -42,7 +42,7 @@ STUDY_ROWS = ("sat", "mbnat", "nofrost", "pgdat", "pgdat_nf", "st", "trades", "s
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """name: of its result file. seconds: its limit. least: what it needs to be of any use. module: default:
+    """name: of its result file. seconds: its limit, at first. least: what it needs to be of any use. module: default:
     benchmarks.tasks.NAME. arguments: of its command line, beside the usual ones. needs: packages. data: whether it
     needs --data. kind: what --only may call it as well."""
 
@@ -64,19 +64,19 @@ def study(row, seed):
         least=180,  # two compilations, and some training
         module="benchmarks.tasks.study",
         arguments=(f"--row={row}", f"--seed={seed}"),
-        needs=("ml_collections",),
         data=True,
         kind="study",
     )
 
 
 TASKS = (
-    Task("correct", 120, 60),
-    Task("ceiling", 25, 15),
-    Task("train_step", 100, 60),
+    Task("correct", 100, 60),
+    Task("ceiling", 40, 15),
+    Task("train_step", 170, 60),
+    Task("profile", 50, 30),  # soon after train_step: it finds that one's program compiled
     Task("torch_step", 90, 40, needs=("torch", "timm")),
-    Task("attacks", 100, 60),
-    Task("profile", 45, 30),
+    Task("attacks", 90, 50),
+    Task("resume", 150, 60, needs=("ml_collections",)),
     *(study(row, seed) for seed in range(3) for row in STUDY_ROWS),
 )
 
@@ -172,6 +172,8 @@ class Queue:
         if task.data and not self.options.data and not self.options.rehearse:
             return "left", "", "needs --data"
         limit = task.seconds * (5 if self.options.rehearse else 1)  # a rehearsal's CPU may be a busy one
+        if path.exists() or kept.exists():  # it ran out of time: one piece of its work may be longer than its limit
+            limit *= 3
         seconds = min(limit, int(self.deadline - time.monotonic()) - GRACE)
         if seconds < min(task.least, task.seconds):
             return "left", "", f"needs {task.least} s, {max(seconds, 0)} are left"
@@ -187,12 +189,12 @@ class Queue:
         if "failure" in (old := read_json(path) or {}):  # of an earlier attempt
             write_json(path, {name: value for name, value in old.items() if name != "failure"})
         path.parent.mkdir(parents=True, exist_ok=True)
+        begun = time.monotonic()  # of one clock for all processes: a task's imports count
         command = [sys.executable, "-m", task.module or f"benchmarks.tasks.{task.name}"]
-        command += [f"--seconds={seconds}", f"--output={path}", *task.arguments]
+        command += [f"--seconds={seconds}", f"--begun={begun}", f"--output={path}", *task.arguments]
         command += [f"--data={os.path.abspath(self.options.data)}"] if self.options.data else []
         command += ["--rehearse"] if self.options.rehearse else []
         print(f"{task.name}: at most {seconds} s", flush=True)
-        begun = time.monotonic()
         with tempfile.TemporaryFile("w+") as log:
             process = subprocess.Popen(
                 command, env=self.environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import os
+import traceback
 import types
 from unittest import mock
 
@@ -200,10 +201,33 @@ def step(row, rehearse, how):
 KINDS = {"attacks": outcomes, "steps": step, "nets": net}
 
 
-def compare(case, rehearse):
-    """{way: {array: its largest difference from float64's, and the median, as shares of that's largest value}}.
+def ways(case, rehearse):
+    """The names in WAYS of what a case, "KIND/NAME", is compared in; a rehearsal has one."""
+    names = [way for way in WAYS if way != "bfloat16" or case.startswith("nets/")]
+    return names[:1] if rehearse else names
 
-    case: "KIND/NAME". A rehearsal has one way. Of outcomes, also how many images differ in them.
+
+def begin(done):
+    """Makes a process ready for `compare_and_send`, which puts what it found on the queue `done`."""
+    global send
+    send = done.put
+    draw_in_float32()
+
+
+def compare_and_send(case, chosen, rehearse):
+    """Sends (case, way, row) of each way as it is done, then (case, "", "") or (case, "", traceback)."""
+    try:
+        for way, row in compare(case, chosen, rehearse):
+            send((case, way, row))
+    except Exception:
+        send((case, "", traceback.format_exc()))
+    else:
+        send((case, "", ""))
+
+
+def compare(case, chosen, rehearse):
+    """Yields (way, {array: its largest difference from float64's, and the median, as shares of that's largest value})
+    of each of the `chosen` ways. Of outcomes, also how many images differ in them.
     """
     kind, _, name = case.partition("/")
 
@@ -211,11 +235,9 @@ def compare(case, rehearse):
         with how.use():
             return {key: np.asarray(value) for key, value in jax.device_get(KINDS[kind](name, rehearse, how)).items()}
 
-    truth, found = run(EXACT), {}
-    for way, how in WAYS.items():
-        if (rehearse and way != "highest") or (way == "bfloat16" and kind != "nets"):
-            continue
-        values, row = run(how), {}
+    truth = run(EXACT)
+    for way in chosen:
+        values, row = run(WAYS[way]), {}
         for key, right in truth.items():
             if right.dtype == bool:
                 row[f"{key}, of {len(right)}"] = int(values[key].sum())
@@ -227,5 +249,4 @@ def compare(case, rehearse):
         if kind == "attacks":
             moved = np.abs(values["adversarial images"].astype(np.float64) - truth["adversarial images"]) > 1 / 510
             row["images with a pixel half a level apart"] = int(moved.any((1, 2, 3)).sum())
-        found[way] = row
-    return found
+        yield way, row

@@ -17,10 +17,13 @@ returns without it, and is taken up again by the next queue.
 """
 
 import argparse
+import contextlib
+import functools
 import importlib.metadata
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -39,7 +42,7 @@ class Task:
 
     def __init__(self, name, options, device, versions):
         self.name, self.options, self.device, self.versions = name, options, device, versions
-        self.started = time.monotonic()
+        self.started = vars(options).get("begun") or time.monotonic()
         old = read_json(options.output) or {}
         same = old.get("device") == device and old.get("versions") == versions
         self.figures = old.get("figures", {}) if same else {}
@@ -70,6 +73,7 @@ class Task:
                 "task": self.name,
                 "device": self.device,
                 "versions": self.versions,
+                "commit": commit(),
                 "rehearsal": self.options.rehearse,
                 "seconds": round(self.spent + time.monotonic() - self.started, 1),
                 "complete": complete,
@@ -84,6 +88,7 @@ def start(name, doc, arguments=()):
     a task that takes some is called NAME_VALUE_..., as its file is."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600.0, help="it ends by then, with what it has")
+    parser.add_argument("--begun", type=float, help="time.monotonic() of its clock's start; default: after its imports")
     parser.add_argument("--output", required=True, help="its result file")
     parser.add_argument("--data", default="", help="CIFAR-10: a folder of JPEGs, or a .tar.gz of one")
     parser.add_argument("--rehearse", action="store_true", help="in miniature, on a CPU")
@@ -94,6 +99,15 @@ def start(name, doc, arguments=()):
     import jax
 
     return Task(name, options, jax.devices()[0].device_kind, versions())
+
+
+@functools.cache
+def commit():
+    """The checkout's, None where there is no git or it is no checkout."""
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return None
 
 
 def versions():

@@ -53,6 +53,9 @@ class ConfigDict(dict):
     def copy_and_resolve_references(self):
         return copy.deepcopy(self)
 
+    def to_dict(self):
+        return {name: value.to_dict() if isinstance(value, ConfigDict) else value for name, value in self.items()}
+
     def unlocked(self):
         return contextlib.nullcontext(self)
 

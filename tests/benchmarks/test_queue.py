@@ -65,10 +65,16 @@ def test_a_task_that_crashes_or_hangs_stops_neither_the_queue_nor_the_table(queu
 def test_what_is_complete_is_kept_and_what_is_partial_goes_on(queue, tmp_path):
     _, first = queue(stand_in("ok", "ok"), stand_in("grow", "grow"), stand_in("crash", "crash"))
     assert (first["ok"][0], first["grow"][0], first["crash"][0]) == ("done", "partial", "failed")
-    _, second = queue(stand_in("ok", "ok"), stand_in("grow", "grow"), stand_in("crash", "ok"))
+    _, second = queue(stand_in("ok", "ok"), stand_in("grow", "grow", seconds=35), stand_in("crash", "ok"), minutes=3)
     assert second["ok"] == ("kept", first["ok"][1])
-    assert second["grow"][0] == "done" and second["grow"][1].startswith("grow after 2")
+    assert second["grow"][0] == "done" and second["grow"][1] == "grow after 2, 105 s given"  # three times its limit
     assert second["crash"][0] == "done" and "failure" not in read(tmp_path, "crash.json")
+
+
+def test_the_imports_of_a_task_count(queue):
+    _, rows = queue(stand_in("clock", "clock"))
+    started, alive = map(float, rows["clock"][1].split())
+    assert 0 < alive <= started + 0.1  # seconds since its clock began, and since its first line
 
 
 def test_committed_results_are_kept_or_gone_on_with(queue, tmp_path):

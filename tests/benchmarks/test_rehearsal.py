@@ -58,7 +58,8 @@ def test_every_task_runs_without_tensorflow_and_clu(environment, tmp_path):
     results = {name: json.loads((tmp_path / "cpu" / f"{name}.json").read_text()) for name in tasks}
     assert all(result["complete"] and result["rehearsal"] and result["device"] == "cpu" for result in results.values())
     correct = results["correct"]["figures"]
-    assert correct["resume"]["bitwise"] and correct["resume"]["metrics are equal"]
+    resumed = results["resume"]["figures"]["deterministic"]
+    assert resumed["bitwise"] and resumed["metrics are equal"] and "deterministic" in resumed["XLA_FLAGS"]
     pgd = correct["attacks/pgd"]["highest"]
     assert pgd["robust, images that differ"] == 0 and pgd["robust, of 20"] < pgd["right, of 20"]
     assert 0 < pgd["adversarial images"] < 1e-5  # from the same random starts
@@ -70,10 +71,13 @@ def test_every_task_runs_without_tensorflow_and_clu(environment, tmp_path):
     assert "no TensorBoard" not in outcome.stdout and sorted(os.listdir(tmp_path)) == ["cpu"]
 
 
-def test_nets_and_attacks_are_compared_without_ml_collections_too(environment):
-    code = "from benchmarks.tasks import attacks, cases, correct; print(correct.chosen(True, False))"
+def test_steps_are_compared_without_ml_collections_too(environment):
+    code = (
+        "import benchmarks.tasks.attacks, benchmarks.tasks.study; from benchmarks.tasks import cases, correct; "
+        "case = correct.chosen(True)[2]; print([(way, *row) for way, row in cases.compare(case, ['highest'], True)])"
+    )
     outcome = finish(start("-c", code, ALSO_HIDDEN="ml_collections", **environment))
-    assert outcome.stdout == "['nets/nf_resnet26', 'attacks/pgd']\n", outcome
+    assert outcome.stdout.startswith("[('highest', 'loss', 'loss, median', 'change of the parameters'"), outcome
 
 
 def test_a_row_without_time_leaves_what_the_next_one_goes_on_from(environment, tmp_path):
