@@ -14,7 +14,7 @@ the next time. Ends with a table; exit code 1 where a task failed. `python -m no
 
 Needs requirements.txt without TensorFlow, tfds, tensorboard and clu; timm and PyTorch with CUDA, and pyautoattack, for
 what is compared with them, and ml_collections for `resume`. CONTRIBUTING.md has the recipe for a
-machine without a network.
+machine without a network, which is lent for minutes.
 """
 
 import argparse
