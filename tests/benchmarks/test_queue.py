@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks import accelerator
 from benchmarks.accelerator import Queue, Task
+from benchmarks.tasks import study
+from nofrost_jax import parallel, run
 
 
 def stand_in(name, act, seconds=60, least=1, **fields):
@@ -109,3 +111,25 @@ def test_other_versions_start_anew(queue, tmp_path):
 def test_a_folder_is_named_in_letters_that_travel():
     assert accelerator.folder_name("NVIDIA H100 80GB HBM3") == "NVIDIA_H100_80GB_HBM3"
     assert accelerator.folder_name("TPU v5 lite/é") == "TPU_v5_lite"
+
+
+def test_a_new_checkpoint_is_packed_at_once_and_the_reserve_grows(tmp_path, monkeypatch):
+    """What follows a training cannot be interrupted while it compiles: a row may be killed there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parallel.StopSignal, "requested", lambda stop: False)  # and put back what `run_row` sets
+    asked = []
+
+    def train(config, workdir):
+        asked.append(parallel.StopSignal.requested(None))
+        os.makedirs(f"{workdir}/checkpoints/7")
+        asked.append(parallel.StopSignal.requested(None))
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(run, "train", train)
+    options = argparse.Namespace(row="sat", seed=0)
+    task = argparse.Namespace(
+        figures={"epochs": 1}, rehearse=True, options=options, left=lambda: 40, record=lambda *_: 0
+    )
+    with pytest.raises(RuntimeError, match="killed"):
+        study.run_row(task, tmp_path / "row.json")
+    assert asked == [False, True] and len(study.parts(tmp_path / "row.json")) == 1

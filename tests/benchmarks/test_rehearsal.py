@@ -71,13 +71,13 @@ def test_every_task_runs_without_tensorflow_and_clu(environment, tmp_path):
     assert "no TensorBoard" not in outcome.stdout and sorted(os.listdir(tmp_path)) == ["cpu"]
 
 
-def test_steps_are_compared_without_ml_collections_too(environment):
+def test_every_step_has_its_config_without_ml_collections_too(environment):
     code = (
         "import benchmarks.tasks.attacks, benchmarks.tasks.study; from benchmarks.tasks import cases, correct; "
-        "case = correct.chosen(True)[2]; print([(way, *row) for way, row in cases.compare(case, ['highest'], True)])"
+        "from tests.golden import make_methods; print({type(make_methods.config_of(row)) for row in correct.ROWS})"
     )
     outcome = finish(start("-c", code, ALSO_HIDDEN="ml_collections", **environment))
-    assert outcome.stdout.startswith("[('highest', 'loss', 'loss, median', 'change of the parameters'"), outcome
+    assert outcome.stdout == "{<class 'benchmarks.tasks.stand_in.ConfigDict'>}\n", outcome
 
 
 def test_a_row_without_time_leaves_what_the_next_one_goes_on_from(environment, tmp_path):
