@@ -1,4 +1,4 @@
-"""The whole accelerator queue in miniature, as a command on a CPU, where TensorFlow, tfds and clu are not installed."""
+"""The accelerator queue in miniature, as a command on a CPU, where TensorFlow, tfds and clu are not installed."""
 
 import json
 import os
@@ -23,6 +23,7 @@ class Finder(importlib.machinery.PathFinder):
 sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder
 """
 
+MEASURED_ELSEWHERE = ("ceiling", "train_step")  # in test_speed_tasks.py
 
 SHORT_OF_TIME = """
 import itertools, os, sys
@@ -46,13 +47,13 @@ def environment(tmp_path_factory, compilation_cache):
 
 def test_every_task_runs_without_tensorflow_and_clu(environment, tmp_path):
     pytest.importorskip("pyautoattack"), pytest.importorskip("timm")
-    for name in ("tensorflow", "clu", "google_crc32c"):
-        outcome = finish(start("-c", f"import {name}", **environment))
-        assert outcome.returncode == 1 and "ModuleNotFoundError" in outcome.stderr
+    names = ("tensorflow", "clu", "google_crc32c")
+    code = f"import importlib.util; print([name for name in {names} if importlib.util.find_spec(name)])"
+    assert finish(start("-c", code, **environment)).stdout == "[]\n"
+    tasks = [task.name for task in accelerator.TASKS if task.kind != "study" and task.name not in MEASURED_ELSEWHERE]
     command = ("benchmarks/accelerator.py", "--rehearse", "--minutes=25", f"--output={tmp_path}")
-    outcome = finish(start(*command, **environment), timeout=1600)
+    outcome = finish(start(*command, f"--only={','.join(tasks)}", **environment), timeout=1600)
     assert outcome.returncode == 0, outcome.stdout
-    tasks = [task.name for task in accelerator.TASKS if task.kind != "study"] + ["study_sat_seed0"]
     table = [line.split()[:2] for line in outcome.stdout.splitlines()[-len(tasks) :]]
     assert table == [[name, "done"] for name in tasks]
     results = {name: json.loads((tmp_path / "cpu" / f"{name}.json").read_text()) for name in tasks}
@@ -67,8 +68,7 @@ def test_every_task_runs_without_tensorflow_and_clu(environment, tmp_path):
     assert 0 < correct["steps/sat"]["highest"]["change of the parameters"] < 1e-3
     peer = results["attacks"]["figures"]["resnet50/0"]
     assert peer["largest_logit_difference"] < 1e-4 and peer["our_robust_accuracy"] == peer["peer_robust_accuracy"]
-    assert [entry["name"] for entry in results["study_sat_seed0"]["figures"]["attacks"]] == ["pgd_20", "aa_fast_20"]
-    assert "no TensorBoard" not in outcome.stdout and sorted(os.listdir(tmp_path)) == ["cpu"]
+    assert sorted(os.listdir(tmp_path)) == ["cpu"]
 
 
 def test_every_step_has_its_config_without_ml_collections_too(environment):
@@ -100,7 +100,9 @@ def test_a_row_without_time_leaves_what_the_next_one_goes_on_from(environment, t
     assert f"resuming from the checkpoint of step {step}\n" in rest.stdout
     result = json.loads(output.read_text())
     assert result["complete"] and result["headline"].startswith("3 epochs: clean")
-    assert result["figures"]["attacks"][0]["n"] == 40 and not study.parts(output)
+    attacks = [(entry["name"], entry["n"]) for entry in result["figures"]["attacks"]]
+    assert attacks == [("pgd_20", 40), ("aa_fast_20", 40)] and not study.parts(output)
+    assert "TensorBoard" not in rest.stdout + rest.stderr
 
 
 def test_every_row_of_the_study_is_a_config():
