@@ -7,7 +7,6 @@ import traceback
 from benchmarks.tasks import ceiling
 
 ATTEMPTS = 2  # at a row that fails
-START = 10  # seconds that a process may have lived before its task's clock began
 
 
 def work_through(task, work):
@@ -20,7 +19,7 @@ def work_through(task, work):
     failed, needed = [], {}  # needed: seconds that a measure took last, for each program and for whichever
     for name, (measure, row) in work.items():
         expected = needed.get((measure, row.program), needed.get(measure, 0))
-        if is_settled(task, name) or task.left() < expected + START:
+        if is_settled(task, name) or task.left() < expected:
             continue
         begun = time.perf_counter()
         try:
