@@ -44,7 +44,7 @@ for ((id = 0; id < count; id++)); do
     if ((id == 0)); then start 0 "$@" & else start "$id" "$@" >"$logs/process_$id.log" 2>&1 & fi
     pids+=("$!")
 done
-if ((count > 1)); then echo "processes 1 to $((count - 1)) write to $logs/" >&2; fi
+if ((count > 1)); then echo "all processes but number 0 write to $logs/" >&2; fi
 
 first_failed=0 # the process that failed first, and its exit code
 status=0
@@ -71,6 +71,8 @@ done
 if ((status && status != 75 && first_failed)); then
     echo "process $first_failed failed with exit code $status; the end of $logs/process_$first_failed.log:" >&2
     tail -n 20 "$logs/process_$first_failed.log" >&2
+elif ((status > 128)); then
+    echo "process 0 was ended by signal $((status - 128)); what was saved is whole: start all processes again" >&2
 elif ((status == 0 || status == 75)); then
     rm -r "$logs"
 fi

@@ -29,6 +29,7 @@ def load(path, gamma=None, interpolation=None, p=None, seed=None):
     from nofrost_jax import models, validate
     from nofrost_jax.checkpoint import load_variables, read_config
     from nofrost_jax.classifier import Classifier, create_model
+    from nofrost_jax.errors import UserError
 
     config = ConfigDict(read_config(path))
     model = create_model(config.model)
@@ -36,6 +37,9 @@ def load(path, gamma=None, interpolation=None, p=None, seed=None):
     abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
     _, variables, _ = load_variables(path, abstract)
     mixture = {"gamma": gamma, "interpolation": interpolation, "p": p, "seed": seed}
+    given = [name for name, value in mixture.items() if value is not None]
+    if given and not model.has_branches:
+        raise UserError(f"{given[0]} weighs the two branches of a mixture-BN net, and {path} holds none; leave it out")
     for name, value in mixture.items():
         if value is None:
             default = validate.SINCE_ADDED.get(f"evaluation.mbn_{name}")  # for an older run

@@ -78,6 +78,11 @@ class Classifier:
     seed: int = flax.struct.field(pytree_node=False, default=0)
     inputs_are_checked: bool = flax.struct.field(pytree_node=False, default=False)
 
+    def __repr__(self):
+        """One line for a notebook, in place of every parameter."""
+        kind, classes = type(self.model).__name__, self.model.num_classes
+        return f"Classifier({kind}, {classes} classes, {self.parameter_count:,} parameters)"
+
     def __call__(self, images):
         """Logits, float32 [N, K], of images [N, H, W, 3]: float in [0, 1], or uint8.
 

@@ -296,9 +296,15 @@ def _check_mixture(norm, section):
         _require_range("evaluation.mbn_gammas", gamma, 0, 1)
     if len({f"{gamma:g}" for gamma in gammas}) < len(gammas):
         raise UserError(f"config.evaluation.mbn_gammas={tuple(gammas)} names a weight twice; give each once")
-    if norm != "mbn" and (gammas or section.mbn_interpolation != "logits"):
-        raise UserError(
-            f"config.evaluation.mbn_gammas={tuple(gammas)} and mbn_interpolation={section.mbn_interpolation} are for a "
-            f"net with model.norm=mbn, and this one has {norm}; evaluate a run of an mbnat config, or set them to () "
-            "and logits"
-        )
+    set_here = {
+        "mbn_gammas": tuple(gammas),
+        "mbn_interpolation": section.mbn_interpolation,
+        "mbn_gamma": section.mbn_gamma,
+    }
+    nothing = {"mbn_gammas": (), "mbn_interpolation": "logits", "mbn_gamma": 1.0}
+    for name, value in set_here.items():
+        if norm != "mbn" and value != nothing[name]:
+            raise UserError(
+                f"config.evaluation.{name}={value} is for a net with model.norm=mbn, and this one has {norm}; evaluate "
+                f"a run of an mbnat config, or set it to {nothing[name]}"
+            )

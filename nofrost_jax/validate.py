@@ -240,7 +240,9 @@ def check_workdir(workdir, flag="--workdir", mend="choose another folder"):
         raise UserError("--workdir is missing; give the folder for checkpoints and results, e.g. --workdir=runs/digits")
     path = _existing(workdir, flag)
     if not os.access(path, os.W_OK | os.X_OK):
-        raise MachineError(f"{flag}={workdir} cannot be written: no permission in {path}; {mend}")
+        read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        why = f"{path} is on a read-only file system" if read_only else f"no permission in {path}"
+        raise MachineError(f"{flag}={workdir} cannot be written: {why}; {mend}")
 
 
 def check_folder(_, workdir):

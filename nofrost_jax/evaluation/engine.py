@@ -166,8 +166,11 @@ class _Run:
         clean = [self._rows(number, CLEAN) for number in self._chunks]
         joined = {
             name: np.concatenate([rows[name] for rows in clean])
-            for name in ("index", "label", "correct", "correct_uint8", "nan", "pixels")
+            for name in ("index", "label", "correct", "correct_uint8", "nan")
         }
+        # An evaluation of the same images may have kept more of them.
+        kept = [rows["pixels"][: self._to_save(number).sum()] for number, rows in zip(self._chunks, clean, strict=True)]
+        joined["pixels"] = np.concatenate(kept)
         joined |= {name: bool(clean[0][name]) for name in flags.NOTES}
         joined["seconds"] = float(sum(rows["seconds"] for rows in clean))
         return joined | {"plans": {plan.label: self._assemble_plan(plan, joined) for plan in self._plans}}

@@ -110,6 +110,12 @@ def test_saved_images_are_those_that_were_verified(reference, tmp_path):
     with Image.open(paths[1]) as picture:
         assert picture.width > 8 * pictures.SIDE and picture.height > 3 * pictures.SIDE
 
+    fewer, _ = suite.make(suite.tiny_config(save_images=2))  # of which more are kept, of clean images and of one attack
+    fewer.programs = reference.evaluator.programs
+    outcomes = fewer.run(reference.variables, parallel.StopSignal(), reference.folder, labels=("pgd_20", "rays"))
+    assert len(outcomes["pixels"]) == 2
+    pictures.save(tmp_path, "fewer", [plan for plan in fewer.plans if plan.label in ("pgd_20", "rays")], outcomes)
+
 
 def test_a_picture_shows_where_the_change_is():
     clean = np.full((2, 5, 7, 3), 100, np.uint8)
