@@ -20,7 +20,9 @@ import jax
 import pytest
 from absl.testing import flagsaver
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background ignores it, and all it starts would
+# A script's background ignores Ctrl-C, and nohup a hang-up; all that the tests start would do so, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # PyTorch's GPU builds bring triton, which aborts a process that has TensorFlow's LLVM in it as well; the oracles do
 # without it.
