@@ -5,11 +5,12 @@ import zipfile
 
 import numpy as np
 import pytest
-import torch
 
 from nofrost_jax import checkpoint, formats
 from nofrost_jax.data.deepaugment import torch_file, weights
 from nofrost_jax.errors import UserError
+
+torch = pytest.importorskip("torch", reason="PyTorch writes the files: requirements-parity.txt")
 
 CASES = {
     "empty": "it is empty",

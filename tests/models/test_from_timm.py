@@ -4,12 +4,13 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 
 from nofrost_jax import models
 from nofrost_jax.convert.timm import from_timm
 from nofrost_jax.errors import UserError
 from tests.models import reference
+
+torch = pytest.importorskip("torch", reason="PyTorch writes the files: requirements-parity.txt")
 
 TINY = {"num_classes": 5, "width": 0.125, "stage_sizes": (1, 2)}
 
