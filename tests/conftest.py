@@ -100,10 +100,11 @@ def start(*command, devices=1, **variables):
 
 def finish(process, timeout=300):
     """Waits for a started process; its Outcome."""
-    try:
-        out, err = process.communicate(timeout=timeout)
-    finally:
-        process.kill()
+    with process:  # closes its pipes, also where it does not end in time
+        try:
+            out, err = process.communicate(timeout=timeout)
+        finally:
+            process.kill()
     return Outcome(process.returncode, out, err)
 
 

@@ -16,6 +16,9 @@ port, me, each_alone, then = sys.argv[1:]
 peers.GRACE_SECONDS = 0.5
 def ready():
     print("ready", flush=True)
+def wait():
+    while True:  # a signal that comes just before a sleep does not end it
+        time.sleep(0.1)
 def evaluate():
     with parallel.StopSignal(each_alone=True) as stop, errors.machine("kept"):
         ready()
@@ -44,7 +47,7 @@ def lines(outcome):
 
 @pytest.mark.parametrize(
     ("victim", "program", "word"),
-    [(0, "evaluate()", "during an evaluation"), (1, "ready(); time.sleep(60)", "to go on")],
+    [(0, "evaluate()", "during an evaluation"), (1, "ready(); wait()", "to go on")],
     ids=["in an evaluation", "before it"],
 )
 def test_all_stop_when_a_signal_stops_one(victim, program, word):
@@ -61,7 +64,7 @@ def test_all_stop_when_a_signal_stops_one(victim, program, word):
 
 
 def test_an_interrupt_before_a_training_hears_signals_stops_all():
-    processes = together(False, "ready(); time.sleep(60)", "peers.STOP_SECONDS = 1; ready(); time.sleep(60)")
+    processes = together(False, "ready(); wait()", "peers.STOP_SECONDS = 1; ready(); wait()")
     processes[0].send_signal(signal.SIGINT)
     stopped, deaf = (finish(process, 60) for process in processes)
     assert stopped.returncode == deaf.returncode == 75, (stopped, deaf)
@@ -71,7 +74,7 @@ def test_an_interrupt_before_a_training_hears_signals_stops_all():
 
 def test_where_the_machine_of_one_fails_it_says_so_in_a_line():
     full = "ready(); time.sleep(0.5); raise OSError(28, 'No space left on device', '/x')"
-    outcomes = [finish(process, 60) for process in together(False, full, "ready(); time.sleep(60)")]
+    outcomes = [finish(process, 60) for process in together(False, full, "ready(); wait()")]
     assert [outcome.returncode for outcome in outcomes] == [1, 1], outcomes
     assert lines(outcomes[0]) == [
         "error: the disk is full (/x: No space left on device); what was written before is whole; make room, then run "
