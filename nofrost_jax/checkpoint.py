@@ -109,10 +109,13 @@ class Checkpoints:
         try:
             whole = digests.check(folder, items)
             with open(os.path.join(folder, *META)) as file:
-                return json.load(file), whole, ""
+                meta = json.load(file)
+            if lacking := [name for name in SAVED_WITH if name not in meta]:
+                return None, False, f"{'/'.join(META)} has no {', '.join(lacking)}: altered, or of another program"
+            return meta, whole, ""
         except FileNotFoundError as error:
             return None, False, f"{os.path.relpath(error.filename, folder)} is missing"
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             return None, False, str(error)
 
     def _read(self, step, abstract, hashes, whole):
@@ -164,6 +167,7 @@ class Checkpoints:
 
 
 META = ("meta", "metadata")  # orbax's file of the dict
+SAVED_WITH = ("step", "sums", "evaluation_due", "config", "training_set", "sha256", "shapes")  # what is always in it
 
 
 def _first_line(error):
@@ -227,11 +231,7 @@ def load_variables(path, abstract):
     if restored is None:
         raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
     step, items, meta = restored
-    what = f"the checkpoint of step {step} in {path}"
-    if "config" in meta:
-        _require_config(what, meta["config"], path)
-    else:
-        parallel.say(f"note: {what} was saved without its config, and is taken for one of {path}/config.json")
+    _require_config(f"the checkpoint of step {step} in {path}", meta["config"], path)
     return step, items["variables"], meta
 
 

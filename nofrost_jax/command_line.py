@@ -17,6 +17,12 @@ _WRONG = (  # what absl and ml_collections raise on a command line or a config f
     *(OSError, ImportError, SyntaxError),
 )
 
+_KINDS = {  # what their errors say of a value, and what the value should be
+    "invalid literal for int": "a whole number",
+    "could not convert string to float": "a number",
+    "Non-boolean": "True or False",
+}
+
 
 def parse(argv, config, known):
     """Parses the flags, or raises UserError. config: the flag of a config file, whose value is locked; known: a config
@@ -29,6 +35,8 @@ def parse(argv, config, known):
             config.value.lock()  # a file that could not be read fails only now, at the first look inside
         elif config.present:
             raise TypeError("get_config() returns None")
+    except SystemExit as end:
+        sys.exit(0 if any(re.match("--?help", one) for one in argv) else end.code)  # absl says 1 after --help
     except Exception as error:
         raise _told(error, argv) from None
     if surplus:
@@ -64,8 +72,14 @@ def _told(error, argv):
     if isinstance(error, OSError):  # ml_collections lists the places that it searched; the reason comes last
         reason = str(error).strip().splitlines()[-1].strip()
         return UserError(f"--config: {reason}; give the path of a Python file, e.g. --config=configs/digits.py")
-    if "'config." in str(error) and isinstance(error, flags.UnrecognizedFlagError):
-        return UserError(f"{error}; give --config=FILE as well, whose field this is")
+    if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith("config."):
+        example = "configs/eval/paper.py" if {"--mode=evaluate", "evaluate"} & {*argv} else "configs/digits.py"
+        return UserError(
+            f"--{error.flagname} is a field of a config, and none is given; give --config=FILE before it, e.g. "
+            f"--config={example} --{error.flagname}=VALUE"
+        )
+    if unlike := re.match(rf"flag (--.+): .*?({'|'.join(_KINDS)})", str(error)):
+        return UserError(f"{unlike[1]} is wrong: it must be {_KINDS[unlike[2]]}")
     return UserError(str(error))
 
 

@@ -7,11 +7,10 @@ def check(data):
     """Raises UserError for the first rule that `config.data` breaks. data: a resolved config's section."""
     for name in ("mean", "std"):
         _check_channels(f"config.data.{name}", data[name])
-    if min(data.std) <= 0 or min(data.mean) < 0:
-        raise UserError(
-            f"config.data.mean={data.mean} must not be negative and config.data.std={data.std} must be positive; it "
-            "divides the images"
-        )
+    if min(data.mean) < 0:
+        raise UserError(f"config.data.mean={data.mean} must not be negative: images are in [0, 1]")
+    if min(data.std) <= 0:
+        raise UserError(f"config.data.std={data.std} must be positive: it divides the images")
     for name in ("crop_scale", "tda_crop_scale"):
         scale = data[name]
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:

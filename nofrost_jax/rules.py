@@ -52,6 +52,10 @@ RANGES = {  # field: (lowest, highest), both allowed; None = no bound
     "checkpoint.keep": (1, None),
     "log.every_steps": (1, None),
 }
+NUMBERS = (  # fields that are several
+    *("method.tau_epochs", "optimizer.point_epochs", "optimizer.point_shares"),
+    *("data.mean", "data.std", "data.crop_scale", "data.tda_crop_scale", "evaluation.mbn_gammas"),
+)
 TERMS = {  # method.terms of `augmented`: the streams whose losses are averaged, in the order of their forwards
     "deepaugment": ("clean", "deepaugment"),
     "tda": ("tda",),
@@ -108,6 +112,8 @@ def check_config(config, *, choices, is_source, create_attack, check_plan):
     for field, (low, high) in RANGES.items():
         _require_range(field, get(config, field), low, high)
     _require_finite(json.loads(config.to_json()), "config")
+    for field in NUMBERS:
+        _require_numbers(field, get(config, field))
     side = config.data.image_size
     _check_attack("attack", config.attack, create_attack, side)
     classes = config.model.num_classes
@@ -132,7 +138,7 @@ def check_config(config, *, choices, is_source, create_attack, check_plan):
         )
     _check_selection(config)
     data_rules.check(config.data)
-    if any(blocks < 1 for blocks in config.model.stage_sizes):
+    if not all(isinstance(blocks, int) and blocks > 0 for blocks in config.model.stage_sizes):
         raise UserError(f"config.model.stage_sizes={config.model.stage_sizes} needs at least one block in each stage")
     name = config.evaluation.name
     if not name or os.path.basename(name) != name:
@@ -145,6 +151,11 @@ def _require_range(field, value, low, high):
     if not (value >= low and (high is None or value <= high)):  # also refuses NaN
         rule = f"between {low} and {high}" if high is not None else f"at least {low}"
         raise UserError(f"config.{field}={value} is out of range; it must be {rule}")
+
+
+def _require_numbers(field, values):
+    if not all(isinstance(value, int | float) for value in values):
+        raise UserError(f"config.{field}={values} must be numbers")
 
 
 def _require_finite(value, field):
@@ -291,8 +302,6 @@ def _check_mixture(norm, section):
     """Raises UserError where `mbn_gammas` cannot be told apart, or where a net without two branches is to mix them."""
     gammas = list(section.mbn_gammas)
     for gamma in gammas:
-        if not isinstance(gamma, int | float):
-            raise UserError(f"config.evaluation.mbn_gammas={tuple(gammas)} must be numbers between 0 and 1")
         _require_range("evaluation.mbn_gammas", gamma, 0, 1)
     if len({f"{gamma:g}" for gamma in gammas}) < len(gammas):
         raise UserError(f"config.evaluation.mbn_gammas={tuple(gammas)} names a weight twice; give each once")

@@ -107,7 +107,8 @@ class Run:
         """Random ones, or those of `config.start_from`. A resumed run replaces them by its own."""
         variables = models.init(model, keys.named(self.root, "init"), image_size)
         if self.config.start_from and not self.checkpoints.steps:
-            _, variables, _ = load_variables(self.config.start_from, variables)
+            with errors.about(f"config.start_from={self.config.start_from}"):
+                _, variables, _ = load_variables(self.config.start_from, variables)
         return variables
 
     def _describe(self, variables):

@@ -36,5 +36,5 @@ def require_fit(what, found, expected):
         first, second = (f"{tree[names[0]]}" if names[0] in tree else "absent" for tree in (found, expected))
         raise UserError(
             f"{what} does not fit the config: {names[0]} is {first}, the config's {second}; give the config that made "
-            "it, or a new --workdir"
+            "it, or another folder"
         )

@@ -80,6 +80,13 @@ def tiny_config(row="sat", **fields):
     return config
 
 
+def saved_with(config):
+    """What a training saves beside its arrays, of step 7."""
+    from nofrost_jax import validate
+
+    return {"step": 7, "sums": {}, "evaluation_due": False, "training_set": {}, **validate.identity(config)}
+
+
 def environment(devices=1, **variables):
     """This process's environment with another number of virtual devices."""
     flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])

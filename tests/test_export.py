@@ -13,7 +13,7 @@ from nofrost_jax import checkpoint, lock, models, run, train, validate
 from nofrost_jax.classifier import create_model
 from nofrost_jax.convert import export
 from nofrost_jax.errors import UserError
-from tests.conftest import finish, start, tiny_config
+from tests.conftest import finish, saved_with, start, tiny_config
 
 
 def write_config(config, folder):
@@ -29,7 +29,7 @@ def make_run(folder, row, **fields):
     random = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: jnp.asarray(random.uniform(0.1, 0.5, leaf.shape), leaf.dtype), shapes)
     checkpoints = checkpoint.Checkpoints(str(folder))
-    checkpoints.save(7, {"variables": variables}, {"step": 7})
+    checkpoints.save(7, {"variables": variables}, saved_with(config))
     checkpoints.close()
     return folder
 

@@ -83,14 +83,15 @@ def examine(config, splits=SPLITS) -> tuple[list[str], Spec | None]:
         try:
             return function(*args)
         except UserError as error:
-            problems.append(str(error))
+            if str(error) not in problems:
+                problems.append(str(error))
             return None
 
     source = attempt(open_source, config)
     if source is None:
         return problems, None
     attempt(_check_geometry, config, source)
-    attempt(_check_classes, config, source)
+    attempt(_check_classes, config, source, splits)
     notes = list(source.notes)
     counts = [
         attempt(_check_split, config, name, getattr(source, name), _checking(config, source, name), notes)
@@ -129,8 +130,10 @@ def _check_geometry(config, source: Source) -> None:
         )
 
 
-def _check_classes(config, source: Source) -> None:
+def _check_classes(config, source: Source, splits) -> None:
     if source.num_classes > config.model.num_classes:
+        for name in splits:
+            getattr(source, name)()  # where one class folder has no images, it is the one too many
         raise UserError(
             f"the data has {source.num_classes} classes, the model {config.model.num_classes}; {config.data.source}; "
             f"set config.model.num_classes = {source.num_classes}"
@@ -205,16 +208,23 @@ def _check_files(split: Folder | Records | Subset, whole, workers: int, checking
 
 
 def _refuse_bad(split, indices, workers: int, look: Callable, may_skip: bool) -> None:
-    def problem(index: int) -> str | None:
+    def problem(index: int) -> tuple[Exception, str] | None:
         try:
             look(split, index)
         except (preprocess.ImageError, OSError) as error:
-            return f"{error}; {split.where(index)}"
+            return error, split.where(index)
         return None
 
     with ThreadPoolExecutor(workers) as pool:
         found = progress.shown(pool.map(problem, indices), len(indices), "checking the images", "images")
-        bad = [message for message in found if message]
+        bad = [one for one in found if one]
     if bad and not (may_skip and len(bad) < len(indices)):
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise UserError(f"{bad[0]}{more}; replace it or remove it from the data")
+        mend = "replace it or remove it from the data"
+        if len(bad) == len(indices) and all(isinstance(error, preprocess.SmallImageError) for error, _ in bad):
+            mend = (
+                "all that were looked at are; set in the run's config data.eval_resize, to image_size or more, which "
+                "enlarges them, or data.eval_pad=True, for black borders, or a smaller data.image_size"
+            )
+        error, place = bad[0]
+        raise UserError(f"{error}; {place}{more}; {mend}")

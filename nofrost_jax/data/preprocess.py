@@ -35,6 +35,10 @@ class ImageError(ValueError):
     """One image cannot be used. The pipeline adds which one and raises `UserError`."""
 
 
+class SmallImageError(ImageError):
+    """An image is smaller than the square that is cut out of it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Geometry:
     """What happens to an image between its source and the batch; the fields mean what `config.data` calls them."""
@@ -117,7 +121,7 @@ def check_header(path: str | os.PathLike, geometry: Geometry | None) -> None:
 def _check_size(width: int, height: int, geometry: Geometry) -> None:
     """Raises ImageError for an image that is smaller than the square, and not resized."""
     if not geometry.eval_resize and not geometry.eval_pad and min(width, height) < geometry.image_size:
-        raise ImageError(f"image of {width} x {height} is smaller than image_size = {geometry.image_size}")
+        raise SmallImageError(f"image of {width} x {height} is smaller than image_size = {geometry.image_size}")
 
 
 def _unreadable(error: Exception, length: int) -> ImageError:

@@ -168,6 +168,5 @@ def check(options, num_classes):
         try:
             member.attack.check_classes(num_classes)
         except ValueError as error:
-            few = "aa_few_classes is the protocol for 2 and 3: --config=configs/eval/aa_few_classes.py"
-            hint = "name the attacks to run instead, e.g. --config.attacks=pgd_20"
-            raise ValueError(f"{error}; {few}; or {hint}") from error
+            few = "--mode=evaluate --config=configs/eval/aa_few_classes.py --workdir=RUN has the protocol for 2 and 3"
+            raise ValueError(f"{error}; {few}; or run others of its attacks, --config.attacks=LABEL,...") from error

@@ -40,7 +40,10 @@ COMMAND_LINES = [
     ([DIGITS, "--workdir=RUN/file/run"], ["RUN/file is a file"]),
     ([DIGITS, "--workdir=RUN/file"], ["RUN/file is a file"]),
     ([DIGITS, "--workdir=gs://bucket/run"], ["gs://bucket/run is a URL", "mount"]),
-    (["--mode=evaluate", "--workdir=RUN", "--config.evaluation.limit=3"], ["evaluation.limit", "give --config=FILE"]),
+    (
+        ["--mode=evaluate", "--workdir=RUN", "--config.evaluation.limit=3"],
+        ["--config=configs/eval/paper.py --config.evaluation.limit=VALUE"],
+    ),
     (["--mode=evaluate"], ["--workdir is missing"]),
     (["--mode=evaluate", "--workdir=RUN/none"], ["RUN/none/config.json", "folder of a training run"]),
 ]

@@ -149,6 +149,7 @@ def test_real_processes(tmp_path):
         "option": [DIGITS, workdir, "--config.optimizer.learning_ratee=1"],
         "file": ["--config=configs/none.py", workdir],
         "devices": [DIGITS, workdir, "--config.batch_size=66"],
+        "help": ["--help"],
         "no device": [DIGITS, workdir, "--config.attack.epsilon_255=0.03"],
         "dry run": [
             "--config=configs/nofrost_r50.py",
@@ -166,6 +167,7 @@ def test_real_processes(tmp_path):
         outcomes = {name: job.result() for name, job in jobs.items()}
     assert_refused(outcomes["option"], 'Did you mean "learning_rate"')
     assert_refused(outcomes["file"], "configs/none.py")
+    assert outcomes["help"].returncode == 0 and "--workdir" in outcomes["help"].stdout
     assert_refused(outcomes["devices"], "batch_size=66", "4 devices", "64 and 68")
     assert_refused(outcomes["no device"], "the unit is the pixel value")
     dry = outcomes["dry run"]

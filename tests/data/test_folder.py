@@ -93,7 +93,21 @@ def test_missing_folder(tmp_path):
 
 def test_empty_class(tree):
     (tree / "train" / "dog").mkdir()
-    assert "train/dog" in problem(settings_for(tree, num_classes=4))
+    for num_classes in (3, 4):  # which it makes one too many, or not
+        assert "train/dog" in problem(settings_for(tree, num_classes=num_classes))
+
+
+def test_images_that_are_all_too_small(tree):
+    """What helps is said; of one that is smaller than the others, that it can be replaced."""
+    own = {"image_size": 64, "eval_resize": 0}
+    message = problem(settings_for(tree, **own))
+    for words in ("is smaller than image_size = 64", "data.eval_resize", "data.eval_pad=True", "data.image_size"):
+        assert words in message and "replace" not in message
+    assert data.check(settings_for(tree, **own, eval_pad=True))
+    assert data.check(settings_for(tree, **own | {"eval_resize": 64}))
+    write(tree / "train" / "ant" / "large.jpg", encoded(picture(1, 80, 80)))
+    message = problem(settings_for(tree, **own))
+    assert "is smaller than image_size = 64" in message and "replace it" in message
 
 
 def test_class_only_in_evaluation(tree):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from nofrost_jax import checkpoint, parallel, train
+from tests.conftest import saved_with
 from tests.evaluation import shift_trees, suite
 
 Reference = collections.namedtuple("Reference", "evaluator devices variables outcomes folder")
@@ -47,8 +48,9 @@ def digits(tmp_path_factory, variables):
     """A run whose net knows its evaluation images."""
     folder = tmp_path_factory.mktemp("digits") / "run"
     folder.mkdir()
-    train.write_config(suite.tiny_config(batch_size=64, limit=0, attacks={}), str(folder))
+    config = suite.tiny_config(batch_size=64, limit=0, attacks={})
+    train.write_config(config, str(folder))
     checkpoints = checkpoint.Checkpoints(str(folder))
-    checkpoints.save(7, {"variables": variables}, {"step": 7})
+    checkpoints.save(7, {"variables": variables}, saved_with(config))
     checkpoints.close()
     return folder

@@ -6,8 +6,10 @@ import json
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 import nofrost_jax
+from nofrost_jax import checkpoint, validate
 from nofrost_jax.data.folder import _imagenet_wnids
 from nofrost_jax.evaluation.corruption_scores import ALEXNET, SEVERITIES
 from nofrost_jax.evaluation.label_sets import IMAGENET_A, IMAGENET_R
@@ -111,10 +113,13 @@ def make_imagenet(root):
 
 
 def change_config(run, **fields):
-    """Changes fields of `data` in the config of a run."""
+    """Changes fields of `data` in the config of a run, as if it had been trained so."""
     config = json.loads((run / "config.json").read_text())
     config["data"].update(fields)
     (run / "config.json").write_text(json.dumps(config))
+    checkpoints = checkpoint.Checkpoints(str(run))
+    checkpoints.amend(7, validate.identity(ConfigDict(config)))
+    checkpoints.close()
 
 
 def read(run, name="shift"):

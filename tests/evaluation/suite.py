@@ -79,6 +79,6 @@ def make_run(folder, row="mbnat", **fields):
     train.write_config(config, str(folder))
     shapes = jax.eval_shape(lambda key: models.init(create_model(config.model), key, 8), jax.random.key(0))
     checkpoints = checkpoint.Checkpoints(str(folder))
-    checkpoints.save(7, {"variables": jax.tree.map(jnp.asarray, random_like(shapes))}, {"step": 7})
+    checkpoints.save(7, {"variables": jax.tree.map(jnp.asarray, random_like(shapes))}, conftest.saved_with(config))
     checkpoints.close()
     return folder

@@ -224,7 +224,8 @@ def test_dlr_needs_its_classes():
     with pytest.raises(ValueError, match="needs 3 classes"):
         cascades.check({"name": "aa_fast_20", "epsilon_255": 8.0}, 2)
     for classes in (2, 3):
-        with pytest.raises(ValueError, match=r"needs 4 classes.*aa_few_classes.*configs/eval/aa_few_classes.py"):
+        words = r"needs 4 classes.*--mode=evaluate --config=configs/eval/aa_few_classes.py --workdir=RUN"
+        with pytest.raises(ValueError, match=words):
             cascades.check({"name": "aa_standard", "epsilon_255": 8.0}, classes)
         cascades.check({"name": "aa_few_classes", "epsilon_255": 8.0}, classes)
 

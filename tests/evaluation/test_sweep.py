@@ -12,6 +12,7 @@ import pytest
 
 import nofrost_jax
 from nofrost_jax import data, run, train, validate
+from nofrost_jax.convert import export
 from nofrost_jax.evaluation import engine, store
 from tests.conftest import tiny_args, tiny_config
 from tests.evaluation.suite import make_run
@@ -28,18 +29,19 @@ def test_load_takes_the_configs_values_or_its_own(tmp_path):
     mixture = {"mbn_gamma": 0.25, "mbn_interpolation": "random", "mbn_p": 0.75, "mbn_seed": 4}
     folder = make_run(tmp_path / "run", **{f"evaluation__{name}": value for name, value in mixture.items()})
 
-    def fields(**given):
+    def fields(folder=folder, **given):
         found = nofrost_jax.load(folder, **given)
         return found.gamma, found.interpolation, found.p, found.seed
 
     assert fields() == (0.25, "random", 0.75, 4)
     assert fields(gamma=0.0, p=0.0, seed=0) == (0.0, "random", 0.0, 0)
     assert fields(interpolation="all") == (0.25, "all", 0.75, 4)
-    plain = json.loads((folder / "config.json").read_text())
-    for name in ("mbn_interpolation", "mbn_p", "mbn_seed", "mbn_gammas"):  # a run from before there were these fields
+    export.export(str(folder), str(tmp_path / "out"))
+    plain = json.loads((tmp_path / "out/config.json").read_text())
+    for name in ("mbn_interpolation", "mbn_p", "mbn_seed", "mbn_gammas"):  # one from before there were these fields
         del plain["evaluation"][name]
-    (folder / "config.json").write_text(json.dumps(plain))
-    assert fields() == (0.25, "logits", 0.5, 0)
+    (tmp_path / "out/config.json").write_text(json.dumps(plain))
+    assert fields(tmp_path / "out") == (0.25, "logits", 0.5, 0)
     run.prepare(validate.for_evaluation(type(tiny_config())(plain), None)[0])
 
 

@@ -128,12 +128,23 @@ def test_what_is_no_damage_is_raised(copy, monkeypatch, capsys, error):
     assert saved_steps(copy) == [12, 15] and not (copy / "checkpoints_damaged").exists()
 
 
-def test_all_damaged_is_an_error(cli, copy):
+def lose_the_config(folder):
+    """As another program may save it, with hashes that are right."""
+    path = folder / "meta/metadata"
+    meta = json.loads(path.read_text())
+    del meta["config"], meta["training_set"]
+    path.write_text(json.dumps(meta))
+    digests.write(folder)
+
+
+@pytest.mark.parametrize(("damage", "words"), [(alter, "hash differs"), (lose_the_config, "config, training_set")])
+def test_all_damaged_is_an_error(cli, copy, damage, words):
     for step in (12, 15):
-        alter(copy / "checkpoints" / str(step))
+        damage(copy / "checkpoints" / str(step))
     before = sorted(copy.rglob("*"))
     for outcome in (cli(*tiny_args(copy)), cli("--mode=evaluate", f"--workdir={copy}")):
         assert outcome.returncode == 2 and outcome.stdout.count("is damaged") == 2
+        assert outcome.stdout.count(words) == 2
         assert len(outcome.stderr.splitlines()) == 1
         assert "no checkpoint in" in outcome.stderr and "15, 12 are damaged" in outcome.stderr
     assert sorted(copy.rglob("*")) == before

@@ -64,7 +64,7 @@ def test_a_run_may_begin_with_anothers_parameters(tmp_path):
     assert saved(second, 5)[0]["variables"] == saved(first, 5)[0]["variables"]
     with pytest.raises(UserError, match=r"no checkpoint in .*nowhere"):
         train(tmp_path / "third", "nofrost", start_from=str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="does not fit the config"):
+    with pytest.raises(UserError, match=f"config.start_from={first}: .* does not fit the config"):
         train(tmp_path / "fourth", "sat", start_from=str(first))
     assert not (tmp_path / "fourth" / "config.json").exists()
 
