@@ -39,8 +39,8 @@ from PIL import Image
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from benchmarks import add_output, save_result
-from nofrost_jax.data import corruptions
-from nofrost_jax.data.corruptions import blur, constants, digital, noise, spatter, textures, weather
+from nofrost_jax import corruptions
+from nofrost_jax.corruptions import blur, constants, digital, noise, spatter, textures, weather
 
 SIDE, NAMES = constants.SIDE, corruptions.NAMES + corruptions.EXTRA
 TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE, **spatter.TABLE}

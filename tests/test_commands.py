@@ -119,16 +119,16 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python -m nofrost_jax.data.verify folder:DIR/imagenet": Run("--eval_split=val"),
     "python -m nofrost_jax.data.verify folder:DIR/imagenet-r --eval_split=.": Run(),
     "python -m nofrost_jax.data.verify tfds:imagenet2012 --data_dir=DIR": PREPARED,
-    "python -m nofrost_jax.data.corruptions": Run("--output=MADE", *ONE),
-    "python -m nofrost_jax.data.corruptions --output=DIR/digits-c-own --source=digits": Run(*ONE),
-    "python -m nofrost_jax.data.corruptions --output=DIR/imagenet-c-own --source=folder:DIR/imagenet": Run(
+    "python -m nofrost_jax.tools.corrupt": Run("--output=MADE", *ONE),
+    "python -m nofrost_jax.tools.corrupt --output=DIR/digits-c-own --source=digits": Run(*ONE),
+    "python -m nofrost_jax.tools.corrupt --output=DIR/imagenet-c-own --source=folder:DIR/imagenet": Run(
         *ONE, "--side=16", "--resize=20"
     ),
-    "python -m nofrost_jax.data.corruptions --output=DIR/imagenet-c-own --source=tfds:imagenet2012 "
+    "python -m nofrost_jax.tools.corrupt --output=DIR/imagenet-c-own --source=tfds:imagenet2012 "
     "--data_dir=DIR": PREPARED,
-    "python -m nofrost_jax.data.corruptions --output=DIR/cifar10-c-own --source=tfds:cifar10 --data_dir=DIR": PREPARED,
-    "python -m nofrost_jax.data.corruptions --preview=grid.png --source=folder:DIR/imagenet --severity=3": (
-        "every corruption compiles: tests/data/test_corruptions_cli.py draws the preview"
+    "python -m nofrost_jax.tools.corrupt --output=DIR/cifar10-c-own --source=tfds:cifar10 --data_dir=DIR": PREPARED,
+    "python -m nofrost_jax.tools.corrupt --preview=grid.png --source=folder:DIR/imagenet --severity=3": (
+        "every corruption compiles: tests/tools/test_corrupt.py draws the preview"
     ),
     "python -m nofrost_jax.data.deepaugment": "names the program; the next two are its commands",
     "python -m nofrost_jax.data.deepaugment --source=folder:IMAGENET --network=both --output=DIR "

@@ -17,11 +17,11 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"rules", "lock", "digests", "trees", "command_line", "peers", "formats"},
     {"recipes"},
     {"models", "attacks", "data", "metrics", "parallel", "state", "validate", "report"},
-    {"classifier", "checkpoint", "optim"},
+    {"classifier", "checkpoint", "optim", "corruptions"},
     {"evaluation", "methods", "analysis", "convert"},
     {"selection", "workdir"},
     {"train", "evaluate", "dry_run"},
-    {"run", "reproduce"},
+    {"run", "reproduce", "tools"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

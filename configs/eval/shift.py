@@ -31,7 +31,7 @@ _SKETCH = "https://github.com/HaohanWang/ImageNet-Sketch"
 def get_config():
     config = suite.make("shift", {})
     config.sets = ""  # names below, folder:PATH, tfds:NAME, with commas between them; "" = all that suit the run
-    config.corruptions = ""  # files: ImageNet-C, or in shift.imagenet_c.folder what data.corruptions wrote |
+    config.corruptions = ""  # files: ImageNet-C, or in shift.imagenet_c.folder what tools.corrupt wrote |
     # on_the_fly: of the run's own images | none; "" = files for ImageNet, otherwise on_the_fly; where sets are named,
     # none unless imagenet_c is among them
     config.corruption_names = ""  # with commas between them; "" = the 15 of mCE

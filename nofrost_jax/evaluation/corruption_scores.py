@@ -2,7 +2,7 @@
 
 import statistics
 
-from nofrost_jax.data.corruptions.constants import SEVERITIES
+from nofrost_jax.corruptions.constants import SEVERITIES
 
 #: AlexNet's top-1 error on the published files, the mean over the five severities; in the order of mCE.
 ALEXNET = {

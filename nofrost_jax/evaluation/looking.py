@@ -11,7 +11,7 @@ import time
 import jax
 import numpy as np
 
-from nofrost_jax.data import corruptions
+from nofrost_jax import corruptions
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import chunks, flags
 from nofrost_jax.evaluation.store import Store, identity
@@ -23,7 +23,7 @@ EVERY_SECONDS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Corruption:
-    """One corruption of `data.corruptions`, made on the fly; what an image becomes depends on these and its index.
+    """One corruption of `corruptions`, made on the fly; what an image becomes depends on these and its index.
 
     jpeg_quality: of the JPEG round trip at the end, 0 = none. textures: folder of frost's pictures, "" = grown ones.
     """

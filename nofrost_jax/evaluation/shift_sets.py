@@ -8,7 +8,7 @@ import json
 import numpy as np
 
 from nofrost_jax import data
-from nofrost_jax.data.corruptions.tree import SETTINGS
+from nofrost_jax.corruptions.constants import SETTINGS
 from nofrost_jax.data.folder import has_subfolders, root_of
 from nofrost_jax.data.tfds_source import find_builder, prepare_command
 from nofrost_jax.errors import UserError, about
@@ -24,7 +24,7 @@ class Job:
     """Looks at one set. config: the run's, with the set as its evaluation split; spec: what `data.check` says of it.
     views: how it is looked at; the run's own images are also seen under corruptions made on the fly. cell: (corruption,
     severity) of ImageNet-C's files, each of which is a job, or None; side: their pixels. own: what `corruptions.json`
-    says where these files are not the published ones but made by `nofrost_jax.data.corruptions`."""
+    says where these files are not the published ones but made by `nofrost_jax.tools.corrupt`."""
 
     entry: Entry
     config: object
@@ -153,7 +153,7 @@ def _imagenet_c(suite, run):
         raise UserError(
             f"ImageNet-C has ImageNet's 1,000 classes, and the net has {run.model.num_classes}; config.sets, "
             "config.corruptions; set config.corruptions=on_the_fly for corruptions of the run's own images, or "
-            "config.shift.imagenet_c.folder to files made of them by: python -m nofrost_jax.data.corruptions"
+            "config.shift.imagenet_c.folder to files made of them by: python -m nofrost_jax.tools.corrupt"
         )
     allowed = np.ones(run.model.num_classes, bool)
     title = suite.corrupted if own is None else suite.corrupted_own
@@ -189,13 +189,13 @@ def _side(config):
 
 
 def _own_files(suite, own):
-    """The entry of files made by `nofrost_jax.data.corruptions`; own: what it says of them."""
+    """The entry of files made by `nofrost_jax.tools.corrupt`; own: what it says of them."""
     source = own.get("source", "a source that is not recorded")
     return dataclasses.replace(
         suite.imagenet_c,
         what=f"corruptions of {source}, made by nofrost_jax",
         count=suite.imagenet_c.count if suite.is_imagenet else own.get("images", 0),
-        get="python -m nofrost_jax.data.corruptions, as they were made",
+        get="python -m nofrost_jax.tools.corrupt, as they were made",
     )
 
 
@@ -218,7 +218,7 @@ def _made_here(entry, run):
         raise UserError(
             f"{entry.name}: the files were made with {side} pixels a side, and the net takes {taken}; {path}; write "
             f"others of the same source, with --side={taken} and another --output: "
-            "python -m nofrost_jax.data.corruptions"
+            "python -m nofrost_jax.tools.corrupt"
         )
     return found
 

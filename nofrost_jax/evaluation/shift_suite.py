@@ -8,7 +8,7 @@ import re
 from ml_collections import ConfigDict
 
 from nofrost_jax import data, rules, validate
-from nofrost_jax.data.corruptions.constants import EXTRA, SEVERITIES
+from nofrost_jax.corruptions.constants import EXTRA, SEVERITIES
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import label_sets
 from nofrost_jax.evaluation.corruption_scores import ALEXNET

@@ -6,8 +6,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from nofrost_jax.data import command_line, verify
-from nofrost_jax.data.corruptions import __main__ as corruptions
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools.corrupt import __main__ as corruptions
 from tests.data.helpers import encoded, picture, write
 
 

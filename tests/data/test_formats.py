@@ -11,9 +11,9 @@ from PIL import Image
 
 from nofrost_jax import data
 from nofrost_jax.data import checks, preprocess
-from nofrost_jax.data.corruptions.originals import open_originals
 from nofrost_jax.data.folder import EXTENSIONS
 from nofrost_jax.data.preprocess import Geometry, ImageError
+from nofrost_jax.tools.corrupt.originals import open_originals
 from tests.data.helpers import complaint, config, encoded, picture, write
 
 RAMP = np.tile(np.linspace(0, 65535, 40).round().astype(np.uint16), (30, 1))

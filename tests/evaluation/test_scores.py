@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nofrost_jax.data import corruptions
+from nofrost_jax import corruptions
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import label_sets
 from nofrost_jax.evaluation.corruption_scores import ALEXNET, SEVERITIES, scores

@@ -6,8 +6,8 @@ import pytest
 from ml_collections import ConfigDict
 
 import nofrost_jax
-from nofrost_jax import checkpoint, data
-from nofrost_jax.data import corruptions, preprocess
+from nofrost_jax import checkpoint, corruptions, data
+from nofrost_jax.data import preprocess
 from nofrost_jax.evaluation import shift
 from nofrost_jax.evaluation.corruption_scores import ALEXNET, SEVERITIES
 from tests.evaluation import shift_trees as trees

@@ -1,10 +1,10 @@
-"""Files of corruptions made by `nofrost_jax.data.corruptions`, in the place of ImageNet-C's."""
+"""Files of corruptions made by `nofrost_jax.tools.corrupt`, in the place of ImageNet-C's."""
 
 import json
 
 import pytest
 
-from nofrost_jax.data.corruptions import __main__ as command
+from nofrost_jax.tools.corrupt import __main__ as command
 from tests.evaluation import shift_trees as trees
 
 pytestmark = pytest.mark.usefixtures("compile_once")

@@ -5,8 +5,8 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from nofrost_jax.data.corruptions.base import Corruption, bits, normal, plain, to_uint8, uniform, unit
-from nofrost_jax.data.corruptions.constants import scaled
+from nofrost_jax.corruptions.base import Corruption, bits, normal, plain, to_uint8, uniform, unit
+from nofrost_jax.corruptions.constants import scaled
 
 _LEVELS = 63  # of shot noise, at most: 60 photons and what six steps of a binary search can reach
 

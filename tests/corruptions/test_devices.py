@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from nofrost_jax import parallel
-from nofrost_jax.data import corruptions
+from nofrost_jax import corruptions, parallel
 from tests.data.helpers import picture
 
 SIDE = 20

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from nofrost_jax.data import corruptions
-from nofrost_jax.data.corruptions import blur, constants, digital, kernels, noise, spatter, textures, weather
+from nofrost_jax import corruptions
+from nofrost_jax.corruptions import blur, constants, digital, kernels, noise, spatter, textures, weather
 from nofrost_jax.errors import UserError
-from tests.data import corruptions_reference as reference
+from tests.corruptions import reference
 from tests.data.helpers import picture
 
 TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE, **spatter.TABLE}

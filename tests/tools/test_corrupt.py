@@ -1,4 +1,4 @@
-"""`python -m nofrost_jax.data.corruptions`: the preview, and corrupted copies of a folder."""
+"""`python -m nofrost_jax.tools.corrupt`: the preview, and corrupted copies of a folder."""
 
 import json
 import os
@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nofrost_jax import lock
-from nofrost_jax.data import corruptions
-from nofrost_jax.data.corruptions import __main__ as command
-from nofrost_jax.data.corruptions import originals, preview, tree
+from nofrost_jax import corruptions, lock
 from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax.tools.corrupt import __main__ as command
+from nofrost_jax.tools.corrupt import originals, preview, tree
 from tests.data.helpers import encoded, picture
 
 SETTINGS = ("--side=20", "--resize=24", "--names=contrast,pixelate", "--severities=1,4", "--jpeg_quality=85")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nofrost_jax.data.corruptions import EXTRA, JPEG_QUALITY, NAMES, corrupt
+from nofrost_jax.corruptions import EXTRA, JPEG_QUALITY, NAMES, corrupt
 
 _COLUMNS = 5
 _LABEL, _GAP = 20, 4  # pixels

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import random as threefry
 
-from nofrost_jax.data.corruptions.constants import scaled
+from nofrost_jax.corruptions.constants import scaled
 
 SLACK = 1e-6  # a 4,000th of a level
 

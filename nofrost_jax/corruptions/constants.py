@@ -9,6 +9,7 @@ import math
 
 SIDE = 224
 SEVERITIES = (1, 2, 3, 4, 5)
+SETTINGS = "corruptions.json"  # beside files of corruptions: how they were made
 
 _ELASTIC = 244
 

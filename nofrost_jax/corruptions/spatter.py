@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nofrost_jax.data.corruptions.base import Corruption, normal, to_uint8, unit
-from nofrost_jax.data.corruptions.constants import SIDE, published
-from nofrost_jax.data.corruptions.kernels import both_axes, gaussian_matrix
-from nofrost_jax.data.corruptions.weather import fitted
+from nofrost_jax.corruptions.base import Corruption, normal, to_uint8, unit
+from nofrost_jax.corruptions.constants import SIDE, published
+from nofrost_jax.corruptions.kernels import both_axes, gaussian_matrix
+from nofrost_jax.corruptions.weather import fitted
 
 _LOW, _HIGH = 50, 150  # Canny's thresholds
 _TAN = 13573  # tan(22.5 degrees) in 32768ths

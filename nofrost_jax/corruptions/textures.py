@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from nofrost_jax.corruptions.constants import SIDE
 from nofrost_jax.data import preprocess
-from nofrost_jax.data.corruptions.constants import SIDE
 from nofrost_jax.errors import UserError
 
 #: The published corruption draws among the first five of its six files.

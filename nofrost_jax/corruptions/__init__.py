@@ -27,9 +27,9 @@ import jax
 import numpy as np
 
 from nofrost_jax import keys, rules
-from nofrost_jax.data.corruptions import blur, constants, digital, noise, spatter, weather
-from nofrost_jax.data.corruptions import textures as ice
-from nofrost_jax.data.corruptions.constants import EXTRA, NAMES, SEVERITIES
+from nofrost_jax.corruptions import blur, constants, digital, noise, spatter, weather
+from nofrost_jax.corruptions import textures as ice
+from nofrost_jax.corruptions.constants import EXTRA, NAMES, SEVERITIES
 from nofrost_jax.errors import UserError
 
 __all__ = ["CHUNK", "EXTRA", "JPEG_QUALITY", "NAMES", "SEVERITIES", "corrupt", "describe"]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nofrost_jax.data import catalog, corruptions, digits, prepare, sources, tfds_source
-from nofrost_jax.data.corruptions import __main__ as command
-from nofrost_jax.data.corruptions import originals
+from nofrost_jax import corruptions
+from nofrost_jax.data import catalog, digits, prepare, sources, tfds_source
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools.corrupt import __main__ as command
+from nofrost_jax.tools.corrupt import originals
 from tests.data.helpers import config, picture
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -158,7 +159,7 @@ def test_files_and_digits_need_no_tensorflow(tmp_path):
     Image.fromarray(picture(0)).save(path)
     code = f"""if True:
         import sys
-        from nofrost_jax.data.corruptions.__main__ import main
+        from nofrost_jax.tools.corrupt.__main__ import main
         main(["--output={tmp_path}/one", "--source=folder:{tmp_path}/source", "--side=16", "--names=contrast"])
         main(["--output={tmp_path}/two", "--names=contrast", "--severities=1"])
         print(sorted({{"tensorflow", "tensorflow_datasets"}} & set(sys.modules)))
@@ -166,7 +167,7 @@ def test_files_and_digits_need_no_tensorflow(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     refused = subprocess.run(
-        [sys.executable, "-m", "nofrost_jax.data.corruptions", f"--output={tmp_path}/three", "--source=tfds:nosuch"],
+        [sys.executable, "-m", "nofrost_jax.tools.corrupt", f"--output={tmp_path}/three", "--source=tfds:nosuch"],
         capture_output=True,
         text=True,
     )

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nofrost_jax.data.corruptions.base import Corruption, normal, nothing, plain, to_uint8, uniform, unit
-from nofrost_jax.data.corruptions.constants import PUBLISHED, SIDE, published
-from nofrost_jax.data.corruptions.kernels import both_axes, fit_matrix, motion, motion_weights, zoom_matrix
+from nofrost_jax.corruptions.base import Corruption, normal, nothing, plain, to_uint8, uniform, unit
+from nofrost_jax.corruptions.constants import PUBLISHED, SIDE, published
+from nofrost_jax.corruptions.kernels import both_axes, fit_matrix, motion, motion_weights, zoom_matrix
 
 
 def fitted(layer, side):

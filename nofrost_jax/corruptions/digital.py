@@ -11,10 +11,10 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from PIL import Image
 
-from nofrost_jax.data.corruptions.base import Corruption, nothing, plain, to_uint8, uniform, unit
-from nofrost_jax.data.corruptions.constants import SEVERITIES, SIDE, published, scaled
-from nofrost_jax.data.corruptions.kernels import HIGHEST, both_axes, box_taps, gaussian_matrix
-from nofrost_jax.data.corruptions.weather import fitted
+from nofrost_jax.corruptions.base import Corruption, nothing, plain, to_uint8, uniform, unit
+from nofrost_jax.corruptions.constants import SEVERITIES, SIDE, published, scaled
+from nofrost_jax.corruptions.kernels import HIGHEST, both_axes, box_taps, gaussian_matrix
+from nofrost_jax.corruptions.weather import fitted
 
 # contrast
 

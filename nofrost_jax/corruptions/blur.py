@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nofrost_jax.data.corruptions.base import SLACK, Corruption, nothing, to_uint8, uniform, unit
-from nofrost_jax.data.corruptions.constants import PUBLISHED, SEVERITIES, SIDE, published, scaled
-from nofrost_jax.data.corruptions.kernels import (
+from nofrost_jax.corruptions.base import SLACK, Corruption, nothing, to_uint8, uniform, unit
+from nofrost_jax.corruptions.constants import PUBLISHED, SEVERITIES, SIDE, published, scaled
+from nofrost_jax.corruptions.kernels import (
     both_axes,
     gaussian_matrix,
     motion,

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage, stats
 
-from nofrost_jax.data import corruptions
-from nofrost_jax.data.corruptions import base, blur, constants, digital, kernels, noise, spatter, textures, weather
-from tests.data import corruptions_reference as reference
+from nofrost_jax import corruptions
+from nofrost_jax.corruptions import base, blur, constants, digital, kernels, noise, spatter, textures, weather
+from tests.corruptions import reference
 from tests.data.helpers import picture
 
 SIDE = 224

@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from nofrost_jax import lock, rules
+from nofrost_jax.corruptions import JPEG_QUALITY, corrupt, describe
+from nofrost_jax.corruptions.constants import SETTINGS, SIDE
 from nofrost_jax.data import image_files
-from nofrost_jax.data.corruptions import JPEG_QUALITY, corrupt, describe
-from nofrost_jax.data.corruptions.constants import SIDE
-from nofrost_jax.data.corruptions.originals import Originals
 from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.data.progress import Progress, shown
 from nofrost_jax.errors import Preempted, UserError, refused
 from nofrost_jax.signals import Stop
+from nofrost_jax.tools.corrupt.originals import Originals
 
-SETTINGS = "corruptions.json"
 _PARTIAL = f".{SETTINGS}.partial"  # a kill may leave it
 _CHOOSE = "choose a new --output"
 EXTENSIONS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}

@@ -1,8 +1,8 @@
 """The corruptions of ImageNet-C: a picture of all of them, or corrupted copies of a data set.
 
-    python -m nofrost_jax.data.corruptions --preview=grid.png --source=folder:PATH --severity=3
-    python -m nofrost_jax.data.corruptions --output=DIR --source=folder:PATH
-    python -m nofrost_jax.data.corruptions --output=DIR --source=tfds:cifar10 --data_dir=TFDS
+    python -m nofrost_jax.tools.corrupt --preview=grid.png --source=folder:PATH --severity=3
+    python -m nofrost_jax.tools.corrupt --output=DIR --source=folder:PATH
+    python -m nofrost_jax.tools.corrupt --output=DIR --source=tfds:cifar10 --data_dir=TFDS
 
 The first draws one image of PATH/val/CLASS/ under all 19 corruptions. The others write DIR/CORRUPTION/SEVERITY/CLASS/,
 the layout of ImageNet-C, and go on where they stopped when the same command runs again. All images are decoded once
@@ -20,14 +20,13 @@ Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by a sig
 
 import os
 
-from nofrost_jax import rules
-from nofrost_jax.data import corruptions
-from nofrost_jax.data.corruptions import preview, tree
-from nofrost_jax.data.corruptions.originals import open_originals
+from nofrost_jax import corruptions, rules
 from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.errors import Parser, UserError, exit_codes, machine
+from nofrost_jax.tools.corrupt import preview, tree
+from nofrost_jax.tools.corrupt.originals import open_originals
 
-_PROGRAM = "python -m nofrost_jax.data.corruptions"
+_PROGRAM = "python -m nofrost_jax.tools.corrupt"
 _SEVERITIES = tuple(map(str, corruptions.SEVERITIES))
 SMALL = 64  # pixels of a side, up to which files are lossless
 

@@ -1,0 +1,1 @@
+"""The command lines beside main.py: `python -m nofrost_jax.tools.NAME --help`."""

@@ -1,0 +1,1 @@
+"""Corrupted copies of a set of images, as files."""
