@@ -130,15 +130,15 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python -m nofrost_jax.tools.corrupt --preview=grid.png --source=folder:DIR/imagenet --severity=3": (
         "every corruption compiles: tests/tools/test_corrupt.py draws the preview"
     ),
-    "python -m nofrost_jax.data.deepaugment": "names the program; the next two are its commands",
-    "python -m nofrost_jax.data.deepaugment --source=folder:IMAGENET --network=both --output=DIR "
+    "python -m nofrost_jax.tools.deepaugment": "names the program; the next two are its commands",
+    "python -m nofrost_jax.tools.deepaugment --source=folder:IMAGENET --network=both --output=DIR "
     "--weights=edsr_baseline_x4.pt,model_final.state": (
-        "needs the published weights: tests/data/deepaugment/test_generate.py and test_weights.py"
+        "needs the published weights: tests/tools/test_deepaugment.py and test_weights.py"
     ),
-    "python -m nofrost_jax.data.deepaugment --source=folder:IMAGENET --network=both --weights=random:0 "
-    "--preview=grid.png": "every distortion compiles: tests/data/deepaugment/test_generate.py",
-    "python -m nofrost_jax.data.deepaugment.weights edsr_baseline_x4.pt edsr.npz": (
-        "needs the published weights: tests/data/deepaugment/test_weights.py"
+    "python -m nofrost_jax.tools.deepaugment --source=folder:IMAGENET --network=both --weights=random:0 "
+    "--preview=grid.png": "every distortion compiles: tests/tools/test_deepaugment.py",
+    "python -m nofrost_jax.tools.deepaugment.weights edsr_baseline_x4.pt edsr.npz": (
+        "needs the published weights: tests/augment/test_weights.py"
     ),
     # benchmarks
     "python benchmarks/attacks.py": Run("--parts=memory,counts", "--images=16", "--stage_sizes=1", "--attacks=pgd"),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from nofrost_jax import checkpoint, formats
-from nofrost_jax.data.deepaugment import torch_file, weights
+from nofrost_jax.augment.deepaugment import weights
+from nofrost_jax.convert import torch_file
 from nofrost_jax.errors import UserError
 
 torch = pytest.importorskip("torch", reason="PyTorch writes the files: requirements-parity.txt")

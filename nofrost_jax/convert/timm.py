@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from nofrost_jax import models
-from nofrost_jax.data.deepaugment import torch_file
+from nofrost_jax.convert import torch_file
 from nofrost_jax.errors import UserError
 
 # Our module and leaf names -> timm's, for both families; names that are equal are left out.

@@ -158,7 +158,7 @@ def check_weights(config) -> None:
     section = config.get("deepaugment", {})
     if not has_deepaugment(config) or section.mode != "on_device":
         return
-    from nofrost_jax.data.deepaugment import weights  # Needs jax, which the sources do without.
+    from nofrost_jax.augment.deepaugment import weights  # Needs jax, which the sources do without.
 
     try:
         weights.load(section.weights, tuple(section.sources))
@@ -208,9 +208,9 @@ def _open_tree(config, source: str, names: list[str]) -> Tree:
 def _how_to_get(config, source: str) -> str:
     images = folder.root_of(config, config.data.source.removeprefix("folder:"))
     return (
-        f"make them (python -m nofrost_jax.data.deepaugment --source=folder:{images} --split={config.data.train_split} "
-        f"--network={source} --output=DIR --weights=FILE) or take the ready-made ones, linked in the README of "
-        f"hendrycks/imagenet-r, and give DIR/{source}"
+        f"make them (python -m nofrost_jax.tools.deepaugment --source=folder:{images} "
+        f"--split={config.data.train_split} --network={source} --output=DIR --weights=FILE) or take the "
+        f"ready-made ones, linked in the README of hendrycks/imagenet-r, and give DIR/{source}"
     )
 
 

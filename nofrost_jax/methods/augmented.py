@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from nofrost_jax import attacks, keys
+from nofrost_jax.augment import noise2net, tda
+from nofrost_jax.augment.deepaugment import on_device, weights
 from nofrost_jax.classifier import normalize, to_float
-from nofrost_jax.data import tda
-from nofrost_jax.data.deepaugment import noise2net, on_device, weights
 from nofrost_jax.data.views import has_deepaugment, origins_of_trees
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import (

@@ -4,10 +4,10 @@ import pytest
 
 import nofrost_jax
 from nofrost_jax import data, validate
+from nofrost_jax.augment.deepaugment import weights
 from nofrost_jax.classifier import Classifier
 from nofrost_jax.corruptions import textures
 from nofrost_jax.data import views
-from nofrost_jax.data.deepaugment import weights
 from nofrost_jax.tools.corrupt import __main__ as corrupt
 from tests.conftest import tiny_config
 from tests.data.helpers import config, encoded, picture, write

@@ -191,7 +191,7 @@ def test_every_tree_that_is_missing_is_named(trees):
     edsr, cae = data.describe_missing(settings)
     assert f"EDSR in {trees}/one" in edsr and f"CAE in {trees}/other" in cae
     command = f"--source=folder:{trees / 'data'} --split=train --network=cae --output=DIR --weights=FILE"
-    assert f"python -m nofrost_jax.data.deepaugment {command}" in cae and "README of hendrycks/imagenet-r" in cae
+    assert f"python -m nofrost_jax.tools.deepaugment {command}" in cae and "README of hendrycks/imagenet-r" in cae
 
 
 def test_edsr_alone_needs_no_other_folder(trees):

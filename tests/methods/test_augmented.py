@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from nofrost_jax import keys
-from nofrost_jax.data import tda
-from nofrost_jax.data.deepaugment import noise2net
+from nofrost_jax.augment import noise2net, tda
 from nofrost_jax.methods import at, augmented
 from tests.methods.helpers import (
     BATCH,

@@ -1,8 +1,6 @@
 """Parameters of the two nets: from the published PyTorch files, from `.npz`, or random.
 
-    python -m nofrost_jax.data.deepaugment.weights edsr_baseline_x4.pt edsr.npz
-
-converts a published file. The two are `edsr_baseline_x4.pt` (EDSR-PyTorch) and `model_final.state` (the CAE); both are
+The published files are `edsr_baseline_x4.pt` (EDSR-PyTorch) and `model_final.state` (the CAE); both are
 in the repository of the paper (hendrycks/imagenet-r, folders EDSR_Weights and CAE_Weights). A file says by its names
 which net it belongs to.
 """
@@ -12,8 +10,9 @@ import os
 
 import numpy as np
 
-from nofrost_jax import errors, formats
-from nofrost_jax.data.deepaugment import cae, edsr, random_weights, torch_file
+from nofrost_jax import formats
+from nofrost_jax.augment.deepaugment import cae, edsr, random_weights
+from nofrost_jax.convert import torch_file
 from nofrost_jax.errors import UserError
 
 NETWORKS = {"edsr": edsr, "cae": cae}
@@ -175,24 +174,3 @@ def _from_npz(path: str) -> tuple[str, dict]:
     return network, {
         name: {part: arrays[f"{name}/{part}"].astype(np.float32) for part in ("kernel", "bias")} for name in shapes
     }
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line; see the module's text."""
-    parser = errors.Parser(prog="python -m nofrost_jax.data.deepaugment.weights", allow_abbrev=False)
-    parser.add_argument("published", help="edsr_baseline_x4.pt or model_final.state")
-    parser.add_argument("output", type=os.path.expanduser, help="the .npz file to write")
-    with errors.exit_codes():
-        options = parser.parse_args(arguments)
-        if not options.output.endswith(".npz"):
-            raise UserError(f"the output must be called .npz, not {options.output}")
-        network, params = read(options.published)
-        try:
-            save(options.output, params)
-        except OSError as error:
-            raise errors.refused(f"{options.output} cannot be written", error, "choose another path") from error
-        print(f"written: {options.output}, {network}, {count(params):,} parameters")
-
-
-if __name__ == "__main__":
-    main()

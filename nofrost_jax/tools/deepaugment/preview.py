@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, generate, weights
+from nofrost_jax.augment.deepaugment import cae, distort_cae, distort_edsr, edsr, weights
 from nofrost_jax.errors import refused
 from nofrost_jax.keys import named
+from nofrost_jax.tools.deepaugment import generate
 
 COLUMNS = 9
 CELL = 150  # pixels of a cell's longer side

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from nofrost_jax.data.deepaugment import weights
+from nofrost_jax.augment.deepaugment import weights
 
 S = (0, 3, 6, 9)
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from nofrost_jax.data.deepaugment import distort_edsr, edsr, random_weights
-from tests.data.deepaugment.conftest import in_float64
+from nofrost_jax.augment.deepaugment import distort_edsr, edsr, random_weights
+from tests.augment.conftest import in_float64
 
 NETWORK = "edsr"
 HEIGHT, WIDTH = 6, 8

@@ -23,8 +23,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from nofrost_jax import lock
+from nofrost_jax.augment import noise2net
+from nofrost_jax.augment.deepaugment import cae, distort_cae, distort_edsr, edsr, on_device, weights
 from nofrost_jax.data import folder, image_files, preprocess
-from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr, noise2net, on_device, weights
 from nofrost_jax.data.progress import Progress
 from nofrost_jax.data.views import SETTINGS
 from nofrost_jax.errors import Preempted, UserError, refused

@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 from scipy import stats
 
 from nofrost_jax import keys
-from nofrost_jax.data import tda
+from nofrost_jax.augment import tda
 from tests.data.helpers import picture
 
 IMAGES = np.stack([picture(seed, 24, 24) for seed in range(6)])

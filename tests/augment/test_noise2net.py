@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nofrost_jax.data.deepaugment import noise2net
+from nofrost_jax.augment import noise2net
 from nofrost_jax.errors import UserError
 
 N, SIZE = 3, 12

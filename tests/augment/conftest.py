@@ -19,7 +19,7 @@ def in_float64(function):
 @pytest.fixture(scope="module")
 def reference():
     pytest.importorskip("torch")
-    from tests.data.deepaugment import reference
+    from tests.augment import reference
 
     return reference
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nofrost_jax.data.deepaugment import layers
+from nofrost_jax.augment.deepaugment import layers
 from nofrost_jax.keys import named
 
 CHANNELS = 32  # of the code

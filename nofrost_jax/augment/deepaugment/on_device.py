@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nofrost_jax.data.deepaugment import cae, distort_cae, distort_edsr, edsr
+from nofrost_jax.augment.deepaugment import cae, distort_cae, distort_edsr, edsr
 from nofrost_jax.errors import UserError
 from nofrost_jax.keys import named
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nofrost_jax.data.deepaugment import cae, distort_cae, random_weights
-from tests.data.deepaugment.conftest import in_float64
+from nofrost_jax.augment.deepaugment import cae, distort_cae, random_weights
+from tests.augment.conftest import in_float64
 
 NETWORK = "cae"
 HEIGHT, WIDTH = 18, 27  # neither divisible by 4

@@ -7,8 +7,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from nofrost_jax.data.deepaugment import cae, edsr, random_weights, torch_file, weights
+from nofrost_jax.augment.deepaugment import cae, edsr, random_weights, weights
+from nofrost_jax.convert import torch_file
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools.deepaugment import weights as convert_weights
 
 PUBLISHED = {"edsr": "edsr_baseline_x4.pt", "cae": "model_final.state"}
 
@@ -123,7 +125,7 @@ def test_published_files(reference, states, tmp_path, network, new_format):
         np.testing.assert_array_equal(layer["kernel"], expected[name]["kernel"])
         np.testing.assert_array_equal(layer["bias"], expected[name]["bias"])
     if new_format:
-        weights.main([path, str(tmp_path / "out.npz")])
+        convert_weights.main([path, str(tmp_path / "out.npz")])
         again = weights.load(str(tmp_path / "out.npz"), (network,))[network]
         assert weights.digest(again) == weights.digest(params)
 

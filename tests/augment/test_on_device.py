@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nofrost_jax.data.deepaugment import edsr, generate, on_device, random_weights
+from nofrost_jax.augment.deepaugment import edsr, on_device, random_weights
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools.deepaugment import generate
 
 SIZES = {"edsr": (16, 18), "cae": (18, 16)}  # one side that 4 does not divide
 N = 5

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from nofrost_jax import lock
-from nofrost_jax.data.deepaugment import __main__ as program
-from nofrost_jax.data.deepaugment import generate
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools.deepaugment import __main__ as program
+from nofrost_jax.tools.deepaugment import generate
 from tests.data.helpers import encoded, picture, write
 
 COUNT = 9

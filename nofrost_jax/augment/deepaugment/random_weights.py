@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from nofrost_jax.data.deepaugment import cae, edsr
+from nofrost_jax.augment.deepaugment import cae, edsr
 
 COLOURS = np.arange(3)
 REST = 0.25  # of the random weights into the channels that carry the picture

@@ -1,8 +1,8 @@
 """Makes the DeepAugment version of an image folder (Hendrycks et al., 2021), offline and once.
 
-    python -m nofrost_jax.data.deepaugment --source=folder:IMAGENET --output=DIR --network=both \\
+    python -m nofrost_jax.tools.deepaugment --source=folder:IMAGENET --output=DIR --network=both \\
         --weights=edsr_baseline_x4.pt,model_final.state
-    python -m nofrost_jax.data.deepaugment --source=folder:IMAGENET --network=edsr --weights=random:0 \\
+    python -m nofrost_jax.tools.deepaugment --source=folder:IMAGENET --network=edsr --weights=random:0 \\
         --preview=grid.png
 
 IMAGENET/train/CLASS/NAME becomes DIR/NETWORK/train/CLASS/NAME, a JPEG file. On several hosts give each its
@@ -14,10 +14,11 @@ Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by a sig
 import os
 
 from nofrost_jax import errors, rules
-from nofrost_jax.data.deepaugment import generate, preview, weights
+from nofrost_jax.augment.deepaugment import weights
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools.deepaugment import generate, preview
 
-PROGRAM = "python -m nofrost_jax.data.deepaugment"
+PROGRAM = "python -m nofrost_jax.tools.deepaugment"
 
 
 def parse(arguments=None):

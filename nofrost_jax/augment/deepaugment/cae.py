@@ -7,8 +7,8 @@ transposed convolutions (2, 2, in, out).
 import jax
 import jax.numpy as jnp
 
-from nofrost_jax.data.deepaugment import distort_cae, layers
-from nofrost_jax.data.deepaugment.distort_cae import CHANNELS
+from nofrost_jax.augment.deepaugment import distort_cae, layers
+from nofrost_jax.augment.deepaugment.distort_cae import CHANNELS
 
 NUM_PARAMETERS = 2_241_859
 SCALE = 4
