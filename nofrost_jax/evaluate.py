@@ -8,11 +8,13 @@ import time
 
 import jax
 
-from nofrost_jax import data, metrics, models, parallel, validate
+from nofrost_jax import data, metrics, models, names, parallel, validate
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import create_model
-from nofrost_jax.evaluation import names, pictures, results, shift, shift_table, table
+from nofrost_jax.evaluation import pictures, results, table
 from nofrost_jax.evaluation.programs import Programs
+from nofrost_jax.shift import run as shift
+from nofrost_jax.shift import table as shift_table
 from nofrost_jax.workdir import read_notes
 
 MIXTURE = ("gamma", "interpolation", "p", "seed")
@@ -73,7 +75,7 @@ def _evaluate(config, output, spec, devices, evaluator, stop, variables, checkpo
 def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop, force=False, output=""):
     """Writes `evaluations/NAME.json` and `.npz` of a suite of evaluation sets, as `evaluate` does; returns the result.
 
-    suite, jobs, missing: of `shift_sets`, on the run's resolved config; devices: of `parallel`; stop: the StopSignal.
+    suite, jobs, missing: of `shift.sets`, on the run's resolved config; devices: of `parallel`; stop: the StopSignal.
     """
     restored, output = _restore(config, workdir), output or workdir
     with _exclusive(config, output):

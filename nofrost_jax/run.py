@@ -5,17 +5,18 @@ import os
 import jax
 from ml_collections import ConfigDict
 
-from nofrost_jax import attacks, data, errors, methods, models, optim, parallel, rules, validate
+from nofrost_jax import attacks, data, errors, methods, models, names, optim, parallel, rules, validate
 from nofrost_jax import dry_run as dry
 from nofrost_jax.checkpoint import read_config, require_variables
 from nofrost_jax.classifier import INTERPOLATIONS, create_model
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
 from nofrost_jax.evaluate import evaluate_shift
-from nofrost_jax.evaluation import cascades, names, shift_sets, shift_suite, sweep
+from nofrost_jax.evaluation import cascades, sweep
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
 from nofrost_jax.methods.base import PRECISIONS
+from nofrost_jax.shift import sets, suites
 from nofrost_jax.train import fit
 from nofrost_jax.workdir import check_config
 
@@ -89,7 +90,7 @@ def evaluate(config, workdir, output="", force=False):
     """
     if not workdir:
         raise UserError("--workdir is missing; give the folder of the run to evaluate")
-    if shift_suite.is_suite(config):
+    if suites.is_suite(config):
         _evaluate_shift(config, workdir, output, force)
         return
     own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), config)
@@ -130,7 +131,7 @@ def _evaluate_shift(config, workdir, output, force):
     _check_output(workdir, output)
     if not force:  # soon, and once more when the parameters are known
         names.make_room(own, output or workdir)
-    jobs, missing = shift_sets.jobs(suite, own)
+    jobs, missing = sets.jobs(suite, own)
     _check_net(own, own.data.image_size)
     devices = parallel.Devices()
     parallel.require_joined()
@@ -149,14 +150,14 @@ def _dry_run_shift(config, workdir, output):
         _note(left_out)
         lacking = _lacking(own, workdir, output)
     else:
-        rest, section = shift_suite.section_of(config)
-        own = shift_suite.imagenet_run(rest)
-        suite = shift_suite.read(section, own)
+        rest, section = suites.section_of(config)
+        own = suites.imagenet_run(rest)
+        suite = suites.read(section, own)
         where = own.data.data_dir or "the current folder, config.data.data_dir not being given"
         print(
             f"note: without --workdir this is for a run on ImageNet at {own.data.image_size} pixels; looked in {where}"
         )
-    there, missing = shift_sets.describe(suite, own)
+    there, missing = sets.describe(suite, own)
     print(*(f"there: {line}\n" for line in there), sep="", end="")
     dry.tell([*lacking, *missing])
 
@@ -182,10 +183,10 @@ def _lacking(config, workdir, output):
 
 def _shift(config, workdir):
     """(the run's resolved config with the suite's values in it, the Suite, what was left out of the config)."""
-    rest, section = shift_suite.section_of(config)
+    rest, section = suites.section_of(config)
     own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), rest)
     own = prepare(own)
-    suite = shift_suite.read(section, own)
+    suite = suites.read(section, own)
     with own.unlocked():
         own.shift = section
     return own, suite, left_out
@@ -198,7 +199,7 @@ def dry_run(config, workdir, output=""):
     Of a config in configs/eval: what an evaluation of the run in `workdir` costs. Of one like configs/eval/shift.py:
     which evaluation sets are there and which are missing, for that run or, without one, for a run on ImageNet.
     """
-    if shift_suite.is_suite(config):
+    if suites.is_suite(config):
         _dry_run_shift(config, workdir, output)
         return
     if workdir and _says_only_how_to_evaluate(config):

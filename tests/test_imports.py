@@ -23,7 +23,8 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"data"},
     {"corruptions"},
     {"evaluation", "methods", "analysis"},
-    {"selection", "workdir"},
+    {"shift"},
+    {"selection", "workdir", "names"},
     {"train", "evaluate", "dry_run"},
     {"run", "reproduce", "tools"},
 ]

@@ -5,10 +5,10 @@ import signal
 
 import pytest
 
-from nofrost_jax.evaluation import looking
 from nofrost_jax.evaluation.programs import Programs
 from nofrost_jax.evaluation.store import Store
-from tests.evaluation import shift_trees as trees
+from nofrost_jax.shift import looking
+from tests.shift import trees
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 

@@ -7,9 +7,10 @@ import numpy as np
 
 from nofrost_jax import data
 from nofrost_jax.errors import about
-from nofrost_jax.evaluation import chunks, corruption_scores, label_sets, results
-from nofrost_jax.evaluation.looking import Looker, Progress
-from nofrost_jax.evaluation.shift_suite import CLEAN, ON_THE_FLY
+from nofrost_jax.evaluation import chunks, results
+from nofrost_jax.shift import label_sets, scores
+from nofrost_jax.shift.looking import Looker, Progress
+from nofrost_jax.shift.suites import CLEAN, ON_THE_FLY
 
 REFERENCE_SIDE = 224  # pixels of the files on which AlexNet's errors were measured
 
@@ -117,7 +118,7 @@ def _corruptions(suite, pairs):
         return None
     accuracy = {cell: float(outcome["correct"].mean()) for cell, outcome in cells.items()}
     expected = jobs[0].entry.count or jobs[0].spec.num_eval
-    every = {(name, severity) for name in corruption_scores.ALEXNET for severity in corruption_scores.SEVERITIES}
+    every = {(name, severity) for name in scores.ALEXNET for severity in scores.SEVERITIES}
     partial = bool(every - cells.keys()) or any(len(one["correct"]) != expected for one in cells.values())
     made = {view: view.corruption.describe(jobs[0].spec.image_size) for view in jobs[0].views[1:]} if on_the_fly else {}
     own = jobs[0].own
@@ -135,7 +136,7 @@ def _corruptions(suite, pairs):
         "source": jobs[0].config.data.source if on_the_fly else f"folder:{suite.imagenet_c.folder}",
         "label_set": label_sets.describe(label_sets.ALL, jobs[0].views[0].allowed),
         "expected": expected,
-        **corruption_scores.scores(accuracy, corruption_scores.ALEXNET if reference else None),
+        **scores.scores(accuracy, scores.ALEXNET if reference else None),
         "reference": "AlexNet, published" if reference else None,
         "notes": notes,
         "cells": [_cell_entry(cell, outcome) for cell, outcome in cells.items()],

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from nofrost_jax.data import preprocess
-from nofrost_jax.evaluation import shift
-from nofrost_jax.evaluation.corruption_scores import ALEXNET, SEVERITIES
-from tests.evaluation import shift_trees as trees
+from nofrost_jax.shift import run as shift
+from nofrost_jax.shift.scores import ALEXNET, SEVERITIES
+from tests.shift import trees
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 ASKED = ("--config.sets=imagenet_c", "--config.corruption_names=fog")

@@ -5,9 +5,9 @@ import pytest
 
 from nofrost_jax import corruptions
 from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation import label_sets
-from nofrost_jax.evaluation.corruption_scores import ALEXNET, SEVERITIES, scores
-from nofrost_jax.evaluation.label_sets import IMAGENET_A, IMAGENET_R
+from nofrost_jax.shift import label_sets
+from nofrost_jax.shift.label_sets import IMAGENET_A, IMAGENET_R
+from nofrost_jax.shift.scores import ALEXNET, SEVERITIES, scores
 
 
 def test_lists():

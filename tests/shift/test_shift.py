@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 import nofrost_jax
 from nofrost_jax import checkpoint, corruptions, data
 from nofrost_jax.data import preprocess
-from nofrost_jax.evaluation import shift
-from nofrost_jax.evaluation.corruption_scores import ALEXNET, SEVERITIES
-from tests.evaluation import shift_trees as trees
+from nofrost_jax.shift import run as shift
+from nofrost_jax.shift.scores import ALEXNET, SEVERITIES
 from tests.evaluation.suite import make_run
+from tests.shift import trees
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 

@@ -1,7 +1,7 @@
 """A result of evaluation sets as text for the screen: one row a set, the grid of corruptions, what is missing."""
 
 from nofrost_jax.evaluation import flags
-from nofrost_jax.evaluation.corruption_scores import SEVERITIES
+from nofrost_jax.shift.scores import SEVERITIES
 
 
 def render(result):

@@ -5,7 +5,8 @@ import os
 
 from nofrost_jax import data, validate
 from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation import results, shift_suite
+from nofrost_jax.evaluation import results
+from nofrost_jax.shift import suites
 
 SHOWN = 3  # differences in a message
 
@@ -16,8 +17,8 @@ def asked_for(config):
     config: the run's, resolved, with the evaluation's values. Its name, and how it is computed, are left out. A folder
     counts by its contents, not its path. Raises UserError if these cannot be read.
     """
-    if shift_suite.is_suite(config):
-        asked = shift_suite.asked_for(config)
+    if suites.is_suite(config):
+        asked = suites.asked_for(config)
     else:
         plain = validate.of_result(validate.to_plain(config))
         asked = {name: plain[name] for name in ("evaluation", "data")}

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from nofrost_jax.evaluation.corruption_scores import ALEXNET
-from tests.evaluation import shift_trees as trees
+from nofrost_jax.shift.scores import ALEXNET
+from tests.shift import trees
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 

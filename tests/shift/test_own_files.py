@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nofrost_jax.tools.corrupt import __main__ as command
-from tests.evaluation import shift_trees as trees
+from tests.shift import trees
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from nofrost_jax import data, rules, validate
 from nofrost_jax.corruptions.constants import EXTRA, SEVERITIES
 from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation import label_sets
-from nofrost_jax.evaluation.corruption_scores import ALEXNET
+from nofrost_jax.shift import label_sets
+from nofrost_jax.shift.scores import ALEXNET
 
 #: Fields of a suite's config that say which sets; everything else in it says how to evaluate.
 FIELDS = (

@@ -8,8 +8,8 @@ from unittest import mock
 import pytest
 
 from nofrost_jax.data import prepare, tfds_source
-from nofrost_jax.evaluation.label_sets import IMAGENET_A, IMAGENET_R
-from tests.evaluation import shift_trees as trees
+from nofrost_jax.shift.label_sets import IMAGENET_A, IMAGENET_R
+from tests.shift import trees
 
 pytest.importorskip("tensorflow_datasets")
 SETS = {  # name: (builder, folder, allowed, images, of which wrong)

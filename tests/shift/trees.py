@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 import nofrost_jax
 from nofrost_jax import checkpoint, validate
 from nofrost_jax.data.folder import _imagenet_wnids
-from nofrost_jax.evaluation.corruption_scores import ALEXNET, SEVERITIES
-from nofrost_jax.evaluation.label_sets import IMAGENET_A, IMAGENET_R
+from nofrost_jax.shift.label_sets import IMAGENET_A, IMAGENET_R
+from nofrost_jax.shift.scores import ALEXNET, SEVERITIES
 from tests.data.helpers import encoded
 from tests.evaluation.suite import make_run
 

@@ -12,9 +12,9 @@ from nofrost_jax.corruptions.constants import SETTINGS
 from nofrost_jax.data.folder import has_subfolders, root_of
 from nofrost_jax.data.tfds_source import find_builder, prepare_command
 from nofrost_jax.errors import UserError, about
-from nofrost_jax.evaluation import label_sets
-from nofrost_jax.evaluation.looking import Corruption, View, check_labels
-from nofrost_jax.evaluation.shift_suite import CLEAN, CROPS, FILES, IMAGENET_C, ON_THE_FLY, Entry
+from nofrost_jax.shift import label_sets
+from nofrost_jax.shift.looking import Corruption, View, check_labels
+from nofrost_jax.shift.suites import CLEAN, CROPS, FILES, IMAGENET_C, ON_THE_FLY, Entry
 
 IMAGENET_VAL, IMAGENET_CLASSES = 50_000, 1000
 

@@ -1,0 +1,1 @@
+"""Accuracy under distribution shift: evaluation sets, the classes that each has, corruptions, scores."""
