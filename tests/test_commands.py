@@ -53,12 +53,12 @@ def main(fields, code=0, local=False):
     return Run(*overrides(fields), code=code, **(LOCAL if local else {}))
 
 
-TARS = "needs ImageNet's tars: tests/data/test_unpack.py"
-PREPARED = "downloads, or needs ImageNet's tars: tests/data/test_prepare.py and tests/data/tfds"
+TARS = "needs ImageNet's tars: tests/tools/test_unpack.py"
+PREPARED = "downloads, or needs ImageNet's tars: tests/tools/test_prepare.py and tests/data/tfds"
 OTHERS = {  # parts of commands that other tests run
     "python benchmarks/accelerator.py": "the queue: tests/benchmarks/test_queue.py",
     "python -m benchmarks.tasks.": "of the queue, which tests/benchmarks rehearses",
-    "python -m nofrost_jax.reproduce ": "hours; tests/reproduce/test_runs.py has it in miniature",
+    "python -m nofrost_jax.tools.reproduce ": "hours; tests/tools/reproduce/test_runs.py has it in miniature",
 }
 HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python -m pytest": "this is it",
@@ -109,16 +109,16 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python -m nofrost_jax.report.study benchmarks/results/study_cifar10.json --into=RESULTS.md": Run(),
     "python -m nofrost_jax.report.accelerator --into=RESULTS.md": Run(),
     # data
-    "python -m nofrost_jax.data.prepare imagenet2012 --manual_dir=TARS": PREPARED,
-    "python -m nofrost_jax.data.prepare imagenet2012 --manual_dir=TARS --data_dir=DIR": PREPARED,
-    "python -m nofrost_jax.data.prepare cifar10 --data_dir=DIR": PREPARED,
-    "python -m nofrost_jax.data.prepare imagenet_v2/matched-frequency --list": PREPARED,
-    "python -m nofrost_jax.data.prepare imagenet_v2/matched-frequency --data_dir=DIR --manual_dir=DOWNLOADS": PREPARED,
-    "python -m nofrost_jax.data.prepare ... --data_dir=DIR": "says what `prepare` stands for",
-    "python -m nofrost_jax.data.unpack --manual_dir=TARS --output=DIR/imagenet": TARS,
-    "python -m nofrost_jax.data.verify folder:DIR/imagenet": Run("--eval_split=val"),
-    "python -m nofrost_jax.data.verify folder:DIR/imagenet-r --eval_split=.": Run(),
-    "python -m nofrost_jax.data.verify tfds:imagenet2012 --data_dir=DIR": PREPARED,
+    "python -m nofrost_jax.tools.prepare imagenet2012 --manual_dir=TARS": PREPARED,
+    "python -m nofrost_jax.tools.prepare imagenet2012 --manual_dir=TARS --data_dir=DIR": PREPARED,
+    "python -m nofrost_jax.tools.prepare cifar10 --data_dir=DIR": PREPARED,
+    "python -m nofrost_jax.tools.prepare imagenet_v2/matched-frequency --list": PREPARED,
+    "python -m nofrost_jax.tools.prepare imagenet_v2/matched-frequency --data_dir=DIR --manual_dir=DOWNLOADS": PREPARED,
+    "python -m nofrost_jax.tools.prepare ... --data_dir=DIR": "says what `prepare` stands for",
+    "python -m nofrost_jax.tools.unpack --manual_dir=TARS --output=DIR/imagenet": TARS,
+    "python -m nofrost_jax.tools.verify folder:DIR/imagenet": Run("--eval_split=val"),
+    "python -m nofrost_jax.tools.verify folder:DIR/imagenet-r --eval_split=.": Run(),
+    "python -m nofrost_jax.tools.verify tfds:imagenet2012 --data_dir=DIR": PREPARED,
     "python -m nofrost_jax.tools.corrupt": Run("--output=MADE", *ONE),
     "python -m nofrost_jax.tools.corrupt --output=DIR/digits-c-own --source=digits": Run(*ONE),
     "python -m nofrost_jax.tools.corrupt --output=DIR/imagenet-c-own --source=folder:DIR/imagenet": Run(

@@ -26,7 +26,7 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"shift"},
     {"selection", "workdir", "names"},
     {"train", "evaluate", "dry_run"},
-    {"run", "reproduce", "tools"},
+    {"run", "tools"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -180,7 +180,7 @@ def _check_split(config, name: str, open_split: Callable, checking: _Checking, n
         notes.append(f"of the {name} split {whole.left_out}; left out")
     if isinstance(whole, Folder | Records):
         looked = _check_files(split, whole, config.data.workers or os.cpu_count() or 1, checking)
-        notes += [f"of {size(split):,} {name} images {looked}; python -m nofrost_jax.data.verify decodes all"] * bool(
+        notes += [f"of {size(split):,} {name} images {looked}; python -m nofrost_jax.tools.verify decodes all"] * bool(
             looked
         )
     elif not hasattr(split, "labels"):

@@ -26,7 +26,7 @@ class Skips:
         if attempt >= ATTEMPTS:
             raise UserError(
                 f"{ATTEMPTS} unreadable images one after the other, the last: {error}; {where}; mend the data, or look "
-                "at it with python -m nofrost_jax.data.verify"
+                "at it with python -m nofrost_jax.tools.verify"
             ) from error
         with self._lock:
             self.count += 1

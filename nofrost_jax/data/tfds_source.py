@@ -56,7 +56,7 @@ def import_tfds() -> tuple[Any, Any]:
 def prepare_command(name: str, data_dir: str) -> str:
     """The command that prepares a data set, for messages and documentation."""
     manual = " --manual_dir=TARS" if name.startswith("imagenet2012") else ""  # What tfds cannot download.
-    return f"python -m nofrost_jax.data.prepare {name}{manual}" + (f" --data_dir={data_dir}" if data_dir else "")
+    return f"python -m nofrost_jax.tools.prepare {name}{manual}" + (f" --data_dir={data_dir}" if data_dir else "")
 
 
 def find_builder(name: str, data_dir: str):

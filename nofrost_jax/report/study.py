@@ -4,7 +4,7 @@
     python -m nofrost_jax.report.study STUDY.json --into=RESULTS.md  writes it between two lines of that file
 
 The two lines are `<!-- table STUDY -->`, with the study's name, and the next `<!-- end -->`. STUDY.json is what
-`nofrost_jax.reproduce` writes. Exit codes: 0 done; 2 a file is missing, or is not what it should be.
+`nofrost_jax.tools.reproduce` writes. Exit codes: 0 done; 2 a file is missing, or is not what it should be.
 """
 
 import json
@@ -193,7 +193,7 @@ def write_into(path, name, content):
 
 def main(arguments=None):
     parser = errors.Parser(prog="python -m nofrost_jax.report.study", description=__doc__.splitlines()[0])
-    parser.add_argument("study", type=os.path.expanduser, help="the study.json of nofrost_jax.reproduce")
+    parser.add_argument("study", type=os.path.expanduser, help="the study.json of nofrost_jax.tools.reproduce")
     parser.add_argument(
         "--into", type=os.path.expanduser, help="file whose table is replaced; without it the table is printed"
     )

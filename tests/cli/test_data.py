@@ -59,7 +59,7 @@ def test_label_outside_the_classes(cli, tmp_path):
 def test_tfds_not_prepared(cli, tmp_path):
     fields = {"data.data_dir": tmp_path}
     outcome = cli("--config=configs/nofrost_r50.py", f"--workdir={tmp_path}/run", *overrides(fields))
-    assert_refused(outcome, "imagenet2012 is not prepared", "nofrost_jax.data.prepare imagenet2012", str(tmp_path))
+    assert_refused(outcome, "imagenet2012 is not prepared", "nofrost_jax.tools.prepare imagenet2012", str(tmp_path))
     outcome = cli(DIGITS, f"--workdir={tmp_path}/run", "--config.data.source=tfds:imagenett", *overrides(fields))
     assert_refused(outcome, "imagenett")
     assert not any(tmp_path.iterdir())

@@ -189,7 +189,7 @@ def test_commands_leave_other_files_out_and_say_so(tmp_path, capsys):
     write(root / "ant/boxes.txt", b"1 2 3 4")
     originals = open_originals(f"folder:{tmp_path}/own", side=16)
     assert originals.count == 18 and "1 file is none of .jpg" in capsys.readouterr().err
-    command = [sys.executable, "-m", "nofrost_jax.data.verify", f"folder:{tmp_path}/own"]
+    command = [sys.executable, "-m", "nofrost_jax.tools.verify", f"folder:{tmp_path}/own"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0 and "18 images, 0 unreadable" in done.stdout, done
     assert "the first is ant/boxes.txt" in done.stderr

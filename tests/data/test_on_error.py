@@ -6,10 +6,11 @@ import sys
 import pytest
 
 from nofrost_jax import data
-from nofrost_jax.data import folder, preprocess, verify
+from nofrost_jax.data import folder, preprocess
 from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.pipeline import permutation
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools import verify
 from tests.data.helpers import (
     assert_equal_streams,
     assert_resumes,
@@ -60,7 +61,7 @@ def tree(tmp_path_factory):
 def prepared(tmp_path_factory):
     """The same through tfds's own builder of ImageNet, from tar files."""
     pytest.importorskip("tensorflow_datasets")
-    from nofrost_jax.data import prepare
+    from nofrost_jax.tools import prepare
 
     tars, target = tmp_path_factory.mktemp("tars"), tmp_path_factory.mktemp("tfds")
     train = {name: {f"{name}_{file}": content for file, content in CONTENT[name].items()} for name in CLASSES}

@@ -33,7 +33,7 @@ def test_what_is_absent_is_skipped_and_listed_but_not_what_was_asked_for(cli, co
         line = f"{one['name']} is not there: {one['what']}; expected {one['where']}; {one['get']}"
         assert f"skipped: {line}" in done.stdout.splitlines()
         assert f"missing: {line}" in told.stdout.splitlines()
-    assert "nofrost_jax.data.prepare imagenet_sketch" in result["missing"][0]["get"]
+    assert "nofrost_jax.tools.prepare imagenet_sketch" in result["missing"][0]["get"]
 
 
 def test_a_dry_run_without_a_run_is_for_imagenet(cli, copy, tmp_path):
@@ -153,7 +153,7 @@ def test_a_set_that_tfds_does_not_know_is_not_to_be_prepared(cli, copy):
         refused = cli(*trees.SUITE, f"--workdir={copy[1]}", f"--config.sets=tfds:{name}")
         assert refused.returncode == 2 and words in refused.stderr and "prepare" not in refused.stderr, refused.stderr
     refused = cli(*trees.SUITE, f"--workdir={copy[1]}", "--config.sets=tfds:imagenet_v2/topimages")
-    assert refused.returncode == 2 and "nofrost_jax.data.prepare imagenet_v2/topimages" in refused.stderr
+    assert refused.returncode == 2 and "nofrost_jax.tools.prepare imagenet_v2/topimages" in refused.stderr
 
 
 def test_refuses_images_of_other_classes(cli, copy):

@@ -7,8 +7,9 @@ from unittest import mock
 
 import pytest
 
-from nofrost_jax.data import prepare, tfds_source
+from nofrost_jax.data import tfds_source
 from nofrost_jax.shift.label_sets import IMAGENET_A, IMAGENET_R
+from nofrost_jax.tools import prepare
 from tests.shift import trees
 
 pytest.importorskip("tensorflow_datasets")

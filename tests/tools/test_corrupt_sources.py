@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from nofrost_jax import corruptions
-from nofrost_jax.data import catalog, digits, prepare, sources, tfds_source
+from nofrost_jax.data import catalog, digits, sources, tfds_source
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools import prepare
 from nofrost_jax.tools.corrupt import __main__ as command
 from nofrost_jax.tools.corrupt import originals
 from tests.data.helpers import config, picture

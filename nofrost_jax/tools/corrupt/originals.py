@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax.data import command_line, digits, fingerprints, preprocess
+from nofrost_jax.data import digits, fingerprints, preprocess
 from nofrost_jax.data.catalog import is_known, open_source
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.progress import shown
 from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source, size
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools.wording import speaking_of
 
 IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256
 LEAST_SIDE = 8
@@ -93,7 +94,7 @@ def open_originals(
     places["other_files"] = "skip"  # told by a note
     data = {**places, "image_size": side or digits.NATIVE_SIZE, "shuffle_buffer": 1}
     config = ConfigDict({"data": data, "model": {"num_classes": 0}})
-    with command_line.speaking_of(OPTIONS, config):
+    with speaking_of(OPTIONS, config):
         source = open_source(config)
         if split not in (source.eval_name, *EVAL_ALIASES):
             raise UserError(f"{name} has no split {split}; --split={split}; use {source.eval_name or 'another'}")

@@ -97,7 +97,7 @@ def _check_images(originals: Originals, threads: ThreadPoolExecutor, stop: Stop)
         if stop.heard:
             raise Preempted(f"stopped by {stop.name} before the first file; {_AGAIN}")
     if bad:
-        those = "it" if len(bad) == 1 else "them (python -m nofrost_jax.data.verify names all that are unreadable)"
+        those = "it" if len(bad) == 1 else "them (python -m nofrost_jax.tools.verify names all that are unreadable)"
         raise UserError(f"{bad[0]}; {len(bad):,} of {count:,} images cannot be used; replace or remove {those}")
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from nofrost_jax import data
-from nofrost_jax.data import folder, prepare
+from nofrost_jax.data import folder
+from nofrost_jax.tools import prepare
 from tests.data.helpers import config, encoded, picture, validation_files, write_imagenet_tars
 
 CLASSES, PER_CLASS, NUM_EVAL = (5, 6, 700), 12, 13

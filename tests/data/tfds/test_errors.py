@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from nofrost_jax import data
-from nofrost_jax.data import prepare, tfds_source
+from nofrost_jax.data import tfds_source
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools import prepare
 from tests.data.helpers import complaint, config, take
 
 pytest.importorskip("tensorflow_datasets")
@@ -22,7 +23,7 @@ def test_not_prepared(settings, tmp_path):
     message = problem(settings)
     for word in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", str(tmp_path), "not prepared"):
         assert word in message
-    assert f"python -m nofrost_jax.data.prepare imagenet2012 --manual_dir=TARS --data_dir={tmp_path}" in message
+    assert f"python -m nofrost_jax.tools.prepare imagenet2012 --manual_dir=TARS --data_dir={tmp_path}" in message
     assert data.describe_missing(settings) == [message]
     assert "prepare cifar10" in problem(config("tfds:cifar10", data_dir=str(tmp_path)))
 

@@ -1,7 +1,7 @@
 """Reads and decodes every image of a data set in full, once, and names each that is unreadable.
 
-    python -m nofrost_jax.data.verify folder:PATH
-    python -m nofrost_jax.data.verify tfds:imagenet2012 --data_dir=DIR
+    python -m nofrost_jax.tools.verify folder:PATH
+    python -m nofrost_jax.tools.verify tfds:imagenet2012 --data_dir=DIR
 
 A run checks a sample only before it starts (`nofrost_jax.data.check`). Ends with exit code 2 if an image is unreadable.
 """
@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax.data import command_line, preprocess, progress
+from nofrost_jax.data import preprocess, progress
 from nofrost_jax.data.catalog import is_known, open_source
 from nofrost_jax.data.sources import Source, size
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools.wording import speaking_of
 
 BLOCK = 1024  # Images that are handed to the threads at once.
 _OPTIONS = {
@@ -64,7 +65,7 @@ def _splits(source: Source, config) -> Iterator[tuple[str, object]]:
     errors = []
     for part in ("train", "evaluation"):
         try:
-            with command_line.speaking_of(_OPTIONS, config):
+            with speaking_of(_OPTIONS, config):
                 split = getattr(source, part)()
             if told := getattr(split, "left_out", ""):
                 print(f"note: {told}; left out", file=sys.stderr)
@@ -78,7 +79,7 @@ def _splits(source: Source, config) -> Iterator[tuple[str, object]]:
 
 def main() -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.data.verify", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.tools.verify", description=__doc__.splitlines()[0])
     parser.add_argument("source", help="folder:PATH or tfds:NAME")
     parser.add_argument("--data_dir", default="", help="as config.data.data_dir")
     parser.add_argument("--train_split", default="train")
@@ -94,7 +95,7 @@ def main() -> None:
         if not is_known(name):
             raise UserError(f"unknown data source {name!r}; give folder:PATH or tfds:NAME, e.g. folder:/data/imagenet")
         images = bad = 0
-        with command_line.speaking_of(_OPTIONS, config):
+        with speaking_of(_OPTIONS, config):
             source = open_source(config)
         for part, split in _splits(source, config):
             for line in unreadable(split, workers, f"reading {part} of {name}"):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nofrost_jax import data, lock
-from nofrost_jax.data import unpack
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools import unpack
 from tests.data.helpers import archive, complaint, config, encoded, picture, validation_files, write_imagenet_tars
 
 pytest.importorskip("tensorflow_datasets")

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from nofrost_jax import data, lock
-from nofrost_jax.data import downloads, prepare, tfds_source
+from nofrost_jax.data import downloads, tfds_source
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools import prepare
 from tests.data.helpers import archive, complaint, config, encoded, picture, validation_files
 
 pytest.importorskip("tensorflow_datasets")

@@ -5,7 +5,7 @@ import json
 import os
 
 from nofrost_jax import errors, validate
-from nofrost_jax.reproduce.study import FINAL, Run, final_runs, fixed, holdout, rule, selection_runs
+from nofrost_jax.tools.reproduce.study import FINAL, Run, final_runs, fixed, holdout, rule, selection_runs
 
 ATTEMPTS = "seconds.json"
 

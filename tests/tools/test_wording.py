@@ -5,9 +5,10 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
-from nofrost_jax.data import command_line, verify
 from nofrost_jax.errors import UserError
+from nofrost_jax.tools import verify
 from nofrost_jax.tools.corrupt import __main__ as corruptions
+from nofrost_jax.tools.wording import speaking_of
 from tests.data.helpers import encoded, picture, write
 
 
@@ -40,7 +41,7 @@ def test_fields_become_options():
     options = {"config.data.source": "--source", "config.data.eval_split": "--split", "config.data": "--split"}
     config = ConfigDict({"data": {"source": "digits", "eval_split": "val"}})
     text = "no x; config.data.source = tfds:x; set config.data.source_name, or config.data, or config.data.source."
-    with pytest.raises(UserError) as caught, command_line.speaking_of(options, config):
+    with pytest.raises(UserError) as caught, speaking_of(options, config):
         raise UserError(text)
     assert str(caught.value) == "no x; --source=tfds:x; set config.data.source_name, or --split, or --source."
 

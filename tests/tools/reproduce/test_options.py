@@ -3,11 +3,11 @@
 import pytest
 
 from nofrost_jax import errors
-from nofrost_jax.reproduce import __main__ as reproduce
-from nofrost_jax.reproduce import files
-from nofrost_jax.reproduce.options import parse
-from nofrost_jax.reproduce.study import SELECTION, Run, arguments
-from tests.reproduce.conftest import SELECT
+from nofrost_jax.tools.reproduce import __main__ as reproduce
+from nofrost_jax.tools.reproduce import files
+from nofrost_jax.tools.reproduce.options import parse
+from nofrost_jax.tools.reproduce.study import SELECTION, Run, arguments
+from tests.tools.reproduce.conftest import SELECT
 
 
 def test_tfds_holds_out_slices_and_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """Unpacks ImageNet's two tar files into the folders of `folder:DIR`: DIR/train/WNID/*.JPEG and DIR/val/WNID/*.JPEG.
 
-    python -m nofrost_jax.data.unpack --manual_dir=TARS --output=DIR
+    python -m nofrost_jax.tools.unpack --manual_dir=TARS --output=DIR
 
 The validation images come without labels; they are sorted by the official list, which tfds ships. Run again, it goes on
 where it was stopped: files that have their full size already stay. Either tar alone is enough for its split.
@@ -117,7 +117,7 @@ def _write(content: _Content, path: Path) -> int:
 
 def main() -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.data.unpack", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.tools.unpack", description=__doc__.splitlines()[0])
     parser.add_argument("--manual_dir", required=True, help="where the tar files are")
     parser.add_argument("--output", required=True, help="folder to make; then config.data.source=folder:OUTPUT")
     arguments = parser.parse_args()

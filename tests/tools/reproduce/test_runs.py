@@ -4,10 +4,10 @@ import json
 import os
 
 from nofrost_jax.report import study as report
-from nofrost_jax.reproduce import files
-from nofrost_jax.reproduce.study import FINAL, Run
+from nofrost_jax.tools.reproduce import files
+from nofrost_jax.tools.reproduce.study import FINAL, Run
 from tests.conftest import TINY, finish, start
-from tests.reproduce.conftest import FINALS, SELECT
+from tests.tools.reproduce.conftest import FINALS, SELECT
 
 
 def test_a_study_selects_then_trains_every_seed_and_does_nothing_twice(fake, capsys):
@@ -106,7 +106,7 @@ def test_a_real_study_in_miniature(tmp_path):
     settings = TINY | {"epochs": 1, "evaluation.every_epochs": 0}
     given = [f"--set={field}={value}" for field, value in settings.items()]
     command = ["digits", f"--workdir={tmp_path}/study", "--rows=st", "--seeds=0", "--rates=0.1,0.2", *given]
-    done = finish(start("-m", "nofrost_jax.reproduce", *command))
+    done = finish(start("-m", "nofrost_jax.tools.reproduce", *command))
     assert done.returncode == 0, done.stdout + done.stderr
     study = json.loads((tmp_path / "study/study.json").read_text())
     held = json.loads((tmp_path / "study/select/st/rate_0.2/evaluations/final.json").read_text())

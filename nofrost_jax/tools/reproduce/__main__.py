@@ -1,7 +1,7 @@
 """A study: every row of a table on several seeds, from the choice of learning rates to the file tables are made of.
 
-    python -m nofrost_jax.reproduce digits --workdir=runs/study_digits
-    python -m nofrost_jax.reproduce cifar10 --workdir=runs/study_cifar10 --source=folder:PATH --rows=sat,nofrost
+    python -m nofrost_jax.tools.reproduce digits --workdir=runs/study_digits
+    python -m nofrost_jax.tools.reproduce cifar10 --workdir=runs/study_cifar10 --source=folder:PATH --rows=sat,nofrost
     python -m nofrost_jax.report.study runs/study_digits/study.json
 
 Every run is a process of its own, `main.py` of this repository. First each row trains once with each learning rate,
@@ -23,12 +23,12 @@ import time
 
 from nofrost_jax import errors
 from nofrost_jax.metrics import format_seconds
-from nofrost_jax.reproduce import files
-from nofrost_jax.reproduce.children import Children, exclusive
-from nofrost_jax.reproduce.options import parse
-from nofrost_jax.reproduce.study import SELECTION, arguments, final_runs, selection_runs, shift_arguments
+from nofrost_jax.tools.reproduce import files
+from nofrost_jax.tools.reproduce.children import Children, exclusive
+from nofrost_jax.tools.reproduce.options import parse
+from nofrost_jax.tools.reproduce.study import SELECTION, arguments, final_runs, selection_runs, shift_arguments
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 PREEMPTED = 75  # what main.py exits with after a signal
 
 

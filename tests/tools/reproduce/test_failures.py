@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from nofrost_jax import errors
-from nofrost_jax.reproduce import __main__ as reproduce
-from nofrost_jax.reproduce import files
-from nofrost_jax.reproduce.study import FINAL, SELECTION, Run
-from tests.reproduce.conftest import FINALS, SELECT
+from nofrost_jax.tools.reproduce import __main__ as reproduce
+from nofrost_jax.tools.reproduce import files
+from nofrost_jax.tools.reproduce.study import FINAL, SELECTION, Run
+from tests.tools.reproduce.conftest import FINALS, SELECT
 
 
 def test_a_run_that_is_not_finite_counts_as_nothing_and_is_not_repeated(fake, capsys):

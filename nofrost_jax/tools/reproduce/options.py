@@ -5,10 +5,10 @@ import os
 
 from nofrost_jax import errors, validate
 from nofrost_jax.report.study import METHODS
-from nofrost_jax.reproduce import files
-from nofrost_jax.reproduce.study import STUDIES, Plan
+from nofrost_jax.tools.reproduce import files
+from nofrost_jax.tools.reproduce.study import STUDIES, Plan
 
-PROGRAM = "python -m nofrost_jax.reproduce"
+PROGRAM = "python -m nofrost_jax.tools.reproduce"
 RESERVED = (  # the study's own
     *("seed", "optimizer.learning_rate", "evaluation.name", "start_from"),
     *(f"data.{name}" for name in ("source", "holdout", "train_split", "eval_split")),

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from nofrost_jax.reproduce import __main__ as reproduce
-from nofrost_jax.reproduce.options import parse
+from nofrost_jax.tools.reproduce import __main__ as reproduce
+from nofrost_jax.tools.reproduce.options import parse
 from tests.conftest import ROOT
 
 SELECT = [f"select/{row}/rate_{rate}" for row in ("st", "sat") for rate in ("0.1", "0.3")]
@@ -19,7 +19,7 @@ class Fake:
     def __init__(self, folder):
         self.root, self.workdir = folder / "root", folder / "study"
         self.root.mkdir()
-        shutil.copy(ROOT / "tests/reproduce/stand_in.py", self.root / "main.py")
+        shutil.copy(ROOT / "tests/tools/reproduce/stand_in.py", self.root / "main.py")
         self.orders()
 
     def orders(self, **told):

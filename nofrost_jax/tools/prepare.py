@@ -1,6 +1,6 @@
 """Prepares a tfds data set once, e.g. ImageNet from its two tar files.
 
-    python -m nofrost_jax.data.prepare imagenet2012 --manual_dir=TARS --data_dir=DIR
+    python -m nofrost_jax.tools.prepare imagenet2012 --manual_dir=TARS --data_dir=DIR
 
 TARS holds ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar under exactly these names. Needs twice the size of the
 result on disk for a while, or more. Other data sets are downloaded, or taken from TARS if a download lies there
@@ -99,7 +99,7 @@ def _list(name: str, data_dir: str) -> None:
 
 def main() -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.data.prepare", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.tools.prepare", description=__doc__.splitlines()[0])
     parser.add_argument("name", help="tfds data set, e.g. imagenet2012 or cifar10")
     parser.add_argument("--data_dir", default="", help="where to put it; default: tfds's own place")
     parser.add_argument("--manual_dir", default="", help="where tar files or downloads lie that you placed yourself")
