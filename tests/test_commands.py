@@ -96,7 +96,7 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python main.py --mode=evaluate --config=configs/eval/shift.py --workdir=RUN --config.corruptions=on_the_fly "
     "--config.evaluation.name=otf": main(LIMITED | {"corruption_names": "fog", "severities": (1,)}),
     "python main.py --mode=evaluate --config=configs/eval/shift.py --workdir=RUN --config.sets=imagenet_r,imagenet_c "
-    "--config.evaluation.name=r_c": "ImageNet-R and -C, on a net of ImageNet's classes: tests/evaluation/test_shift.py",
+    "--config.evaluation.name=r_c": "ImageNet-R and -C, on a net of ImageNet's classes: tests/shift/test_shift.py",
     "python main.py --mode=dry_run --config=configs/eval/shift.py --workdir=RUN": main({}),
     "python main.py --mode=dry_run --config=configs/eval/shift.py --config.data.data_dir=DIR": Run(
         code=3,
