@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nofrost_jax import lock, peers, signals
+from nofrost_jax import cluster, lock, peers, signals
 from nofrost_jax.errors import WHOLE, MachineError, Missing, Preempted, UserError, exit_codes, machine
 
 AXIS = "batch"
@@ -192,10 +192,10 @@ def initialize(coordinator_address="", num_processes=1, process_id=0, timeout=30
     which all must have come. Raises UserError or MachineError.
     """
     local = []
-    if coordinator_address == "auto" or (not coordinator_address and num_processes == 1 and peers.cluster_detected()):
+    if coordinator_address == "auto" or (not coordinator_address and num_processes == 1 and cluster.detected()):
         # Under SLURM and Open MPI jax takes one GPU a process, even if it is alone on its host; [] = all.
-        local = [] if coordinator_address != "auto" and peers.alone_on_host() else None
-        found = peers.place_in_cluster(timeout)
+        local = [] if coordinator_address != "auto" and cluster.alone_on_host() else None
+        found = cluster.place(timeout)
         if found is None:
             try:
                 jax.distributed.initialize(local_device_ids=local, initialization_timeout=timeout)

@@ -9,6 +9,7 @@ process, which does not tell it.
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import platform
@@ -84,12 +85,12 @@ class Peers:
                 missing = sorted({*range(1, self.count)} - self._others.keys())
                 text = f"{_listed(missing)} of {self.count} at --coordinator_address={self.address}"
                 if missing and time.monotonic() > deadline:
-                    mend = "start the missing ones, or see in their output what keeps them"
+                    mend = f"start the missing ones, or see in their output what keeps them{self._hint()}"
                     self._refuse(MachineError(f"no sign of {text} within {self.timeout} s; {self._here()}; {mend}"))
                 if missing and time.monotonic() > told + ANNOUNCE_SECONDS:
                     told = time.monotonic()
                     left = f"{deadline - told:.0f} s more (--join_timeout={self.timeout})"
-                    print(f"waiting {left} for {text}", flush=True)
+                    print(f"waiting {left} for {text}{self._hint()}", flush=True)
                     self._send({"text": f"waiting {left} for {text}"})
         self._send({"go": _name()})
 
@@ -121,6 +122,12 @@ class Peers:
     def _here(self):
         names = {0: _name()} | {number: name for number, (_, name) in self._others.items()}
         return f"here are {', '.join(f'{number} ({names[number]})' for number in sorted(names))}"
+
+    def _hint(self):
+        """What to look at where nobody comes: an address of another host, unless something forwards from there."""
+        if self._others or _is_own(self._at[0]):
+            return ""
+        return f"; this is process 0, and {self._at[0]} is no address of this host: is it where process 0 should run?"
 
     def _listener(self):
         try:
@@ -244,6 +251,18 @@ def _name():
     return f"{platform.node()}, process {os.getpid()}"
 
 
+@functools.cache
+def _is_own(host):
+    """Whether a host's name, or number, is one of this host's addresses; behind a translator or in a container it may
+    lead here all the same."""
+    with contextlib.suppress(OSError):
+        for family, kind, _, _, place in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM):
+            with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
+                probe.bind(place)
+                return True
+    return False
+
+
 def _listed(numbers):
     return f"process{'es' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
@@ -291,30 +310,3 @@ def forwarder(at):
 
     threading.Thread(target=accept, daemon=True).start()
     return f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-# Clusters
-
-
-def place_in_cluster(timeout):
-    """(HOST:PORT of process 0, number of processes, this one's number) as jax finds them out; None where it does not
-    tell, and must join them by itself."""
-    try:
-        from jax._src.clusters import ClusterEnv
-
-        *place, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, timeout)
-    except Exception:  # jax's own, of no promise; where it is something else, jax says it
-        return None
-    return None if None in place else place
-
-
-def cluster_detected():
-    several_tasks = any(int(os.environ.get(name, 1)) > 1 for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
-    several_workers = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    return several_tasks or several_workers
-
-
-def alone_on_host():
-    if "OMPI_COMM_WORLD_LOCAL_SIZE" in os.environ:
-        return os.environ["OMPI_COMM_WORLD_LOCAL_SIZE"] == "1"
-    return os.environ.get("SLURM_STEP_NUM_TASKS") == os.environ.get("SLURM_STEP_NUM_NODES")

@@ -14,7 +14,7 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"signals"},
     {"errors", "keys"},
     {"data_rules"},
-    {"rules", "lock", "digests", "trees", "command_line", "peers", "formats"},
+    {"rules", "lock", "digests", "trees", "command_line", "peers", "cluster", "formats"},
     {"recipes"},
     {"models", "attacks", "metrics", "parallel", "state", "validate", "report"},
     {"classifier", "checkpoint", "optim"},

@@ -14,13 +14,16 @@ from nofrost_jax.errors import UserError
 from tests.conftest import ROOT
 
 PROGRAM = """
-import sys, time
+import itertools, sys, time, types
 from nofrost_jax import errors, peers
 peers.ANNOUNCE_SECONDS, peers.BEAT_SECONDS, peers.SILENT_SECONDS = 0.3, 0.2, 2
 peers.GRACE_SECONDS = peers.UNKNOWN_SECONDS = 0.5
-address, count, me, timeout, then = sys.argv[1:]
+address, count, me, timeout, then, clock = sys.argv[1:]
 with errors.exit_codes():
     among = peers.Peers(address, int(count), int(me), int(timeout))
+    if clock:
+        ticks = itertools.count(1)
+        peers.time = types.SimpleNamespace(monotonic=lambda: next(ticks) / 5 if eval(clock) else 0, sleep=time.sleep)
     among.join()
     print("joined", flush=True)
     exec(then)
@@ -37,11 +40,12 @@ def port():
 
 @pytest.fixture
 def begin(port):
-    """Starts a process: begin(number, count=2, timeout=20, then=code after all have joined)."""
+    """Starts a process: begin(number, count=2, timeout=20, then=code after all have joined). clock: code that tells
+    when a clock of its own goes, on by 0.2 s each time that it is read."""
     with contextlib.ExitStack() as stack:
 
-        def call(me, count=2, timeout=20, then="among.leave()", address=None):
-            command = [sys.executable, "-c", PROGRAM, address or f"127.0.0.1:{port}", count, me, timeout, then]
+        def call(me, count=2, timeout=20, then="among.leave()", address=None, clock=""):
+            command = [sys.executable, "-c", PROGRAM, address or f"127.0.0.1:{port}", count, me, timeout, then, clock]
             process = stack.enter_context(
                 subprocess.Popen(
                     list(map(str, command)), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -62,6 +66,13 @@ def end(process):
 def wait_until_joined(*processes):
     for process in processes:
         assert "joined\n" in iter(process.stdout.readline, "")  # after lines about who is missing
+
+
+def wait_until_it_listens(port):
+    for _ in range(1000):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("address", ["localhost", "localhost:", ":1234", "localhost:x", "localhost:70000"])
@@ -97,16 +108,26 @@ def test_strangers_at_the_port_and_processes_that_leave_again_do_no_harm(begin, 
     assert {end(process)[0] for process in (begin(1, 3), begin(2, 3), zero)} == {0}
 
 
-def test_who_is_missing_is_announced_and_named_at_the_end(begin):
-    processes = [begin(me, 4, timeout=2) for me in (0, 2)]
-    for process in processes:
+def test_who_is_missing_is_announced_and_named_at_the_end(begin, port):
+    """On clocks that count looks, and at process 0 only once the other has come: however slow the machine is."""
+    zero = begin(0, 4, timeout=2, clock="among._others")
+    wait_until_it_listens(port)
+    for process in (zero, begin(2, 4)):
         code, out, (line,) = end(process)
         assert code == 1 and line.startswith("error: no sign of processes 1, 3 of 4 at --coordinator_address=")
         assert "within 2 s; here are 0 (" in line and "), 2 (" in line
         assert len(out) >= 2 and all("for processes 1, 3 of 4" in said for said in out)
-    code, out, (line,) = end(begin(1, timeout=1))
+    code, out, (line,) = end(begin(1, timeout=2, clock="True"))
     assert code == 1 and "process 0 at --coordinator_address=" in line and "cannot be reached" in line
     assert out and all("process 0 at" in said for said in out)
+
+
+def test_process_0_says_that_the_address_is_another_hosts(begin, port):
+    code, out, (line,) = end(begin(0, timeout=2, address=f"192.0.2.1:{port}", clock="True"))
+    assert code == 1 and out
+    for said in (line, *out):
+        assert "for process 1 of 2" in said or "no sign of process 1 of 2" in said
+        assert "192.0.2.1 is no address of this host" in said
 
 
 def test_an_unknown_host_is_refused(begin):
