@@ -9,7 +9,10 @@ Exit codes: 0 done; 1 the machine failed; 2 the config or the data is wrong; 3 a
 """
 
 import os
+import signal
 
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to save: no traceback of the imports
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -46,9 +49,7 @@ def main(_):
     with errors.exit_codes(parallel.leave), parallel.joined(*place, each_alone=_MODE.value != "train"):
         workdir, output = map(os.path.expanduser, (_WORKDIR.value, _OUTPUT.value))
         if _MODE.value == "train":
-            if output:
-                raise errors.UserError("--output is for --mode=evaluate; a training writes to its --workdir")
-            run.train(_CONFIG.value, workdir, _FORCE.value)
+            run.train(_CONFIG.value, workdir, _FORCE.value, output)
         elif _MODE.value == "evaluate":
             run.evaluate(_CONFIG.value, workdir, output, _FORCE.value)
         else:

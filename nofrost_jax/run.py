@@ -58,8 +58,11 @@ def prepare(config):
     return config
 
 
-def train(config, workdir, force=False):
-    """Trains (or resumes) the config in `workdir`, then evaluates the result. Raises UserError, or Preempted."""
+def train(config, workdir, force=False, output=""):
+    """Trains (or resumes) the config in `workdir`, then evaluates the result. Raises UserError, also for an `output`
+    elsewhere, or Preempted."""
+    if output:
+        raise UserError("--output is for --mode=evaluate; a training writes to its --workdir")
     _refuse_suite(config)
     config = prepare(config)
     validate.check_workdir(workdir)

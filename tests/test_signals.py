@@ -95,3 +95,14 @@ def test_a_terminal_that_closes_does_not_end_it_before_it_is_done():
         os.close(terminal)  # it is not the session's own, so that the system sends no signal
         process.send_signal(signal.SIGHUP)
         assert process.wait(20) == 75
+
+
+@pytest.mark.parametrize(("before", "code", "said"), [("", -signal.SIGINT, ""), ("trap '' INT; ", 7, "goes on\n")])
+def test_an_interrupt_while_main_imports_shows_no_traceback(tmp_path, before, code, said):
+    """And none at all where interrupts are ignored, as in a script's background."""
+    text = "import os, signal, sys\nos.kill(os.getpid(), signal.SIGINT)\nprint('goes on')\nsys.exit(7)\n"
+    (tmp_path / "absl.py").write_text(text)
+    command = ["sh", "-c", f"{before}exec {sys.executable} main.py"]
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, said, "")
