@@ -43,7 +43,6 @@ def get_config(arg=""):
     config = ConfigDict()
     config.seed = 0  # paper and authors: no seed stated or set
     config.recipe = "paper"  # "paper" | "authors", see the tables above
-    config.attacks = ""  # labels of evaluation.attacks to run at the end, with commas between them; "" = all
     config.start_from = ""  # folder of a run or an export whose parameters this run begins with; "" = random ones
     config.batch_size = 256  # clean images a step, over all devices; adversarial images come on top
     config.epochs = 90
@@ -172,6 +171,7 @@ def get_config(arg=""):
     config.evaluation.mbn_seed = 0  # random: draws which layers; paper: not stated
     config.evaluation.mbn_gammas = ()  # evaluate mode only: a sweep, once for each (Figures 2, 5); () = mbn_gamma alone
     config.evaluation.attacks = ConfigDict({"pgd_20": pgd_20()})
+    config.evaluation.only = ""  # labels of these attacks, with commas between them: run no others; "" = all
 
     config.checkpoint = ConfigDict({"every_steps": 2500, "keep": 2})
     config.checkpoint.select = config_dict.placeholder(str)  # last: paper silent | best_ra_val: the most robust on the

@@ -26,7 +26,7 @@ def load(path, gamma=None, interpolation=None, p=None, seed=None):
     import jax
     from ml_collections import ConfigDict
 
-    from nofrost_jax import models, validate
+    from nofrost_jax import models
     from nofrost_jax.checkpoint import load_variables, read_config
     from nofrost_jax.classifier import Classifier, create_model
     from nofrost_jax.errors import UserError
@@ -40,10 +40,7 @@ def load(path, gamma=None, interpolation=None, p=None, seed=None):
     given = [name for name, value in mixture.items() if value is not None]
     if given and not model.has_branches:
         raise UserError(f"{given[0]} weighs the two branches of a mixture-BN net, and {path} holds none; leave it out")
-    for name, value in mixture.items():
-        if value is None:
-            default = validate.SINCE_ADDED.get(f"evaluation.mbn_{name}")  # for an older run
-            mixture[name] = config.evaluation.get(f"mbn_{name}", default)
+    mixture = {name: config.evaluation[f"mbn_{name}"] if value is None else value for name, value in mixture.items()}
     return Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std), **mixture)
 
 

@@ -7,11 +7,9 @@ import hashlib
 import json
 import os
 
-from ml_collections import ConfigDict
-
 from nofrost_jax import recipes
 from nofrost_jax.errors import MachineError, UserError
-from nofrost_jax.rules import DEEPAUGMENT_SOURCES, RANGES, get, require_choice, views_of
+from nofrost_jax.rules import RANGES, get, require_choice, views_of
 
 EVALUATION_FIELDS = (
     *(
@@ -21,42 +19,6 @@ EVALUATION_FIELDS = (
     *(f"evaluation.mbn_{name}" for name in ("gamma", "interpolation", "p", "seed", "gammas")),
     *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "other_files", "workers", "access")),
 )
-# What runs of earlier versions lack in their config.json, and what they did; such a run can be evaluated and resumed.
-SINCE_ADDED = {
-    "evaluation.chunk_size": 2048,
-    "evaluation.attack_dtype": "float32",
-    "evaluation.save_images": 0,
-    "evaluation.while_training": (),
-    "evaluation.mbn_interpolation": "logits",
-    "evaluation.mbn_p": 0.5,
-    "evaluation.mbn_seed": 0,
-    "evaluation.mbn_gammas": (),
-    "data.holdout": 0,
-    "data.access": "random",
-    "data.on_error": "raise",
-    "data.decode": "exact",
-    "method.beta": 1.0,
-    "method.trades_forwards": 2,
-    "method.tau_epochs": (),
-    "method.replays": 4,
-    "method.terms": "paper",
-    "method.tda_blur": 0.0,
-    "method.tda_noise": 0.0,
-    "data.views": ("clean",),
-    "data.tda_crop_scale": (0.64, 1.0),
-    "deepaugment.mode": "noise2net",
-    "deepaugment.folders": (),
-    "deepaugment.sources": DEEPAUGMENT_SOURCES,
-    "deepaugment.maximum": 0.75,
-    "deepaugment.weights": "",
-    "deepaugment.group": 16,
-    "optimizer.point_epochs": (0.0,),
-    "optimizer.point_shares": (1.0,),
-    "optimizer.decay_epochs": 8,
-    "method.sum_losses": False,
-    "checkpoint.select": "last",
-}
-
 # A run goes on under other values of these: they change neither the net nor what is measured of it.
 FREE_FIELDS = {
     "data.data_dir": "where the data lies",
@@ -85,16 +47,23 @@ def resolve(config):
     Raises UserError for an unknown recipe, or where a field is missing.
     """
     config = config.copy_and_resolve_references()
-    filled = ("attacks", "attack.epsilon_255", "attack.norm", "evaluation.attacks", "data.views", "matmul_precision")
+    filled = (
+        "attack.epsilon_255",
+        "attack.norm",
+        "evaluation.attacks",
+        "evaluation.only",
+        "data.views",
+        "matmul_precision",
+    )
     for field in (*filled, *recipes.FIELDS, *RANGES):
         get(config, field)
     with config.unlocked():
         recipes.fill(config)
         if config.data.views is None:
             config.data.views = views_of(config.method)
-        if config.attacks:
-            config.evaluation.attacks = _pick(config.evaluation.attacks, config.attacks)
-            config.attacks = ""
+        if config.evaluation.only:
+            config.evaluation.attacks = _pick(config.evaluation.attacks, config.evaluation.only)
+            config.evaluation.only = ""
             _drop_absent(config.evaluation)
         for name, attack in config.evaluation.attacks.items():
             if not hasattr(attack, "items"):
@@ -122,19 +91,19 @@ def _fill_radius(name, attack, training):
 def for_evaluation(own, config):
     """(config, left out): a run's own config, with `EVALUATION_FIELDS` taken from `config` as far as it has them.
 
-    `config` may have nothing else (configs/eval); what is None there stays the run's, and `config.attacks`, labels
+    `config` may have nothing else (configs/eval); what is None there stays the run's, and `evaluation.only`, labels
     with commas between them, picks some of its attacks. left out: the differences in anything else, as text; what the
     net is, and how it was trained, is the run's. Raises UserError for a label that is not there.
     """
     get(own, "evaluation")
-    own = _filled(own, SINCE_ADDED)
+    own = own.copy_and_resolve_references()
     given = {} if config is None else to_plain(resolve(config) if "recipe" in config else config)
-    labels, section = given.pop("attacks", ""), given.get("evaluation", {})
+    section = given.get("evaluation", {})
+    labels = section.pop("only", "")
     section.pop("while_training", None)
     if labels:
         section["attacks"] = _pick(section.get("attacks", {}), labels)
     with own.unlocked():
-        own.attacks = ""
         for field in EVALUATION_FIELDS:
             room, name = field.split(".")
             value = given.get(room, {}).get(name)
@@ -143,26 +112,6 @@ def for_evaluation(own, config):
         _drop_absent(own.evaluation)
     plain = to_plain(own)
     return own, differences(plain, merged(plain, _without_nones(given)))
-
-
-def with_added(plain):
-    """An older run's config, a plain dict, with the fields that were added since, as the run trained then."""
-    read_in_sequence = str(plain.get("data", {}).get("source", "")).startswith("tfds:")
-    trained = SINCE_ADDED | ({"data.access": "sequential"} if read_in_sequence else {})
-    return to_plain(_filled(ConfigDict(plain), trained))
-
-
-def _filled(config, fields):
-    """A copy of the config with those of `fields`, {"section.name": value}, that it lacks."""
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        for field, value in fields.items():
-            section, name = field.split(".")
-            if section not in config:
-                config[section] = {}
-            if name not in config[section]:
-                config[section][name] = value
-    return config
 
 
 def _drop_absent(section):
@@ -175,7 +124,7 @@ def _pick(attacks, labels):
     """The attacks of some labels, with commas between them."""
     chosen = [label.strip() for label in labels.split(",") if label.strip()]
     for label in chosen:
-        require_choice("attacks", label, list(attacks))
+        require_choice("evaluation.only", label, list(attacks))
     return {label: attacks[label] for label in chosen}
 
 
@@ -277,8 +226,8 @@ def differences(old, new, prefix=""):
 
 def changes(old, new):
     """(differences that change the result, differences in FREE_FIELDS) between two resolved configs, plain dicts."""
-    lines = differences(with_added(old), new)
-    deciding = set(differences(of_result(with_added(old)), of_result(new)))
+    lines = differences(old, new)
+    deciding = set(differences(of_result(old), of_result(new)))
     return [line for line in lines if line in deciding], [line for line in lines if line not in deciding]
 
 

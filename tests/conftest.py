@@ -42,7 +42,7 @@ TINY = {  # A run of seconds: 15 steps in 3 epochs; logs, saves and evaluations 
     "epochs": 3,
     "attack.steps": 2,
     "evaluation.every_epochs": 1,
-    "attacks": "pgd_20",
+    "evaluation.only": "pgd_20",
     "evaluation.attacks.pgd_20.steps": 2,
     "checkpoint.every_steps": 4,
     "log.every_steps": 3,

@@ -82,10 +82,10 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python main.py --mode=evaluate --workdir=runs/digits": Run(runs__digits="RUN"),
     "python main.py --mode=evaluate --workdir=DIR": Run(DIR="RUN"),
     "python main.py --mode=evaluate --config=configs/eval/paper.py --workdir=RUN": main(
-        LIMITED | {"attacks": "pgd_20,aa_standard", "evaluation.attacks.aa_standard.limit": 1}
+        LIMITED | {"evaluation.only": "pgd_20,aa_standard", "evaluation.attacks.aa_standard.limit": 1}
     ),
     "python main.py --mode=evaluate --config=configs/eval/mbn_gamma.py --workdir=RUN": Run(
-        *overrides(LIMITED | {"attacks": "pgd_20", "evaluation.mbn_gammas": (0, 0.5)}), RUN="MIXTURE"
+        *overrides(LIMITED | {"evaluation.only": "pgd_20", "evaluation.mbn_gammas": (0, 0.5)}), RUN="MIXTURE"
     ),
     "python main.py --mode=evaluate --config=configs/eval/shift.py --workdir=RUN": main(
         LIMITED | {"corruption_names": "contrast", "severities": (1,)}

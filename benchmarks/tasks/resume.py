@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.tasks import common
 
-RUN = {"epochs": 8, "evaluation.every_epochs": 0, "attacks": "pgd_20", "checkpoint.every_steps": 40}
+RUN = {"epochs": 8, "evaluation.every_epochs": 0, "evaluation.only": "pgd_20", "checkpoint.every_steps": 40}
 RUN |= {"log.every_steps": 20, "log.tensorboard": False}
 SMALL_RUN = {"epochs": 3, "batch_size": 256, "model.stage_sizes": (1,), "model.width": 0.0625, "attack.steps": 2}
 SMALL_RUN |= {"model.bn_group_size": "global", "evaluation.attacks.pgd_20.steps": 2, "checkpoint.every_steps": 4}

@@ -1,11 +1,12 @@
 """What the evaluation suites share. A suite says how to evaluate a run, never what the run is:
 
     python main.py --mode=evaluate --config=configs/eval/paper.py --workdir=RUN
-    python main.py --mode=evaluate --config=configs/eval/paper.py --workdir=RUN --config.attacks=pgd_20,aa_standard
+    python main.py --mode=evaluate --config=configs/eval/paper.py --workdir=RUN \
+        --config.evaluation.only=pgd_20,aa_standard
 
-A field that is None keeps what the run itself has; `attacks` picks some of the suite, "" is all of it. Radii are the
-run's own (`config.attack.epsilon_255`; 8 in the paper) unless an attack names one. A run that is stopped or killed goes
-on where it was; outcomes of one suite serve the others.
+A field that is None keeps what the run itself has; `evaluation.only` picks some of the suite, "" is all of it. Radii
+are the run's own (`config.attack.epsilon_255`; 8 in the paper) unless an attack names one. A run that is stopped or
+killed goes on where it was; outcomes of one suite serve the others.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -15,7 +16,7 @@ from configs.common import attack
 
 def make(name, attacks):
     """The config of a suite. name: of the result, evaluations/NAME.json. attacks: {label: `common.attack(...)`}."""
-    config = ConfigDict({"attacks": "", "evaluation": {"name": name, "attacks": attacks}, "data": {}})
+    config = ConfigDict({"evaluation": {"name": name, "attacks": attacks, "only": ""}, "data": {}})
     for field in ("batch_size", "chunk_size", "limit", "save_images"):
         config.evaluation[field] = config_dict.placeholder(int)
     config.evaluation.mbn_seed = config_dict.placeholder(int)

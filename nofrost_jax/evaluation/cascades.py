@@ -129,7 +129,7 @@ def make_plan(label, options, attack_dtype="float32"):
     if norm == "l2" and not all(member["name"] in attacks.L2 for member in members.values()):
         raise ValueError(
             f"only {', '.join(attacks.L2)} have norm=l2; give this one an l-infinity radius of its own (epsilon_255), "
-            "or name the attacks to run, e.g. --config.attacks=pgd_20"
+            "or name the attacks to run, e.g. --config.evaluation.only=pgd_20"
         )
     members = [{"epsilon_255": epsilon_255, "norm": norm, **member} for member in members.values()]
     made = tuple(
@@ -169,4 +169,6 @@ def check(options, num_classes):
             member.attack.check_classes(num_classes)
         except ValueError as error:
             few = "--mode=evaluate --config=configs/eval/aa_few_classes.py --workdir=RUN has the protocol for 2 and 3"
-            raise ValueError(f"{error}; {few}; or run others of its attacks, --config.attacks=LABEL,...") from error
+            raise ValueError(
+                f"{error}; {few}; or run others of its attacks, --config.evaluation.only=LABEL,..."
+            ) from error

@@ -7,7 +7,12 @@ from tests.conftest import overrides, tiny_args
 
 
 def refuse_folder(cli, tmp_path, root, *words, classes=2):
-    fields = {"data.source": f"folder:{root}", "model.num_classes": classes, "batch_size": 8, "attacks": "pgd_20"}
+    fields = {
+        "data.source": f"folder:{root}",
+        "model.num_classes": classes,
+        "batch_size": 8,
+        "evaluation.only": "pgd_20",
+    }
     assert_refused(cli(DIGITS, f"--workdir={tmp_path}/run", *overrides(fields)), *words)
     assert not (tmp_path / "run").exists()
 

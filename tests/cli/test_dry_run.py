@@ -35,7 +35,7 @@ def test_dry_run_of_nofrost_star_counts_its_streams_and_says_whose_images_they_a
     assert "passes per image 13 forward, 10 backward to the image, 3 backward to the parameters" in text
     assert "note DeepAugment: Noise2Net" in text and "devices 8 (8 clean images each)" in text
     fields = {"deepaugment.mode": "files", "deepaugment.folders": f"('{tmp_path}/EDSR', '{tmp_path}/CAE')"}
-    fields |= {"data.source": f"folder:{tree(tmp_path / 'data', count=40)}", "attacks": "pgd_20"}
+    fields |= {"data.source": f"folder:{tree(tmp_path / 'data', count=40)}", "evaluation.only": "pgd_20"}
     outcome = cli("--config=configs/digits.py:nofrost_star", "--mode=dry_run", *overrides(fields))
     assert outcome.returncode == 3, outcome.stderr
     missing = [line for line in outcome.stdout.splitlines() if line.startswith("missing: ")]
@@ -72,7 +72,7 @@ def test_dry_run_of_an_evaluation_says_hours(cli, tmp_path):
         assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.json"]
         return outcome.stdout
 
-    fields = {"evaluation.attacks.aa_standard.limit": 10, "attacks": "pgd_20,aa_standard"}
+    fields = {"evaluation.attacks.aa_standard.limit": 10, "evaluation.only": "pgd_20,aa_standard"}
     text = look("paper.py", "sat", *overrides(fields))
     assert "data               360 evaluation images\n" in text and text.endswith("missing: nothing\n")
     assert "pgd_20: at most 20 forward and 20 backward passes per image; 360 images: " in text
@@ -85,7 +85,7 @@ def test_dry_run_of_an_evaluation_says_hours(cli, tmp_path):
         flops = dry_run.forward_flops(model, variables, 8)
     counted = flops * (360 * (1 + 20 + 20) + 10 * (7829 + 1910))
     assert float(told) == pytest.approx(counted / 1e13, rel=0.05)
-    swept = look("mbn_gamma.py", "mbnat", "--config.attacks=pgd_20")
+    swept = look("mbn_gamma.py", "mbnat", "--config.evaluation.only=pgd_20")
     seconds = [float(told) for told in re.findall(r"pgd_20: .*images: (\S+) s$", swept, re.MULTILINE)]
     assert len(seconds) == 11 and seconds[5] == pytest.approx(2 * seconds[0], rel=0.1) and seconds[10] == seconds[0]
     assert (dry_run.hours(3.6e17), dry_run.hours(3.6e18)) == ("about 10 h", "about 100 h")
@@ -103,17 +103,17 @@ def test_dry_run_of_an_evaluation_names_what_is_missing(cli, tmp_path, monkeypat
         assert outcome.returncode == (3 if found else 0), outcome
         return found, [line for line in lines if line.startswith("note: ")]
 
-    (one,), notes = missing("paper", "--config.attacks=pgd_20")
+    (one,), notes = missing("paper", "--config.evaluation.only=pgd_20")
     assert one == f"missing: no checkpoint in {folder}; give the folder of a training run, or one with params.npz"
     assert looks == [1] and not notes
     assert any("no checkpoint" in line for line in missing("shift")[0])
     (folder / "checkpoints").mkdir()
-    lines, _ = missing("paper", "--config.attacks=pgd_20", "--config.evaluation.batch_size=9")
+    lines, _ = missing("paper", "--config.evaluation.only=pgd_20", "--config.evaluation.batch_size=9")
     assert len(lines) == 2 and f"{folder}/checkpoints yet" in lines[0] and "batch_size=9" in lines[1]
     (folder / "checkpoints/7").mkdir()
     (folder / "evaluations").mkdir()
     (folder / "evaluations/paper.json").write_text('{"name": "paper"}')
-    none, (note,) = missing("paper", "--config.attacks=pgd_20")
+    none, (note,) = missing("paper", "--config.evaluation.only=pgd_20")
     assert not none and "paper.json is of something else" in note
 
 

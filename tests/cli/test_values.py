@@ -107,14 +107,14 @@ def test_a_net_that_cannot_take_the_images_is_refused_before_anything_is_written
     ],
 )
 def test_wrong_evaluation_attacks_are_named(name, options, words):
-    config = tiny_config(attacks="")
+    config = tiny_config(evaluation__only="")
     config.evaluation.attacks[name] = options
     with pytest.raises(UserError, match=words):
         run.prepare(config)
 
 
 def test_an_evaluation_attack_needs_only_its_name():
-    config = tiny_config(attacks="")
+    config = tiny_config(evaluation__only="")
     config.evaluation.attacks.mine = {"name": "pgd"}
     resolved = run.prepare(config).evaluation.attacks.mine
     assert resolved.epsilon_255 == config.attack.epsilon_255 and resolved.protocol == "custom"

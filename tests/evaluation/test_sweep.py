@@ -37,12 +37,7 @@ def test_load_takes_the_configs_values_or_its_own(tmp_path):
     assert fields(gamma=0.0, p=0.0, seed=0) == (0.0, "random", 0.0, 0)
     assert fields(interpolation="all") == (0.25, "all", 0.75, 4)
     export.export(str(folder), str(tmp_path / "out"))
-    plain = json.loads((tmp_path / "out/config.json").read_text())
-    for name in ("mbn_interpolation", "mbn_p", "mbn_seed", "mbn_gammas"):  # one from before there were these fields
-        del plain["evaluation"][name]
-    (tmp_path / "out/config.json").write_text(json.dumps(plain))
-    assert fields(tmp_path / "out") == (0.25, "logits", 0.5, 0)
-    run.prepare(validate.for_evaluation(type(tiny_config())(plain), None)[0])
+    assert fields(tmp_path / "out") == (0.25, "random", 0.75, 4)
 
 
 def test_outcomes_of_other_mixtures_are_kept_apart():

@@ -10,7 +10,7 @@ from nofrost_jax.methods import at
 from tests import conftest
 from tests.methods import helpers
 
-L2 = {"attack__norm": "l2", "attack__epsilon_255": 127.5, "attacks": "pgd_20"}
+L2 = {"attack__norm": "l2", "attack__epsilon_255": 127.5, "evaluation__only": "pgd_20"}
 
 
 def test_a_step_attacks_in_the_l2_ball_and_says_how_far():
@@ -43,7 +43,7 @@ def test_evaluations_take_the_radius_and_the_norm_of_training():
             r"3\.0 looks like a radius on the .* 3\.0 is written 765",
         ),
         ("sat", {"attack__epsilon_255": 4000.0}, r"out of range; .*3533 reaches every image here"),
-        ("sat", {"attacks": "aa_fast_20"}, "aa_fast_20: only pgd, pgd_targeted, cw have norm=l2"),
+        ("sat", {"evaluation__only": "aa_fast_20"}, "aa_fast_20: only pgd, pgd_targeted, cw have norm=l2"),
         ("trades", {}, "attack 'pgd_kl' is an l-infinity attack"),
         ("fastat", {"attack__steps": 1}, "set config.attack.name=pgd, norm=linf and steps=1"),
     ],

@@ -9,8 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from nofrost_jax import data, lock, run, train, validate, workdir
-from nofrost_jax.errors import Preempted, UserError
+from nofrost_jax import data, lock, run, train, validate
+from nofrost_jax.errors import Preempted
 from nofrost_jax.evaluation import engine, table
 from tests.conftest import tiny_args, tiny_config
 from tests.resume.helpers import contents, saved_steps, train_here
@@ -87,22 +87,6 @@ def test_a_checkpoint_of_another_config_is_refused(whole, cli, copy):
     assert cli("--mode=evaluate", f"--workdir={copy}").returncode == 0
     result = json.loads((copy / "evaluations/final.json").read_text())
     assert result["checkpoint"]["forced"] == ["from step 15: seed: 0 -> 1"] and result["seed"] == 1
-
-
-def test_a_run_from_before_a_field_was_added_goes_on(tmp_path):
-    """What it did then is known: the folder is its own. tfds was read in sequence, which is told apart."""
-    config = run.prepare(tiny_config(evaluation__while_training=()))
-    plain = validate.to_plain(config)
-    for field in validate.SINCE_ADDED:
-        room, name = field.split(".")
-        plain[room].pop(name, None)
-    del plain["deepaugment"]
-    (tmp_path / "config.json").write_text(json.dumps(plain))
-    workdir.check_config(config, str(tmp_path))
-    plain["data"]["source"] = config.data.source = "tfds:cifar10"
-    (tmp_path / "config.json").write_text(json.dumps(plain))
-    with pytest.raises(UserError, match=r"\(data.access: 'sequential' -> 'random'\)"):
-        workdir.check_config(config, str(tmp_path))
 
 
 def test_force_neither_calls_another_net_damaged_nor_takes_its_config(cli, copy):

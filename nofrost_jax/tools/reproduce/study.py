@@ -134,7 +134,7 @@ def arguments(plan, run):
     held = holdout(plan, run)
     fields |= fixed(run, held)
     if run.stage == SELECTION:
-        fields |= {"attacks": "pgd_20", "evaluation.every_epochs": 0, "data.eval_split": "holdout"}
+        fields |= {"evaluation.only": "pgd_20", "evaluation.every_epochs": 0, "data.eval_split": "holdout"}
         if not held:
             count = plan.study.holdout
             fields |= {"data.train_split": f"train[:-{count}]", "data.eval_split": f"train[-{count}:]"}

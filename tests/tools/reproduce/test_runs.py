@@ -39,22 +39,22 @@ def test_a_study_selects_then_trains_every_seed_and_does_nothing_twice(fake, cap
 
 
 def test_what_each_run_is_told(fake):
-    assert fake.run("--set", "epochs=1", "--set", "attacks=pgd_20,mine") == 0
+    assert fake.run("--set", "epochs=1", "--set", "evaluation.only=pgd_20,mine") == 0
     select, final = fake.calls[0], fake.calls[-1]
     assert select["given"]["config"] == "configs/digits.py:st" and final["given"]["config"] == "configs/digits.py:sat"
     common = {"config.epochs": "1"}
-    wanted = {"seed": "0", "data.holdout": "237", "data.eval_split": "holdout", "attacks": "pgd_20"}
+    wanted = {"seed": "0", "data.holdout": "237", "data.eval_split": "holdout", "evaluation.only": "pgd_20"}
     wanted |= {"optimizer.learning_rate": "0.1", "evaluation.every_epochs": "0"}
     fields = {name: value for name, value in select["given"].items() if name.startswith("config.")}
     assert fields == common | {f"config.{name}": value for name, value in wanted.items()}
-    wanted = {"seed": "1", "data.holdout": "0", "attacks": "pgd_20,mine", "optimizer.learning_rate": "0.1"}
+    wanted = {"seed": "1", "data.holdout": "0", "evaluation.only": "pgd_20,mine", "optimizer.learning_rate": "0.1"}
     fields = {name: value for name, value in final["given"].items() if name.startswith("config.")}
     assert fields == common | {f"config.{name}": value for name, value in wanted.items()}
     assert final["given"]["workdir"] == f"{fake.workdir}/runs/sat/rate_0.1/seed_1" and final["cwd"] == str(fake.root)
     assert final["cache"] == os.environ.get("JAX_COMPILATION_CACHE_DIR", f"{fake.workdir}/compilation_cache")
     log = (fake.workdir / "runs/sat/rate_0.1/seed_1/log.txt").read_text().splitlines()
     assert log[0].startswith("$ python main.py --config=configs/digits.py:sat") and log[1] == "training"
-    assert fake.study["settings"] == {"epochs": "1", "attacks": "pgd_20,mine"}
+    assert fake.study["settings"] == {"epochs": "1", "evaluation.only": "pgd_20,mine"}
 
 
 def test_equal_scores_choose_the_smaller_rate(fake):
