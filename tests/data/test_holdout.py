@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from nofrost_jax import data, validate
+from nofrost_jax import data
 from nofrost_jax.data.catalog import holdout_mask, open_source
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation.store import identity
@@ -160,13 +160,3 @@ def test_saved_outcomes_are_of_one_holdout():
     assert of(data__eval_split="holdout", data__holdout=5) != of(data__eval_split="holdout", data__holdout=6)
     assert of(data__holdout=5) == of()
     assert set(of()["data"]) == {"source", "eval_split", "image_size", "eval_resize", "eval_pad", "mean", "std"}
-
-
-def test_an_older_runs_config_gets_the_fields_since_added():
-    own = tiny_config()
-    with own.unlocked():
-        del own.data.holdout, own.evaluation.chunk_size
-    filled, left_out = validate.for_evaluation(own, None)
-    assert filled.data.holdout == 0 and filled.evaluation.chunk_size == 2048 and not left_out
-    own.evaluation.chunk_size = 64
-    assert validate.for_evaluation(own, None)[0].evaluation.chunk_size == 64
