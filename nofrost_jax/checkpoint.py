@@ -9,9 +9,8 @@ import tempfile
 
 import flax
 import jax
-import numpy as np
 
-from nofrost_jax import digests, formats, parallel, validate
+from nofrost_jax import digests, files, formats, parallel, validate
 from nofrost_jax.errors import UserError, refused
 from nofrost_jax.trees import flatten, require_fit, shapes, tree_sha256
 
@@ -67,9 +66,7 @@ class Checkpoints:
             with open(path) as file:
                 meta = json.load(file) | changes
             os.remove(f"{folder}/{digests.NAME}")  # killed in between, the arrays' own hashes are left
-            with open(f"{path}.tmp", "w") as file:
-                json.dump(meta, file)
-            os.replace(f"{path}.tmp", path)
+            files.write_json(path, meta, indent=None)
             digests.write(folder)
         parallel.wait_for_all(f"checkpoint {step} is amended")
 
@@ -186,14 +183,8 @@ def export(path, variables, config_json):
     with tempfile.TemporaryDirectory(prefix=".export_", dir=parent, ignore_cleanup_errors=True) as temporary:
         whole = os.path.join(temporary, "whole")
         os.mkdir(whole)
-        for name, write in (
-            ("params.npz", lambda file: np.savez(file, **flatten(variables))),
-            ("config.json", lambda file: file.write(config_json.encode())),
-        ):
-            with open(os.path.join(whole, name), "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
+        files.write_npz(os.path.join(whole, "params.npz"), flatten(variables))
+        files.write(os.path.join(whole, "config.json"), config_json)
         for name in os.listdir(whole) if there else ():
             os.replace(os.path.join(whole, name), os.path.join(path, name))
         if not there:
@@ -285,10 +276,7 @@ def _require_config(what, own, path):
 def read_selection(folder):
     """How the variables in a folder `best/` were chosen, or None where there are none yet."""
     try:
-        with open(os.path.join(folder, SELECTION)) as file:
-            return json.load(file)
-    except FileNotFoundError:
-        return None
+        return files.read_json(os.path.join(folder, SELECTION))
     except ValueError as error:
         raise UserError(f"{folder}/{SELECTION} cannot be read ({error}); remove {folder} and run again") from error
 

@@ -4,10 +4,10 @@ orbax fills the screen with its threads' tracebacks when it reads damaged files,
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import sys
+
+from nofrost_jax import files
 
 NAME = "files_sha256.json"
 
@@ -17,15 +17,10 @@ def write(folder):
     digests = {}
     for root, _, names in os.walk(folder):
         for name in names:
-            if name.startswith(NAME):
-                continue
-            path = os.path.join(root, name)
-            digests[os.path.relpath(path, folder)] = _of_file(path)
-    with open(os.path.join(folder, f"{NAME}.tmp"), "w") as file:
-        json.dump(digests, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{folder}/{NAME}.tmp", f"{folder}/{NAME}")
+            if name != NAME and not files.is_temporary(name):
+                path = os.path.join(root, name)
+                digests[os.path.relpath(path, folder)] = files.file_sha256(path)
+    files.write_json(f"{folder}/{NAME}", digests, indent=None)
 
 
 def check(folder, items):
@@ -34,12 +29,11 @@ def check(folder, items):
     Raises ValueError for the first file that is altered, and FileNotFoundError for one that is missing.
     """
     try:
-        with open(f"{folder}/{NAME}") as file:
-            digests = dict(json.load(file))
-    except (FileNotFoundError, ValueError, TypeError):  # no word on the files, neither for nor against them
+        digests = dict(files.read_json(f"{folder}/{NAME}"))
+    except (ValueError, TypeError):  # no word on the files, neither for nor against them
         return False
     for name, digest in sorted(digests.items()):
-        if name.split(os.sep)[0] in items and _of_file(os.path.join(folder, name)) != digest:
+        if name.split(os.sep)[0] in items and files.file_sha256(os.path.join(folder, name)) != digest:
             raise ValueError(f"{name} is not what was saved: its hash differs")
     return True
 
@@ -51,8 +45,3 @@ def quiet_if_it_fails():
     sys.unraisablehook = lambda told: None if "Event loop is closed" in str(told.exc_value) else hook(told)
     yield
     sys.unraisablehook = hook  # not after a failure: the threads are still at it
-
-
-def _of_file(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,14 +1,13 @@
 """Evaluates a run's newest checkpoint, or an export, with the evaluators that the training run itself uses."""
 
 import functools
-import hashlib
 import importlib.metadata
 import os
 import time
 
 import jax
 
-from nofrost_jax import data, metrics, models, names, parallel, validate
+from nofrost_jax import data, files, metrics, models, names, parallel, validate
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import create_model
 from nofrost_jax.evaluation import pictures, results, table
@@ -138,7 +137,7 @@ def describe(config, spec, checkpoint, index, chunk_size, summary):
             "of": spec.num_eval,
             "choice": str(choice) or "all",
             **choice.plain,
-            "index_sha256": hashlib.sha256(index.astype("<i8").tobytes()).hexdigest(),
+            "index_sha256": files.sha256(index.astype("<i8")),
             "crop": spec.eval_crop,
             "mean": list(config.data.mean),
             "std": list(config.data.std),

@@ -137,26 +137,6 @@ def place(folder):
     return f"{folder}.lock" if writable else os.path.join(folder, "lock")
 
 
-def create(path, text):
-    """Writes a new file, whole or not at all; returns False where there is one, also one that was made just now."""
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    try:
-        with open(temporary, "w") as file:
-            file.write(text)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without links
-            if os.path.exists(path):
-                return False
-            os.replace(temporary, path)
-        return True
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-
-
 def in_use(path, holder):
     """The UserError for a lock, FOLDER/lock or FILE.lock, that another holds."""
     locked = os.fspath(path).removesuffix("lock")[:-1]

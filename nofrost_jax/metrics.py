@@ -10,6 +10,8 @@ import warnings
 import jax
 import numpy as np
 
+from nofrost_jax import files
+
 
 class Sums:
     """Running (sum, count) pairs in float64 on the host. `state` round-trips through JSON exactly, so a resumed run
@@ -58,10 +60,7 @@ class Writer:
 
         with open(self.path) as file:
             lines = [line for line in file if line.endswith("\n") and keep(line)]
-        temporary = f"{self.path}.tmp"
-        with open(temporary, "w") as file:
-            file.writelines(lines)
-        os.replace(temporary, self.path)
+        files.write(self.path, "".join(lines))
 
     def write(self, step, scalars, speeds=None):
         """`scalars` {name: float} to both, `speeds` to TensorBoard only."""

@@ -18,7 +18,7 @@ import shutil
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax import checkpoint, parallel, validate
+from nofrost_jax import checkpoint, files, parallel, validate
 from nofrost_jax.attacks import threat
 from nofrost_jax.data import check
 from nofrost_jax.errors import UserError
@@ -124,10 +124,7 @@ class Best:
                 "put it back, or begin again in a new --workdir"
             )
         if forced and there:
-            path = os.path.join(self.folder, "config.json")
-            with open(f"{path}.tmp", "w") as file:
-                file.write(self._config_json())
-            os.replace(f"{path}.tmp", path)
+            files.write(os.path.join(self.folder, "config.json"), self._config_json())
 
     def _config_json(self):
         return json.dumps(validate.to_plain(self.config), indent=2) + "\n"
@@ -158,8 +155,7 @@ class Best:
         temporary = f"{self.folder}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         checkpoint.export(temporary, state.variables, self._config_json())
-        with open(os.path.join(temporary, checkpoint.SELECTION), "w") as file:
-            json.dump(record, file, indent=2)
+        files.write_json(os.path.join(temporary, checkpoint.SELECTION), record)
         if os.path.isdir(self.folder):
             os.replace(self.folder, f"{self.folder}.old")
         os.replace(temporary, self.folder)

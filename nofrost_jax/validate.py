@@ -3,11 +3,10 @@
 The rules about the values themselves are in `rules`. All of it is checked before any device is touched.
 """
 
-import hashlib
 import json
 import os
 
-from nofrost_jax import recipes
+from nofrost_jax import files, recipes
 from nofrost_jax.errors import MachineError, UserError
 from nofrost_jax.rules import RANGES, get, require_choice, views_of
 
@@ -248,7 +247,7 @@ def of_result(plain):
 def identity(config):
     """{"config", "config_sha256"} of a resolved config: what its result depends on, as every checkpoint keeps it."""
     plain = of_result(to_plain(config))
-    return {"config": plain, "config_sha256": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
+    return {"config": plain, "config_sha256": files.sha256(json.dumps(plain, sort_keys=True))}
 
 
 def to_plain(config):

@@ -3,7 +3,7 @@
 import json
 import os
 
-from nofrost_jax import lock, parallel, validate
+from nofrost_jax import files, parallel, validate
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.errors import UserError
 
@@ -52,16 +52,14 @@ def write_config(config, workdir, force=False):
     """Writes the resolved config as `config.json`, whole or not at all; over one with another result only if forced.
     Says what else differs."""
     path, text = os.path.join(workdir, "config.json"), json.dumps(validate.to_plain(config), indent=2) + "\n"
-    if lock.create(path, text):
+    if files.create(path, text):
         return
     deciding, free = _changes(config, workdir)
     if deciding and not force:
         raise _another(workdir, deciding)
     if free:
         print(f"note: goes on under values that do not change the result: {'; '.join(free)}", flush=True)
-    with open(f"{path}.tmp", "w") as file:
-        file.write(text)
-    os.replace(f"{path}.tmp", path)
+    files.write(path, text)
 
 
 def _changes(config, workdir):
@@ -81,8 +79,7 @@ def write_notes(lines, workdir):
     """Writes, or removes, the run's notes."""
     path = os.path.join(workdir, NOTES)
     if lines:
-        with open(path, "w") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        files.write(path, "".join(f"{line}\n" for line in lines))
     elif os.path.exists(path):
         os.remove(path)
 

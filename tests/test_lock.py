@@ -176,21 +176,6 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
         pass
 
 
-def test_a_file_is_created_whole_by_one_alone(tmp_path, monkeypatch):
-    path = tmp_path / "config.json"
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda number: lock.create(path, str(number) * 100_000), range(8)))
-    (winner,) = (number for number, one in enumerate(made) if one)
-    assert path.read_text() == str(winner) * 100_000 and [*tmp_path.iterdir()] == [path]
-
-    def no_links(*_):
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(lock.os, "link", no_links)
-    assert not lock.create(path, "") and lock.create(tmp_path / "other", "text")
-    assert (tmp_path / "other").read_text() == "text" and len([*tmp_path.iterdir()]) == 2
-
-
 def test_config_json_is_not_written_over_anothers(tmp_path):
     """As it would be if the lock had failed: the other's came between the look at the folder and the writing."""
     ours, theirs = (run.prepare(tiny_config(seed=seed)) for seed in (0, 1))

@@ -5,7 +5,6 @@ taken whatever the source, a folder or tfds, and every class has its share.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import numpy as np
 
 from nofrost_jax.data.sources import RandomAccess, Sequential, listing, size
 from nofrost_jax.errors import UserError
+from nofrost_jax.files import sha256
 
 _SHOWN = 200  # characters of a line that is quoted
 
@@ -48,7 +48,7 @@ class Choice:
         of the list nor where it lies counts."""
         found: dict[str, str | int] = {"spread": self.limit} if self.limit else {}
         if self.ids:
-            found["ids_sha256"] = hashlib.sha256(json.dumps(sorted(self.ids)).encode()).hexdigest()
+            found["ids_sha256"] = sha256(json.dumps(sorted(self.ids)))
         return found
 
     def __str__(self) -> str:

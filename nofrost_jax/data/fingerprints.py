@@ -1,6 +1,5 @@
 """What tells the images of one set from those of another, wherever they lie."""
 
-import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.sources import Subset, size
 from nofrost_jax.errors import UserError
+from nofrost_jax.files import sha256
 
 SAMPLE = 64  # files that are read; PNG files of one size are of one length now and then
 _READERS, _BLOCK = 16, 1000  # threads, which on network storage wait for the disk; files that they get at once
@@ -56,30 +56,29 @@ def of_training(config) -> dict[str, int | str]:
 
 def _of_names(splits) -> str:
     """SHA-256 of the names, labels and sizes of all files of folders. Raises UserError that names a missing one."""
-    digest = hashlib.sha256()
+    parts = []
     for one in splits:
         split = one.whole if isinstance(one, Subset) else one
         try:
-            digest.update(json.dumps([split.files, _all_sizes(split.root, split.files)]).encode())
+            parts.append(json.dumps([split.files, _all_sizes(split.root, split.files)]))
         except OSError as error:
             raise UserError(f"cannot look at an image ({error.strerror}); {error.filename}; replace it") from error
-        digest.update(json.dumps(getattr(split, "labels", np.zeros(0)).tolist()).encode())
-    return digest.hexdigest()
+        parts.append(json.dumps(getattr(split, "labels", np.zeros(0)).tolist()))
+    return sha256(*parts)
 
 
 def _digest(split: Folder) -> str:
     sizes = _all_sizes(split.root, split.files)
-    digest = hashlib.sha256(json.dumps([split.files, split.labels.tolist(), sizes]).encode())
-    for index in np.unique(np.linspace(0, len(split.files) - 1, SAMPLE).astype(int)).tolist():
-        digest.update(hashlib.sha256(split.load(index)).digest())
-    return digest.hexdigest()
+    listed = json.dumps([split.files, split.labels.tolist(), sizes])
+    sample = np.unique(np.linspace(0, len(split.files) - 1, SAMPLE).astype(int)).tolist()
+    return sha256(listed, *(bytes.fromhex(sha256(split.load(index))) for index in sample))
 
 
-def _all_sizes(root: str, files: list[str]) -> list[int]:
-    blocks = [files[first : first + _BLOCK] for first in range(0, len(files), _BLOCK)]
+def _all_sizes(root: str, names: list[str]) -> list[int]:
+    blocks = [names[first : first + _BLOCK] for first in range(0, len(names), _BLOCK)]
 
     def sizes(block: list[str]) -> list[int]:
-        return [os.stat(f"{root}/{file}").st_size for file in block]
+        return [os.stat(f"{root}/{name}").st_size for name in block]
 
     with ThreadPoolExecutor(_READERS) as threads:
         found = progress.shown(

@@ -4,11 +4,8 @@ The index of a split (`SPLIT.npz`) is written beside its record files, or, where
 `~/.cache/nofrost_jax` ($XDG_CACHE_HOME). It holds the files' names and sizes and is made anew when these differ.
 """
 
-import contextlib
 import dataclasses
-import hashlib
 import os
-import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +14,7 @@ import numpy as np
 
 from nofrost_jax.data import progress, tfrecord
 from nofrost_jax.errors import UserError
+from nofrost_jax.files import sha256, write_npz
 
 VERSION = 1  # Of the index files.
 FOLDER = "nofrost_index"
@@ -160,7 +158,7 @@ def _scan(title: str, files: list[tuple[str, int]]) -> Index:
 def _index_files(folder: str, split: str) -> list[Path]:
     """Where the index may be kept, in order of preference."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    name = hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:16]
+    name = sha256(os.path.realpath(folder))[:16]
     return [Path(folder, FOLDER, f"{split}.npz"), home / "nofrost_jax" / name / f"{split}.npz"]
 
 
@@ -188,15 +186,7 @@ def _write(place: Path, names: list[str], sizes: np.ndarray, index: Index) -> bo
     columns = {field.name: getattr(index, field.name) for field in dataclasses.fields(Index)}
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".tmp", delete=False) as file:
-            try:
-                np.savez(file, version=VERSION, names=np.array(names), sizes=sizes, **columns)
-                os.chmod(file.name, 0o644)
-                os.replace(file.name, place)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(file.name)
-                raise
+        write_npz(place, {"version": VERSION, "names": np.array(names), "sizes": sizes, **columns})
     except OSError:
         return False
     return True

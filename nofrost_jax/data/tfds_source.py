@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-import hashlib
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from nofrost_jax.data import downloads, records
 from nofrost_jax.data.rng import SHUFFLE_SEEDS, generator
 from nofrost_jax.data.sources import EVAL_ALIASES, Chunk, Source, eval_split
 from nofrost_jax.errors import UserError
+from nofrost_jax.files import sha256
 
 _NAME_FEATURES = ("file_name", "image/filename", "filename", "id")  # what data sets call their files' names
 _MOST_NAMES = 20  # Some data sets have hundreds of configurations.
@@ -177,7 +177,7 @@ def _side(shape) -> int:
 def _version(builder) -> str:
     """Name, configuration and version, and a SHA-256 of the splits' sizes."""
     sizes = sorted((name, info.num_bytes, list(info.shard_lengths)) for name, info in builder.info.splits.items())
-    return f"{builder.info.full_name} {hashlib.sha256(json.dumps(sizes).encode()).hexdigest()}"
+    return f"{builder.info.full_name} {sha256(json.dumps(sizes))}"
 
 
 def _shards(builder, expression: str) -> dict[str, list[tuple[str, int]]]:

@@ -6,10 +6,9 @@
 """
 
 import dataclasses
-import hashlib
 import re
 
-from nofrost_jax import attacks
+from nofrost_jax import attacks, files
 
 _TWENTY = {"steps": 20, "restarts": 1}
 _HUNDRED = {"steps": 100, "restarts": 1}
@@ -53,7 +52,7 @@ class Member:
     @property
     def key(self):
         """A file name: the attack's, and a hash of all its numbers."""
-        return f"{self.name}-{hashlib.sha256(repr((self.attack, self.dtype)).encode()).hexdigest()[:10]}"
+        return f"{self.name}-{files.sha256(repr((self.attack, self.dtype)))[:10]}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """The evaluation result: per-image outcomes in, DESIGN's JSON schema 1 out."""
 
-import json
 import math
 import os
 
 import numpy as np
 
+from nofrost_jax import files
 from nofrost_jax.attacks import threat
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import flags
@@ -183,18 +183,13 @@ def save(workdir, result, arrays):
     folder = os.path.join(workdir, "evaluations")
     os.makedirs(folder, exist_ok=True)
     base = os.path.join(folder, result["name"])
-    with open(f"{base}.npz.tmp", "wb") as file:
-        np.savez(file, **arrays)
-    os.replace(f"{base}.npz.tmp", f"{base}.npz")
+    files.write_npz(f"{base}.npz", arrays)
     return _save_json(folder, result)
 
 
 def _save_json(folder, result):
     path = os.path.join(folder, f"{result['name']}.json")
-    with open(f"{path}.tmp", "w") as file:
-        json.dump(result, file, indent=2)
-        file.write("\n")
-    os.replace(f"{path}.tmp", path)
+    files.write_json(path, result)
     return path
 
 
@@ -211,10 +206,7 @@ def rename(workdir, old, new):
 def load(workdir, name):
     """The result `evaluations/NAME.json` of a run, or None where there is none."""
     path = os.path.join(workdir, "evaluations", f"{name}.json")
-    if not os.path.exists(path):
-        return None
     try:
-        with open(path) as file:
-            return json.load(file)
+        return files.read_json(path)
     except ValueError as error:
         raise UserError(f"the result {path} cannot be read ({error}); remove this file and run again") from error

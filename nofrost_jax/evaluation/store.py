@@ -1,17 +1,15 @@
 """Outcomes on disk, one file for each chunk of images and attack, so that an evaluation goes on where it was."""
 
 import contextlib
-import hashlib
 import json
 import os
-import uuid
 import zipfile
 
 import jax
 import numpy as np
 
 import nofrost_jax
-from nofrost_jax import data, validate
+from nofrost_jax import data, files, validate
 from nofrost_jax.errors import UserError
 from nofrost_jax.models import layers
 
@@ -31,10 +29,9 @@ class Store:
     def open(cls, parent, identity):
         """The store below `parent` of an identity: plain values, all that outcomes depend on beside the attack."""
         text = json.dumps(identity, indent=2, sort_keys=True)
-        store = cls(os.path.join(parent, hashlib.sha256(text.encode()).hexdigest()[:16]))
+        store = cls(os.path.join(parent, files.sha256(text)[:16]))
         os.makedirs(store.folder, exist_ok=True)
-        if not os.path.exists(os.path.join(store.folder, "identity.json")):
-            store._replace("identity.json", lambda file: file.write(text.encode()))
+        files.create(os.path.join(store.folder, "identity.json"), text)
         return store
 
     def load(self, chunk, attack, required=(), partial=False):
@@ -56,22 +53,13 @@ class Store:
 
     def save(self, chunk, attack, arrays, partial=False):
         """Writes the arrays, whole or not at all; a complete file takes the place of a partial one."""
-        self._replace(_name(chunk, attack, partial), lambda file: np.savez(file, **arrays))
+        files.write_npz(os.path.join(self.folder, _name(chunk, attack, partial)), arrays)
         if not partial:
             self.drop_partial(chunk, attack)
 
     def drop_partial(self, chunk, attack):
         with contextlib.suppress(FileNotFoundError):  # also where another evaluation, which shares it, is as far
             os.remove(os.path.join(self.folder, _name(chunk, attack, partial=True)))
-
-    def _replace(self, name, write):
-        path = os.path.join(self.folder, name)
-        temporary = f"{path}.{uuid.uuid4().hex}.tmp"  # hosts may share the folder, and process numbers
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
 
 
 def _name(chunk, attack, partial):

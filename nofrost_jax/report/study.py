@@ -11,7 +11,7 @@ import json
 import os
 import statistics
 
-from nofrost_jax import errors
+from nofrost_jax import errors, files
 
 #: The rows of configs/methods.py under the paper's names, in the order of its tables.
 METHODS = {
@@ -182,9 +182,7 @@ def write_into(path, name, content):
         with open(path) as file:
             text = file.read()
         changed = insert(text, name, content)
-        with open(f"{path}.tmp", "w") as file:
-            file.write(changed)
-        os.replace(f"{path}.tmp", path)
+        files.write(path, changed)
     except OSError as error:
         raise errors.refused(f"{path} cannot be changed", error, "give a file with the markers") from error
     except errors.UserError as error:

@@ -5,13 +5,12 @@ and run again, an evaluation goes on where it was.
 """
 
 import dataclasses
-import hashlib
 import time
 
 import jax
 import numpy as np
 
-from nofrost_jax import corruptions
+from nofrost_jax import corruptions, files
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import chunks, flags
 from nofrost_jax.evaluation.store import Store, identity
@@ -59,7 +58,7 @@ class View:
         """A file name: a hash of all that outcomes depend on beside the set and the net."""
         text = repr((np.flatnonzero(~self.allowed).tolist(), self.corruption))
         lead = "look" if self.corruption is None else f"{self.corruption.name}-{self.corruption.severity}"
-        return f"{lead}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+        return f"{lead}-{files.sha256(text)[:10]}"
 
     @property
     def required(self):

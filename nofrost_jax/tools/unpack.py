@@ -16,7 +16,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nofrost_jax import lock
+from nofrost_jax import files, lock
 from nofrost_jax.data import downloads, progress
 from nofrost_jax.errors import UserError, refused
 
@@ -108,10 +108,8 @@ def _write(content: _Content, path: Path) -> int:
     """Writes an image, whole or not at all, unless it is there. Returns 1."""
     if not path.is_file() or path.stat().st_size != content.member.size:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")  # Hidden: no reader takes it for an image.
-        with open(part, "wb") as file:
+        with files.replacing(path, sync=False) as file:
             shutil.copyfileobj(content.archive.extractfile(content.member), file)
-        os.replace(part, path)
     return 1
 
 

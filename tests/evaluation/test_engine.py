@@ -130,7 +130,7 @@ def test_goes_on_after_a_kill_at_every_save(reference, tmp_path, monkeypatch):
     assert_same(found, reference.outcomes)
     # Two chunks: the clean file and six attacks each, and at least one batch before each attack is finished.
     assert kills >= 2 * (1 + 6 + 6)
-    assert not glob.glob(f"{tmp_path}/*/*.partial.npz") and not glob.glob(f"{tmp_path}/*/*.tmp")
+    assert not glob.glob(f"{tmp_path}/*/*.partial.npz") and not glob.glob(f"{tmp_path}/*/.*.tmp")
 
 
 def test_a_finished_evaluation_computes_nothing_again(reference, monkeypatch):

@@ -76,7 +76,7 @@ def test_the_table_names_both_protocols_run_or_not(result):
 def test_an_interrupted_save_leaves_the_old_result(tmp_path, reference, result, monkeypatch):
     path = results.save(tmp_path, result, results.columns(reference.outcomes))
     before = pathlib.Path(path).read_text()
-    monkeypatch.setattr(results.json, "dump", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(results.files.json, "dumps", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         results.save(tmp_path, result, results.columns(reference.outcomes))
     assert pathlib.Path(path).read_text() == before

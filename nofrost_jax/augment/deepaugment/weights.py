@@ -5,12 +5,11 @@ in the repository of the paper (hendrycks/imagenet-r, folders EDSR_Weights and C
 which net it belongs to.
 """
 
-import hashlib
 import os
 
 import numpy as np
 
-from nofrost_jax import formats
+from nofrost_jax import files, formats
 from nofrost_jax.augment.deepaugment import cae, edsr, random_weights
 from nofrost_jax.convert import torch_file
 from nofrost_jax.errors import UserError
@@ -106,9 +105,7 @@ def torch_shapes(network: str) -> dict[str, tuple[int, ...]]:
 def save(path: str, params: dict) -> None:
     """Writes parameters as `.npz`, to be read by `read`."""
     arrays = {f"{name}/{part}": array for name, layer in params.items() for part, array in layer.items()}
-    with open(f"{path}.part", "wb") as file:
-        np.savez(file, **arrays)
-    os.replace(f"{path}.part", path)
+    files.write_npz(path, arrays)
 
 
 def count(params: dict) -> int:
@@ -118,11 +115,7 @@ def count(params: dict) -> int:
 
 def digest(params: dict) -> str:
     """SHA-256 of all parameters, which tells one set of weights from another."""
-    whole = hashlib.sha256()
-    for name in sorted(params):
-        for part in ("kernel", "bias"):
-            whole.update(np.ascontiguousarray(params[name][part]).tobytes())
-    return whole.hexdigest()
+    return files.sha256(*(params[name][part] for name in sorted(params) for part in ("kernel", "bias")))
 
 
 def _network(layers: set[str], path: str) -> str:

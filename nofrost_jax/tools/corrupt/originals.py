@@ -1,7 +1,6 @@
 """The images that corrupted copies are made of, and what the copies are called: any source but `fake`."""
 
 import dataclasses
-import hashlib
 import json
 import re
 import sys
@@ -17,6 +16,7 @@ from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.progress import shown
 from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source, size
 from nofrost_jax.errors import UserError
+from nofrost_jax.files import sha256
 from nofrost_jax.tools.wording import speaking_of
 
 IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256
@@ -106,7 +106,7 @@ def open_originals(
             source = dataclasses.replace(source, side=_common_side(found))
         return Originals(found, _geometry(source, side, resize), title, fingerprints.of_folder(found))
     told = json.dumps([name, source.version, source.eval_name])
-    digest = hashlib.sha256(told.encode()).hexdigest()
+    digest = sha256(told)
     return Originals(found, _geometry(source, side, resize), title, digest, _class_folders(source, found.labels))
 
 

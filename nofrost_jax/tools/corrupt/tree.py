@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nofrost_jax import lock, rules
+from nofrost_jax import files, lock, rules
 from nofrost_jax.corruptions import JPEG_QUALITY, corrupt, describe
 from nofrost_jax.corruptions.constants import SETTINGS, SIDE
 from nofrost_jax.data import image_files
@@ -18,7 +18,6 @@ from nofrost_jax.errors import Preempted, UserError, refused
 from nofrost_jax.signals import Stop
 from nofrost_jax.tools.corrupt.originals import Originals
 
-_PARTIAL = f".{SETTINGS}.partial"  # a kill may leave it
 _CHOOSE = "choose a new --output"
 EXTENSIONS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
 _BATCH = 64  # images decoded at a time
@@ -139,12 +138,8 @@ def _is_claimed(root: Path, made_with: dict) -> bool:
     path = root / SETTINGS
     try:
         if not path.exists():
-            others = (
-                [entry.name for entry in root.iterdir() if entry.name not in (_PARTIAL, "lock")]
-                if root.exists()
-                else []
-            )
-            if others:
+            there = os.listdir(root) if root.exists() else []
+            if others := [name for name in there if name != "lock" and not files.is_temporary(name)]:
                 raise UserError(f"{root} holds files that this command did not write ({min(others)}); {_CHOOSE}")
             return False
         found = {"jpeg_quality": JPEG_QUALITY} | json.loads(path.read_text())  # there was no other quality once
@@ -161,7 +156,6 @@ def _claim(root: Path, settings: dict) -> None:
     """Notes what the files of a folder are made with, and of what source, which may be called otherwise next time."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        (root / _PARTIAL).write_text(json.dumps(settings, indent=2) + "\n")
-        os.replace(root / _PARTIAL, root / SETTINGS)
+        files.write_json(root / SETTINGS, settings)
     except OSError as error:
         raise refused(f"cannot write corrupted images to {root}", error, "choose another --output") from error

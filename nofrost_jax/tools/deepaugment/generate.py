@@ -9,7 +9,6 @@ files. It is done size by size, since each size of image is a program to compile
 import collections
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import os
@@ -22,7 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from nofrost_jax import lock
+from nofrost_jax import files, lock
 from nofrost_jax.augment import noise2net
 from nofrost_jax.augment.deepaugment import cae, distort_cae, distort_edsr, edsr, on_device, weights
 from nofrost_jax.data import folder, image_files, preprocess
@@ -238,15 +237,14 @@ def check_settings(job: Job) -> None:
         "side": job.side or SIDE[job.network],
         "quality": QUALITY,
         "images": len(job.files),
-        "files_sha256": hashlib.sha256("\n".join(job.files).encode()).hexdigest(),
+        "files_sha256": files.sha256("\n".join(job.files)),
     }
     path = os.path.join(os.path.dirname(job.output), SETTINGS)
     try:
         os.makedirs(job.output, exist_ok=True)
-        if lock.create(path, json.dumps(settings, indent=1)):
+        if files.create(path, json.dumps(settings, indent=1)):
             return
-        with open(path) as file:
-            old = json.load(file)
+        old = files.read_json(path)
         # The label is how the weights were named this time; their digest is what counts.
         changed = [name for name in settings if name != "weights" and old.get(name) != settings[name]]
         if changed:

@@ -1,10 +1,9 @@
 """What lies in a study's folder: each run's result and seconds, and `study.json`, which is made of them."""
 
-import hashlib
-import json
 import os
 
 from nofrost_jax import errors, validate
+from nofrost_jax.files import read_json, sha256, write_json
 from nofrost_jax.tools.reproduce.study import FINAL, Run, final_runs, fixed, holdout, rule, selection_runs
 
 ATTEMPTS = "seconds.json"
@@ -15,30 +14,21 @@ def path(plan, run, *parts):
     return os.path.join(plan.workdir, run.folder, *parts)
 
 
-def read_json(file_path):
-    """The plain value in a JSON file; None where there is none, or it is not whole."""
+def read(file_path):
+    """The plain value in a JSON file; None where there is none, or it is damaged."""
     try:
-        with open(file_path) as file:
-            return json.load(file)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return read_json(file_path)
+    except ValueError:
         return None
-
-
-def write_json(file_path, value):
-    """Writes JSON, whole or not at all."""
-    with open(f"{file_path}.tmp", "w") as file:
-        json.dump(value, file, indent=1)
-        file.write("\n")
-    os.replace(f"{file_path}.tmp", file_path)
 
 
 def result(plan, run):
     """The evaluation result of a run, or None where it is not done, or was done with another learning rate."""
-    config = read_json(path(plan, run, "config.json")) or {}
+    config = read(path(plan, run, "config.json")) or {}
     wanted = fixed(run, holdout(plan, run))
     if not all(_get(config, field) == value for field, value in wanted.items()):
         return None
-    return read_json(path(plan, run, "evaluations", "final.json")) or None
+    return read(path(plan, run, "evaluations", "final.json")) or None
 
 
 def _get(config, field):
@@ -50,7 +40,7 @@ def _get(config, field):
 def attempts(plan, run):
     """{"rate", "seconds", "cpu_seconds"} of all attempts so far, "started" while one runs, and "not_finite", why it
     ended."""
-    found = read_json(path(plan, run, ATTEMPTS)) or {}
+    found = read(path(plan, run, ATTEMPTS)) or {}
     return found if found.get("rate") == run.rate else {"rate": run.rate, "seconds": 0.0, "cpu_seconds": 0.0}
 
 
@@ -81,7 +71,7 @@ def not_finite(plan, run):
 
 def corruptions(plan, run):
     """The entry `corruptions` of a run's result under distribution shift; None where it is not of its parameters."""
-    found, shifted = result(plan, run), read_json(path(plan, run, "evaluations", "shift.json"))
+    found, shifted = result(plan, run), read(path(plan, run, "evaluations", "shift.json"))
     same = found and shifted and found["checkpoint"]["params_sha256"] == shifted["checkpoint"]["params_sha256"]
     return shifted["corruptions"] if same else None
 
@@ -228,12 +218,12 @@ def identity(plan):
 def _hidden(text):
     """An absolute path's hash in its place; other text as it is."""
     path = os.path.expanduser(text)
-    return f"path-{hashlib.sha256(path.encode()).hexdigest()[:12]}" if os.path.isabs(path) else text
+    return f"path-{sha256(path)[:12]}" if os.path.isabs(path) else text
 
 
 def changes(plan):
     """How the study in the plan's folder differs from the plan, as text; "" where it does not, or nothing is done."""
-    old = read_json(os.path.join(plan.workdir, "study.json"))
+    old = read(os.path.join(plan.workdir, "study.json"))
     if not isinstance(old, dict) or not (old.get("selection") or old.get("runs")):
         return ""
     new = identity(plan)

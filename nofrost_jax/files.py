@@ -1,0 +1,114 @@
+"""Files that are there whole or not at all, JSON, and hashes."""
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+
+Path = str | os.PathLike[str]
+
+
+@contextlib.contextmanager
+def replacing(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
+    """Yields a binary file that takes the place of `path` at the end of the block; where it fails, `path` stays as it
+    was.
+
+    sync: wait until the disk has it, so that a crash of the machine cannot leave an empty file; without that it
+    survives a kill alone, which is enough for one of many files that can be made again.
+    """
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        _remove(temporary)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary):
+            error.filename = os.fspath(path)
+        raise
+
+
+def write(path: Path, content: str | bytes, sync: bool = True) -> None:
+    """Writes a file, whole or not at all."""
+    with replacing(path, sync) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Writes a plain value as JSON, whole or not at all."""
+    write(path, json.dumps(value, indent=indent) + "\n")
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray], sync: bool = True) -> None:
+    """Writes {name: array} as NumPy's `.npz`, whole or not at all."""
+    with replacing(path, sync) as file:
+        np.savez(file, **arrays)
+
+
+def create(path: Path, content: str) -> bool:
+    """Writes a new file, whole or not at all; returns False where there is one, also one that was made just now."""
+    if os.path.exists(path):
+        return False
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if os.path.exists(path):
+                return False
+            os.replace(temporary, path)
+        return True
+    finally:
+        _remove(temporary)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file, or None where there is no file. Raises ValueError where it is not JSON."""
+    try:
+        with open(path, "rb") as file:
+            return json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def sha256(*parts: str | bytes | np.ndarray) -> str:
+    """Hex SHA-256 of texts, bytes and arrays' values, one after the other as if they were one."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part if isinstance(part, bytes) else part.tobytes())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of that name, without its folder, is what a killed writer left."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def _temporary(path: Path) -> str:
+    """A name beside `path` that no other writer takes. Hidden: no reader of a folder of images takes it for one."""
+    return os.path.join(os.path.dirname(path), f".{uuid.uuid4().hex}.tmp")
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.remove(path)
