@@ -36,8 +36,7 @@ from benchmarks import add_output, save_result, stage_sizes
 from nofrost_jax import attacks, data, parallel, run, validate
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import create_model
-from nofrost_jax.evaluation import cascades, results
-from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.evaluation import cascades, results, runs
 from nofrost_jax.models import init
 from nofrost_jax.models.layers import standardize
 from nofrost_jax.models.nf_resnet import ALPHA, activation_scales
@@ -139,7 +138,7 @@ def ours(classifier, label, batch_size, count):
     devices = parallel.Devices()
     variables = devices.replicate(classifier.variables)
     jax.clear_caches()
-    evaluator = Evaluator(config, devices, data.check(config, splits=("evaluation",)))
+    evaluator = runs.evaluator(config, devices, data.check(config, splits=("evaluation",)))
     row = {"epsilon": config.attack.epsilon_255 / 255}
     for name in ("ours_with_compilation", "ours"):
         start = time.perf_counter()
@@ -256,15 +255,13 @@ def compile_times(options):
 
 def compile_here(options):
     """Compiles every attack once, through the engine's programs, and prints the seconds."""
-    from nofrost_jax.evaluation.programs import Programs
-
     jax.config.update("jax_compilation_cache_dir", options.cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     config = importlib.import_module("configs.nofrost_r26").get_config()
     config.data.image_size, config.model.stage_sizes = 64, options.stage_sizes
     config = validate.resolve(config)
-    devices, size = parallel.Devices(), 16
-    programs = Programs(config, devices, size)
+    devices, size, config.evaluation.batch_size = parallel.Devices(), 16, 16
+    programs = runs.programs(config, devices)
     programs.say = lambda _: None
     variables = devices.replicate(init(create_model(config.model), jax.random.key(0), 64))
     batch = {"image": np.zeros((size, 64, 64, 3), np.uint8), "label": np.zeros(size, np.int32)}
@@ -307,7 +304,7 @@ def memory_here(options):
     config = validate.resolve(config)
     devices = parallel.Devices()
     variables = devices.replicate(init(create_model(config.model), jax.random.key(0), 64))
-    evaluator = Evaluator(config, devices, data.check(config, splits=("evaluation",)))
+    evaluator = runs.evaluator(config, devices, data.check(config, splits=("evaluation",)))
     with tempfile.TemporaryDirectory() as folder:
         evaluator.run(variables, STOP, folder)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -14,6 +14,7 @@ from nofrost_jax.errors import UserError
 from nofrost_jax.models.layers import BRANCHES, Mixture
 
 INTERPOLATIONS = ("logits", "all", "random")  # of the two branches of a mixture-BN net
+WEIGHTS = "branch_weights"  # beside the variables of a mixture-BN net: see `at_gamma`
 
 
 def normalize(images, mean, std):
@@ -54,6 +55,39 @@ def mixed_layers(names, interpolation, p=0.5, seed=0):
         drawn = np.random.default_rng(seed).permutation(len(names))
         names = [names[i] for i in drawn[: round(p * len(names))]]
     return frozenset(() if interpolation == "logits" else names)
+
+
+def at_gamma(variables, gamma):
+    """The variables of a mixture-BN net with the adversarial branch's weight in them, for `logits_fns`.
+
+    Between 0 and 1 the branches' weights are two more numbers, `branch_weights`, float32 [2]. 1 leaves the variables
+    as they are, a net of the adversarial branch alone, and so does 0 but that the branches have changed places. So a
+    program that takes variables as arguments serves every gamma, or the two ends.
+    """
+    if gamma == 1:
+        return variables
+    if gamma != 0:
+        return {**variables, WEIGHTS: np.array([1 - gamma, gamma], np.float32)}
+    other = dict(zip(BRANCHES, reversed(BRANCHES), strict=True))
+    flat = flax.traverse_util.flatten_dict(variables)
+    return flax.traverse_util.unflatten_dict(
+        {tuple(other.get(part, part) for part in path): leaf for path, leaf in flat.items()}
+    )
+
+
+def logits_fns(config):
+    """{dtype: `logits_fn(variables, images)`} of a config's net in evaluation mode: float32, and the one of attacks.
+
+    variables: of `at_gamma`; images: float32 [N, H, W, 3] whose values are known to lie in [0, 1]. Logits float32.
+    """
+    section = config.evaluation
+    options = {name: section[f"mbn_{name}"] for name in ("interpolation", "p", "seed")}
+
+    def make(dtype):
+        fields = create_model(config.model, dtype=dtype), tuple(config.data.mean), tuple(config.data.std)
+        return lambda variables, images: Classifier(variables, *fields, **options, inputs_are_checked=True)(images)
+
+    return {dtype: make(dtype) for dtype in ("float32", section.attack_dtype)}
 
 
 @functools.partial(flax.struct.dataclass, eq=False)  # one is itself alone; so it can be a static argument of jit
@@ -99,15 +133,17 @@ class Classifier:
         gamma = self.gamma
         if not isinstance(gamma, (int, float, np.number)) or not 0 <= gamma <= 1:
             raise UserError(f"gamma={gamma!r} is the adversarial branch's weight; it must be a number between 0 and 1")
-        gamma = float(gamma)
         mixed = mixed_layers(mixture_layers(self.variables["batch_stats"]), self.interpolation, self.p, self.seed)
-        if gamma in (0, 1):
-            return self.model.apply(self.variables, images, train=False, branch=BRANCHES[int(gamma)])
-        both = jnp.concatenate([images, images])
-        clean, adversarial = jnp.split(
-            self.model.apply(self.variables, both, train=False, branch=Mixture(gamma, mixed)), 2
-        )
-        return (1 - gamma) * clean + gamma * adversarial
+        variables = dict(self.variables)
+        if WEIGHTS in variables:
+            weights = tuple(variables.pop(WEIGHTS))
+        elif gamma in (0, 1):
+            return self.model.apply(variables, images, train=False, branch=BRANCHES[int(gamma)])
+        else:
+            weights = (1 - gamma, gamma)
+        mixture = Mixture(weights, mixed)
+        both = self.model.apply(variables, jnp.concatenate([images, images]), train=False, branch=mixture)
+        return mixture.sum(*jnp.split(both, 2))
 
     def predict(self, images):
         """Class indices, int32 [N]; -1, which is no class, where a logit is NaN."""

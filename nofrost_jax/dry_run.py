@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from nofrost_jax import data, methods, metrics, models, parallel, validate
 from nofrost_jax.classifier import create_model
 from nofrost_jax.errors import Missing, UserError
-from nofrost_jax.evaluation import cascades, chunks
+from nofrost_jax.evaluation import cascades
 
 RATE = 1e13  # floating-point operations a second: half of an A100's peak in float32, in which attacks run
 ASSUMED = "on one A100 at an assumed 10 TFLOP/s in float32, half its peak"
@@ -91,7 +91,7 @@ def evaluation_costs(config, flops, spec):
     lines, total = [], 0.0
     two_branches = config.model.norm == "mbn" and 0 < config.evaluation.mbn_gamma < 1
     flops *= 2 if two_branches else 1
-    count = 0 if spec is None else chunks.count_and_size(config, spec.num_eval)[0]
+    count = 0 if spec is None else data.choice_of(config).count(spec.num_eval)
     for plan in cascades.make_plans(config):
         passes = [member.attack.passes(config.model.num_classes) for member in plan.members]
         forwards, backwards = (sum(counts) for counts in zip(*passes, strict=True))

@@ -9,9 +9,8 @@ import jax
 
 from nofrost_jax import data, files, metrics, models, names, parallel, validate
 from nofrost_jax.checkpoint import load_variables, tree_sha256
-from nofrost_jax.classifier import create_model
-from nofrost_jax.evaluation import pictures, results, table
-from nofrost_jax.evaluation.programs import Programs
+from nofrost_jax.classifier import at_gamma, create_model
+from nofrost_jax.evaluation import pictures, results, runs, table
 from nofrost_jax.shift import run as shift
 from nofrost_jax.shift import table as shift_table
 from nofrost_jax.workdir import read_notes
@@ -20,7 +19,7 @@ MIXTURE = ("gamma", "interpolation", "p", "seed")
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
-def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False, final=False, force=False, output=""):
+def evaluate(config, workdir, spec, evaluator, stop, reuse=False, final=False, force=False, output=""):
     """Writes `evaluations/NAME.json` and `.npz` of `config.evaluation` into the run's folder, or into `output`, which
     has the outcomes as well; returns the result.
 
@@ -36,7 +35,7 @@ def evaluate(config, workdir, spec, devices, evaluator, stop, reuse=False, final
             parallel.say(table.render(done))
             parallel.say(f"written by an earlier run: {output}/evaluations/{done['name']}.json")
             return done
-        return _evaluate(config, output, spec, devices, evaluator, stop, *restored)
+        return _evaluate(config, output, spec, evaluator, stop, *restored)
 
 
 def _make_room(config, output, restored, force):
@@ -50,18 +49,18 @@ def _exclusive(config, output, stop=None):
     return parallel.exclusive(os.path.join(output, "evaluations", f"{name}.lock"), f"the evaluation {name}", stop)
 
 
-def _evaluate(config, output, spec, devices, evaluator, stop, variables, checkpoint):
+def _evaluate(config, output, spec, evaluator, stop, variables, checkpoint):
     main = parallel.is_main_process()
     if main:
         attacks = ", ".join(["clean", *config.evaluation.attacks])
         print(
-            f"evaluating {attacks} on {evaluator.count} {spec.eval_split} images of {config.data.source} ...",
+            f"evaluating {attacks} on {evaluator.images.count} {spec.eval_split} images of {config.data.source} ...",
             flush=True,
         )
     start, folder = time.perf_counter(), os.path.join(output, "evaluations", "outcomes")
-    outcomes = evaluator.run(devices.replicate(variables), stop, folder, progress=main)
+    outcomes = evaluator.run(at_gamma(variables, config.evaluation.mbn_gamma), stop, folder, progress=main)
     summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, evaluator.programs.compile_seconds)
-    result = describe(config, spec, checkpoint, outcomes["index"], evaluator.chunk_size, summary)
+    result = describe(config, spec, checkpoint, outcomes["index"], evaluator.images.chunk_size, summary)
     if main:
         path = results.save(output, result, results.columns(outcomes))
         print(table.render(result))
@@ -86,9 +85,9 @@ def _evaluate_shift(config, output, suite, jobs, missing, devices, stop, variabl
     main, start = parallel.is_main_process(), time.perf_counter()
     if main:
         print(*shift.announcement(jobs, missing), sep="\n", flush=True)
-    programs = Programs(config, devices, config.evaluation.batch_size // jax.process_count())
     folder, digest = os.path.join(output, "evaluations", "outcomes"), checkpoint["params_sha256"]
-    looked = shift.look(jobs, programs, devices.replicate(variables), digest, folder, stop, progress=main)
+    placed = devices.replicate(at_gamma(variables, config.evaluation.mbn_gamma))
+    looked = shift.look(jobs, runs.programs(config, devices), placed, digest, folder, stop, progress=main)
     spec, index = shift.own_images(jobs, looked)
     summary = shift.summarize(suite, config, jobs, looked, missing)
     result = describe(config, spec, checkpoint, index, config.evaluation.chunk_size, summary)

@@ -12,8 +12,7 @@ from nofrost_jax.classifier import INTERPOLATIONS, create_model
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
 from nofrost_jax.evaluate import evaluate_shift
-from nofrost_jax.evaluation import cascades, sweep
-from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.evaluation import cascades, runs, sweep
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
 from nofrost_jax.methods.base import PRECISIONS
 from nofrost_jax.shift import sets, suites
@@ -77,10 +76,10 @@ def train(config, workdir, force=False, output=""):
         check_config(config, workdir, force)
         for line in [*methods.TABLE[config.method.name].notes(config), *spec.notes]:
             parallel.say(f"note: {line}")
-        evaluator = Evaluator(config, devices, spec)  # one for both, so that each attack compiles once
+        evaluator = runs.evaluator(config, devices, spec)  # one for both, so that each attack compiles once
         fit(config, workdir, spec, devices, evaluator, stop, force)
         with errors.machine("the training is done and saved"):
-            evaluate_run(config, workdir, spec, devices, evaluator, stop, reuse=True, final=True)
+            evaluate_run(config, workdir, spec, evaluator, stop, reuse=True, final=True)
 
 
 def evaluate(config, workdir, output="", force=False):
@@ -108,14 +107,14 @@ def evaluate(config, workdir, output="", force=False):
     for line in spec.notes:
         parallel.say(f"note: {line}")
     with parallel.StopSignal(each_alone=True) as stop, errors.machine(EVALUATED):
+        evaluator = runs.evaluator(own, devices, spec)
         if not own.evaluation.mbn_gammas:
-            evaluator = Evaluator(own, devices, spec)
-            evaluate_run(own, workdir, spec, devices, evaluator, stop, force=force, output=output)
+            evaluate_run(own, workdir, spec, evaluator, stop, force=force, output=output)
             return
         found, options = {}, {"reuse": True, "force": force, "output": output}
         for gamma, at_gamma in sweep.configs(own).items():
-            evaluator = Evaluator(at_gamma, devices, spec)
-            found[gamma] = evaluate_run(at_gamma, workdir, spec, devices, evaluator, stop, **options)
+            evaluator = runs.evaluator(at_gamma, devices, spec, evaluator.programs)
+            found[gamma] = evaluate_run(at_gamma, workdir, spec, evaluator, stop, **options)
     if parallel.is_main_process():
         print(sweep.render(own, found), flush=True)
 

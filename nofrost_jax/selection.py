@@ -20,10 +20,10 @@ from ml_collections import ConfigDict
 
 from nofrost_jax import checkpoint, files, parallel, validate
 from nofrost_jax.attacks import threat
+from nofrost_jax.classifier import at_gamma
 from nofrost_jax.data import check
 from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation import results
-from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.evaluation import results, runs
 
 LABEL = "selection"
 
@@ -105,7 +105,7 @@ class Best:
         self.folder, self.config, self._per_epoch = os.path.join(workdir, checkpoint.BEST), config, per_epoch
         own = evaluation_config(config)
         is_known = spec is not None and own.data.eval_split == config.data.eval_split
-        self._evaluator = Evaluator(own, devices, spec if is_known else check(own, splits=("evaluation",)))
+        self._evaluator = runs.evaluator(own, devices, spec if is_known else check(own, splits=("evaluation",)))
 
     def kept(self):
         """How the variables that are kept were chosen, or None."""
@@ -137,7 +137,8 @@ class Best:
     def look(self, state, step, stop):
         """Measures the state after `step`; returns its accuracy. Raises Preempted as an evaluation does."""
         folder = f"{self.folder}_outcomes"
-        outcomes = self._evaluator.run(state.variables, stop, folder)
+        variables = at_gamma(state.variables, self.config.evaluation.mbn_gamma)
+        outcomes = self._evaluator.run(variables, stop, folder)
         plan = outcomes["plans"].get(LABEL)
         found = float(np.mean(outcomes["correct"])) if plan is None else results.robust_accuracy(plan)
         parallel.wait_for_all(f"selection at step {step}")
@@ -151,7 +152,7 @@ class Best:
 
     def _keep(self, state, record):
         record |= {"rule": self.config.checkpoint.select, "attack": selection_attack(self.config)}
-        record |= {"n": self._evaluator.count, "params_sha256": checkpoint.tree_sha256(state.variables)}
+        record |= {"n": self._evaluator.images.count, "params_sha256": checkpoint.tree_sha256(state.variables)}
         temporary = f"{self.folder}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         checkpoint.export(temporary, state.variables, self._config_json())

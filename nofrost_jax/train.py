@@ -11,7 +11,7 @@ import numpy as np
 
 from nofrost_jax import data, errors, keys, methods, metrics, models, optim, parallel, selection, validate
 from nofrost_jax.checkpoint import Checkpoints, load_variables
-from nofrost_jax.classifier import create_model
+from nofrost_jax.classifier import at_gamma, create_model
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import results
 from nofrost_jax.state import TrainState
@@ -220,7 +220,8 @@ class Run:
     def _measure(self, step):
         labels = self.config.evaluation.while_training
         folder = os.path.join(self.workdir, "evaluations", f"step_{step}")
-        outcomes = self.evaluator.run(self.state.variables, self.stop, folder, labels, progress=self.main)
+        variables = at_gamma(self.state.variables, self.config.evaluation.mbn_gamma)
+        outcomes = self.evaluator.run(variables, self.stop, folder, labels, progress=self.main)
         parallel.wait_for_all(f"evaluation of step {step}")
         if self.main:
             shutil.rmtree(folder)

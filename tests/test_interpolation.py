@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 
 from nofrost_jax import attacks, models
-from nofrost_jax.classifier import INTERPOLATIONS, Classifier, mixed_layers, mixture_layers
+from nofrost_jax.classifier import (
+    INTERPOLATIONS,
+    Classifier,
+    at_gamma,
+    create_model,
+    logits_fns,
+    mixed_layers,
+    mixture_layers,
+)
 from nofrost_jax.errors import UserError
 from nofrost_jax.models.layers import Mixture
+from nofrost_jax.run import prepare
+from tests.conftest import tiny_config
 
 N, CLASSES = 6, 5
 MEAN, STD = (0.4, 0.5, 0.45), (0.3, 0.25, 0.28)
@@ -140,7 +150,7 @@ def test_interpolation_is_appendix_a(fields):
 def test_each_layer_mixes_on_its_own(layer):
     inputs = (images() - np.array(MEAN)) / np.array(STD)
     with jax.enable_x64(True):
-        mixture = Mixture(0.6, frozenset([layer]))
+        mixture = Mixture((0.4, 0.6), frozenset([layer]))
         both = np.asarray(network(dtype="float64").apply(variables(), np.concatenate([inputs] * 2), branch=mixture))
     found = 0.4 * both[:N] + 0.6 * both[N:]
     np.testing.assert_allclose(found, expected(0.6, {layer}), rtol=0, atol=1e-10)
@@ -197,9 +207,9 @@ def test_other_values_are_refused():
 
 def test_a_mixture_is_for_evaluation_and_for_an_even_number_of_images():
     with pytest.raises(UserError, match="evaluation mode"):
-        network().apply(variables(), images(), train=True, branch=Mixture(0.5), mutable=["batch_stats"])
+        network().apply(variables(), images(), train=True, branch=Mixture((0.5, 0.5)), mutable=["batch_stats"])
     with pytest.raises(UserError, match=r"2N images.*not 5"):
-        network().apply(variables(), images()[:5], branch=Mixture(0.5))
+        network().apply(variables(), images()[:5], branch=Mixture((0.5, 0.5)))
 
 
 # Gradients and attacks
@@ -257,3 +267,28 @@ def test_an_attack_goes_through_both_branches():
         return -np.take_along_axis(np.asarray(jax.nn.log_softmax(forward(made[0.5], x))), labels[:, None], 1).mean()
 
     assert loss(found[0.5]) > loss(x) + 0.01
+
+
+# Gamma as an argument of a compiled program
+
+
+@pytest.mark.parametrize(("interpolation", "remat"), [("logits", False), ("all", True)])
+def test_one_program_serves_every_gamma(interpolation, remat):
+    """Logits and gradients are the Classifier's; of the two ends, one branch, to the bit."""
+    config = prepare(tiny_config("mbnat", evaluation__mbn_interpolation=interpolation, model__remat=remat))
+    model = create_model(config.model)
+    fresh = random_like(jax.eval_shape(lambda key: models.init(model, key, 8), jax.random.key(0)))
+    x, logits_fn, traces = images().astype(np.float32), logits_fns(config)["float32"], []
+
+    def both(logits_fn):
+        return jax.jit(lambda net, x: jax.value_and_grad(lambda x: (logits_fn(net, x) ** 2).sum())(x))
+
+    program = both(lambda net, x: traces.append(1) or logits_fn(net, x))
+    settings = tuple(config.data.mean), tuple(config.data.std)
+    for gamma in (0.3, 0.9, 0.0, 1.0):
+        classifier = Classifier(fresh, model, *settings, gamma, interpolation, inputs_are_checked=True)
+        found, wanted = program(at_gamma(fresh, gamma), x), both(lambda net, x: net(x))(classifier, x)
+        assert gamma not in (0, 1) or all(map(np.array_equal, found, wanted))
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert len(traces) == 2, "one program for mixtures and one for a branch alone"

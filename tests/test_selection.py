@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -46,12 +47,12 @@ def test_the_most_robust_checkpoint_is_kept_and_everyone_reads_it(chosen):
 
 
 def test_of_equal_ones_the_later_stays_and_a_better_one_takes_its_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(selection, "Evaluator", lambda *_: Fixed())
+    monkeypatch.setattr(selection.runs, "evaluator", lambda *_: Fixed())
     monkeypatch.setattr(selection, "check", lambda *_, **__: None)
     state, shares = type("State", (), {"variables": {"params": {"w": np.zeros(1)}}})(), iter((0.5, 0.5, 0.4, 0.6))
 
     class Fixed:
-        count = 4
+        images = types.SimpleNamespace(count=4)
 
         def run(self, variables, stop, folder):
             (tmp_path / "best_outcomes").mkdir()

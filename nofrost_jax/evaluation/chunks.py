@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from nofrost_jax import data
 from nofrost_jax.errors import Preempted
 from nofrost_jax.evaluation import flags
 
@@ -37,47 +36,17 @@ class Chunk(NamedTuple):
         return {name: np.pad(value, padding + [(0, 0)] * (value.ndim - 1)) for name, value in batch.items()}
 
 
-def count_and_size(config, num_eval):
-    """(images to evaluate, images in a chunk) of an evaluation split of `num_eval` images."""
-    count = data.choice_of(config).count(num_eval)
-    # Each process has chunks of its own: where there are few images, smaller ones, so that none stands idle.
-    return count, min(config.evaluation.chunk_size, -(-count // jax.process_count()))
-
-
-class Spread:
-    """Picks the images for an attack with a `limit`: that many, evenly spread over the evaluated ones in the order of
-    classes and file names, which does not depend on the source. count: how many images are evaluated."""
-
-    def __init__(self, config, count):
-        self._config, self._count, self._ranks = config, count, None
-
-    def selected(self, limit, numbers):
-        """Whether each image is picked, bool [N]; numbers: their places among the evaluated images, int [N]."""
-        if not limit or limit >= self._count:
-            return np.ones(len(numbers), bool)
-        if self._ranks is None:
-            self._ranks = data.eval_ranks(self._config, data.choice_of(self._config))
-        return np.isin(self._ranks[numbers], data.spread(self._count, limit))
-
-
-def fill_all(config, count, size, stop, is_known, fill):
+def fill_all(images, stop, is_known, fill):
     """Calls `fill(chunk)`, in order, for each chunk of this process's share that is not known yet, and then waits until
     the other processes, which write to the same folder of outcomes, have done theirs.
 
-    is_known: of a chunk's number. config: says what the data is, and which images of it are evaluated. stop: the
-    StopSignal; unless it is local, it is checked between chunks. Raises Preempted once it is set.
+    images: a set (`runs.Split`). is_known: of a chunk's number. stop: the StopSignal; unless it is local, it is checked
+    between chunks. Raises Preempted once it is set.
     """
-    process, processes = jax.process_index(), jax.process_count()
-    numbers = range(-(-count // size))
+    process, processes, size = jax.process_index(), jax.process_count(), images.chunk_size
+    numbers = range(-(-images.count // size))
     todo = {number for number in numbers if number % processes == process and not is_known(number)}
-    batches = data.eval_batches(
-        config,
-        size * processes,
-        process,
-        processes,
-        choice=data.choice_of(config),
-        wanted=lambda turn: turn * processes + process in todo,
-    )
+    batches = images.batches(size * processes, process, processes, lambda turn: turn * processes + process in todo)
     for turn in range(-(-len(numbers) // processes)):
         if not stop.local:
             check(stop)

@@ -5,6 +5,7 @@ gathered into full batches of one shape, and what is known of the chunk goes to 
 run again, an evaluation goes on where it was. With several processes each has chunks of its own.
 """
 
+import functools
 import time
 
 import jax
@@ -12,9 +13,9 @@ import numpy as np
 
 from nofrost_jax import keys
 from nofrost_jax.checkpoint import tree_sha256
-from nofrost_jax.evaluation import cascades, chunks, flags
+from nofrost_jax.data import spread
+from nofrost_jax.evaluation import chunks, flags
 from nofrost_jax.evaluation.attacking import Attacker
-from nofrost_jax.evaluation.programs import Programs
 from nofrost_jax.evaluation.reporter import Reporter
 from nofrost_jax.evaluation.store import Store, identity
 from nofrost_jax.evaluation.work import COLUMNS, blank_rows
@@ -23,21 +24,21 @@ CLEAN = "clean"  # the file of a chunk without an attack; no attack may be calle
 
 
 class Evaluator:
-    """Clean accuracy and every attack of `config.evaluation.attacks`, on `config.data`'s evaluation split.
+    """Clean accuracy and the attacks of `plans` on a set, of whatever net the `programs` run.
 
     The forward that decides is float32 at highest matmul precision and separate from the attack. Each attack compiles
-    once in an Evaluator's life. An image's outcome depends on its own index and the seed, not on the batch, the
+    once in the Programs' life. An image's outcome depends on its own index and the seed, not on the batch, the
     device count, the chunk, or the other attacks of the suite.
     """
 
-    def __init__(self, config, devices, spec):
-        self.config = config
-        self.count, self.chunk_size = chunks.count_and_size(config, spec.num_eval)
-        self.plans = cascades.make_plans(config)
-        self.programs = Programs(config, devices, config.evaluation.batch_size // jax.process_count())
+    def __init__(self, programs, plans, images, seed, net, save_images=0):
+        """images: a set, e.g. `runs.Split`. net: plain values that say what the net is beside its variables.
+        save_images: keep the adversarial images of so many first ones."""
+        self.programs, self.plans, self.images = programs, plans, images
+        self.seed, self.net, self.save_images = seed, net, save_images
 
     def run(self, variables, stop, folder, labels=None, progress=False):
-        """Per-image outcomes of replicated `variables`: a dict of NumPy arrays over all images, in their order,
+        """Per-image outcomes of a net's `variables`: a dict of NumPy arrays over all images, in their order,
 
         {"index", "label", "correct", "correct_uint8", "nan": [N], "seconds", "randomised", "probabilities", "pixels":
         the first images, "plans": {label: {"selected", "robust", "robust_uint8": [N], "members": [{column of
@@ -48,11 +49,12 @@ class Evaluator:
         progress: print how far it is.
         """
         plans = [plan for plan in self.plans if labels is None or plan.label in labels]
-        share = -(-self.count // jax.process_count())
+        share = -(-self.images.count // jax.process_count())
         reporter = Reporter(plans, self.programs.num_classes, share, progress)
         self.programs.say = reporter.say
         digest = tree_sha256(jax.device_get(variables))
-        store = Store.open(folder, identity(self.config, digest, self.count, self.chunk_size))
+        store = Store.open(folder, identity(digest, self.net, self.images, self.seed))
+        variables = self.programs.devices.replicate(variables)
         return _Run(self, variables, stop, store, plans, reporter).outcomes()
 
 
@@ -60,22 +62,19 @@ class _Run:
     """One evaluation of one set of variables; `self._known[chunk][name]` has the rows of each finished attack."""
 
     def __init__(self, evaluator, variables, stop, store, plans, reporter):
-        config = evaluator.config
-        self._config, self._size, self._count = config, evaluator.chunk_size, evaluator.count
+        self._images, self._save_images = evaluator.images, evaluator.save_images
+        self._size, self._count = self._images.chunk_size, self._images.count
         self._stop, self._store, self._plans, self._reporter = stop, store, plans, reporter
         self._programs, self._variables = evaluator.programs, variables
         self._may_stop = stop if stop.local else None  # otherwise all processes must ask equally often
-        key = keys.named(jax.random.key(config.seed), "evaluation")
-        self._attacker = Attacker(
-            self._programs, variables, key, store, reporter, self._may_stop, config.evaluation.save_images
-        )
+        key = keys.named(jax.random.key(evaluator.seed), "evaluation")
+        self._attacker = Attacker(self._programs, variables, key, store, reporter, self._may_stop, self._save_images)
         self._chunks = range(-(-self._count // self._size))
-        self._spread = chunks.Spread(config, self._count)
         self._known = {number: {} for number in self._chunks}
 
     def outcomes(self):
         """Does what is not known yet, waits for what other processes do, and puts all together."""
-        chunks.fill_all(self._config, self._count, self._size, self._stop, self._is_known, self._fill)
+        chunks.fill_all(self._images, self._stop, self._is_known, self._fill)
         return self._assemble()
 
     def _rows(self, number, name):
@@ -103,7 +102,18 @@ class _Run:
 
     def _to_save(self, number):
         """The first images of all, whose adversarial images are kept: a chunk's first rows, bool [n]."""
-        return self._numbers(number) < self._config.evaluation.save_images
+        return self._numbers(number) < self._save_images
+
+    @functools.cached_property
+    def _ranks(self):
+        return self._images.ranks()
+
+    def _selected(self, limit, numbers):
+        """Whether each image is one that an attack with a `limit` is for, bool [N]: so many, evenly spread in the order
+        of classes and file names. numbers: their places among the evaluated images, int [N]."""
+        if not limit or limit >= self._count:
+            return np.ones(len(numbers), bool)
+        return np.isin(self._ranks[numbers], spread(self._count, limit))
 
     def _missing(self, number):
         """(plan, position of the member, rows to attack) of each piece of work on a chunk; its rows must be known by
@@ -111,7 +121,7 @@ class _Run:
         clean = self._rows(number, CLEAN)
         to_save = self._to_save(number)
         for plan in self._plans:
-            begin = plan.begins(clean["correct"]) & self._spread.selected(plan.limit, self._numbers(number))
+            begin = plan.begins(clean["correct"]) & self._selected(plan.limit, self._numbers(number))
             survivors = begin
             for position, member in enumerate(plan.members):
                 rows = self._member_rows(number, member)
@@ -157,7 +167,7 @@ class _Run:
         heads = {
             "index": chunk.index,
             "label": chunk.label,
-            "pixels": chunk.image[: chunk.among_first(self._config.evaluation.save_images)],
+            "pixels": chunk.image[: chunk.among_first(self._save_images)],
         }
         return heads | rows | {"seconds": time.perf_counter() - start}
 
@@ -176,7 +186,7 @@ class _Run:
         return joined | {"plans": {plan.label: self._assemble_plan(plan, joined) for plan in self._plans}}
 
     def _assemble_plan(self, plan, joined):
-        selected = self._spread.selected(plan.limit, np.arange(self._count))
+        selected = self._selected(plan.limit, np.arange(self._count))
         begin, uint8 = (plan.begins(joined[name]) & selected for name in ("correct", "correct_uint8"))
         survivors, members = begin, []
         for member in plan.members:

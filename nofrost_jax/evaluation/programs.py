@@ -1,5 +1,6 @@
 """The compiled programs of an evaluation: one stage of an attack, and the forward pass that decides. One shape each."""
 
+import functools
 import time
 
 import jax
@@ -8,7 +9,6 @@ import numpy as np
 
 from nofrost_jax import keys
 from nofrost_jax.attacks import threat
-from nofrost_jax.classifier import Classifier, create_model
 
 ATTACK_DTYPES = ("float32", "bfloat16")
 _PIXELS = np.arange(256, dtype=np.float32) / np.float32(255)
@@ -34,18 +34,15 @@ def rounded(adversarial, images, linf, l2):
 class Programs:
     """Runs stages and verdicts on batches of `batch_size` images over this process's devices; compiles each once.
 
-    The verdict is a float32 forward pass at highest matmul precision, apart from any attack. In stages the net computes
-    in the member's dtype; images, gradients and losses are float32 always.
+    logits_fns: {dtype: `logits_fn(variables, images)`}, of float32 images [N, H, W, C] in [0, 1] whose values need no
+    check; variables: any pytree of arrays, so that a program serves all of one structure. The verdict is a float32
+    forward pass at highest matmul precision, apart from any attack. In stages the net computes in the member's dtype;
+    images, gradients and losses are float32 always.
     """
 
-    def __init__(self, config, devices, batch_size):
+    def __init__(self, logits_fns, num_classes, devices, batch_size):
         self.devices, self.batch_size, self.say = devices, batch_size, print
-        self._settings = {
-            **{name: tuple(config.data[name]) for name in ("mean", "std")},
-            **{name: config.evaluation[f"mbn_{name}"] for name in ("gamma", "interpolation", "p", "seed")},
-        }
-        self._models = {dtype: create_model(config.model, dtype=dtype) for dtype in ATTACK_DTYPES}
-        self.num_classes = config.model.num_classes
+        self._logits_fns, self.num_classes = logits_fns, num_classes
         self._compiled = {}
         self.compile_seconds = {}
 
@@ -53,8 +50,8 @@ class Programs:
     def total_compile_seconds(self):
         return sum(self.compile_seconds.values())
 
-    def classifier(self, variables, dtype="float32"):
-        return Classifier(variables, self._models[dtype], **self._settings, inputs_are_checked=True)
+    def _logits_fn(self, variables, dtype="float32"):
+        return functools.partial(self._logits_fns[dtype], variables)
 
     def verdict(self, variables, batch, adversarial, ball=("linf", 0.0), logits=False):
         """What the net says of adversarial images (device array, or None for the images themselves).
@@ -108,10 +105,10 @@ class Programs:
     def _verdict(self, shared, rows):
         (variables, (linf, l2)), (batch, adversarial) = shared, rows
         images = to_pixels(batch["image"])
-        classifier = self.classifier(variables)
+        logits_fn = self._logits_fn(variables)
         with jax.default_matmul_precision("highest"):
-            logits = classifier(adversarial)
-            logits_uint8 = classifier(to_pixels(rounded(adversarial, batch["image"], linf, l2)))
+            logits = logits_fn(adversarial)
+            logits_uint8 = logits_fn(to_pixels(rounded(adversarial, batch["image"], linf, l2)))
         # A NaN pixel need not reach the logits: XLA's relu and maximum may drop it on a CPU.
         finite = jnp.all(jnp.isfinite(adversarial), axis=(1, 2, 3))
         distances = {
@@ -130,7 +127,7 @@ class Programs:
     def _look(self, shared, batch):
         variables, allowed = shared
         with jax.default_matmul_precision("highest"):
-            logits = self.classifier(variables)(to_pixels(batch["image"]))
+            logits = self._logits_fn(variables)(to_pixels(batch["image"]))
         answer = jnp.argmax(jnp.where(allowed, logits, -jnp.inf), -1)
         nan = ~jnp.all(jnp.isfinite(logits), -1)
         return {"logits": logits, "correct": (answer == batch["label"]) & ~nan, "nan": nan}
@@ -146,19 +143,20 @@ class Programs:
             state = state._replace(**kept)
             image_keys = keys.per_image(keys.named(key, member.name), batch["index"])
             with jax.default_matmul_precision("highest"):
-                classifier = self.classifier(variables, member.dtype)
-                return attack.stage(classifier, images, batch["label"], image_keys, state, index)
+                logits_fn = self._logits_fn(variables, member.dtype)
+                return attack.stage(logits_fn, images, batch["label"], image_keys, state, index)
 
         return program
 
     def _compile(self, name, title, program, shared, rows):
-        """The compiled program of a name, at its first call compiled."""
-        if name not in self._compiled:
+        """The compiled program of a name and a structure of variables, at its first call compiled."""
+        key = name, jax.tree.structure(shared)
+        if key not in self._compiled:
             self.say(f"compiling {title} ...")
             start = time.perf_counter()
-            self._compiled[name] = self.devices.map_images(program).lower(shared, rows).compile()
-            self.compile_seconds[name] = time.perf_counter() - start
-        return self._compiled[name]
+            self._compiled[key] = self.devices.map_images(program).lower(shared, rows).compile()
+            self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start
+        return self._compiled[key]
 
 
 def memo_of(state):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import nofrost_jax
-from nofrost_jax import data, files, validate
+from nofrost_jax import files
 from nofrost_jax.errors import UserError
 from nofrost_jax.models import layers
 
@@ -66,25 +66,17 @@ def _name(chunk, attack, partial):
     return f"{chunk:06d}.{attack}{'.partial' if partial else ''}.npz"
 
 
-def identity(config, params_sha256, count, chunk_size):
+def identity(params_sha256, net, images, seed):
     """All that an image's outcome under an attack depends on beside the attack, and how the images are cut in chunks;
-    plain values. Of a folder and of tfds, what is in it counts (`data.fingerprint`) and not where it lies; how it is
-    read is left out. Raises UserError where the data cannot be read."""
-    plain, section = validate.to_plain(config), config.evaluation
-    geometry = ["source", "eval_split", "image_size", "eval_resize", "eval_pad", "mean", "std"]
-    if config.data.eval_split == "holdout":
-        geometry += ["holdout", "train_split"]  # which images these are
-    mixture = ("mbn_interpolation", "mbn_p", "mbn_seed") if config.model.norm == "mbn" else ()
+    plain values. net: what the net is beside its parameters; images: a set (`runs.Split`). Raises UserError where the
+    data cannot be read."""
     return {
         "params_sha256": params_sha256,
-        "model": plain["model"],
-        "data": {name: plain["data"][name] for name in geometry} | _contents(config),
-        "images": count,
-        **data.choice_of(config).plain,
-        "chunk_size": chunk_size,
-        "mbn_gamma": section.mbn_gamma,
-        **{name: section[name] for name in mixture},
-        "seed": config.seed,
+        **net,
+        **images.identity(),
+        "images": images.count,
+        "chunk_size": images.chunk_size,
+        "seed": seed,
         "jax": jax.__version__,
         "platform": jax.default_backend(),
         "rng": [str(jax.config.jax_default_prng_impl), bool(jax.config.jax_threefry_partitionable)],
@@ -93,11 +85,3 @@ def identity(config, params_sha256, count, chunk_size):
         "nofrost_jax": nofrost_jax.__version__,
         "format": FORMAT,
     }
-
-
-def _contents(config):
-    """{"source", "contents"} of data that the source's name does not tell all about; otherwise empty."""
-    contents, source = data.fingerprint(config), config.data.source
-    if not contents:
-        return {}
-    return {"source": "folder" if source.startswith("folder:") else source, "contents": contents}

@@ -24,16 +24,22 @@ RELU_GAMMA = 1.7139588594436646
 BRANCHES = ("clean", "adversarial")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # one is itself alone: `remat` wants to hash it, which no tracer can
 class Mixture:
     """Both branches of a mixture-BN net at once, in place of one `branch`; evaluation mode only (paper, Appendix A).
 
     The images come as 2N rows, first the clean branch's, then the adversarial one's. A layer whose path is in `mixed`,
-    names with "/" between them, puts (1 - gamma) clean + gamma adversarial into both halves.
+    names with "/" between them, puts the sum of both, by their `weights` (numbers, or scalars of a traced program),
+    into both halves.
     """
 
-    gamma: float
+    weights: tuple[float | jax.Array, float | jax.Array]
     mixed: frozenset[str] = frozenset()
+
+    def sum(self, clean: jax.Array, adversarial: jax.Array) -> jax.Array:
+        """Both branches' values by their weights, in the dtype of the values."""
+        first, second = (jnp.asarray(weight, clean.dtype) for weight in self.weights)
+        return first * clean + second * adversarial
 
 
 def accumulation_dtype(dtype: Any) -> jnp.dtype:
@@ -248,7 +254,7 @@ class MixtureBatchNorm(nn.Module):
             return norms[branch](x, train)
         clean, adversarial = (norms[name](half, train) for name, half in zip(BRANCHES, jnp.split(x, 2), strict=True))
         if "/".join(self.path) in branch.mixed:
-            clean = adversarial = (1 - branch.gamma) * clean + branch.gamma * adversarial
+            clean = adversarial = branch.sum(clean, adversarial)
         return jnp.concatenate([clean, adversarial])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from nofrost_jax import corruptions, files
 from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation import chunks, flags
+from nofrost_jax.evaluation import chunks, flags, runs
 from nofrost_jax.evaluation.store import Store, identity
 from nofrost_jax.metrics import format_seconds
 
@@ -79,8 +79,8 @@ class Looker:
 
         Raises Preempted where `stop` says so; UserError for an image whose class a view does not allow.
         """
-        count, size = chunks.count_and_size(config, num_eval)
-        store = Store.open(self._folder, identity(config, self._digest, count, size))
+        images = runs.Split(config, num_eval)
+        store = Store.open(self._folder, identity(self._digest, runs.net_of(config), images, config.seed))
         known = {}
 
         def find(number, view):
@@ -100,8 +100,8 @@ class Looker:
                     known[chunk.number, view.key] = rows = self._chunk(chunk, view)
                     store.save(chunk.number, view.key, rows)
 
-        chunks.fill_all(config, count, size, self._stop, is_known, fill)
-        numbers = range(-(-count // size))
+        chunks.fill_all(images, self._stop, is_known, fill)
+        numbers = range(-(-images.count // images.chunk_size))
         return [_join([known[number, view.key] for number in numbers], view) for view in views]
 
     def _chunk(self, chunk, view):

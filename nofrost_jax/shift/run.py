@@ -7,7 +7,7 @@ import numpy as np
 
 from nofrost_jax import data
 from nofrost_jax.errors import about
-from nofrost_jax.evaluation import chunks, results
+from nofrost_jax.evaluation import results, runs
 from nofrost_jax.shift import label_sets, scores
 from nofrost_jax.shift.looking import Looker, Progress
 from nofrost_jax.shift.suites import CLEAN, ON_THE_FLY
@@ -34,7 +34,7 @@ def announcement(jobs, missing):
 
 
 def _total(jobs):
-    return sum(chunks.count_and_size(job.config, job.spec.num_eval)[0] * len(job.views) for job in jobs)
+    return sum(runs.Split(job.config, job.spec.num_eval).count * len(job.views) for job in jobs)
 
 
 def look(jobs, programs, variables, digest, folder, stop, progress):

@@ -9,8 +9,7 @@ import pytest
 
 from nofrost_jax import attacks, models
 from nofrost_jax.attacks import APGD, PGD, inputs
-from nofrost_jax.classifier import Classifier
-from nofrost_jax.evaluation.programs import Programs
+from nofrost_jax.classifier import Classifier, create_model, logits_fns
 from nofrost_jax.methods import at, trades
 from tests.evaluation import suite
 from tests.methods import helpers
@@ -217,9 +216,11 @@ def test_training_steps_and_evaluations_vouch_for_their_values(loss_of, monkeypa
     variables = models.init(model, jax.random.key(0), helpers.SIZE)
     image_keys = jax.random.split(jax.random.key(0), helpers.BATCH)
     trace = functools.partial(jax.eval_shape, loss_of(model, config, PGD(RADIUS, steps=2)))
-    assert Programs(config, suite.first_devices(), 4).classifier(variables).inputs_are_checked
+    evaluated, shape = suite.tiny_config(), (4, 8, 8, 3)
+    fresh = jax.eval_shape(lambda key: models.init(create_model(evaluated.model), key, 8), jax.random.key(0))
     monkeypatch.setattr(inputs, "good", lambda *_, **__: pytest.fail("the values are looked at again"))
     trace(variables["params"], {}, helpers.DATA, image_keys)
+    jax.eval_shape(logits_fns(evaluated)["float32"], fresh, jax.ShapeDtypeStruct(shape, np.float32))
 
 
 def traced(attack_of, radii):

@@ -8,9 +8,9 @@ import pytest
 from nofrost_jax import data
 from nofrost_jax.data.catalog import holdout_mask, open_source
 from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation.store import identity
 from tests.conftest import tiny_config
 from tests.data.helpers import config, encoded, picture, take, write
+from tests.evaluation.suite import identity
 
 HELD = {"holdout": 37, "eval_split": "holdout"}
 
@@ -155,7 +155,7 @@ def test_saved_outcomes_are_of_one_holdout():
     """Only where evaluation sees held-out images: the identity of other evaluations stays what it was."""
 
     def of(**fields):
-        return identity(tiny_config(**fields), "sha", 10, 10)
+        return identity(tiny_config(**fields))
 
     assert of(data__eval_split="holdout", data__holdout=5) != of(data__eval_split="holdout", data__holdout=6)
     assert of(data__holdout=5) == of()

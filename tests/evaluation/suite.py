@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nofrost_jax import checkpoint, data, models, parallel, run, train, validate
-from nofrost_jax.classifier import create_model, normalize
-from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.classifier import Classifier, create_model, normalize
+from nofrost_jax.evaluation import runs, store
 from tests import conftest
 from tests.test_interpolation import random_like
 
@@ -69,7 +69,16 @@ def first_devices(count=1):
 def make(config, count=1):
     """(Evaluator, Devices) on the first `count` devices."""
     devices = first_devices(count)
-    return Evaluator(config, devices, data.check(config)), devices
+    return runs.evaluator(config, devices, data.check(config)), devices
+
+
+def classifier(config, variables):
+    return Classifier(variables, create_model(config.model), tuple(config.data.mean), tuple(config.data.std))
+
+
+def identity(config, count=4, params="sha"):
+    """What outcomes of a config's net on `count` images are kept under."""
+    return store.identity(params, runs.net_of(config), runs.Split(config, count), config.seed)
 
 
 def make_run(folder, row="mbnat", **fields):

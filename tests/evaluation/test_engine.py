@@ -78,7 +78,7 @@ def test_an_attack_that_goes_on_after_success_keeps_it(variables, tmp_path, monk
     outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
     (batch,) = data.eval_batches(config, 20, choice=data.Choice(20))
     (member,) = evaluator.plans[0].members
-    classifier = evaluator.programs.classifier(variables)
+    classifier = suite.classifier(config, variables)
     images = programs.to_pixels(batch["image"])
     found = jax.jit(lambda x, y, k: member.attack(classifier, x, y, k).images)(
         images, batch["label"], jax.random.split(jax.random.key(0), 20)
@@ -255,7 +255,7 @@ def test_counting_all_images_attacks_those_that_are_wrong_too(variables, tmp_pat
     config = suite.tiny_config(attacks={"right": pgdt, "all": pgdt | {"count": "all"}}, batch_size=50, chunk_size=50)
     evaluator, devices = suite.make(config)
     image = np.random.default_rng(0).integers(0, 256, (suite.COUNT, 8, 8, 3), dtype=np.uint8)
-    classifier, images = evaluator.programs.classifier(variables), programs.to_pixels(image)
+    classifier, images = suite.classifier(config, variables), programs.to_pixels(image)
     first, second = np.argsort(-np.asarray(jax.jit(classifier)(images)), -1).T[:2]
     label = np.where(np.arange(suite.COUNT) % 2, first, second).astype(np.int32)  # half are nearly right
     batch = {"image": image, "label": label, "index": np.arange(suite.COUNT, dtype=np.int32)}

@@ -8,15 +8,15 @@ import pytest
 
 from nofrost_jax import data
 from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation.store import identity
 from nofrost_jax.models import layers
 from tests.conftest import tiny_args, tiny_config
 from tests.data.helpers import encoded, picture
+from tests.evaluation.suite import identity
 
 
 def of(root, **fields):
     source = {"data__source": f"folder:{root}", "data__eval_split": ".", "data__holdout": 0}
-    return identity(tiny_config(**source | fields), "sha", 4, 4)
+    return identity(tiny_config(**source | fields))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_missing_folder_is_told(tmp_path):
 
 
 def test_digits_are_told_by_their_name():
-    assert identity(tiny_config(), "sha", 4, 4)["data"]["source"] == "digits"
+    assert identity(tiny_config())["data"]["source"] == "digits"
     assert data.fingerprint(tiny_config()) == ""
 
 
@@ -76,20 +76,20 @@ def test_digits_are_told_by_their_name():
     ],
 )
 def test_what_jax_is_told_of_numbers_counts(option, value):
-    before, old = identity(tiny_config(), "sha", 4, 4), getattr(jax.config, option)
+    before, old = identity(tiny_config()), getattr(jax.config, option)
     jax.config.update(option, value)
     try:
-        assert identity(tiny_config(), "sha", 4, 4) != before
+        assert identity(tiny_config()) != before
     finally:
         jax.config.update(option, old)
-    assert identity(tiny_config(), "sha", 4, 4) == before
+    assert identity(tiny_config()) == before
 
 
 def test_how_convolutions_are_computed_counts_and_an_unknown_way_is_refused(monkeypatch, cli, tmp_path):
     found = set()
     for way in layers.CONV_IMPLEMENTATIONS:
         monkeypatch.setenv("NOFROST_CONV", way)
-        found.add(json.dumps(identity(tiny_config(), "sha", 4, 4)))
+        found.add(json.dumps(identity(tiny_config())))
     assert len(found) == len(layers.CONV_IMPLEMENTATIONS)
     monkeypatch.setenv("NOFROST_CONV", "slice")
     for mode in ("train", "dry_run"):

@@ -97,7 +97,7 @@ def test_saved_images_are_those_that_were_verified(reference, tmp_path):
     plans = [plan for plan in evaluator.plans if plan.label in labels]
     paths = pictures.save(tmp_path, "final", plans, outcomes)
     assert [pathlib.Path(path).name for path in paths] == ["pgd_20.npz", "pgd_20.png", "cascade.npz", "cascade.png"]
-    classifier = evaluator.programs.classifier(reference.variables)
+    classifier = suite.classifier(config, reference.variables)
     for path in paths[::2]:
         label = pathlib.Path(path).stem
         with np.load(path) as saved:

@@ -1,5 +1,6 @@
 """Interpolation settings from config to classifier and store, and the sweep over gamma of `--mode=evaluate`."""
 
+import collections
 import importlib
 import json
 import os
@@ -13,8 +14,9 @@ import pytest
 import nofrost_jax
 from nofrost_jax import data, run, train, validate
 from nofrost_jax.convert import export
-from nofrost_jax.evaluation import engine, store
+from nofrost_jax.evaluation import engine
 from tests.conftest import tiny_args, tiny_config
+from tests.evaluation import suite
 from tests.evaluation.suite import make_run
 
 # Where the settings come from
@@ -42,7 +44,7 @@ def test_load_takes_the_configs_values_or_its_own(tmp_path):
 
 def test_outcomes_of_other_mixtures_are_kept_apart():
     def identity(row, **fields):
-        return store.identity(run.prepare(tiny_config(row, **fields)), "0", 10, 10)
+        return suite.identity(run.prepare(tiny_config(row, **fields)))
 
     one = identity("mbnat", evaluation__mbn_gamma=0.5)
     for field, value in {"gamma": 0.6, "interpolation": "all", "p": 0.1, "seed": 1}.items():
@@ -53,8 +55,8 @@ def test_outcomes_of_other_mixtures_are_kept_apart():
 
 # The sweep
 
-GAMMAS = ["gamma_0", "gamma_0.5", "gamma_1"]
-FIELDS = {"name": "sweep", "limit": 64, "batch_size": 64, "mbn_gammas": "(0, 0.5, 1)"}
+GAMMAS = ["gamma_0", "gamma_0.25", "gamma_0.5", "gamma_1"]
+FIELDS = {"name": "sweep", "limit": 64, "batch_size": 64, "mbn_gammas": "(0, 0.25, 0.5, 1)"}
 
 
 def sweep_args(folder, **fields):
@@ -76,31 +78,33 @@ def test_the_sweep_evaluates_each_gamma_once(cli, mbnat, monkeypatch):
         stopped = cli(*sweep_args(mbnat, **FIELDS))
         assert stopped.returncode == 75 and begun == [[], ["sweep_gamma_0"]], stopped
         done = cli(*sweep_args(mbnat, **FIELDS))
-    assert done.returncode == 0 and len(begun) == 4, done
+    assert done.returncode == 0 and len(begun) == 5, done
     assert done.stdout.count("written by an earlier run") == 1
+    compiled = [line for line in done.stdout.splitlines() if line.startswith("compiling ")]
+    assert sorted(collections.Counter(compiled).values()) == [2, 2], compiled  # for 0.25 and 0.5, and for 1
 
     results = {name: json.loads((mbnat / f"evaluations/sweep_{name}.json").read_text()) for name in GAMMAS}
     assert [result["name"] for result in results.values()] == [f"sweep_{name}" for name in GAMMAS]
-    title, head, *rows = done.stdout.splitlines()[-5:]
+    title, head, *rows = done.stdout.splitlines()[-6:]
     assert "sweep" in title and "logits" in title and "64 validation images" in title
     assert head.split()[:3] == ["gamma", "clean", "pgd_20"]
-    for row, result, gamma in zip(rows, results.values(), ("0", "0.5", "1"), strict=True):
+    for row, result, gamma in zip(rows, results.values(), ("0", "0.25", "0.5", "1"), strict=True):
         shares = result["clean"]["accuracy"], result["attacks"][0]["robust_accuracy"]
         assert row.split()[:3] == [gamma, *(f"{share:.2%}" for share in shares)]
 
     (batch,) = data.eval_batches(run.prepare(tiny_config("mbnat")), 64, choice=data.Choice(64))
     right = []
-    for name, gamma in zip(GAMMAS, (0.0, 0.5, 1.0), strict=True):
+    for name, gamma in zip(GAMMAS, (0.0, 0.25, 0.5, 1.0), strict=True):
         classifier = nofrost_jax.load(mbnat, gamma=gamma)
         right.append(np.asarray(jax.jit(classifier.predict)(batch["image"]) == batch["label"]))
         with np.load(mbnat / f"evaluations/sweep_{name}.npz") as columns:
             np.testing.assert_array_equal(columns["clean_correct"], right[-1])
-    assert min(np.sum(right[1] != right[0]), np.sum(right[1] != right[2])) > 0
+    assert min(np.sum(right[2] != right[0]), np.sum(right[2] != right[3])) > 0
 
     monkeypatch.setattr(engine.Evaluator, "run", lambda *_, **__: pytest.fail("evaluates again"))
     again = cli(*sweep_args(mbnat, **FIELDS))
-    assert again.returncode == 0 and again.stdout.count("written by an earlier run") == 3
-    assert again.stdout.splitlines()[-5:] == done.stdout.splitlines()[-5:]
+    assert again.returncode == 0 and again.stdout.count("written by an earlier run") == 4
+    assert again.stdout.splitlines()[-6:] == done.stdout.splitlines()[-6:]
 
 
 @pytest.mark.parametrize(
