@@ -40,10 +40,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from benchmarks import add_output, save_result
 from nofrost_jax import corruptions
-from nofrost_jax.corruptions import blur, constants, digital, noise, spatter, textures, weather
+from nofrost_jax.corruptions import blur, constants, digital, noise, textures, weather
 
-SIDE, NAMES = constants.SIDE, corruptions.NAMES + corruptions.EXTRA
-TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE, **spatter.TABLE}
+SIDE, NAMES = constants.SIDE, corruptions.NAMES
+TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE}
 PACKAGES = (
     "imagecorruptions-imaug",
     "scikit-image",
@@ -213,8 +213,7 @@ def elastic(image, draws, severity):
 
 ORACLES = {
     **{name: direct(name) for name in ("gaussian_noise", "defocus_blur", "zoom_blur", "brightness", "contrast")},
-    **{name: direct(name) for name in ("pixelate", "jpeg_compression", "speckle_noise", "gaussian_blur", "spatter")},
-    "saturate": direct("saturate"),
+    **{name: direct(name) for name in ("pixelate", "jpeg_compression")},
     "shot_noise": shot,
     "glass_blur": glass,
     "motion_blur": motion,

@@ -2,17 +2,17 @@
 
     corrupted = corruptions.corrupt(images, "fog", 3, indices, seed=0)
 
-Fifteen corruptions make up mCE (`NAMES`), four more came as extra ones (`EXTRA`); each has severities 1 to 5. The
-results are truncated to bytes and then, as the published files, go through JPEG at quality 85.
+The fifteen of mCE (`NAMES`) at severities 1 to 5. The results are truncated to bytes and then, as the published files,
+go through JPEG at quality 85.
 
 An image's result is a function of the image, the corruption, the severity, `seed` and the image's own index: to the
 byte, whatever the batch. The random draws cannot be those behind the published files; scores on images made here are
 close to scores on those, not equal.
 
 The constants are for 224 x 224. At another side the lengths scale by side / 224 (`describe` tells to what), whole
-pixels are at least 1, noise levels stay, and what falls on the image or bends it (snow, ice, fog, spatter, elastic
-waves) is drawn at 224 and fitted to the side. So this is not CIFAR-10-C or Tiny-ImageNet-C, whose authors chose other
-constants. On the smallest images a blur can vanish; `describe` says that too.
+pixels are at least 1, noise levels stay, and what falls on the image or bends it (snow, ice, fog, elastic waves) is
+drawn at 224 and fitted to the side. So this is not CIFAR-10-C or Tiny-ImageNet-C, whose authors chose other constants.
+On the smallest images a blur can vanish; `describe` says that too.
 
 `frost` needs pictures of ice: five grown here, or the published files from a folder. JPEG is Pillow's, on the host.
 """
@@ -27,12 +27,12 @@ import jax
 import numpy as np
 
 from nofrost_jax import keys, rules
-from nofrost_jax.corruptions import blur, constants, digital, noise, spatter, weather
+from nofrost_jax.corruptions import blur, constants, digital, noise, weather
 from nofrost_jax.corruptions import textures as ice
-from nofrost_jax.corruptions.constants import EXTRA, NAMES, SEVERITIES
+from nofrost_jax.corruptions.constants import NAMES, SEVERITIES
 from nofrost_jax.errors import UserError
 
-__all__ = ["CHUNK", "EXTRA", "JPEG_QUALITY", "NAMES", "SEVERITIES", "corrupt", "describe"]
+__all__ = ["CHUNK", "JPEG_QUALITY", "NAMES", "SEVERITIES", "corrupt", "describe"]
 
 #: Images that a device gets in one call of a compiled program. Fixed, so that every image meets the same program in any
 #: batch and on any number of devices.
@@ -40,7 +40,7 @@ CHUNK = 16
 #: Quality of the JPEG files that ImageNet-C consists of.
 JPEG_QUALITY = 85
 
-_TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE, **spatter.TABLE}
+_TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE}
 _LEAST_SIDE = 8
 _CELLS = len(constants.PUBLISHED) * len(SEVERITIES)
 
@@ -60,7 +60,7 @@ def corrupt(
 
     Args:
       images: uint8 [N, side, side, 3], side >= 8.
-      name: one of `NAMES` or `EXTRA`.
+      name: one of `NAMES`.
       severity: 1 to 5.
       indices: int [N]; an image's place in its data set, of which its random draws are a function.
       seed: 0 to 2**32 - 1.
@@ -100,7 +100,7 @@ def corrupt(
 
 def _check(name, severity):
     if name not in constants.PUBLISHED:
-        raise UserError(f"unknown corruption {name!r}; name; use one of {', '.join(NAMES + EXTRA)}")
+        raise UserError(f"unknown corruption {name!r}; name; use one of {', '.join(NAMES)}")
     if severity not in SEVERITIES:
         raise UserError(
             f"unknown severity {severity!r}; corruption {name}; use one of {', '.join(map(str, SEVERITIES))}"

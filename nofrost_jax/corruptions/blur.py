@@ -1,4 +1,4 @@
-"""Blur: defocus_blur, glass_blur, motion_blur, zoom_blur and, of the extra ones, gaussian_blur."""
+"""Blur: defocus_blur, glass_blur, motion_blur and zoom_blur."""
 
 import math
 
@@ -77,21 +77,7 @@ def defocus(image, draws, arrays):
     return to_uint8(jnp.moveaxis(blurred, 0, -1), -SLACK)
 
 
-# gaussian_blur and glass_blur
-
-
-def _gaussian(name, severity, side):
-    return gaussian_matrix(side, scaled(name, severity, side)["sigma"]).astype(np.float32)
-
-
-def _prepare_gaussian(severity, side):
-    return {"matrix": _gaussian("gaussian_blur", severity, side)}
-
-
-def gaussian(image, draws, arrays):
-    """A Gaussian, the border repeated."""
-    return to_uint8(both_axes(arrays["matrix"], unit(image)))
-
+# glass_blur
 
 _ITERATIONS = max(PUBLISHED["glass_blur"]["iterations"])
 
@@ -99,7 +85,7 @@ _ITERATIONS = max(PUBLISHED["glass_blur"]["iterations"])
 def _prepare_glass(severity, side):
     constants = scaled("glass_blur", severity, side)
     whole = {name: np.int32(constants[name]) for name in ("reach", "iterations")}
-    return {"matrix": _gaussian("glass_blur", severity, side), **whole}
+    return {"matrix": gaussian_matrix(side, constants["sigma"]).astype(np.float32), **whole}
 
 
 def _draw_glass(key, side, arrays):
@@ -192,19 +178,15 @@ TABLE = {
     "glass_blur": Corruption(_prepare_glass, _draw_glass, glass),
     "motion_blur": Corruption(_prepare_motion, lambda key, side, arrays: uniform(key, (), -45.0, 45.0), motion_blur),
     "zoom_blur": Corruption(_prepare_zoom, nothing, zoom),
-    "gaussian_blur": Corruption(_prepare_gaussian, nothing, gaussian),
 }
 
 
 def vanishes(name, severity, side):
     """Whether a blur changes no value by more than one level of 255, since its weight is all in the centre."""
-    if name not in TABLE or name in ("glass_blur", "zoom_blur"):
-        return False
-    arrays = TABLE[name].prepare(severity, side)
     if name == "defocus_blur":
-        centre = np.fft.irfft2(arrays["transform"])[0, 0]
+        centre = np.fft.irfft2(_prepare_defocus(severity, side)["transform"])[0, 0]
     elif name == "motion_blur":
-        centre = arrays["weights"][0]
+        centre = _prepare_motion(severity, side)["weights"][0]
     else:
-        centre = arrays["matrix"].diagonal().min() ** 2
+        return False
     return bool(centre > 1 - 1 / 255)

@@ -42,17 +42,6 @@ PUBLISHED = {
     },
     "pixelate": {"factor": (0.6, 0.5, 0.4, 0.3, 0.25)},
     "jpeg_compression": {"quality": (25, 18, 15, 10, 7)},
-    "speckle_noise": {"deviation": (0.15, 0.2, 0.35, 0.45, 0.6)},
-    "gaussian_blur": {"sigma": (1, 2, 3, 4, 6)},
-    "spatter": {
-        "mean": (0.65, 0.65, 0.65, 0.65, 0.67),
-        "deviation": (0.3, 0.3, 0.3, 0.3, 0.4),
-        "sigma": (4, 3, 2, 1, 1),
-        "threshold": (0.69, 0.68, 0.68, 0.65, 0.65),
-        "strength": (0.6, 0.6, 0.5, 1.5, 1.5),  # of water; the blur of mud, in pixels
-        "mud": (0, 0, 0, 1, 1),
-    },
-    "saturate": {"factor": (0.3, 0.1, 2, 5, 20), "shift": (0, 0, 0, 0.1, 0.2)},
 }
 
 #: The constants that are lengths on the image itself and so scale by side / 224. The other lengths are those of a
@@ -62,14 +51,12 @@ LENGTHS = {
     "glass_blur": ("sigma", "reach"),
     "motion_blur": ("radius", "sigma"),
     "elastic_transform": ("jitter",),
-    "gaussian_blur": ("sigma",),
 }
 
 #: Of these, the ones that count whole pixels: rounded as told, never less than one pixel.
 WHOLE = {("glass_blur", "reach"): round, ("motion_blur", "radius"): math.ceil}
 
-NAMES = tuple(PUBLISHED)[:15]
-EXTRA = tuple(PUBLISHED)[15:]
+NAMES = tuple(PUBLISHED)  # in the order of mCE
 
 
 def published(name: str, severity: int) -> dict[str, float]:
@@ -88,4 +75,4 @@ def scaled(name: str, severity: int, side: int) -> dict[str, float]:
 
 
 #: The corruptions that draw a layer at 224 and fit it to the side.
-LAYERS = ("snow", "frost", "fog", "elastic_transform", "spatter")
+LAYERS = ("snow", "frost", "fog", "elastic_transform")

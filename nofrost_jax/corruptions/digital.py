@@ -1,4 +1,4 @@
-"""Digital: contrast, elastic_transform, pixelate, jpeg_compression and, of the extra ones, saturate."""
+"""Digital: contrast, elastic_transform, pixelate and jpeg_compression."""
 
 import concurrent.futures
 import functools
@@ -23,20 +23,6 @@ def contrast(image, draws, arrays):
     """Every channel drawn to its mean over the image."""
     mean = jnp.sum(image.astype(jnp.int32), (0, 1)).astype(jnp.float32) / image[..., 0].size
     return jnp.clip((image - mean) * arrays["factor"] + mean, 0, 255).astype(jnp.uint8)
-
-
-# saturate
-
-
-def saturate(image, draws, arrays):
-    """The saturation of HSV times `factor` plus `shift`; grey pixels have hue 0, red, when the shift reaches them."""
-    x = image.astype(jnp.float32)
-    value = x.max(-1, keepdims=True)
-    spread = value - x.min(-1, keepdims=True)
-    saturation = jnp.where(value > 0, spread / jnp.maximum(value, 1), 0.0)
-    lost = jnp.where(spread > 0, (value - x) / jnp.maximum(spread, 1), jnp.array([0.0, 1.0, 1.0]))
-    saturation = jnp.clip(saturation * arrays["factor"] + arrays["shift"], 0, 1)
-    return jnp.clip(value * (1 - saturation * lost), 0, 255).astype(jnp.uint8)
 
 
 # elastic_transform
@@ -146,5 +132,4 @@ TABLE = {
     "contrast": Corruption(plain("contrast"), nothing, contrast),
     "elastic_transform": Corruption(_prepare_elastic, _draw_elastic, elastic),
     "pixelate": Corruption(_prepare_pixelate, nothing, pixelate),
-    "saturate": Corruption(plain("saturate"), nothing, saturate),
 }

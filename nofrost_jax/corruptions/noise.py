@@ -1,4 +1,4 @@
-"""Noise: gaussian_noise, shot_noise, impulse_noise and, of the extra ones, speckle_noise. No lengths, any side."""
+"""Noise: gaussian_noise, shot_noise and impulse_noise. No lengths, any side."""
 
 import math
 
@@ -26,12 +26,6 @@ def _words(key, side, arrays):
 def gaussian(image, draws, arrays):
     """x + N(0, deviation) in every element."""
     return to_uint8(unit(image) + draws * arrays["deviation"])
-
-
-def speckle(image, draws, arrays):
-    """x + x N(0, deviation)."""
-    x = unit(image)
-    return to_uint8(x + x * draws * arrays["deviation"])
 
 
 def impulse(image, draws, arrays):
@@ -71,5 +65,4 @@ TABLE = {
     "gaussian_noise": Corruption(plain("gaussian_noise"), _normals, gaussian),
     "shot_noise": Corruption(_prepare_shot, _words, shot),
     "impulse_noise": Corruption(plain("impulse_noise"), _uniforms, impulse),
-    "speckle_noise": Corruption(plain("speckle_noise"), _normals, speckle),
 }

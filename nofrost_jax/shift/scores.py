@@ -30,12 +30,10 @@ def scores(accuracy, reference=None):
     accuracy: {(corruption, severity): share of the images that are right}, not empty; cells may be lacking. reference:
     {corruption: error of the reference net}, `ALEXNET`, or None where there is none.
 
-    Returns {"mean_accuracy": over the cells of the fifteen corruptions; "errors": {corruption: mean error over its
+    Returns {"mean_accuracy": over the cells; "errors": {corruption: mean error over its
     severities}, "ratios": {corruption: that over the reference's}, both of corruptions with all five severities;
-    "mce": the mean of the ratios, a fraction, or None unless every corruption of the reference is complete}. The four
-    extra corruptions (speckle noise and the like) have an error, but count in no mean.
+    "mce": the mean of the ratios, a fraction, or None unless every corruption of the reference is complete}.
     """
-    counted = {cell: share for cell, share in accuracy.items() if cell[0] in ALEXNET}
     names = dict.fromkeys(name for name, _ in accuracy)
     errors = {
         name: 1 - statistics.fmean(accuracy[name, severity] for severity in SEVERITIES)
@@ -45,7 +43,7 @@ def scores(accuracy, reference=None):
     ratios = {name: errors[name] / reference[name] for name in reference or () if name in errors}
     complete = bool(reference) and len(ratios) == len(reference)
     return {
-        "mean_accuracy": statistics.fmean(counted.values()) if counted else None,
+        "mean_accuracy": statistics.fmean(accuracy.values()),
         "errors": errors,
         "ratios": ratios,
         "mce": statistics.fmean(ratios.values()) if complete else None,

@@ -8,7 +8,7 @@ import re
 from ml_collections import ConfigDict
 
 from nofrost_jax import data, rules, validate
-from nofrost_jax.corruptions.constants import EXTRA, SEVERITIES
+from nofrost_jax.corruptions.constants import SEVERITIES
 from nofrost_jax.errors import UserError
 from nofrost_jax.shift import label_sets
 from nofrost_jax.shift.scores import ALEXNET
@@ -210,8 +210,8 @@ def _find(name, entries):
 
 def _cells(names, severities):
     """The (corruption, severity) pairs, in the order of mCE."""
-    order = [*ALEXNET, *EXTRA]
-    names = _words(names) or list(ALEXNET)
+    order = list(ALEXNET)
+    names = _words(names) or order
     for name in names:
         rules.require_choice("corruption_names", name, order)
     if not severities or any(one not in SEVERITIES for one in severities):

@@ -40,8 +40,7 @@ def _corruption_rows(corrupted):
     marks = ", ".join(f"cropped: of {corrupted['side']}" if one == "cropped" else one for one in corrupted["flags"])
     name, rest = corrupted["name"], (corrupted["label_set"], corrupted["crop"], marks)
     n = min(cell["n"] for cell in cells)
-    if corrupted["mean_accuracy"] is not None:
-        yield f"{name}, mean", f"{corrupted['mean_accuracy']:.2%}", "", f"{len(cells)} x {n:,}", *rest
+    yield f"{name}, mean", f"{corrupted['mean_accuracy']:.2%}", "", f"{len(cells)} x {n:,}", *rest
     if corrupted["mce"] is not None:
         yield f"{name}, mCE", f"{corrupted['mce']:.2%}", "", "", f"error over that of {corrupted['reference']}", "", ""
 

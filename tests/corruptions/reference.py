@@ -36,10 +36,6 @@ def defocus_blur(image, radius, alias_sigma):
     return finish(correlate(image / 255, kernel * (1 - 1e-8), "mirror"))
 
 
-def gaussian_blur(image, sigma):
-    return finish(gaussian(image / 255, sigma))
-
-
 def scatter(image, offsets, reach):
     """The original's loop over one pass; offsets [n, n, 2] hold (dx, dy) of the pixel that is visited."""
     out, side = image.copy(), len(image)
@@ -138,16 +134,6 @@ def brightness(image, shift):
     def one(pixel):
         hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
         return colorsys.hsv_to_rgb(hue, saturation, min(max(value + shift, 0.0), 1.0))
-
-    return finish(np.apply_along_axis(one, -1, image / 255))
-
-
-def saturate(image, factor, shift):
-    import colorsys
-
-    def one(pixel):
-        hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
-        return colorsys.hsv_to_rgb(hue, min(max(saturation * factor + shift, 0.0), 1.0), value)
 
     return finish(np.apply_along_axis(one, -1, image / 255))
 

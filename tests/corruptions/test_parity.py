@@ -10,12 +10,12 @@ from PIL import Image
 from scipy import ndimage, stats
 
 from nofrost_jax import corruptions
-from nofrost_jax.corruptions import base, blur, constants, digital, kernels, noise, spatter, textures, weather
+from nofrost_jax.corruptions import base, blur, constants, digital, kernels, noise, textures, weather
 from tests.corruptions import reference
 from tests.data.helpers import picture
 
 SIDE = 224
-TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE, **spatter.TABLE}
+TABLE = {**noise.TABLE, **blur.TABLE, **weather.TABLE, **digital.TABLE}
 
 
 @functools.cache
@@ -48,12 +48,6 @@ def image():
 def test_defocus_blur(image, severity):
     want = reference.defocus_blur(image, **constants.published("defocus_blur", severity))
     assert_close(apply("defocus_blur", severity, image), want)
-
-
-@pytest.mark.parametrize("severity", constants.SEVERITIES)
-def test_gaussian_blur(image, severity):
-    want = reference.gaussian_blur(image, **constants.published("gaussian_blur", severity))
-    assert_close(apply("gaussian_blur", severity, image), want)
 
 
 @pytest.mark.parametrize("severity", constants.SEVERITIES)
@@ -141,10 +135,10 @@ def test_fog(image, severity):
 
 
 @pytest.mark.parametrize("severity", constants.SEVERITIES)
-def test_brightness_contrast_and_saturate(image, severity):
+def test_brightness_and_contrast(image, severity):
     small = np.ascontiguousarray(image[::7, ::7])  # no lengths in these
     small[0, :8] = [[0, 0, 0], [255] * 3, [9, 9, 9], [255, 0, 0], [0, 1, 0], [1, 0, 2], [80, 80, 200], [7, 200, 200]]
-    for name, mean in (("brightness", 0.01), ("contrast", 0.002), ("saturate", 0.2)):  # whole values
+    for name, mean in (("brightness", 0.01), ("contrast", 0.002)):  # whole values
         want = getattr(reference, name)(small, **constants.published(name, severity))
         assert_close(apply(name, severity, small), want, mean=mean)
 
@@ -189,9 +183,6 @@ def test_the_other_noises(image):
     for severity in constants.SEVERITIES:
         deviation = constants.published("gaussian_noise", severity)["deviation"]
         assert_close(apply("gaussian_noise", severity, part, normal), reference.finish(part / 255 + deviation * normal))
-        deviation = constants.published("speckle_noise", severity)["deviation"]
-        want = reference.finish(part / 255 * (1 + deviation * normal))
-        assert_close(apply("speckle_noise", severity, part, normal), want, mean=0.01)
         amount = constants.published("impulse_noise", severity)["amount"]
         want = np.where(uniform < amount / 2, 255, np.where(uniform < amount, 0, part))
         np.testing.assert_array_equal(apply("impulse_noise", severity, part, uniform), want)
@@ -211,54 +202,6 @@ def _jpeg(image, **options):
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", **options)
     return np.asarray(Image.open(file))
-
-
-def test_mud(image):
-    for severity in (4, 5):
-        values = constants.published("spatter", severity)
-        field = np.random.default_rng(severity).standard_normal((SIDE, SIDE)).astype(np.float32)
-        liquid = ndimage.gaussian_filter(values["mean"] + values["deviation"] * field, values["sigma"], mode="nearest")
-        stain = ndimage.gaussian_filter(
-            (liquid > values["threshold"]).astype(float), values["strength"], mode="nearest"
-        )
-        stain = np.where(stain < 0.8, 0, stain)[..., None]
-        want = reference.finish(image / 255 * (1 - stain) + stain * np.array([63, 42, 20]) / 255)
-        assert_close(apply("spatter", severity, image, field), want, most=200, mean=0.02)  # places at a threshold
-
-
-def test_spatters_distance_is_a_chamfer_distance():
-    """Between 0.98 and 1.05 of the Euclidean one, exact along rows, and cut off at 20."""
-    edges = np.random.default_rng(0).random((64, 64)) < 0.003
-    got = np.asarray(jax.jit(spatter.distance)(edges))
-    want = ndimage.distance_transform_edt(~edges)
-    near = (want > 0) & (want < 18)
-    assert (got[edges] == 0).all()
-    assert got.max() == 20
-    assert ((got / np.maximum(want, 1))[near] > 0.98).all() and ((got / np.maximum(want, 1))[near] < 1.05).all()
-    one = np.zeros((9, 30), bool)
-    one[4, 0] = True
-    np.testing.assert_allclose(jax.jit(spatter.distance)(one)[4], np.minimum(np.arange(30), 20))
-
-
-def test_spatters_edges_are_canny_edges():
-    """A step gives a line of one pixel; a weak edge counts only where it hangs on a strong one."""
-    step = np.zeros((32, 32), np.int32)
-    step[:, 16:] = 100
-    find = jax.jit(spatter.canny)
-    edges = np.asarray(find(step))
-    assert (edges.sum(1) == 1).all() and edges[:, 15:17].any()
-    weak = np.where(np.arange(32)[:, None] < 20, 0, step // 5)  # 80 = 4 times 20 is between the thresholds
-    assert not np.asarray(find(weak)).any()
-    joined = np.where(np.arange(32)[:, None] < 20, step, step // 5)
-    assert np.asarray(find(joined))[22:, 15:17].any(1).all()
-
-
-def test_spatters_equalization():
-    image = np.random.default_rng(1).integers(3, 21, (20, 20)) ** 2 // 20
-    count = np.bincount(image.ravel(), minlength=21)
-    first = int(np.flatnonzero(count)[0])
-    table = np.rint((np.cumsum(count) - count[first]) * 255 / (image.size - count[first]))
-    np.testing.assert_array_equal(jax.jit(spatter.equalized)(image.astype(np.int32)), table[image])
 
 
 def test_the_random_numbers_are_what_they_say():

@@ -88,6 +88,10 @@ def test_some_cells_and_no_images_of_its_own(cli, copy):
         (["sets=folder:imagenet-r,folder:other/imagenet-r"], "two sets called imagenet_r"),
         (["corruptions=sometimes"], "choose one of files, on_the_fly, none"),
         (["corruption_names=fogg"], "did you mean fog"),
+        (
+            ["corruption_names=fog,saturate"],
+            "config.corruption_names='saturate' is unknown; choose one of gaussian_noise, s",
+        ),
         (["severities=(0,)"], "some of 1, 2, 3, 4, 5"),
         (["imagenet_c_crop=large"], "choose one of standard, nofrost"),
         (["imagenet_c_crop=nofrost", "corruptions=on_the_fly"], "for the published files"),

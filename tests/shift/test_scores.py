@@ -56,5 +56,3 @@ def test_an_incomplete_table_has_no_mce():
     del table["fog", 3]
     found = scores(table, ALEXNET)
     assert found["mce"] is None and "fog" not in found["errors"] and len(found["ratios"]) == 14
-    only_extra = scores({("spatter", severity): 0.25 for severity in SEVERITIES}, ALEXNET)
-    assert only_extra["mean_accuracy"] is None and only_extra["errors"] == {"spatter": 0.75}

@@ -4,7 +4,7 @@
     python -m nofrost_jax.tools.corrupt --output=DIR --source=folder:PATH
     python -m nofrost_jax.tools.corrupt --output=DIR --source=tfds:cifar10 --data_dir=TFDS
 
-The first draws one image of PATH/val/CLASS/ under all 19 corruptions. The others write DIR/CORRUPTION/SEVERITY/CLASS/,
+The first draws one image of PATH/val/CLASS/ under all 15 corruptions. The others write DIR/CORRUPTION/SEVERITY/CLASS/,
 the layout of ImageNet-C, and go on where they stopped when the same command runs again. All images are decoded once
 before the first file is written. Files keep their names; other images are called by their place in the split, in
 folders that sort as the labels do: 00000012.PNG.
@@ -67,7 +67,7 @@ def _options(arguments):
     if not 0 <= (options.jpeg_quality or 0) <= 100:
         raise UserError(f"--jpeg_quality={options.jpeg_quality} must be between 1 and 100, or 0 for none")
     rules.check_seed("--seed", options.seed)
-    options.names = _words("--names", options.names, corruptions.NAMES + corruptions.EXTRA)
+    options.names = _words("--names", options.names, corruptions.NAMES)
     options.severities = [int(word) for word in _words("--severities", options.severities, _SEVERITIES)]
     rules.require_known("--severity", str(options.severity), _SEVERITIES)
     return options
