@@ -7,7 +7,7 @@ import time
 
 import jax
 
-from nofrost_jax import data, files, metrics, models, names, parallel, validate
+from nofrost_jax import data, files, models, names, parallel, progress, validate
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import at_gamma, create_model
 from nofrost_jax.evaluation import pictures, results, runs, table
@@ -64,7 +64,7 @@ def _evaluate(config, output, spec, evaluator, stop, variables, checkpoint):
     if main:
         path = results.save(output, result, results.columns(outcomes))
         print(table.render(result))
-        print(f"written: {path}  ({metrics.format_seconds(time.perf_counter() - start)})", flush=True)
+        print(f"written: {path}  ({progress.duration(time.perf_counter() - start)})", flush=True)
         for picture in pictures.save(output, config.evaluation.name, evaluator.plans, outcomes):
             print(f"written: {picture}", flush=True)
     return result
@@ -94,7 +94,7 @@ def _evaluate_shift(config, output, suite, jobs, missing, devices, stop, variabl
     if main:
         path = results.save(output, result, shift.columns(jobs, looked))
         print(shift_table.render(result))
-        print(f"written: {path}  ({metrics.format_seconds(time.perf_counter() - start)})", flush=True)
+        print(f"written: {path}  ({progress.duration(time.perf_counter() - start)})", flush=True)
     return result
 
 

@@ -1,10 +1,8 @@
-"""Metrics as (sum, count) pairs, and where they go: metrics.jsonl, TensorBoard (through clu), the screen."""
+"""Metrics as (sum, count) pairs, and where they go: metrics.jsonl and TensorBoard (through clu)."""
 
 import json
-import math
 import os
 import sys
-import time
 import warnings
 
 import jax
@@ -104,48 +102,3 @@ def parameter_overview(variables):
         rows = [f"{jax.tree_util.keystr(path, simple=True, separator='/')}  {leaf.shape}" for path, leaf in leaves]
         return "\n".join([*rows, f"Total: {sum(leaf.size for _, leaf in leaves):,}"])
     return overview.get_parameter_overview(variables["params"], include_stats=False)
-
-
-class Progress:
-    """Screen lines with the step, the epoch, a few metrics, images/s and the time left; compile time is left out."""
-
-    def __init__(self, total_steps, steps_per_epoch, batch_size, start_step, active=True):
-        self._total, self._per_epoch, self._batch = total_steps, steps_per_epoch, batch_size
-        self._last_step, self._last_time, self._waited = start_step, time.perf_counter(), 0.0
-        self._active = active
-
-    def pause(self, seconds):
-        """Time that was no training: compiling, evaluating, saving."""
-        self._last_time += seconds
-
-    def wait(self, seconds):
-        """Time that the step stood waiting for its input."""
-        self._waited += seconds
-
-    def line(self, step, means):
-        """Prints the line of `step` and returns the speeds as scalars."""
-        now = time.perf_counter()
-        seconds = max(now - self._last_time, 1e-9)
-        per_second = (step - self._last_step) / seconds
-        speeds = {"speed/images_per_second": per_second * self._batch, "speed/input_wait": self._waited / seconds}
-        self._last_step, self._last_time, self._waited = step, now, 0.0
-        if self._active and per_second > 0:
-            shown = ("loss", "clean_accuracy", "adversarial_accuracy")
-            values = [f"{name.replace('_accuracy', '')} {means[name]:.3f}" for name in shown if name in means]
-            left = format_seconds((self._total - step) / per_second)
-            print(
-                f"step {step}/{self._total}  epoch {step / self._per_epoch:.1f}  {'  '.join(values)}  "
-                f"{speeds['speed/images_per_second']:.0f} images/s  {left} left",
-                flush=True,
-            )
-        return speeds
-
-
-def format_seconds(seconds):
-    """ "2 d 3 h", "1 h 05 min", "3 min 20 s" or "12 s"."""
-    seconds = math.ceil(seconds)
-    if seconds >= 86400:
-        return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
-    if seconds >= 3600:
-        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-    return f"{seconds // 60} min {seconds % 60:02d} s" if seconds >= 60 else f"{seconds} s"

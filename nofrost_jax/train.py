@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 
-from nofrost_jax import data, errors, keys, methods, metrics, models, optim, parallel, selection, validate
+from nofrost_jax import data, errors, keys, methods, metrics, models, optim, parallel, progress, selection, validate
 from nofrost_jax.checkpoint import Checkpoints, load_variables
 from nofrost_jax.classifier import at_gamma, create_model
 from nofrost_jax.errors import Preempted, UserError
@@ -61,7 +61,7 @@ class Run:
             write_notes(method.notes(config), workdir)
         self.writer = metrics.Writer(workdir, active=self.main, tensorboard=config.log.tensorboard)
         self.writer.rewind(self.start_step, drop_evaluation=self.evaluation_due)
-        self.progress = metrics.Progress(
+        self.progress = progress.Steps(
             self.total_steps, self.per_epoch, config.batch_size, self.start_step, active=self.main
         )
         self.saved_step = self.start_step if self.start_step else None
@@ -79,6 +79,7 @@ class Run:
         for step, batch in zip(range(self.start_step + 1, self.total_steps + 1), self._timed(batches), strict=False):
             step_fn = step_fn or self._compile(batch, key)
             self.state, step_metrics = step_fn(self.state, batch, key)
+            self.progress.at(step)
             if unread:
                 self._read(*unread)
             unread = (step, step_metrics)
@@ -100,6 +101,7 @@ class Run:
         return self.state
 
     def close(self):
+        self.progress.close()
         self.writer.close()
         self.checkpoints.close()
 
@@ -177,7 +179,7 @@ class Run:
         compiled = self.devices.compile_step(self.method_step, self.state, batch, key)
         seconds = time.perf_counter() - start
         self.progress.pause(seconds)
-        self._say(f"compiled in {metrics.format_seconds(seconds)}")
+        self._say(f"compiled in {progress.duration(seconds)}")
         return compiled
 
     def _read(self, step, step_metrics):
@@ -215,7 +217,7 @@ class Run:
         seconds = time.perf_counter() - start
         self.progress.pause(seconds)
         shown = "  ".join(f"{name.removeprefix('eval/')} {value:.2%}" for name, value in scalars.items())
-        self._say(f"evaluated step {step}: {shown}  ({metrics.format_seconds(seconds)})")
+        self._say(f"evaluated step {step}: {shown}  ({progress.duration(seconds)})")
 
     def _measure(self, step):
         labels = self.config.evaluation.while_training

@@ -4,11 +4,10 @@ import contextlib
 import json
 import math
 import re
-import time
 
 import pytest
 
-from nofrost_jax import metrics, run
+from nofrost_jax import run
 from tests.conftest import finish, sharing_compiled, start, tiny_args, tiny_config
 
 
@@ -87,26 +86,6 @@ def test_screen(screen):
 def test_parameter_overview(logged):
     text = (logged / "parameters.txt").read_text()
     assert "head/kernel" in text and "(16, 10)" in text and "Total: 1,394" in text
-
-
-def test_progress_leaves_out_what_was_no_training(monkeypatch, capsys):
-    now = [100.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    progress = metrics.Progress(total_steps=100, steps_per_epoch=50, batch_size=64, start_step=10)
-    now[0] += 25
-    progress.pause(20)  # compiling
-    progress.wait(1.25)
-    speeds = progress.line(20, {"loss": 1.0})
-    assert speeds == {"speed/images_per_second": 128.0, "speed/input_wait": 0.25}  # 10 steps in 5 seconds
-    assert capsys.readouterr().out == "step 20/100  epoch 0.4  loss 1.000  128 images/s  40 s left\n"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (59.2, "1 min 00 s"), (200, "3 min 20 s"), (3900, "1 h 05 min"), (183_600, "2 d 3 h")],
-)
-def test_time_left_is_readable(seconds, text):
-    assert metrics.format_seconds(seconds) == text
 
 
 def test_without_tensorboard_a_run_says_so_once_and_goes_on(tmp_path, compilation_cache):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from nofrost_jax.data import folder, pipeline, preprocess, progress, views
+from nofrost_jax.data import folder, pipeline, preprocess, views
 from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.choice import Choice, ranks
 from nofrost_jax.data.folder import Folder
@@ -15,6 +15,7 @@ from nofrost_jax.data.preprocess import Geometry
 from nofrost_jax.data.records import Records
 from nofrost_jax.data.sources import Source, Subset, size
 from nofrost_jax.errors import UserError
+from nofrost_jax.progress import shown
 
 DECODE_ALL = 2000
 SAMPLE = 256
@@ -216,7 +217,7 @@ def _refuse_bad(split, indices, workers: int, look: Callable, may_skip: bool) ->
         return None
 
     with ThreadPoolExecutor(workers) as pool:
-        found = progress.shown(pool.map(problem, indices), len(indices), "checking the images", "images")
+        found = shown(pool.map(problem, indices), len(indices), "checking the images", "images")
         bad = [one for one in found if one]
     if bad and not (may_skip and len(bad) < len(indices)):
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""

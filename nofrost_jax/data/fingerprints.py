@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from nofrost_jax.data import progress, views
+from nofrost_jax.data import views
 from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.sources import Subset, size
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
+from nofrost_jax.progress import shown
 
 SAMPLE = 64  # files that are read; PNG files of one size are of one length now and then
 _READERS, _BLOCK = 16, 1000  # threads, which on network storage wait for the disk; files that they get at once
@@ -81,7 +82,5 @@ def _all_sizes(root: str, names: list[str]) -> list[int]:
         return [os.stat(f"{root}/{name}").st_size for name in block]
 
     with ThreadPoolExecutor(_READERS) as threads:
-        found = progress.shown(
-            threads.map(sizes, blocks), len(blocks), "reading the files' sizes", "thousands of files"
-        )
+        found = shown(threads.map(sizes, blocks), len(blocks), "reading the files' sizes", "thousands of files")
         return [size for block in found for size in block]

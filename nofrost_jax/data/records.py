@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nofrost_jax.data import progress, tfrecord
+from nofrost_jax.data import tfrecord
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256, write_npz
+from nofrost_jax.progress import shown
 
 VERSION = 1  # Of the index files.
 FOLDER = "nofrost_index"
@@ -150,7 +151,7 @@ def _scan(title: str, files: list[tuple[str, int]]) -> Index:
         return found
 
     with ThreadPoolExecutor(READERS) as pool:
-        scans = list(progress.shown(pool.map(scan, files), len(files), f"indexing {title}", "files"))
+        scans = list(shown(pool.map(scan, files), len(files), f"indexing {title}", "files"))
     counts = np.array([len(found[0]) for found in scans], np.int64)
     return Index(counts, *(np.concatenate(column) for column in zip(*scans, strict=True)))
 

@@ -50,12 +50,12 @@ class Evaluator:
         """
         plans = [plan for plan in self.plans if labels is None or plan.label in labels]
         share = -(-self.images.count // jax.process_count())
-        reporter = Reporter(plans, self.programs.num_classes, share, progress)
-        self.programs.say = reporter.say
         digest = tree_sha256(jax.device_get(variables))
         store = Store.open(folder, identity(digest, self.net, self.images, self.seed))
         variables = self.programs.devices.replicate(variables)
-        return _Run(self, variables, stop, store, plans, reporter).outcomes()
+        with Reporter(plans, self.programs.num_classes, share, progress) as reporter:
+            self.programs.say = reporter.say
+            return _Run(self, variables, stop, store, plans, reporter).outcomes()
 
 
 class _Run:

@@ -1,30 +1,22 @@
 """What an evaluation says while it runs: what compiles, how far it is, how many images survive, the time left."""
 
-import time
-
-from nofrost_jax.metrics import format_seconds
-
-EVERY_SECONDS = 10
+from nofrost_jax.progress import Line, duration
 
 
-class Reporter:
-    """Prints progress lines; knows the time left as an upper bound, in which no further image is fooled.
+class Reporter(Line):
+    """The line of an evaluation; knows the time left as an upper bound, in which no further image is fooled.
 
     Work is measured in passes through the net, in which attacks differ by a factor of a thousand. Of chunks to come,
     an attack is expected to meet the share of images that it met in the chunks done so far.
     """
 
     def __init__(self, plans, num_classes, total, active):
-        self._active, self._total, self._finished = active, total, 0
+        super().__init__(active)
+        self._total, self._finished = total, 0
         self._cost = {member: cost(member.attack, num_classes) for plan in plans for member in plan.members}
         self._met = dict.fromkeys(self._cost, 0)  # images of finished chunks that the attack met
         self._ahead = {}  # passes that each attack may still take on the present chunk
         self._spent = self._seconds = 0.0
-        self._said = time.perf_counter()
-
-    def say(self, text):
-        if self._active:
-            print(text, flush=True)
 
     def begin_chunk(self, count):
         """A chunk of `count` images begins, all of which every attack may meet."""
@@ -47,20 +39,22 @@ class Reporter:
         self._spent, self._seconds = self._spent + passes, self._seconds + seconds
 
     def progress(self, label, stage, stages, survivors, rate):
-        """At most one line in ten seconds. survivors: of this chunk; rate: this attack's images a second."""
-        if not self._active or time.perf_counter() - self._said < EVERY_SECONDS:
+        """Says how far it is, now and then. survivors: of this chunk; rate: this attack's images a second."""
+        if not self.is_due():
             return
-        self._said = time.perf_counter()
+        to_come = self._to_come()
         done = f"{self._finished}/{self._total} images done, now " if self._finished else ""
         part = f" {stage + 1}/{stages}" if stages > 1 else ""
-        left = f", at most {format_seconds(self._left())} left" if self._spent else ""
-        self.say(f"  {done}{label}{part}: {survivors} survivors, {rate:.3g} images/s{left}")
+        left = f", at most {duration(to_come * self._seconds / self._spent)} left" if self._spent else ""
+        text = f"  {done}{label}{part}: {survivors} survivors, {rate:.3g} images/s{left}"
+        self.show(text, self._spent / max(self._spent + to_come, 1))
 
-    def _left(self):
+    def _to_come(self):
+        """Passes that are left at most."""
         to_come = self._total - self._finished - self._chunk
         share = {member: met / self._finished if self._finished else 1.0 for member, met in self._met.items()}
         later = sum(passes * share[member] * to_come for member, passes in self._cost.items())
-        return (sum(self._ahead.values()) + later) * self._seconds / self._spent
+        return sum(self._ahead.values()) + later
 
 
 def cost(attack, num_classes):

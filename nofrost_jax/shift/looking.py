@@ -14,10 +14,8 @@ from nofrost_jax import corruptions, files
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import chunks, flags, runs
 from nofrost_jax.evaluation.store import Store, identity
-from nofrost_jax.metrics import format_seconds
 
 COLUMNS = ("index", "label", "correct", "nan")
-EVERY_SECONDS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +65,12 @@ class View:
 
 class Looker:
     """Looks at sets with one net. variables: on the devices; digest: their `tree_sha256`; folder: where outcomes are
-    kept and found, shared by all processes; stop: the StopSignal, asked between batches; progress: a `Progress`."""
+    kept and found, shared by all processes; stop: the StopSignal, asked between batches; progress: a `Progress`, of
+    which an image under a view is one part."""
 
     def __init__(self, programs, variables, digest, folder, stop, progress):
         self._programs, self._variables, self._digest = programs, variables, digest
-        self._folder, self._stop, self._progress = folder, stop, progress
+        self._folder, self._stop, self._progress, self._last = folder, stop, progress, time.perf_counter()
 
     def look(self, config, num_eval, views):
         """[outcomes] of each view of `config`'s evaluation split of `num_eval` images: {"index", "label", "correct",
@@ -88,7 +87,7 @@ class Looker:
             if place not in known and (rows := store.load(number, view.key, view.required)) is not None:
                 known[place] = rows
                 if number % jax.process_count() == jax.process_index():
-                    self._progress.found(len(rows["index"]))
+                    self._progress.advance(len(rows["index"]), done=0)
             return known.get(place)
 
         def is_known(number):
@@ -118,7 +117,10 @@ class Looker:
                 batch["image"][: len(rows)] = view.corruption(*given, self._programs.devices)
             answers = [self._programs.look(self._variables, batch, view.allowed) for _ in range(times)]
             compiled = self._programs.total_compile_seconds - compiled
-            seconds.append(self._progress.worked(view.name, len(rows), compiled))
+            before, self._last = self._last, time.perf_counter()
+            seconds.append(max(self._last - before - compiled, 1e-9))  # with the wait for the images
+            self._progress.pause(compiled)
+            self._progress.advance(len(rows), note=f", now {view.name}")
             return answers
 
         rows = chunks.look(chunk, self._programs.batch_size, forward, ("correct", "nan"), view.probe)
@@ -140,36 +142,3 @@ def _join(parts, view):
     joined = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
     joined |= {name: bool(parts[0][name]) for name in flags.NOTES if view.probe}
     return joined | {"seconds": float(sum(part["seconds"] for part in parts))}
-
-
-class Progress:
-    """At most one line in ten seconds: how many looks of all are done, and the time left by their speed so far.
-
-    total: looks of this process, an image under a view being one; active: whether to print at all.
-    """
-
-    def __init__(self, total, active):
-        self._total, self._active = total, active
-        self._done = self._worked = 0
-        self._seconds, self._last = 0.0, time.perf_counter()
-        self._said = self._last
-
-    def say(self, text):
-        if self._active:
-            print(text, flush=True)
-
-    def found(self, images):
-        """So many looks were done by an earlier run."""
-        self._done += images
-
-    def worked(self, name, images, compile_seconds):
-        """So many looks more. Returns the seconds since the ones before, with the wait for the images, but without
-        compilation."""
-        now = time.perf_counter()
-        seconds, self._last = max(now - self._last - compile_seconds, 1e-9), now
-        self._done, self._worked, self._seconds = self._done + images, self._worked + images, self._seconds + seconds
-        if now - self._said >= EVERY_SECONDS:
-            self._said, speed = now, self._worked / self._seconds
-            left = format_seconds(max(self._total - self._done, 0) / speed)
-            self.say(f"  {name}: {self._done:,.0f} of {self._total:,.0f} looks done, {speed:.3g} images/s, {left} left")
-        return seconds

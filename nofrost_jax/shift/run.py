@@ -8,8 +8,9 @@ import numpy as np
 from nofrost_jax import data
 from nofrost_jax.errors import about
 from nofrost_jax.evaluation import results, runs
+from nofrost_jax.progress import Progress
 from nofrost_jax.shift import label_sets, scores
-from nofrost_jax.shift.looking import Looker, Progress
+from nofrost_jax.shift.looking import Looker
 from nofrost_jax.shift.suites import CLEAN, ON_THE_FLY
 
 REFERENCE_SIDE = 224  # pixels of the files on which AlexNet's errors were measured
@@ -39,15 +40,15 @@ def _total(jobs):
 
 def look(jobs, programs, variables, digest, folder, stop, progress):
     """[[outcomes of a view] of each job]; for the arguments see `Looker`. progress: whether to print any."""
-    reporter = Progress(_total(jobs) / jax.process_count(), progress)
-    programs.say = reporter.say
-    looker = Looker(programs, variables, digest, folder, stop, reporter)
-    looked = []
-    for job in jobs:
-        # Of ImageNet-C's cells only the first has been checked: to list 75 x 1,000 folders takes its time.
-        with about(job.entry.name):
-            spec = job.spec if job.cell is None else data.check(job.config, ("evaluation",))
-        looked.append(looker.look(job.config, spec.num_eval, job.views))
+    looked, total = [], -(-_total(jobs) // jax.process_count())
+    with Progress("evaluating", total, "looks", progress) as reporter:
+        programs.say = reporter.say
+        looker = Looker(programs, variables, digest, folder, stop, reporter)
+        for job in jobs:
+            # Of ImageNet-C's cells only the first has been checked: to list 75 x 1,000 folders takes its time.
+            with about(job.entry.name):
+                spec = job.spec if job.cell is None else data.check(job.config, ("evaluation",))
+            looked.append(looker.look(job.config, spec.num_eval, job.views))
     return looked
 
 

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nofrost_jax import files, lock
-from nofrost_jax.data import downloads, progress
+from nofrost_jax.data import downloads
 from nofrost_jax.errors import UserError, refused
+from nofrost_jax.progress import shown
 
 _TRAIN, _VAL = downloads.SPLITS
 _WNID = re.compile(r"(n\d{8})\.tar")
@@ -57,7 +58,7 @@ def _unpack(tars, there, root):
 def _train(archive: tarfile.TarFile) -> Iterator[tuple[str, object]]:
     """("WNID/NAME", file) of every image; the archive holds a tar for each class."""
     members = [member for member in archive.getmembers() if member.isfile()]
-    for member in progress.shown(members, len(members), "unpacking train", "classes"):
+    for member in shown(members, len(members), "unpacking train", "classes"):
         match = _WNID.fullmatch(os.path.basename(member.name))
         if match is None:
             raise UserError(f"{member.name} is no class archive; {archive.name}; this is not ImageNet's training tar")
@@ -74,7 +75,7 @@ def _validation(archive: tarfile.TarFile) -> Iterator[tuple[str, object]]:
         raise UserError(
             f"{len(members)} files instead of 50,000; {archive.name}; this is not ImageNet's validation tar"
         )
-    for wnid, member in zip(labels, progress.shown(members, len(members), "unpacking val", "images"), strict=False):
+    for wnid, member in zip(labels, shown(members, len(members), "unpacking val", "images"), strict=False):
         yield f"{wnid}/{_checked(member, archive)}", _Content(archive, member)
 
 

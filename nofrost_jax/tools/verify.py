@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax.data import preprocess, progress
+from nofrost_jax.data import preprocess
 from nofrost_jax.data.catalog import is_known, open_source
 from nofrost_jax.data.sources import Source, size
 from nofrost_jax.errors import UserError
+from nofrost_jax.progress import shown
 from nofrost_jax.tools.wording import speaking_of
 
 BLOCK = 1024  # Images that are handed to the threads at once.
@@ -37,7 +38,7 @@ def unreadable(split, workers: int, what: str = "reading") -> Iterator[str]:
     """
     with ThreadPoolExecutor(workers) as pool:
         checked = _random(split, pool) if hasattr(split, "labels") else _sequential(split, pool)
-        yield from filter(None, progress.shown(checked, size(split), what, "images"))
+        yield from filter(None, shown(checked, size(split), what, "images"))
 
 
 def _random(split, pool: ThreadPoolExecutor) -> Iterator[str | None]:

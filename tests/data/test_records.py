@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nofrost_jax.data import progress, records, tfrecord
+from nofrost_jax.data import records, tfrecord
 from nofrost_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -250,35 +250,3 @@ def test_what_the_files_lack_is_told(split, tmp_path):
 
 def test_where_names_the_file(split):
     assert records.open_split("set train", *split).where(4) == f"set train example 4 in {split[1]['train'][1][0]}"
-
-
-def test_progress(monkeypatch, capsys):
-    """Nothing for a short pass; otherwise how much is done and when the rest will be."""
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-
-    def items(seconds):
-        for i in range(10):
-            now[0] += seconds
-            yield i
-
-    assert list(progress.shown(items(0.1), 10, "reading", "files")) == list(range(10))
-    assert capsys.readouterr().err == ""
-    assert list(progress.shown(items(60), 10, "reading", "files")) == list(range(10))
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "reading: 1 of 10 files, 9 min left" and lines[-1] == "reading: all 10 files in 10 min"
-    assert [progress.duration(s) for s in (3, 99.4, 100, 7200)] == ["3 s", "99 s", "2 min", "2 h 00 min"]
-
-
-def test_progress_of_a_writer(monkeypatch):
-    """The rate is that of the files written; those that were there already are behind, but took no time."""
-    now, lines = [0.0], []
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    told = progress.Progress(1000, "edsr", lines.append)
-    now[0] = 9.0
-    told.advance(100, 50)
-    assert lines == []
-    now[0] = 10.0
-    told.advance(500, 50, ", now fog 3")
-    assert lines == ["edsr: 600 of 1,000 files, 10/s, 40 s left, now fog 3"] and told.done == 100
-    assert told.took() == "10 s"

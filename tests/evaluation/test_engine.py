@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nofrost_jax import attacks, data, keys, parallel
+from nofrost_jax import attacks, data, keys, parallel, progress
 from nofrost_jax.attacks import base
 from nofrost_jax.errors import Preempted, UserError
-from nofrost_jax.evaluation import attacking, programs, reporter, results, table
+from nofrost_jax.evaluation import attacking, programs, results, table
 from nofrost_jax.evaluation.store import Store
 from nofrost_jax.evaluation.work import COLUMNS
 from tests.evaluation import suite
@@ -162,7 +162,7 @@ def test_a_damaged_file_is_named(reference, tmp_path):
 
 def test_stops_between_batches_and_says_how_far_it_is(reference, tmp_path, capsys, monkeypatch):
     """SIGTERM is heard within an evaluation, not only after it: on ImageNet one lasts for hours."""
-    monkeypatch.setattr(reporter, "EVERY_SECONDS", -1)
+    monkeypatch.setattr(progress, "EVERY", -1)
     asked = iter([False] * 8 + [True])
     stop = types.SimpleNamespace(requested=lambda: next(asked), local=True, name="SIGUSR1")
     with pytest.raises(Preempted, match=r"stopped by SIGUSR1 .* run the same command again"):

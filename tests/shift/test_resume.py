@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
+from nofrost_jax import progress
 from nofrost_jax.evaluation.programs import Programs
 from nofrost_jax.evaluation.store import Store
-from nofrost_jax.shift import looking
 from tests.shift import trees
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -97,8 +97,8 @@ def test_a_result_of_another_suite_is_kept(cli, copy, monkeypatch):
 
 
 def test_progress_tells_the_time_left(cli, copy, monkeypatch):
-    monkeypatch.setattr(looking, "EVERY_SECONDS", -1)
+    monkeypatch.setattr(progress, "EVERY", -1)
     done = cli(*trees.SUITE, f"--workdir={copy[1]}", "--config.sets=imagenet_r")
-    lines = [line for line in done.stdout.splitlines() if "looks done" in line]
-    assert len(lines) == 2 + 4 and "imagenet_r: 43 of 43 looks done" in lines[-1] and lines[-1].endswith("0 s left")
-    assert all("images/s" in line for line in lines)
+    lines = [line for line in done.stdout.splitlines() if "looks, " in line]
+    assert len(lines) == 2 + 4 and all("/s" in line for line in lines)
+    assert "evaluating: 43 of 43 looks" in lines[-1] and lines[-1].endswith("0 s left, now imagenet_r")

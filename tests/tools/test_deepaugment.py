@@ -118,7 +118,7 @@ def test_images_go_by_size_and_make_the_same_files_in_any_blocks(tmp_path, monke
     made, changes = [], []
     for block in (COUNT, 4, 1):
         (job,) = program.jobs(program.parse(arguments(tmp_path, tmp_path / f"out{block}")))
-        assert generate.generate(job, block=block, say=lambda text: None) == COUNT
+        assert generate.generate(job, block=block) == COUNT
         made.append(contents(tmp_path / f"out{block}"))
         changes.append(sum(one != other for one, other in itertools.pairwise(shapes)))
         shapes.clear()

@@ -13,10 +13,10 @@ from nofrost_jax.data import digits, fingerprints, preprocess
 from nofrost_jax.data.catalog import is_known, open_source
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.preprocess import Geometry, ImageError
-from nofrost_jax.data.progress import shown
 from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source, size
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
+from nofrost_jax.progress import shown
 from nofrost_jax.tools.wording import speaking_of
 
 IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256

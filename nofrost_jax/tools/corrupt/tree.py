@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from nofrost_jax.corruptions import JPEG_QUALITY, corrupt, describe
 from nofrost_jax.corruptions.constants import SETTINGS, SIDE
 from nofrost_jax.data import image_files
 from nofrost_jax.data.preprocess import ImageError
-from nofrost_jax.data.progress import Progress, shown
 from nofrost_jax.errors import Preempted, UserError, refused
+from nofrost_jax.progress import Progress, shown
 from nofrost_jax.signals import Stop
 from nofrost_jax.tools.corrupt.originals import Originals
 
@@ -33,7 +33,6 @@ def write(
     seed: int = 0,
     textures=None,
     jpeg_quality: int = JPEG_QUALITY,
-    say: Callable[[str], None] = print,
 ) -> int:
     """Writes the files that are not there yet and returns how many: JPEG (optimized Huffman tables), or for
     `jpeg_quality` 0 PNG, which loses nothing.
@@ -55,21 +54,21 @@ def write(
         if not _is_claimed(Path(output), made_with):
             _check_images(originals, threads, stop)
             _claim(Path(output), made_with | {"source": originals.title})
-        progress = Progress(count * len(cells), "corruptions", say)
-        for start in range(0, count, _BATCH):
-            indices = range(start, min(start + _BATCH, count))
-            images = {}
-            for name, severity in cells:
-                if stop.heard:
-                    raise Preempted(f"stopped by {stop.name} after {progress.done} files; {_AGAIN}")
-                places = _missing(originals, indices, Path(output, name, str(severity)), jpeg_quality)
-                new = [i for i in places if i not in images]
-                images |= zip(new, _loaded(originals, new, threads), strict=True)
-                if places:
-                    stack, index = np.stack([images[i] for i in places]), np.array(list(places))
-                    results = corrupt(stack, name, severity, index, seed, textures=textures, jpeg_quality=0)
-                    list(threads.map(lambda *pair: _save(*pair, jpeg_quality), places.values(), results))
-                progress.advance(len(indices), len(places), f", now {name} {severity}")
+        with Progress("corruptions", count * len(cells), "files") as progress:
+            for start in range(0, count, _BATCH):
+                indices = range(start, min(start + _BATCH, count))
+                images = {}
+                for name, severity in cells:
+                    if stop.heard:
+                        raise Preempted(f"stopped by {stop.name} after {progress.done} files; {_AGAIN}")
+                    places = _missing(originals, indices, Path(output, name, str(severity)), jpeg_quality)
+                    new = [i for i in places if i not in images]
+                    images |= zip(new, _loaded(originals, new, threads), strict=True)
+                    if places:
+                        stack, index = np.stack([images[i] for i in places]), np.array(list(places))
+                        results = corrupt(stack, name, severity, index, seed, textures=textures, jpeg_quality=0)
+                        list(threads.map(lambda *pair: _save(*pair, jpeg_quality), places.values(), results))
+                    progress.advance(len(indices), len(places), f", now {name} {severity}")
     return progress.done
 
 

@@ -88,15 +88,11 @@ def run(options):
     todo = jobs(options)
     if options.preview:
         preview.save(options.preview, todo)
-        _say(f"written: {options.preview}")
+        print(f"written: {options.preview}", flush=True)
     with errors.machine("the files that are written are whole"):
         for job in todo if options.output else ():
-            generate.generate(job, options.shard, options.limit, options.workers, _say)
-            _say(f"written: {job.output}")
-
-
-def _say(text):
-    print(text, flush=True)
+            generate.generate(job, options.shard, options.limit, options.workers)
+            print(f"written: {job.output}", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ from nofrost_jax import files, lock
 from nofrost_jax.augment import noise2net
 from nofrost_jax.augment.deepaugment import cae, distort_cae, distort_edsr, edsr, on_device, weights
 from nofrost_jax.data import folder, image_files, preprocess
-from nofrost_jax.data.progress import Progress
 from nofrost_jax.data.views import SETTINGS
 from nofrost_jax.errors import Preempted, UserError, refused
 from nofrost_jax.keys import named
+from nofrost_jax.progress import Progress, duration
 from nofrost_jax.signals import Stop
 
 REDRAW = 0.05  # probability of new weights before an image
@@ -146,9 +146,7 @@ def save(path: str, pixels: np.ndarray) -> None:
     image_files.save(path, pixels, "JPEG", quality=QUALITY)
 
 
-def generate(
-    job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers: int = 4, say=print, block: int = BLOCK
-) -> int:
+def generate(job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers: int = 4, block: int = BLOCK) -> int:
     """Makes the images that are not there yet; returns their number.
 
     Each size of image among `block` of them compiles once; the files are the same for every `block`.
@@ -160,19 +158,19 @@ def generate(
     check_settings(job)
     own = os.path.join(os.path.dirname(job.output), f"shard_{shard[0]}_of_{shard[1]}.lock")
     with lock.hold(own, "a generator"):
-        return _generate(job, shard, limit, workers, say, block)
+        return _generate(job, shard, limit, workers, block)
 
 
-def _generate(job, shard, limit, workers, say, block):
+def _generate(job, shard, limit, workers, block):
     indices, sets = plan(len(job.files), job.seed, shard, limit)
     waiting = [(int(i), int(s)) for i, s in zip(indices, sets, strict=True) if not os.path.exists(job.target(i))]
     if len(waiting) < len(indices):
-        say(f"{job.network}: {len(indices) - len(waiting)} of {len(indices)} images are there already")
+        print(f"{job.network}: {len(indices) - len(waiting)} of {len(indices)} images are there already", flush=True)
     root_key, params, current, shapes, writes = jax.random.key(job.seed), None, None, set(), collections.deque()
-    progress = Progress(len(waiting), job.network, say)
     if waiting:
-        say(f"{job.network}: {len(waiting)} images to make, size by size; each size compiles first")
-    with Stop() as stop, ThreadPoolExecutor(workers) as pool:
+        print(f"{job.network}: {len(waiting)} images to make, size by size; each size compiles first", flush=True)
+    progress = Progress(job.network, len(waiting), "files")
+    with progress, Stop() as stop, ThreadPoolExecutor(workers) as pool:
         for (index, number), pixels in _ahead(pool, job, _by_size(pool, job, waiting, block, stop), 2 * workers):
             if stop.heard:
                 break
@@ -187,13 +185,13 @@ def _generate(job, shard, limit, workers, say, block):
             writes.append(pool.submit(save, job.target(index), np.asarray(distorted(job.network, params, pixels, key))))
             while len(writes) > 2 * workers:
                 writes.popleft().result()
-            progress.advance(1, 1)
+            progress.advance()
         for write in writes:
             write.result()
     if stop.heard:
         done = f"{progress.done} of {len(waiting)} images"
         raise Preempted(f"stopped by {stop.name} after {done}; run the same command again to go on")
-    say(f"{job.network}: {progress.done} images made in {progress.took()}")
+    print(f"{job.network}: {progress.done} images made in {duration(progress.seconds())}", flush=True)
     return progress.done
 
 

@@ -22,7 +22,7 @@ import sys
 import time
 
 from nofrost_jax import errors
-from nofrost_jax.metrics import format_seconds
+from nofrost_jax.progress import duration
 from nofrost_jax.tools.reproduce import files
 from nofrost_jax.tools.reproduce.children import Children, exclusive
 from nofrost_jax.tools.reproduce.options import parse
@@ -139,7 +139,7 @@ def cpu_seconds_of_children():
 
 def outcome(plan, run, failed):
     """What came of a run: "93 s  clean 97.8%  pgd_20 3.3%", or why nothing did."""
-    spent = format_seconds(files.seconds(plan, run))
+    spent = duration(files.seconds(plan, run))
     if run in failed:
         code, complaint = failed[run]
         return f"FAILED with exit code {code} after {spent}: {complaint or 'see'} {files.path(plan, run, 'log.txt')}"
@@ -158,7 +158,7 @@ def time_left(plan, runs, waiting):
     if not waiting or not spent:
         return ""
     of = " of the selection" if runs[0].stage == SELECTION else ""
-    return f"  ({format_seconds(len(waiting) * sum(spent) / len(spent))} left{of})"
+    return f"  ({duration(len(waiting) * sum(spent) / len(spent))} left{of})"
 
 
 if __name__ == "__main__":
