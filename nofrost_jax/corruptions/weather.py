@@ -33,9 +33,7 @@ def _prepare_snow(severity, side):
 
 def _draw_snow(key, side, arrays):
     """(standard normal field [224, 224], angle in degrees)."""
-    # One number too many: how many there are enters each of them, and another count would be other snow than so far.
-    numbers = normal(key, (SIDE * SIDE + 1,))
-    return numbers[:-1].reshape(SIDE, SIDE), uniform(key, (), -135.0, -45.0)
+    return normal(key, (SIDE, SIDE)), uniform(key, (), -135.0, -45.0)
 
 
 def snow_layer(field, angle, arrays):

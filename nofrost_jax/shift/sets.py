@@ -190,11 +190,10 @@ def _side(config):
 
 def _own_files(suite, own):
     """The entry of files made by `nofrost_jax.tools.corrupt`; own: what it says of them."""
-    source = own.get("source", "a source that is not recorded")
     return dataclasses.replace(
         suite.imagenet_c,
-        what=f"corruptions of {source}, made by nofrost_jax",
-        count=suite.imagenet_c.count if suite.is_imagenet else own.get("images", 0),
+        what=f"corruptions of {own['source']}, made by nofrost_jax",
+        count=suite.imagenet_c.count if suite.is_imagenet else own["images"],
         get="python -m nofrost_jax.tools.corrupt, as they were made",
     )
 
@@ -204,7 +203,7 @@ def _made_here(entry, run):
     path = root_of(run, entry.folder) / SETTINGS
     try:
         found = json.loads(path.read_text())
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or not {"source", "images", "side"} <= found.keys():
             raise ValueError("no settings in it")
     except FileNotFoundError:
         return None
@@ -213,8 +212,8 @@ def _made_here(entry, run):
             f"cannot read how the corruptions were made ({error}); {path}; make them anew, or remove this file if they "
             "are the published ones"
         ) from error
-    side, taken = found.get("side"), run.data.image_size
-    if side not in (None, taken):  # corruptions come in pixels: of a piece, or enlarged, they are others
+    side, taken = found["side"], run.data.image_size
+    if side != taken:  # corruptions come in pixels: of a piece, or enlarged, they are others
         raise UserError(
             f"{entry.name}: the files were made with {side} pixels a side, and the net takes {taken}; {path}; write "
             f"others of the same source, with --side={taken} and another --output: "

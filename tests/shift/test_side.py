@@ -70,7 +70,9 @@ def test_smaller_files_are_refused_before_the_work(cli, copy):
 def test_files_made_here_for_another_net_are_refused(cli, copy, crop):
     root, run = copy
     write_fog(root, 12)
-    (root / "ImageNet-C/corruptions.json").write_text(json.dumps({"side": 12, "source": "folder:imagenet val"}))
+    (root / "ImageNet-C/corruptions.json").write_text(
+        json.dumps({"side": 12, "images": 4, "source": "folder:imagenet val"})
+    )
     refused = cli(*trees.SUITE, f"--workdir={run}", *ASKED, f"--config.imagenet_c_crop={crop}")
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
     assert "12 pixels a side, and the net takes 8" in refused.stderr and "--side=8" in refused.stderr

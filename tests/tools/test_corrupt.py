@@ -64,15 +64,14 @@ def test_small_images_are_png_files_unless_one_says_otherwise(folder, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/contrast/3/b/1.JPEG.PNG")), want)
 
 
-def test_a_folder_from_before_there_were_qualities_goes_on(folder, tmp_path):
-    copy(folder, tmp_path / "out", "--names=contrast")
-    path = tmp_path / "out/corruptions.json"
-    settings = json.loads(path.read_text())
-    del settings["jpeg_quality"], settings["source"]
-    path.write_text(json.dumps(settings))
+def test_what_is_no_record_of_settings_is_refused(folder, tmp_path):
     copy(folder, tmp_path / "out", "--names=contrast")
     with pytest.raises(UserError, match=r"made otherwise \(jpeg_quality = 85, now 0\)"):
         copy(folder, tmp_path / "out", "--names=contrast", "--jpeg_quality=0")
+    for text in ("{", "[1]", "5"):
+        (tmp_path / "out/corruptions.json").write_text(text)
+        with pytest.raises(UserError, match=r"cannot read what is there .*corruptions\.json; choose a new --output"):
+            copy(folder, tmp_path / "out", "--names=contrast")
 
 
 def test_copies_go_on_where_they_stopped(folder, tmp_path, capsys):

@@ -141,8 +141,8 @@ def _is_claimed(root: Path, made_with: dict) -> bool:
             if others := [name for name in there if name != "lock" and not files.is_temporary(name)]:
                 raise UserError(f"{root} holds files that this command did not write ({min(others)}); {_CHOOSE}")
             return False
-        found = {"jpeg_quality": JPEG_QUALITY} | json.loads(path.read_text())  # there was no other quality once
-    except (OSError, json.JSONDecodeError) as error:
+        found = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read what is there ({error}); {path}; {_CHOOSE}") from error
     differing = [name for name in made_with if found.get(name) != made_with[name]]
     if differing:
