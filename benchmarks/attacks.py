@@ -33,9 +33,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import nofrost_jax
 from benchmarks import add_output, save_result, stage_sizes
-from nofrost_jax import attacks, data, parallel, run, validate
+from nofrost_jax import attacks, data, parallel
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import create_model
+from nofrost_jax.config import for_evaluation, prepare, resolve
 from nofrost_jax.evaluation import cascades, results, runs
 from nofrost_jax.models import init
 from nofrost_jax.models.layers import standardize
@@ -50,12 +51,12 @@ def digits_config(batch_size, suite):
     """The config of the committed checkpoint with other attacks, made whole as `main.py --mode=evaluate` does it."""
     from ml_collections import ConfigDict
 
-    config, _ = validate.for_evaluation(ConfigDict(read_config(CHECKPOINT)), None)
+    config, _ = for_evaluation(ConfigDict(read_config(CHECKPOINT)), None)
     with config.unlocked():
         config.evaluation.attacks = suite
         config.evaluation.while_training = ()
     config.evaluation.batch_size = batch_size
-    return run.prepare(config)
+    return prepare(config)
 
 
 # peer
@@ -259,7 +260,7 @@ def compile_here(options):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     config = importlib.import_module("configs.nofrost_r26").get_config()
     config.data.image_size, config.model.stage_sizes = 64, options.stage_sizes
-    config = validate.resolve(config)
+    config = resolve(config)
     devices, size, config.evaluation.batch_size = parallel.Devices(), 16, 16
     programs = runs.programs(config, devices)
     programs.say = lambda _: None
@@ -301,7 +302,7 @@ def memory_here(options):
             "pgd": {"name": "pgd", "steps": 1},
             "square": {"name": "square", "queries": 1},
         }
-    config = validate.resolve(config)
+    config = resolve(config)
     devices = parallel.Devices()
     variables = devices.replicate(init(create_model(config.model), jax.random.key(0), 64))
     evaluator = runs.evaluator(config, devices, data.check(config, splits=("evaluation",)))

@@ -25,9 +25,10 @@ from benchmarks import add_output, command, save_result, stage_sizes
 from benchmarks.train_step import compiled_step, paired_rounds, summary
 from configs import common
 from configs import methods as rows
-from nofrost_jax import methods, models, parallel, validate
+from nofrost_jax import methods, models, parallel
 from nofrost_jax.attacks.losses import cross_entropy
 from nofrost_jax.classifier import Classifier, create_model
+from nofrost_jax.config import resolve
 
 ROWS = {
     "at": "sat",
@@ -47,7 +48,7 @@ def make_config(method, options):
     config.model.stage_sizes = options.stage_sizes
     if "tau" in config.attack:
         config.attack.tau = config.attack.steps
-    return validate.resolve(config)
+    return resolve(config)
 
 
 def compiled_units(config, batch):

@@ -22,9 +22,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import benchmarks.tasks.stand_in  # noqa: F401, first: the configs import ml_collections, which may not be here
 from benchmarks import add_output, command, save_result, stage_sizes
 from configs import nofrost_r26
-from nofrost_jax import keys, methods, models, optim, parallel, validate
+from nofrost_jax import keys, methods, models, optim, parallel
 from nofrost_jax.attacks.losses import cross_entropy
 from nofrost_jax.classifier import Classifier, create_model
+from nofrost_jax.config import resolve
 from nofrost_jax.methods.base import smoothed_cross_entropy, train_forward
 from nofrost_jax.state import TrainState
 
@@ -34,7 +35,7 @@ def make_config(options):
     config.model.update({"name": options.model, "dtype": options.dtype, "bn_group_size": "global"})
     config.batch_size, config.data.image_size = options.batch_size, options.image_size
     config.model.stage_sizes = getattr(options, "stage_sizes", ())
-    return validate.resolve(config)
+    return resolve(config)
 
 
 def random_batch(config):

@@ -10,7 +10,7 @@ import tempfile
 import flax
 import jax
 
-from nofrost_jax import digests, files, formats, parallel, validate
+from nofrost_jax import digests, files, formats, identity, parallel
 from nofrost_jax.errors import UserError, refused
 from nofrost_jax.trees import flatten, require_fit, shapes, tree_sha256
 
@@ -254,7 +254,7 @@ def _load_best(path, abstract, folder, selection):
     variables = _load_fitting(folder, abstract)
     if tree_sha256(variables) != selection.get("params_sha256"):
         raise UserError(f"{folder}/params.npz is not what was saved: its hash differs; put back a copy of {folder}")
-    _require_config(folder, validate.of_result(read_config(folder)), path)
+    _require_config(folder, identity.of_result(read_config(folder)), path)
     return selection["step"], variables, {"selection": selection}
 
 
@@ -265,8 +265,8 @@ def _load_fitting(folder, abstract):
 
 
 def _require_config(what, own, path):
-    """Raises UserError unless something was saved under the config in a run's folder. own: as `validate.of_result`."""
-    changed, _ = validate.changes(own, validate.of_result(read_config(path)))
+    """Raises UserError unless something was saved under the config in a run's folder. own: as `identity.of_result`."""
+    changed, _ = identity.changes(own, identity.of_result(read_config(path)))
     if changed:
         raise UserError(
             f"{what} is of another config than {path}/config.json ({'; '.join(changed)}); put back its own config.json"

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nofrost_jax import data, methods, metrics, models, parallel, validate
+from nofrost_jax import data, methods, metrics, models, parallel
 from nofrost_jax.classifier import create_model
+from nofrost_jax.config import check_devices
 from nofrost_jax.errors import Missing, UserError
 from nofrost_jax.evaluation import cascades
+from nofrost_jax.fields import to_plain
 
 RATE = 1e13  # floating-point operations a second: half of an A100's peak in float32, in which attacks run
 ASSUMED = "on one A100 at an assumed 10 TFLOP/s in float32, half its peak"
@@ -19,7 +21,7 @@ ASSUMED = "on one A100 at an assumed 10 TFLOP/s in float32, half its peak"
 
 def describe(config, missing):
     """Prints the report of a resolved config. missing: lines of what is known to be. Raises Missing if anything is."""
-    print(ConfigDict(validate.to_plain(config)))  # as in config.json
+    print(ConfigDict(to_plain(config)))  # as in config.json
     problems, spec = data.examine(config)
     missing = [*missing, *problems]
     model = create_model(config.model)
@@ -27,7 +29,7 @@ def describe(config, missing):
     print(metrics.parameter_overview(variables))
     devices = parallel.Devices().count
     try:
-        validate.check_devices(config, devices, jax.process_count(), model.has_batch_stats)
+        check_devices(config, devices, jax.process_count(), model.has_batch_stats)
     except UserError as error:
         missing.append(str(error))
     for line in report(config, model, variables, devices, spec):

@@ -7,7 +7,7 @@ import time
 
 import jax
 
-from nofrost_jax import data, files, models, names, parallel, progress, validate
+from nofrost_jax import data, files, identity, models, names, parallel, progress
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import at_gamma, create_model
 from nofrost_jax.evaluation import pictures, results, runs, table
@@ -126,7 +126,7 @@ def describe(config, spec, checkpoint, index, chunk_size, summary):
         "schema": 1,
         "name": config.evaluation.name,
         "checkpoint": checkpoint,
-        "config_sha256": validate.identity(config)["config_sha256"],
+        "config_sha256": identity.of(config)["config_sha256"],
         "asked": names.asked_for(config),
         "recipe": config.recipe,
         "dataset": {

@@ -3,9 +3,10 @@
 import itertools
 import os
 
-from nofrost_jax import data, validate
+from nofrost_jax import data, identity
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import results
+from nofrost_jax.fields import differences, to_plain
 from nofrost_jax.shift import suites
 
 SHOWN = 3  # differences in a message
@@ -20,7 +21,7 @@ def asked_for(config):
     if suites.is_suite(config):
         asked = suites.asked_for(config)
     else:
-        plain = validate.of_result(validate.to_plain(config))
+        plain = identity.of_result(to_plain(config))
         asked = {name: plain[name] for name in ("evaluation", "data")}
         asked["data"] = {name: asked["data"][name] for name in ("source", "eval_split")}
         if config.data.source.startswith("folder:"):
@@ -64,5 +65,5 @@ def _differences(done, asked, params_sha256):
         net = [f"another checkpoint, of step {of.get('step')}"]
     if found.keys() != asked.keys():
         return [*net, "another evaluation"]
-    lines = validate.differences(found, asked)
+    lines = differences(found, asked)
     return [*net, *(line if len(line) < 80 else line.partition(": ")[0] for line in lines)]

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from nofrost_jax.errors import UserError
+
 SCHEDULES = ("cosine_epochs", "cosine", "constant", "points", "decay")
 
 
@@ -66,3 +68,19 @@ def create(config, steps_per_epoch, updates=1):
 def not_head(params):
     """True for every parameter outside the classifier head."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key != "head", params)
+
+
+def check(config):
+    """Raises UserError unless the points of the schedule make one line from left to right, and the warm-up ends."""
+    optimizer = config.optimizer
+    epochs, shares = list(optimizer.point_epochs), list(optimizer.point_shares)
+    if not epochs or len(epochs) != len(shares) or min(epochs + shares) < 0 or epochs != sorted(set(epochs)):
+        raise UserError(
+            f"config.optimizer.point_epochs={tuple(epochs)} and point_shares={tuple(shares)} must be equally many "
+            "numbers of 0 or more, epochs ascending"
+        )
+    if optimizer.warmup_epochs >= config.epochs:
+        raise UserError(
+            f"config.optimizer.warmup_epochs={optimizer.warmup_epochs} leaves nothing of config.epochs="
+            f"{config.epochs}; make it less"
+        )

@@ -3,11 +3,13 @@
 The sources, line by line, stand in the table of configs/common.py.
 """
 
-from nofrost_jax.rules import DEEPAUGMENT_SOURCES, is_adversarial, require_choice
+from nofrost_jax.augment.deepaugment import SOURCES
+from nofrost_jax.fields import require_choice
+from nofrost_jax.methods.rules import is_adversarial
 
 RECIPES = {
     "paper": {
-        "method.terms": "paper",  # before checkpoint.select, which hangs on it
+        "method.terms": "paper",  # before checkpoint.select, which depends on it
         "label_smoothing": 0.0,
         "model.dropout": 0.0,
         "model.drop_path": 0.0,
@@ -25,7 +27,7 @@ RECIPES = {
         "deepaugment.mode": "noise2net",
     },
     "authors": {
-        "method.terms": "authors",  # before checkpoint.select, which hangs on it
+        "method.terms": "authors",  # before checkpoint.select, which depends on it
         "label_smoothing": 0.1,
         "model.dropout": 0.25,
         "model.drop_path": 0.1,
@@ -62,4 +64,4 @@ def fill(config):
     if config.deepaugment.sources is None:
         one = ("authors", "combine") if authors else ("authors",)  # their script takes nets with batch norm too
         edsr_alone = config.method.name == "augmented" and config.method.terms in one
-        config.deepaugment.sources = DEEPAUGMENT_SOURCES[:1] if edsr_alone else DEEPAUGMENT_SOURCES
+        config.deepaugment.sources = SOURCES[:1] if edsr_alone else SOURCES

@@ -5,56 +5,20 @@ import os
 import jax
 from ml_collections import ConfigDict
 
-from nofrost_jax import attacks, data, errors, methods, models, names, optim, parallel, rules, validate
+from nofrost_jax import data, errors, methods, models, names, parallel
 from nofrost_jax import dry_run as dry
 from nofrost_jax.checkpoint import read_config, require_variables
-from nofrost_jax.classifier import INTERPOLATIONS, create_model
+from nofrost_jax.classifier import create_model
+from nofrost_jax.config import check_devices, check_evaluation_devices, for_evaluation, prepare
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluate import evaluate as evaluate_run
 from nofrost_jax.evaluate import evaluate_shift
-from nofrost_jax.evaluation import cascades, runs, sweep
-from nofrost_jax.evaluation.programs import ATTACK_DTYPES
-from nofrost_jax.methods.base import PRECISIONS
+from nofrost_jax.evaluation import runs, sweep
 from nofrost_jax.shift import sets, suites
 from nofrost_jax.train import fit
-from nofrost_jax.workdir import check_config
+from nofrost_jax.workdir import check_config, check_folder, check_start, check_workdir
 
 EVALUATED = "what was evaluated so far is kept"
-
-
-def prepare(config):
-    """The resolved config, with every value checked; no device and no file is touched."""
-    if config is None:
-        raise UserError("--config is missing; give a config file, e.g. --config=configs/digits.py")
-    config = validate.resolve(config)
-    choices = {
-        "matmul_precision": PRECISIONS,
-        "model.name": models.NAMES,
-        "model.norm": models.NORMS,
-        "model.stem": models.STEMS,
-        "model.dtype": models.DTYPES,
-        "model.bn_running": models.BN_RUNNING,
-        "method.name": methods.NAMES,
-        "method.terms": rules.TERMS,
-        "attack.name": attacks.NAMES,
-        "optimizer.schedule": optim.SCHEDULES,
-        "data.augmentation": data.AUGMENTATIONS,
-        "data.access": data.ACCESS,
-        "data.decode": data.DECODE,
-        "data.on_error": data.ON_ERROR,
-        "data.other_files": data.OTHER_FILES,
-        "deepaugment.mode": data.DEEPAUGMENT_MODES,
-        "evaluation.attack_dtype": ATTACK_DTYPES,
-        "evaluation.mbn_interpolation": INTERPOLATIONS,
-    }
-    rules.check_config(
-        config,
-        choices=choices,
-        is_source=data.is_known,
-        create_attack=attacks.create,
-        check_plan=cascades.check,
-    )
-    return config
 
 
 def train(config, workdir, force=False, output=""):
@@ -64,14 +28,14 @@ def train(config, workdir, force=False, output=""):
         raise UserError("--output is for --mode=evaluate; a training writes to its --workdir")
     _refuse_suite(config)
     config = prepare(config)
-    validate.check_workdir(workdir)
-    validate.check_start(config, workdir)
+    check_workdir(workdir)
+    check_start(config, workdir)
     spec = data.check(config)
     _check_net(config, spec.image_size)
     devices = parallel.Devices()
     parallel.require_joined()
     uses_groups = create_model(config.model).has_batch_stats
-    validate.check_devices(config, devices.count, jax.process_count(), uses_groups)
+    check_devices(config, devices.count, jax.process_count(), uses_groups)
     with parallel.StopSignal() as stop, parallel.exclusive(os.path.join(workdir, "lock"), "a training"):
         check_config(config, workdir, force)
         for line in [*methods.TABLE[config.method.name].notes(config), *spec.notes]:
@@ -85,7 +49,7 @@ def train(config, workdir, force=False, output=""):
 def evaluate(config, workdir, output="", force=False):
     """Evaluates the run in `workdir`; `config` (or None) says how and where the data is, never what the net is.
 
-    Taken from `config`: `validate.EVALUATION_FIELDS`, and `attacks`, which picks some; a note names other differences.
+    Taken from `config`: `EVALUATION_FIELDS`, and `attacks`, which picks some; a note names other differences.
     output: where results and outcomes go, if not into the run's folder, which then needs only to be read. force: give
     another evaluation's result of the same name a new one; otherwise UserError is raised.
     With `evaluation.mbn_gammas`, once for each weight, as NAME_gamma_WEIGHT; weights that are done are not done again.
@@ -95,14 +59,14 @@ def evaluate(config, workdir, output="", force=False):
     if suites.is_suite(config):
         _evaluate_shift(config, workdir, output, force)
         return
-    own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), config)
+    own, left_out = for_evaluation(ConfigDict(read_config(workdir)), config)
     own = prepare(own)
     _check_output(workdir, output)
     spec = data.check(own, splits=("evaluation",))
     _check_net(own, spec.image_size)
     devices = parallel.Devices()
     parallel.require_joined()
-    validate.check_evaluation_devices(own, devices.count, jax.process_count())
+    check_evaluation_devices(own, devices.count, jax.process_count())
     _note(left_out)
     for line in spec.notes:
         parallel.say(f"note: {line}")
@@ -122,9 +86,9 @@ def evaluate(config, workdir, output="", force=False):
 def _check_output(workdir, output):
     """Raises MachineError, or UserError, unless results can be written."""
     if output:
-        validate.check_workdir(output, "--output")
+        check_workdir(output, "--output")
     else:
-        validate.check_workdir(workdir, mend="give --output=FOLDER, where the results shall go")
+        check_workdir(workdir, mend="give --output=FOLDER, where the results shall go")
 
 
 def _evaluate_shift(config, workdir, output, force):
@@ -137,7 +101,7 @@ def _evaluate_shift(config, workdir, output, force):
     _check_net(own, own.data.image_size)
     devices = parallel.Devices()
     parallel.require_joined()
-    validate.check_evaluation_devices(own, devices.count, jax.process_count())
+    check_evaluation_devices(own, devices.count, jax.process_count())
     _note(left_out)
     with parallel.StopSignal(each_alone=True) as stop, errors.machine(EVALUATED):
         evaluate_shift(own, workdir, suite, jobs, missing, devices, stop, force, output)
@@ -169,7 +133,7 @@ def _lacking(config, workdir, output):
     lacking = []
     for check in (
         lambda: require_variables(workdir),
-        lambda: validate.check_evaluation_devices(config, parallel.Devices().count, jax.process_count()),
+        lambda: check_evaluation_devices(config, parallel.Devices().count, jax.process_count()),
     ):
         try:
             check()
@@ -186,7 +150,7 @@ def _lacking(config, workdir, output):
 def _shift(config, workdir):
     """(the run's resolved config with the suite's values in it, the Suite, what was left out of the config)."""
     rest, section = suites.section_of(config)
-    own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), rest)
+    own, left_out = for_evaluation(ConfigDict(read_config(workdir)), rest)
     own = prepare(own)
     suite = suites.read(section, own)
     with own.unlocked():
@@ -205,7 +169,7 @@ def dry_run(config, workdir, output=""):
         _dry_run_shift(config, workdir, output)
         return
     if workdir and _says_only_how_to_evaluate(config):
-        own, left_out = validate.for_evaluation(ConfigDict(read_config(workdir)), config)
+        own, left_out = for_evaluation(ConfigDict(read_config(workdir)), config)
         own = prepare(own)
         _note(left_out)
         dry.describe_evaluation(list(sweep.configs(own).values()) or [own], _lacking(own, workdir, output))
@@ -213,7 +177,7 @@ def dry_run(config, workdir, output=""):
     _refuse_suite(config)
     config = prepare(config)
     missing = []
-    for check in (validate.check_folder, validate.check_start, *([check_config] if workdir else [])):
+    for check in (check_folder, check_start, *([check_config] if workdir else [])):
         try:
             check(config, workdir)
         except UserError as error:

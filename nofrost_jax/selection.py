@@ -18,14 +18,27 @@ import shutil
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax import checkpoint, files, parallel, validate
+from nofrost_jax import checkpoint, files, parallel
 from nofrost_jax.attacks import threat
 from nofrost_jax.classifier import at_gamma
 from nofrost_jax.data import check
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import results, runs
+from nofrost_jax.fields import require_choice, to_plain
 
 LABEL = "selection"
+
+SELECTIONS = ("last", "best_ra_val", "best_sa_val", "best_ra_holdout")
+
+
+def check_rule(config):
+    """Raises UserError where the checkpoint is to be chosen on images that nobody held out."""
+    require_choice("checkpoint.select", config.checkpoint.select, SELECTIONS)
+    if config.checkpoint.select == "best_ra_holdout" and not config.data.holdout:
+        raise UserError(
+            "config.checkpoint.select=best_ra_holdout chooses on held-out training images, but config.data.holdout=0; "
+            "set it to a number of images, e.g. a tenth of the training set"
+        )
 
 
 def evaluation_config(config):
@@ -127,7 +140,7 @@ class Best:
             files.write(os.path.join(self.folder, "config.json"), self._config_json())
 
     def _config_json(self):
-        return json.dumps(validate.to_plain(self.config), indent=2) + "\n"
+        return json.dumps(to_plain(self.config), indent=2) + "\n"
 
     def is_due(self, step):
         """Whether the state after `step` is measured: at the end of some epochs."""

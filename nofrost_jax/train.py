@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 
-from nofrost_jax import data, errors, keys, methods, metrics, models, optim, parallel, progress, selection, validate
+from nofrost_jax import data, errors, identity, keys, methods, metrics, models, optim, parallel, progress, selection
 from nofrost_jax.checkpoint import Checkpoints, load_variables
 from nofrost_jax.classifier import at_gamma, create_model
 from nofrost_jax.errors import Preempted, UserError
@@ -52,7 +52,7 @@ class Run:
         self.state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, spec.image_size)))
         self.sums = metrics.Sums()
         images = parallel.on_main(functools.partial(data.training_fingerprint, config))
-        self.identity = validate.identity(config) | {"training_set": images}  # saved with every checkpoint
+        self.identity = identity.of(config) | {"training_set": images}  # saved with every checkpoint
         self.start_step, self.evaluation_due = self._restore(force)
         self._describe(variables)
         if self.main:  # not before: a forced config that does not fit the checkpoint has been refused by now

@@ -3,9 +3,10 @@
 import json
 import os
 
-from nofrost_jax import files, parallel, validate
+from nofrost_jax import files, identity, parallel
 from nofrost_jax.checkpoint import read_config
-from nofrost_jax.errors import UserError
+from nofrost_jax.errors import MachineError, UserError
+from nofrost_jax.fields import to_plain
 
 NOTES = "notes.txt"  # what a training does in another way than the paper; results repeat it
 
@@ -25,7 +26,7 @@ def check_checkpoint(meta, config, workdir, training_set, force=False):
     meta: what was saved with it; training_set: `data.training_fingerprint`. Raises UserError where that is anything,
     unless forced.
     """
-    changed, _ = validate.changes(meta["config"], validate.of_result(validate.to_plain(config)))
+    changed, _ = identity.changes(meta["config"], identity.of_result(to_plain(config)))
     kind = "config"
     if images := _other_images(meta["training_set"], training_set):
         changed, kind = [*changed, images], "config and training set" if changed else "training set"
@@ -51,7 +52,7 @@ def _other_images(old, new):
 def write_config(config, workdir, force=False):
     """Writes the resolved config as `config.json`, whole or not at all; over one with another result only if forced.
     Says what else differs."""
-    path, text = os.path.join(workdir, "config.json"), json.dumps(validate.to_plain(config), indent=2) + "\n"
+    path, text = os.path.join(workdir, "config.json"), json.dumps(to_plain(config), indent=2) + "\n"
     if files.create(path, text):
         return
     deciding, free = _changes(config, workdir)
@@ -65,7 +66,7 @@ def write_config(config, workdir, force=False):
 def _changes(config, workdir):
     if not os.path.exists(os.path.join(workdir, "config.json")):
         return [], []
-    return validate.changes(read_config(workdir), validate.to_plain(config))
+    return identity.changes(read_config(workdir), to_plain(config))
 
 
 def _another(workdir, changed):
@@ -91,3 +92,44 @@ def read_notes(workdir):
         return []
     with open(path) as file:
         return file.read().splitlines()
+
+
+def check_start(config, workdir):
+    """Raises UserError unless `start_from` is a run or an export, empty, or not needed any more.
+
+    Whether it fits is seen on loading.
+    """
+    path = os.path.expanduser(config.start_from)
+    if workdir and os.path.isdir(os.path.join(workdir, "checkpoints")):
+        return
+    if path and not any(os.path.exists(os.path.join(path, name)) for name in ("params.npz", "checkpoints")):
+        raise UserError(f"no checkpoint in config.start_from={path}; give the folder of a training run, or an export")
+
+
+def check_workdir(workdir, flag="--workdir", mend="choose another folder"):
+    """Raises UserError unless `workdir` is, or can become, a folder; MachineError where this process may not write."""
+    if not workdir:
+        raise UserError("--workdir is missing; give the folder for checkpoints and results, e.g. --workdir=runs/digits")
+    path = _existing(workdir, flag)
+    if not os.access(path, os.W_OK | os.X_OK):
+        read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        why = f"{path} is on a read-only file system" if read_only else f"no permission in {path}"
+        raise MachineError(f"{flag}={workdir} cannot be written: {why}; {mend}")
+
+
+def check_folder(_, workdir):
+    """Raises UserError where a --workdir is given that neither is nor can become a folder; asks for no right to it."""
+    if workdir:
+        _existing(workdir, "--workdir")
+
+
+def _existing(folder, flag):
+    """What of a folder's path is there already, all of it or a part."""
+    if "://" in folder:
+        raise UserError(f"{flag}={folder} is a URL; mount the bucket and give the folder that all hosts share")
+    path = os.path.abspath(folder)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if not os.path.isdir(path):
+        raise UserError(f"{flag}={folder} cannot be made: {path} is a file; choose another folder")
+    return path

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nofrost_jax import attacks, classifier, data, dry_run, keys, models, optim, parallel, run, train, validate
+from nofrost_jax import attacks, classifier, data, dry_run, keys, models, optim, parallel, train
 from nofrost_jax.attacks import threat
+from nofrost_jax.config import check_devices, prepare
 from nofrost_jax.errors import UserError
+from nofrost_jax.fields import differences, get, to_plain
 from tests.conftest import ROOT, tiny_config
 
 IMAGENET = sorted(path.stem for path in (ROOT / "configs").glob("*_r[25][06].py"))
@@ -96,7 +98,7 @@ def test_suites_are_affordable():
 
 @pytest.mark.parametrize("name", ["nofrost_r50", "st_r26", "trades_fat_r26", "nofrost_star_r26", "deepaugment_r26"])
 def test_cost_in_the_docstring_is_the_dry_runs(name):
-    config = run.prepare(module(name).get_config())
+    config = prepare(module(name).get_config())
     model = classifier.create_model(config.model)
     variables = jax.eval_shape(lambda key: models.init(model, key, 224), jax.random.key(0))
     told = float(re.search(r"([\d.]+e\+\d+) floating-point operations a step", module(name).__doc__).group(1))
@@ -127,10 +129,10 @@ def test_values_are_plain_and_survive_json(name, arg):
         items = value if isinstance(value, tuple) else (value,)
         assert all(type(item) in (int, float, str, bool, type(None)) for item in items), field
     plain = json.loads(config.to_json())
-    assert validate.to_plain(ConfigDict(plain)) == plain
-    resolved = run.prepare(config)  # also: a shipped config is valid
-    again = run.prepare(ConfigDict(json.loads(resolved.to_json())))
-    assert validate.to_plain(again) == validate.to_plain(resolved)
+    assert to_plain(ConfigDict(plain)) == plain
+    resolved = prepare(config)  # also: a shipped config is valid
+    again = prepare(ConfigDict(json.loads(resolved.to_json())))
+    assert to_plain(again) == to_plain(resolved)
     assert None not in dict(every(resolved)).values()
 
 
@@ -143,14 +145,14 @@ def test_row_has_its_net_and_method(name):
     assert config.model.name == model.format(depth) and config.method.name == method
     assert norm is None or config.model.norm == norm
     assert weight is None or config.method.adversarial_weight == weight
-    resolved = run.prepare(config)
+    resolved = prepare(config)
     assert (resolved.method.terms, resolved.data.views) == AUGMENTED.get(row, ("paper", ("clean",)))
 
 
 @pytest.mark.parametrize("row", ["trades", "fat", "trades_fat"])
 def test_rows_of_trades_and_fat_keep_the_papers_budget(row):
     """Ten steps of 1 / 255 at radius 8 / 255, beta 1 and early-stop iteration 1 (paper, Section 4.1)."""
-    config = run.prepare(module(f"{row}_r26").get_config())
+    config = prepare(module(f"{row}_r26").get_config())
     attack = attacks.create(**config.attack)
     assert (attack.epsilon, attack.steps) == (8 / 255, 10)
     assert threat.step_size(attack.step_rule, attack.epsilon, attack.steps) == pytest.approx(1 / 255)
@@ -170,15 +172,15 @@ def test_views_and_deepaugments_nets_follow_from_the_terms(terms, sources, views
     """The code of the authors never reaches CAE's images; what is set wins."""
     config = module("nofrost_star_r50").get_config()
     config.method.terms = terms
-    prepared = run.prepare(config)
+    prepared = prepare(config)
     assert (prepared.deepaugment.sources, prepared.data.views) == (sources, views)
     config.deepaugment.sources = ("cae",)
-    assert run.prepare(config).deepaugment.sources == ("cae",)
+    assert prepare(config).deepaugment.sources == ("cae",)
 
 
 def test_rows_of_table_7_have_their_published_recipe():
     """Wong et al. (2020): 15 epochs in phases, rate 0 to 0.4 to 0.04 to 0.004 to 0.0004. Shafahi et al. (2019)."""
-    phases = [run.prepare(module("fastat_r50").get_config(f"official_{phase},epsilon_255=4")) for phase in (1, 2, 3)]
+    phases = [prepare(module("fastat_r50").get_config(f"official_{phase},epsilon_255=4")) for phase in (1, 2, 3)]
     assert sum(phase.epochs for phase in phases) == 15 and [phase.batch_size for phase in phases] == [512, 224, 128]
     assert [phase.data.image_size for phase in phases] == [128, 224, 288]
     assert [phase.data.train_resize for phase in phases] == [160, 352, 0]
@@ -189,9 +191,9 @@ def test_rows_of_table_7_have_their_published_recipe():
     assert float(rates[0](100)) == pytest.approx(0.4)
     for phase in phases:
         for devices in (1, 2, 4, 8):
-            validate.check_devices(phase, devices, 1, uses_groups=True)
+            check_devices(phase, devices, 1, uses_groups=True)
         assert threat.step_size(phase.attack.step_rule, phase.attack.epsilon_255 / 255, 1) == pytest.approx(5 / 255)
-    free = run.prepare(module("freeat_r50").get_config("official"))
+    free = prepare(module("freeat_r50").get_config("official"))
     rate = optim.learning_rate(free, 100)
     assert (free.epochs, free.method.replays) == (23, 4)
     np.testing.assert_allclose([rate(799), rate(800), rate(1600)], [0.1, 0.01, 0.001], rtol=1e-5)
@@ -206,14 +208,14 @@ def test_unknown_arguments_are_refused(arg):
 
 @pytest.mark.parametrize("name", ["digits", "cifar10"])
 def test_rows_on_small_images_take_a_radius_too(name):
-    config = run.prepare(module(name).get_config("sat,epsilon_255=4"))
+    config = prepare(module(name).get_config("sat,epsilon_255=4"))
     assert config.attack.epsilon_255 == config.evaluation.attacks.aa_standard.epsilon_255 == 4
     assert module(name).get_config("").model.name == "nf_resnet26"
 
 
 def test_the_papers_values():
     """Section 4.1; what follows from the recipe is below."""
-    config = run.prepare(module("nofrost_r50").get_config())
+    config = prepare(module("nofrost_r50").get_config())
     expected = {
         "model.name": "nf_resnet50",
         "model.num_classes": 1000,
@@ -242,7 +244,7 @@ def test_the_papers_values():
         "evaluation.attacks.pgd_20.epsilon_255": 8.0,
         "evaluation.limit": 0,
     }
-    assert {field: validate.get(config, field) for field in expected} == expected
+    assert {field: get(config, field) for field in expected} == expected
 
 
 BY_RECIPE = {  # field: what the paper, or its silence, says; what the authors' code does
@@ -271,31 +273,31 @@ OF_NOFROST_STAR = {  # CRT_TDAT.py beside Section 4.1
 def test_recipe_fills_what_is_open(row, recipe, column):
     config = module(f"{row}_r50").get_config()
     config.recipe, config.deepaugment.folders = recipe, ("edsr", "cae")
-    resolved = run.prepare(config)
+    resolved = prepare(config)
     expected = BY_RECIPE | (OF_NOFROST_STAR if row != "nofrost" else {})
     if row == "combine":
         expected = expected | {"method.terms": ("combine", "combine")}
-    assert {field: validate.get(resolved, field) for field in expected} == {f: v[column] for f, v in expected.items()}
-    changed = validate.differences(validate.to_plain(config), validate.to_plain(resolved))
+    assert {field: get(resolved, field) for field in expected} == {f: v[column] for f, v in expected.items()}
+    changed = differences(to_plain(config), to_plain(resolved))
     others = ["data.views", "deepaugment.sources", "evaluation.attacks.pgd_20.epsilon_255"]
     filled = [field for field in expected if (row, field) != ("combine", "method.terms")]
     assert sorted(line.split(":")[0] for line in changed) == sorted([*filled, *others])
     both = ("edsr", "cae") if row == "nofrost" or recipe == "paper" else ("edsr",)
     assert resolved.deepaugment.sources == both and resolved.attack.steps == 10
     for devices in (1, 2, 8):
-        validate.check_devices(resolved, devices, 1, uses_groups=True)
+        check_devices(resolved, devices, 1, uses_groups=True)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_authors_choose_by_clean_accuracy_where_nothing_is_attacked(name):
     config = module(name).get_config()
     config.recipe, config.deepaugment.folders = "authors", ("edsr", "cae")
-    resolved = run.prepare(config)
+    resolved = prepare(config)
     by_clean = name.startswith(("st_", "deepaugment", "tda"))
     assert resolved.checkpoint.select == ("best_sa_val" if by_clean else "best_ra_val")
     if name.startswith("sat_r"):
         config.method.adversarial_weight = 0.0
-        assert run.prepare(config).checkpoint.select == "best_sa_val"
+        assert prepare(config).checkpoint.select == "best_sa_val"
 
 
 def test_the_table_of_the_recipes_is_complete():
@@ -318,7 +320,7 @@ def test_files_of_deepaugment_are_one_word(name):
         with pytest.raises(ValueError, match=r"unknown argument 'files=DIR'.*NUMBER$"):
             module(name).get_config("sat,files=DIR" if name in ("digits", "cifar10") else "files=DIR")
         return
-    config = run.prepare(module(name).get_config("files=DIR"))
+    config = prepare(module(name).get_config("files=DIR"))
     section = config.deepaugment
     assert (section.mode, section.folders, config.data.data_dir) == ("files", ("edsr", "cae"), "DIR")
     assert config.data.source == "folder:imagenet" and config.epochs == 90
@@ -327,14 +329,14 @@ def test_files_of_deepaugment_are_one_word(name):
     with pytest.raises(UserError, match=r"folder of the images by edsr.*configs/FILE.py:files=DIR"):
         config = module(name).get_config()
         config.deepaugment.mode = "files"
-        run.prepare(config)
+        prepare(config)
 
 
 def test_explicit_values_win_over_the_recipe():
     config = module("nofrost_r50").get_config()
     config.recipe, config.label_smoothing, config.model.dropout = "authors", 0.0, 0.5
     config.optimizer.nesterov, config.evaluation.attacks.pgd_20.epsilon_255 = False, 4.0
-    resolved = run.prepare(config)
+    resolved = prepare(config)
     assert (resolved.label_smoothing, resolved.model.dropout, resolved.optimizer.nesterov) == (0.0, 0.5, False)
     assert resolved.model.drop_path == 0.1 and resolved.evaluation.attacks.pgd_20.epsilon_255 == 4.0
 
@@ -343,7 +345,7 @@ def one_step(config, folder):
     """Trains one step; asserts that it moved the parameters, and to finite ones."""
     config.epochs, config.batch_size, config.data.fake_train, config.log.every_steps = 1, 16, 16, 1
     config.log.tensorboard = False
-    config = run.prepare(config)
+    config = prepare(config)
     devices = parallel.Devices()
     with parallel.StopSignal() as stop:
         state = train.fit(config, folder, data.check(config), devices, None, stop)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 import nofrost_jax
-from nofrost_jax import checkpoint, lock, models, run, train, validate
+from nofrost_jax import checkpoint, lock, models, train
 from nofrost_jax.classifier import create_model
+from nofrost_jax.config import prepare
 from nofrost_jax.convert import export
 from nofrost_jax.errors import UserError
+from nofrost_jax.workdir import check_start
 from tests.conftest import finish, saved_with, start, tiny_config
 
 
@@ -23,7 +25,7 @@ def write_config(config, folder):
 
 def make_run(folder, row, **fields):
     """A run's folder with one checkpoint, of step 7, of random variables; nothing is trained."""
-    config = run.prepare(tiny_config(row, **fields))
+    config = prepare(tiny_config(row, **fields))
     write_config(config, folder)
     shapes = jax.eval_shape(lambda key: models.init(create_model(config.model), key, 8), jax.random.key(0))
     random = np.random.default_rng(0)
@@ -90,10 +92,10 @@ def test_refusals_are_one_line_and_write_nothing(nofrost, tmp_path, capsys, case
         source, words = tmp_path / "nowhere", "nowhere/config.json"
     elif case == "no checkpoint":
         source, words = tmp_path / "run", "no checkpoint in"
-        write_config(run.prepare(tiny_config("nofrost")), source)
+        write_config(prepare(tiny_config("nofrost")), source)
     elif case == "export of another config":
         words = "another config"
-        write_config(run.prepare(tiny_config("sat")), out)
+        write_config(prepare(tiny_config("sat")), out)
     elif case == "into a run":
         out, words = nofrost, "is a training run"
     else:
@@ -148,7 +150,7 @@ def test_a_home_folder_may_be_meant(nofrost, images, tmp_path, monkeypatch):
     assert (tmp_path / "out/params.npz").exists()
     export.main(["~/out", "~/again"])
     assert logits("~/again", images).shape == (4, 10)
-    validate.check_start(tiny_config("nofrost", start_from="~/out"), "")
+    check_start(tiny_config("nofrost", start_from="~/out"), "")
 
 
 def test_a_second_export_to_one_place_is_refused(nofrost, tmp_path):

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from nofrost_jax import lock, run, workdir
+from nofrost_jax import lock, workdir
+from nofrost_jax.config import prepare
 from nofrost_jax.errors import UserError
 from tests.conftest import finish, start, tiny_config
 
@@ -178,7 +179,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
 
 def test_config_json_is_not_written_over_anothers(tmp_path):
     """As it would be if the lock had failed: the other's came between the look at the folder and the writing."""
-    ours, theirs = (run.prepare(tiny_config(seed=seed)) for seed in (0, 1))
+    ours, theirs = (prepare(tiny_config(seed=seed)) for seed in (0, 1))
     workdir.check_config(ours, str(tmp_path))
     workdir.write_config(theirs, str(tmp_path))
     before = (tmp_path / "config.json").read_bytes()

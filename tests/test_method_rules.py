@@ -1,9 +1,8 @@
 """What a config of a training method gets wrong is said in one line, before anything is computed."""
 
 import pytest
-from ml_collections import ConfigDict
 
-from nofrost_jax import run, validate
+from nofrost_jax.config import prepare
 from nofrost_jax.errors import UserError
 from tests.conftest import tiny_config
 
@@ -83,7 +82,7 @@ def test_wrong_values_are_one_clear_line(row, fields, words):
             section, name = field.split("__")
             config[section][name] = value
     with pytest.raises(UserError) as refused:
-        run.prepare(config)
+        prepare(config)
     message = str(refused.value)
     assert len(message.splitlines()) == 1 and message.startswith("config.")
     for word in words:
@@ -103,7 +102,7 @@ def test_an_attack_of_another_kind_is_refused(row, attack, words):
     config = tiny_config(row)
     config.attack = {"epsilon_255": 8.0, "norm": "linf", **attack}
     with pytest.raises(UserError, match=words):
-        run.prepare(config)
+        prepare(config)
 
 
 @pytest.mark.parametrize(
@@ -118,15 +117,4 @@ def test_an_attack_of_another_kind_is_refused(row, attack, words):
     ],
 )
 def test_the_variants_of_the_methods_own_code_are_taken(row, fields):
-    assert run.prepare(tiny_config(row, **fields)).attack.epsilon_255 > 0
-
-
-def test_a_run_from_before_there_were_views_can_be_evaluated():
-    """Its config.json has no section of DeepAugment and none of the fields."""
-    old = validate.to_plain(run.prepare(tiny_config("sat")))
-    for section, names in (("data", ("views", "tda_crop_scale")), ("method", ("terms", "tda_blur", "tda_noise"))):
-        for name in names:
-            del old[section][name]
-    del old["deepaugment"]
-    own, _ = validate.for_evaluation(ConfigDict(old), None)
-    assert run.prepare(own).data.views == ("clean",) and own.deepaugment.mode == "noise2net"
+    assert prepare(tiny_config(row, **fields)).attack.epsilon_255 > 0

@@ -5,7 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from nofrost_jax import optim, run
+from nofrost_jax import optim
+from nofrost_jax.config import prepare
 from nofrost_jax.errors import UserError
 from tests.conftest import tiny_config
 
@@ -77,7 +78,7 @@ def test_the_cosine_goes_its_whole_way_after_the_warm_up(schedule):
 
 def test_a_warm_up_as_long_as_the_run_is_refused():
     with pytest.raises(UserError, match=r"warmup_epochs=3.0 .* config.epochs=3"):
-        run.prepare(tiny_config(optimizer__warmup_epochs=3.0))
+        prepare(tiny_config(optimizer__warmup_epochs=3.0))
 
 
 @pytest.mark.parametrize("schedule", ["constant", "points", "decay"])

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import nofrost_jax
-from nofrost_jax import checkpoint, parallel, rules, run, selection
+from nofrost_jax import checkpoint, parallel, run, selection
+from nofrost_jax.config import prepare
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import cascades
+from nofrost_jax.selection import SELECTIONS
 from tests.conftest import sharing_compiled, tiny_args, tiny_config
 
 HELD = {"checkpoint__select": "best_ra_holdout", "data__holdout": 237, "evaluation__every_epochs": 2, "epochs": 5}
@@ -59,7 +61,7 @@ def test_of_equal_ones_the_later_stays_and_a_better_one_takes_its_place(tmp_path
             return {"plans": {"selection": {}}}
 
     monkeypatch.setattr(selection.results, "robust_accuracy", lambda _: next(shares))
-    best = selection.Best(run.prepare(tiny_config(**HELD)), str(tmp_path), None, 4)
+    best = selection.Best(prepare(tiny_config(**HELD)), str(tmp_path), None, 4)
     steps = []
     for step in (8, 16, 20, 24):
         best.look(state, step, None)
@@ -69,12 +71,12 @@ def test_of_equal_ones_the_later_stays_and_a_better_one_takes_its_place(tmp_path
 
 def test_what_another_rule_or_attack_chose_is_put_aside(chosen, tmp_path):
     """So that no evaluation after --force reads it; the same rule and attack keep it."""
-    held = run.prepare(tiny_config(**HELD))
+    held = prepare(tiny_config(**HELD))
     shutil.copytree(chosen / "best", tmp_path / "best")
     selection.put_aside(held, str(tmp_path))
     assert (tmp_path / "best").is_dir()
     for other in (tiny_config(), tiny_config(**HELD, attack__epsilon_255=16.0)):
-        selection.put_aside(run.prepare(other), str(tmp_path))
+        selection.put_aside(prepare(other), str(tmp_path))
         assert [path.name for path in tmp_path.iterdir()] == ["best_before"]
         shutil.copytree(chosen / "best", tmp_path / "best")
 
@@ -101,7 +103,7 @@ def test_a_forced_rule_puts_aside_what_another_chose(chosen, tmp_path, cli, comp
 
 def test_a_kill_between_the_old_choice_and_the_new_keeps_the_old(chosen, tmp_path):
     shutil.copytree(chosen / "best", tmp_path / "best.old")
-    selection.start(run.prepare(tiny_config(**HELD)), str(tmp_path), parallel.Devices(), 4)
+    selection.start(prepare(tiny_config(**HELD)), str(tmp_path), parallel.Devices(), 4)
     assert checkpoint.read_selection(tmp_path / "best") == checkpoint.read_selection(chosen / "best")
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
@@ -135,14 +137,14 @@ def test_what_is_forced_takes_the_choice_along(chosen, tmp_path):
     with pytest.raises(UserError, match=r"best is of another config than .* \(seed: 0 -> 5\)"):
         nofrost_jax.load(folder)
     shutil.copy(chosen / "config.json", folder)
-    best = selection.Best(run.prepare(tiny_config(**HELD, seed=5)), str(folder), parallel.Devices(), 4)
+    best = selection.Best(prepare(tiny_config(**HELD, seed=5)), str(folder), parallel.Devices(), 4)
     best.require(best.kept(), ["seed: 0 -> 5"])
     assert json.loads((folder / "best/config.json").read_text())["seed"] == 5
 
 
 def due(row, **fields):
     """The epochs after which a run with the authors' recipe is measured."""
-    config = run.prepare(tiny_config(row, recipe="authors", **fields))
+    config = prepare(tiny_config(row, recipe="authors", **fields))
     best = object.__new__(selection.Best)
     best.config, best._per_epoch = config, 7
     assert not any(best.is_due(7 * epoch + 3) for epoch in range(config.epochs))
@@ -175,7 +177,7 @@ def test_when_it_looks():
 )
 def test_the_attack_is_that_of_the_authors(row, fields, expected):
     """PGDAT.py:160-163: five steps of the training attack's size, min(1.25 eps, eps + 4) / T."""
-    config = run.prepare(tiny_config(row, recipe="authors", **{"attack__epsilon_255": 8.0, **fields}))
+    config = prepare(tiny_config(row, recipe="authors", **{"attack__epsilon_255": 8.0, **fields}))
     attack = selection.selection_attack(config)
     assert (attack["steps"], attack["step_rule"]) == expected and attack["epsilon_255"] == config.attack.epsilon_255
     (plan,) = cascades.make_plans(selection.evaluation_config(config))
@@ -228,5 +230,5 @@ def test_without_an_attack_the_most_accurate_state_counts(compile_once, tmp_path
 )
 def test_misuse(fields, words):
     with pytest.raises(UserError, match=words):
-        run.prepare(tiny_config(**fields))
-    assert rules.SELECTIONS[0] == run.prepare(tiny_config()).checkpoint.select
+        prepare(tiny_config(**fields))
+    assert SELECTIONS[0] == prepare(tiny_config()).checkpoint.select

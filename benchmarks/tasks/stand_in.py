@@ -1,5 +1,5 @@
 """Importing this puts the least of a ConfigDict in ml_collections' place, where that is not installed: enough for the
-configs and for `validate`, without type checks, locks and flags. Machines that are lent for minutes may lack it.
+configs and for `config`, without type checks, locks and flags. Machines that are lent for minutes may lack it.
 """
 
 import contextlib

@@ -75,9 +75,10 @@ def fitting(task):
     import jax
 
     from benchmarks.train_step import compiled_step
-    from nofrost_jax import data, parallel, run
+    from nofrost_jax import data, parallel
+    from nofrost_jax.config import prepare
 
-    config = run.prepare(config_of(task, epochs=100))
+    config = prepare(config_of(task, epochs=100))
     spec, batches = data.check(config), data.train_batches(config, 0)
     step = compiled_step(config, next(batches), parallel.Devices((jax.devices()[0],)))
     begin = time.perf_counter()

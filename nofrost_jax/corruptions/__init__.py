@@ -26,11 +26,12 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from nofrost_jax import keys, rules
+from nofrost_jax import keys
 from nofrost_jax.corruptions import blur, constants, digital, noise, weather
 from nofrost_jax.corruptions import textures as ice
 from nofrost_jax.corruptions.constants import NAMES, SEVERITIES
 from nofrost_jax.errors import UserError
+from nofrost_jax.fields import check_seed
 
 __all__ = ["CHUNK", "JPEG_QUALITY", "NAMES", "SEVERITIES", "corrupt", "describe"]
 
@@ -76,7 +77,7 @@ def corrupt(
     """
     images, indices = np.asarray(images), np.asarray(indices)
     _check(name, severity)
-    rules.check_seed("seed", seed)
+    check_seed("seed", seed)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
         raise UserError(
             f"corruptions take square images, uint8 [N, side, side, 3], not {images.dtype} {list(images.shape)}; "

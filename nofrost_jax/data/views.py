@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nofrost_jax.augment.deepaugment import SOURCES
 from nofrost_jax.data import folder, preprocess
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.rng import AUGMENTATION, COIN, DEEPAUGMENT, TDA, generator
 from nofrost_jax.data.sources import Subset
 from nofrost_jax.errors import UserError
-from nofrost_jax.rules import DEEPAUGMENT_SOURCES
 
 PURPOSES = {"clean": AUGMENTATION, "deepaugment": DEEPAUGMENT, "tda": TDA}  # of each view's random numbers
 DEEPAUGMENT_MODES = ("noise2net", "files", "on_device")
@@ -100,7 +100,7 @@ def of(config, geometry: Geometry, split) -> Views:
 
 def origins_of_trees(config) -> dict[str, str]:
     """{source: what made the images of its folder}, of each folder of `deepaugment.mode = "files"`."""
-    folders = dict(zip(DEEPAUGMENT_SOURCES, config.deepaugment.folders, strict=False))
+    folders = dict(zip(SOURCES, config.deepaugment.folders, strict=False))
     return {source: _origin(folder.root_of(config, folders.get(source, ""))) for source in config.deepaugment.sources}
 
 
@@ -177,13 +177,13 @@ def _file_names(split) -> list[str] | None:
 
 def _open_tree(config, source: str, names: list[str]) -> Tree:
     """The files of a source for `names`, by the same name, or by the same name with another extension."""
-    folders = dict(zip(DEEPAUGMENT_SOURCES, config.deepaugment.folders, strict=False))
+    folders = dict(zip(SOURCES, config.deepaugment.folders, strict=False))
     given = folders.get(source, "")
     root = folder.root_of(config, given)
     if not given or not root.is_dir():
         raise UserError(
             f"no DeepAugment images of {source.upper()} in {root if given else '(no folder)'}; "
-            f"config.deepaugment.folders[{DEEPAUGMENT_SOURCES.index(source)}]; {_how_to_get(config, source)}"
+            f"config.deepaugment.folders[{SOURCES.index(source)}]; {_how_to_get(config, source)}"
         )
     if (root / config.data.train_split).is_dir():
         root /= config.data.train_split

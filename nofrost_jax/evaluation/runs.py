@@ -2,10 +2,11 @@
 
 import jax
 
-from nofrost_jax import classifier, data, validate
+from nofrost_jax import classifier, data
 from nofrost_jax.evaluation import cascades
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import Programs
+from nofrost_jax.fields import to_plain
 
 
 def programs(config, devices):
@@ -31,7 +32,7 @@ def evaluator(config, devices, spec, compiled=None):
 def net_of(config):
     """What a config's net is beside its parameters: plain values."""
     names = ("mbn_gamma", "mbn_interpolation", "mbn_p", "mbn_seed") if config.model.norm == "mbn" else ("mbn_gamma",)
-    return {"model": validate.to_plain(config)["model"], **{name: config.evaluation[name] for name in names}}
+    return {"model": to_plain(config)["model"], **{name: config.evaluation[name] for name in names}}
 
 
 class Split:
@@ -61,7 +62,7 @@ class Split:
         geometry = ["source", "eval_split", "image_size", "eval_resize", "eval_pad", "mean", "std"]
         if section.eval_split == "holdout":
             geometry += ["holdout", "train_split"]  # which images these are
-        plain = validate.to_plain(self.config)["data"]
+        plain = to_plain(self.config)["data"]
         found = {name: plain[name] for name in geometry}
         if contents := data.fingerprint(self.config):
             found |= {"source": "folder" if section.source.startswith("folder:") else section.source}

@@ -1,5 +1,7 @@
 """One evaluation for each weight gamma of a mixture-BN net's adversarial branch, as in the paper's Figures 2 and 5."""
 
+from nofrost_jax.errors import UserError
+
 
 def configs(config):
     """{gamma: config} of a resolved config's `evaluation.mbn_gammas`, ascending; the result is called NAME_gamma_GAMMA.
@@ -40,3 +42,25 @@ def render(config, results):
         cells = [f"{cell:>{width}}" for cell, width in zip(row, widths, strict=False)]
         lines.append("  " + "  ".join([*cells, *row[len(widths) :]]))
     return "\n".join(lines)
+
+
+def check(norm, section):
+    """Raises UserError where `mbn_gammas` cannot be told apart, or where a net without two branches is to mix them."""
+    gammas = list(section.mbn_gammas)
+    for gamma in gammas:
+        if not 0 <= gamma <= 1:
+            raise UserError(f"config.evaluation.mbn_gammas={gamma} is out of range; it must be between 0 and 1")
+    if len({f"{gamma:g}" for gamma in gammas}) < len(gammas):
+        raise UserError(f"config.evaluation.mbn_gammas={tuple(gammas)} names a weight twice; give each once")
+    set_here = {
+        "mbn_gammas": tuple(gammas),
+        "mbn_interpolation": section.mbn_interpolation,
+        "mbn_gamma": section.mbn_gamma,
+    }
+    nothing = {"mbn_gammas": (), "mbn_interpolation": "logits", "mbn_gamma": 1.0}
+    for name, value in set_here.items():
+        if norm != "mbn" and value != nothing[name]:
+            raise UserError(
+                f"config.evaluation.{name}={value} is for a net with model.norm=mbn, and this one has {norm}; evaluate "
+                f"a run of an mbnat config, or set it to {nothing[name]}"
+            )

@@ -30,7 +30,14 @@ from nofrost_jax.methods.base import (
     l2_255,
     smoothed_cross_entropy,
 )
-from nofrost_jax.rules import TERMS
+
+TERMS = {  # method.terms of `augmented`: the streams whose losses are averaged, in the order of their forwards
+    "deepaugment": ("clean", "deepaugment"),
+    "tda": ("tda",),
+    "combine": ("clean", "deepaugment", "tda", "adversarial"),
+    "paper": ("clean", "augmented", "adversarial"),  # augmented: deepaugment or tda, by a coin for each image
+    "authors": ("clean", "deepaugment", "tda", "adversarial"),
+}
 
 
 def make_step(model, optimizer, config, steps_per_epoch=None):

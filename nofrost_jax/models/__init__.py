@@ -91,9 +91,23 @@ def init(model: nn.Module, key: jax.Array, image_size: int) -> dict:
     return jax.device_put(model.lazy_init(key, sample))
 
 
+def check(section) -> None:
+    """Raises UserError where `config.model`, resolved, asks for what no network has; `create` knows the rest."""
+    group = section.bn_group_size
+    if group != "global" and not (group.isdigit() and int(group) > 0):
+        raise UserError(f"config.model.bn_group_size={group!r} must be a number of images, or global")
+    if section.norm == "mbn" and section.name.startswith("nf_"):
+        raise UserError(
+            f"config.model.norm=mbn on {section.name}, which has no batch norm; set config.model.name=resnet26 or "
+            "resnet50 for MBNAT, or config.model.norm=bn for NoFrost"
+        )
+    if not all(isinstance(blocks, int) and blocks > 0 for blocks in section.stage_sizes):
+        raise UserError(f"config.model.stage_sizes={section.stage_sizes} needs at least one block in each stage")
+
+
 def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UserError(f"{field}={value!r} is unknown; choose one of {', '.join(choices)}")
 
 
-__all__ = ["BN_RUNNING", "DTYPES", "NAMES", "NORMS", "STEMS", "create", "init", "layers"]
+__all__ = ["BN_RUNNING", "DTYPES", "NAMES", "NORMS", "STEMS", "check", "create", "init", "layers"]

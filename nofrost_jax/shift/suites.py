@@ -7,9 +7,10 @@ import re
 
 from ml_collections import ConfigDict
 
-from nofrost_jax import data, rules, validate
+from nofrost_jax import data
 from nofrost_jax.corruptions.constants import SEVERITIES
 from nofrost_jax.errors import UserError
+from nofrost_jax.fields import get, require_choice, to_plain
 from nofrost_jax.shift import label_sets
 from nofrost_jax.shift.scores import ALEXNET
 
@@ -72,10 +73,10 @@ def is_suite(config):
 
 def section_of(config):
     """(the config without FIELDS, those as plain values). Raises UserError where one is lacking."""
-    rest, plain = config.copy_and_resolve_references(), validate.to_plain(config)
+    rest, plain = config.copy_and_resolve_references(), to_plain(config)
     with rest.unlocked():
         for field in FIELDS:
-            rules.get(rest, field)
+            get(rest, field)
             del rest[field]
     return rest, {field: plain[field] for field in FIELDS}
 
@@ -83,7 +84,7 @@ def section_of(config):
 def asked_for(config):
     """What a suite's result is of, plain values: two that differ here are not one and the same result. config: the
     run's, with the section as its `shift`. The texts for people are left out, and where the data lies."""
-    plain = validate.to_plain(config)
+    plain = to_plain(config)
     section, evaluation = plain["shift"], plain["evaluation"]
     texts = ("what", "get")
     entries = {
@@ -134,7 +135,7 @@ def read(section, run):
 def imagenet_run(config):
     """The config of a run on ImageNet at 224 pixels as far as its data goes, where there is no run to ask: from what a
     suite's config says of the data. `DIR/imagenet` is taken where it is there, otherwise the tfds data set."""
-    given = {name: value for name, value in validate.to_plain(config)["data"].items() if value is not None}
+    given = {name: value for name, value in to_plain(config)["data"].items() if value is not None}
     plain = {"source": "folder:imagenet", "data_dir": "", "train_split": "train", "eval_split": "validation"}
     plain |= {"image_size": 224, "eval_resize": 256, "augmentation": "none", "crop_scale": (1.0, 1.0)}
     plain |= {"holdout": 0, "workers": 0, "shuffle_buffer": 1}
@@ -158,7 +159,7 @@ def has_imagenet_classes(run):
 
 def _mode(mode, named, imagenet):
     """FILES, ON_THE_FLY or NONE, where "" leaves it open."""
-    rules.require_choice("corruptions", mode or NONE, (FILES, ON_THE_FLY, NONE))
+    require_choice("corruptions", mode or NONE, (FILES, ON_THE_FLY, NONE))
     if mode:
         return mode
     if named:
@@ -167,7 +168,7 @@ def _mode(mode, named, imagenet):
 
 
 def _check_crop(crop, mode):
-    rules.require_choice("imagenet_c_crop", crop, CROPS)
+    require_choice("imagenet_c_crop", crop, CROPS)
     if crop != "standard" and mode != FILES:
         raise UserError(
             f"config.imagenet_c_crop={crop} is for the published files, and config.corruptions is {mode}; set it to "
@@ -188,7 +189,7 @@ def _entry(name, fields):
         raise UserError(
             f"config.shift.{name} must have the fields of an evaluation set, {', '.join(sorted(known))}, and no others"
         )
-    rules.require_choice(f"shift.{name}.label_set", fields.get("label_set", label_sets.ALL), label_sets.NAMES)
+    require_choice(f"shift.{name}.label_set", fields.get("label_set", label_sets.ALL), label_sets.NAMES)
     if name == CLEAN or not name.isidentifier():
         raise UserError(f"config.shift.{name} cannot be called so; use a plain word other than {CLEAN}")
     return Entry(name, **fields)
@@ -198,7 +199,7 @@ def _find(name, entries):
     """The entry of a name, or a new one for folder:PATH and tfds:NAME."""
     kind, colon, place = name.partition(":")
     if not colon:
-        rules.require_choice("sets", name, [CLEAN, *entries])
+        require_choice("sets", name, [CLEAN, *entries])
         return entries[name]
     if not data.is_known(name):
         raise UserError(f"config.sets: {name!r} is no evaluation set; give folder:PATH, tfds:NAME, or a set's name")
@@ -213,7 +214,7 @@ def _cells(names, severities):
     order = list(ALEXNET)
     names = _words(names) or order
     for name in names:
-        rules.require_choice("corruption_names", name, order)
+        require_choice("corruption_names", name, order)
     if not severities or any(one not in SEVERITIES for one in severities):
         raise UserError(f"config.severities={tuple(severities)} must be some of 1, 2, 3, 4, 5")
     return tuple((name, severity) for name in sorted({*names}, key=order.index) for severity in sorted({*severities}))

@@ -106,10 +106,10 @@ def test_a_row_without_time_leaves_what_the_next_one_goes_on_from(environment, t
 
 
 def test_every_row_of_the_study_is_a_config():
-    from nofrost_jax import run
+    from nofrost_jax.config import prepare
 
     for row in accelerator.STUDY_ROWS:
-        config = run.prepare(study.make_config(row, seed=2, epochs=7, rehearse=False))
+        config = prepare(study.make_config(row, seed=2, epochs=7, rehearse=False))
         assert (config.batch_size, config.seed, config.epochs) == (256, 2, 7)
         assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (0.1, 5e-5)
         assert config.model.name == ("nf_resnet26" if row in ("nofrost", "pgdat_nf") else "resnet26")

@@ -11,7 +11,8 @@ import jax
 import pytest
 
 from benchmarks.tasks import ceiling, rows, stand_in, train_step
-from nofrost_jax import validate
+from nofrost_jax.config import resolve
+from nofrost_jax.fields import to_plain
 from tests.conftest import ROOT
 
 
@@ -133,7 +134,7 @@ def test_the_stand_in_for_ml_collections_gives_the_same_configs(monkeypatch):
         config = importlib.import_module("configs.nofrost_r26").get_config("runlocal")
         config.update({"model": {"name": "resnet50"}, "batch_size": 8})
         config.update_from_flattened_dict({"attack.steps": 3})
-        return config, validate.to_plain(validate.resolve(config))
+        return config, to_plain(resolve(config))
 
     real, plain = fresh_config()
     for name in ("ml_collections", "ml_collections.config_dict"):

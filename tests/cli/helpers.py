@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from nofrost_jax import run, train
+from nofrost_jax import train
+from nofrost_jax.config import prepare
 from tests.conftest import tiny_config
 
 DIGITS = "--config=configs/digits.py"
@@ -30,7 +31,7 @@ def tree(root, splits=("train", "val"), classes=("cat", "dog"), count=8):
 
 def make_run(cli, tmp_path):
     """A folder with a valid config.json alone."""
-    config = run.prepare(tiny_config())
+    config = prepare(tiny_config())
     (tmp_path / "run").mkdir()
     train.write_config(config, str(tmp_path / "run"))
     return tmp_path / "run"

@@ -8,7 +8,8 @@ import re
 import jax
 import pytest
 
-from nofrost_jax import classifier, dry_run, models, run, train
+from nofrost_jax import classifier, dry_run, models, train
+from nofrost_jax.config import prepare
 from nofrost_jax.data import checks
 from tests.cli.helpers import DIGITS, assert_refused, make_run, tree
 from tests.conftest import TINY, overrides, run_main, tiny_args, tiny_config
@@ -65,7 +66,7 @@ def test_dry_run_of_an_evaluation_says_hours(cli, tmp_path):
     def look(name, row, *args):
         folder = tmp_path / row
         folder.mkdir()
-        train.write_config(run.prepare(tiny_config(row)), str(folder))
+        train.write_config(prepare(tiny_config(row)), str(folder))
         (folder / "checkpoints/7").mkdir(parents=True)
         outcome = cli(f"--config=configs/eval/{name}", "--mode=dry_run", f"--workdir={folder}", *args)
         assert outcome.returncode == 0, outcome
@@ -78,7 +79,7 @@ def test_dry_run_of_an_evaluation_says_hours(cli, tmp_path):
     assert "pgd_20: at most 20 forward and 20 backward passes per image; 360 images: " in text
     assert "aa_standard: at most 7,829 forward and 1,910 backward passes per image; 10 images: " in text
     (told,) = re.findall(r"^all +(\S+) s at most, on one A100 at an assumed 10 TFLOP/s", text, re.MULTILINE)
-    config = run.prepare(tiny_config("sat"))
+    config = prepare(tiny_config("sat"))
     model = classifier.create_model(config.model)
     variables = jax.eval_shape(lambda key: models.init(model, key, 8), jax.random.key(0))
     with dry_run.convolutions("xla"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nofrost_jax import run
+from nofrost_jax.config import prepare
 from nofrost_jax.errors import UserError
 from tests.cli.helpers import DIGITS, assert_refused
 from tests.conftest import tiny_config
@@ -110,13 +110,13 @@ def test_wrong_evaluation_attacks_are_named(name, options, words):
     config = tiny_config(evaluation__only="")
     config.evaluation.attacks[name] = options
     with pytest.raises(UserError, match=words):
-        run.prepare(config)
+        prepare(config)
 
 
 def test_an_evaluation_attack_needs_only_its_name():
     config = tiny_config(evaluation__only="")
     config.evaluation.attacks.mine = {"name": "pgd"}
-    resolved = run.prepare(config).evaluation.attacks.mine
+    resolved = prepare(config).evaluation.attacks.mine
     assert resolved.epsilon_255 == config.attack.epsilon_255 and resolved.protocol == "custom"
 
 

@@ -3,12 +3,13 @@
 import pytest
 
 import nofrost_jax
-from nofrost_jax import data, validate
+from nofrost_jax import data
 from nofrost_jax.augment.deepaugment import weights
 from nofrost_jax.classifier import Classifier
 from nofrost_jax.corruptions import textures
 from nofrost_jax.data import views
 from nofrost_jax.tools.corrupt import __main__ as corrupt
+from nofrost_jax.workdir import check_start
 from tests.conftest import tiny_config
 from tests.data.helpers import config, encoded, picture, write
 from tests.evaluation.suite import make_run
@@ -60,4 +61,4 @@ def test_where_corrupted_copies_go(home, monkeypatch):
 def test_runs_to_load_and_to_start_from(home):
     make_run(home / "run", "nofrost")
     assert isinstance(nofrost_jax.load("~/run"), Classifier)
-    validate.check_start(tiny_config(start_from="~/run"), "")
+    check_start(tiny_config(start_from="~/run"), "")

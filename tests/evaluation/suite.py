@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nofrost_jax import checkpoint, data, models, parallel, run, train, validate
+from nofrost_jax import checkpoint, data, models, parallel, train
 from nofrost_jax.classifier import Classifier, create_model, normalize
+from nofrost_jax.config import prepare, resolve
 from nofrost_jax.evaluation import runs, store
 from tests import conftest
 from tests.test_interpolation import random_like
@@ -35,7 +36,7 @@ def tiny_config(batch_size=16, limit=COUNT, attacks=ATTACKS, **evaluation):
         config.evaluation.attacks = attacks
         config.evaluation.while_training = ()
     config.evaluation.update({"batch_size": batch_size, "limit": limit, "chunk_size": 30, **evaluation})
-    return validate.resolve(config)
+    return resolve(config)
 
 
 def tiny_variables():
@@ -83,7 +84,7 @@ def identity(config, count=4, params="sha"):
 
 def make_run(folder, row="mbnat", **fields):
     """A run's folder with one checkpoint, of random variables; nothing is trained."""
-    config = run.prepare(conftest.tiny_config(row, **fields))
+    config = prepare(conftest.tiny_config(row, **fields))
     folder.mkdir()
     train.write_config(config, str(folder))
     shapes = jax.eval_shape(lambda key: models.init(create_model(config.model), key, 8), jax.random.key(0))

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from nofrost_jax import attacks, validate
+from nofrost_jax import attacks
+from nofrost_jax.config import for_evaluation, resolve
 from nofrost_jax.evaluation import cascades, flags, results
 from nofrost_jax.evaluation.work import blank_rows
 
@@ -262,18 +263,18 @@ SUITES = ("paper", "aa_standard", "aa_fast_20", "aa_few_classes", "epsilon_sweep
 
 @pytest.mark.parametrize("name", SUITES)
 def test_suites_fit_any_run(name):
-    own = validate.resolve(importlib.import_module("configs.digits").get_config())
-    config, left_out = validate.for_evaluation(own, importlib.import_module(f"configs.eval.{name}").get_config())
+    own = resolve(importlib.import_module("configs.digits").get_config())
+    config, left_out = for_evaluation(own, importlib.import_module(f"configs.eval.{name}").get_config())
     assert left_out == [] and config.evaluation.name == name
     assert config.evaluation.batch_size == own.evaluation.batch_size
-    plans = cascades.make_plans(validate.resolve(config))
+    plans = cascades.make_plans(resolve(config))
     assert plans and all(one.epsilon_255 > 0 for one in plans)
     alone = name in ("epsilon_sweep", "small_epsilon", "aa_fast_20", "aa_few_classes")
     assert alone or {"aa_fast_20", "aa_standard"} <= {one.label for one in plans}
 
 
 def test_the_papers_suite_has_its_columns():
-    plans = {one.label: one for one in cascades.make_plans(validate.resolve(_paper()))}
+    plans = {one.label: one for one in cascades.make_plans(resolve(_paper()))}
     assert plans["pgd_20"].members[0].attack == attacks.PGD(38.25 / 255, 20, "nofrost")
     assert plans["mia_20"].members[0].attack.start == "zero"
     assert plans["rays_400"].limit == 1000 and plans["square_400"].members[0].attack == attacks.Square(38.25 / 255, 400)
@@ -281,5 +282,5 @@ def test_the_papers_suite_has_its_columns():
 
 
 def _paper():
-    own = validate.resolve(importlib.import_module("configs.digits").get_config())
-    return validate.for_evaluation(own, importlib.import_module("configs.eval.paper").get_config())[0]
+    own = resolve(importlib.import_module("configs.digits").get_config())
+    return for_evaluation(own, importlib.import_module("configs.eval.paper").get_config())[0]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import nofrost_jax
-from nofrost_jax import data, run, train, validate
+from nofrost_jax import data, train
+from nofrost_jax.config import for_evaluation, prepare
 from nofrost_jax.convert import export
 from nofrost_jax.evaluation import engine
 from tests.conftest import tiny_args, tiny_config
@@ -44,7 +45,7 @@ def test_load_takes_the_configs_values_or_its_own(tmp_path):
 
 def test_outcomes_of_other_mixtures_are_kept_apart():
     def identity(row, **fields):
-        return suite.identity(run.prepare(tiny_config(row, **fields)))
+        return suite.identity(prepare(tiny_config(row, **fields)))
 
     one = identity("mbnat", evaluation__mbn_gamma=0.5)
     for field, value in {"gamma": 0.6, "interpolation": "all", "p": 0.1, "seed": 1}.items():
@@ -92,7 +93,7 @@ def test_the_sweep_evaluates_each_gamma_once(cli, mbnat, monkeypatch):
         shares = result["clean"]["accuracy"], result["attacks"][0]["robust_accuracy"]
         assert row.split()[:3] == [gamma, *(f"{share:.2%}" for share in shares)]
 
-    (batch,) = data.eval_batches(run.prepare(tiny_config("mbnat")), 64, choice=data.Choice(64))
+    (batch,) = data.eval_batches(prepare(tiny_config("mbnat")), 64, choice=data.Choice(64))
     right = []
     for name, gamma in zip(GAMMAS, (0.0, 0.25, 0.5, 1.0), strict=True):
         classifier = nofrost_jax.load(mbnat, gamma=gamma)
@@ -130,7 +131,7 @@ def assert_refused(outcome, *words):
 def test_a_net_without_branches_is_refused(cli, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    train.write_config(run.prepare(tiny_config("nofrost")), str(folder))
+    train.write_config(prepare(tiny_config("nofrost")), str(folder))
     suite = ["--mode=evaluate", "--config=configs/eval/mbn_gamma.py", f"--workdir={folder}"]
     assert_refused(cli(*suite), "mbn_gammas", "model.norm=mbn", "mbnat config")
     for field in ("mbn_gammas=(0.5, 1)", "mbn_interpolation=all"):
@@ -151,8 +152,8 @@ def test_a_net_without_branches_is_refused(cli, tmp_path):
 def test_the_suite_of_figures_2_and_5(arg, name, interpolation, p):
     get_config = importlib.import_module("configs.eval.mbn_gamma").get_config
     given = get_config() if arg is None else get_config(arg)
-    config, left_out = validate.for_evaluation(run.prepare(tiny_config("mbnat")), given)
-    section = run.prepare(config).evaluation
+    config, left_out = for_evaluation(prepare(tiny_config("mbnat")), given)
+    section = prepare(config).evaluation
     assert left_out == [] and section.name == name
     assert (section.mbn_interpolation, section.mbn_p) == (interpolation, p)
     assert list(section.mbn_gammas) == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 
 from configs.methods import ROWS, apply
-from nofrost_jax import methods, models, optim, parallel, validate
+from nofrost_jax import methods, models, optim, parallel
 from nofrost_jax.classifier import create_model
+from nofrost_jax.config import resolve
 from nofrost_jax.state import TrainState
 from tests.methods.helpers import with_coin
 from tests.models.reference import as_if_trained, stream
@@ -61,7 +62,7 @@ def config_of(row):
     config.model.bn_group_size, config.batch_size, config.data.image_size = "8", BATCH, SIZE
     config.attack.update({"epsilon_255": 16.0, "steps": min(STEPS, config.attack.steps)})
     config.optimizer.learning_rate_batch = 0
-    return validate.resolve(config)
+    return resolve(config)
 
 
 def first_variables(model):

@@ -10,8 +10,9 @@ import numpy as np
 from flax import linen as nn
 
 from configs.methods import ROWS
-from nofrost_jax import attacks, keys, methods, models, optim, parallel, validate
+from nofrost_jax import attacks, keys, methods, models, optim, parallel
 from nofrost_jax.classifier import create_model
+from nofrost_jax.config import resolve
 from nofrost_jax.models import layers, resnet
 from nofrost_jax.state import TrainState
 
@@ -50,7 +51,7 @@ def tiny_config(row="sat", recipe="authors", **overrides):
     config.batch_size, config.recipe = BATCH, recipe
     config.optimizer.learning_rate_batch = 0
     config.data.image_size, config.attack.steps = SIZE, 3
-    config = validate.resolve(importlib.import_module("configs.methods").apply(config, row))
+    config = resolve(importlib.import_module("configs.methods").apply(config, row))
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in overrides.items()})
     return config
 

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from nofrost_jax import attacks, models, run, validate
+from nofrost_jax import attacks, models
+from nofrost_jax.config import prepare, resolve
 from nofrost_jax.errors import UserError
 from nofrost_jax.methods import at
 from tests import conftest
@@ -28,10 +29,10 @@ def test_a_step_attacks_in_the_l2_ball_and_says_how_far():
 
 
 def test_evaluations_take_the_radius_and_the_norm_of_training():
-    config = run.prepare(conftest.tiny_config(**L2))
+    config = prepare(conftest.tiny_config(**L2))
     assert (config.evaluation.attacks.pgd_20.norm, config.evaluation.attacks.pgd_20.epsilon_255) == ("l2", 127.5)
     own = conftest.tiny_config(**L2, evaluation__attacks__pgd_20__epsilon_255=8.0)
-    assert validate.resolve(own).evaluation.attacks.pgd_20.norm == "linf", "a radius of its own is l-infinity"
+    assert resolve(own).evaluation.attacks.pgd_20.norm == "linf", "a radius of its own is l-infinity"
 
 
 @pytest.mark.parametrize(
@@ -50,4 +51,4 @@ def test_evaluations_take_the_radius_and_the_norm_of_training():
 )
 def test_what_l2_is_not_for_is_refused(row, fields, words):
     with pytest.raises(UserError, match=words):
-        run.prepare(conftest.tiny_config(row, **(L2 | fields)))
+        prepare(conftest.tiny_config(row, **(L2 | fields)))

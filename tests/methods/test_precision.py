@@ -5,7 +5,8 @@ import re
 import jax
 import pytest
 
-from nofrost_jax import methods, run
+from nofrost_jax import methods
+from nofrost_jax.config import prepare
 from nofrost_jax.errors import UserError
 from tests import conftest
 from tests.methods import helpers
@@ -42,9 +43,9 @@ def test_the_default_is_the_step_itself(monkeypatch):
 
 def test_it_is_checked_and_must_be_there():
     with pytest.raises(UserError, match=r"config.matmul_precision='best' is unknown; choose one of default, high"):
-        run.prepare(conftest.tiny_config(matmul_precision="best"))
+        prepare(conftest.tiny_config(matmul_precision="best"))
     config = conftest.tiny_config()
     with config.unlocked():
         del config.matmul_precision
     with pytest.raises(UserError, match=r"config.matmul_precision is missing"):
-        run.prepare(config)
+        prepare(config)

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 
 from configs.methods import apply
-from nofrost_jax import keys, methods, models, optim, parallel, rules, validate
+from nofrost_jax import keys, methods, models, optim, parallel
 from nofrost_jax.attacks import base, threat
 from nofrost_jax.classifier import create_model
+from nofrost_jax.config import resolve
 from nofrost_jax.methods import at, augmented, trades
 from nofrost_jax.methods.at import attack_metrics
+from nofrost_jax.methods.augmented import TERMS
 from nofrost_jax.methods.base import frozen_classifier
 from nofrost_jax.state import TrainState
 from tests.methods.helpers import with_coin
@@ -95,7 +97,7 @@ def config_of(case):
     config.batch_size, config.data.image_size = BATCH, SIZE
     config.optimizer.update({"learning_rate": RATE, "learning_rate_batch": 0, "schedule": "constant"})
     config.update_from_flattened_dict(case.fields)
-    return validate.resolve(config)
+    return resolve(config)
 
 
 @functools.cache
@@ -208,7 +210,7 @@ def stream_draws(case, images, step):
     """What `published.augmented` is given: the views, the coins, our start of the attack."""
     image_keys, batch = image_keys_of(step), start()[1][0]
     views = {"clean": images, "deepaugment": batch["deepaugment"], "tda": batch["tda"]}
-    names = rules.TERMS[config_of(case).method.terms]
+    names = TERMS[config_of(case).method.terms]
     draws = {"views": [torch_of(views[name]) for name in names if name in views], "coin": None, "start": None}
     if "augmented" in names:
         draws["coin"] = batch["is_deepaugment"]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks.tasks.torch_step import Step
-from nofrost_jax import keys, methods, optim, parallel, validate
+from nofrost_jax import keys, methods, optim, parallel
 from nofrost_jax.attacks import base, threat
 from nofrost_jax.classifier import create_model
+from nofrost_jax.config import resolve
 from nofrost_jax.convert.timm import from_timm
 from nofrost_jax.state import TrainState
 from tests.models import reference
@@ -28,7 +29,7 @@ def make_config(name):
         {"name": name, "num_classes": CLASSES, "bn_group_size": "global", "dropout": 0.0, "drop_path": 0.0}
     )
     config.batch_size, config.attack.steps = BATCH, STEPS
-    return validate.resolve(config)
+    return resolve(config)
 
 
 def our_step(config, weights):

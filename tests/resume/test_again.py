@@ -9,9 +9,11 @@ import threading
 import numpy as np
 import pytest
 
-from nofrost_jax import data, lock, run, train, validate
+from nofrost_jax import data, identity, lock, train
+from nofrost_jax.config import prepare
 from nofrost_jax.errors import Preempted
 from nofrost_jax.evaluation import engine, table
+from nofrost_jax.fields import to_plain
 from tests.conftest import tiny_args, tiny_config
 from tests.resume.helpers import contents, saved_steps, train_here
 
@@ -60,17 +62,17 @@ def test_what_does_not_change_the_result_is_only_told(cli, copy):
 
 def test_every_field_decides_or_is_known_not_to():
     """Of a field that is not in the table another value is refused; of looks, too, where they choose the checkpoint."""
-    config = validate.to_plain(run.prepare(tiny_config()))
+    config = to_plain(prepare(tiny_config()))
     for section, fields in config.items():
         for name, value in fields.items() if isinstance(fields, dict) else [("", fields)]:
             other = json.loads(json.dumps(config))
             place, key = (other[section], name) if name else (other, section)
             place[key] = [value, 1]
-            deciding, free = validate.changes(config, other)
-            assert (len(deciding), len(free)) == ((0, 1) if f"{section}.{name}" in validate.FREE_FIELDS else (1, 0))
+            deciding, free = identity.changes(config, other)
+            assert (len(deciding), len(free)) == ((0, 1) if f"{section}.{name}" in identity.FREE_FIELDS else (1, 0))
     best = json.loads(json.dumps(config)) | {"checkpoint": config["checkpoint"] | {"select": "best_ra_val"}}
     other = best | {"evaluation": best["evaluation"] | {"every_epochs": 2}}
-    assert validate.changes(best, other) == (["evaluation.every_epochs: 1 -> 2"], [])
+    assert identity.changes(best, other) == (["evaluation.every_epochs: 1 -> 2"], [])
 
 
 @pytest.mark.usefixtures("compile_once")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nofrost_jax import run
+from nofrost_jax.config import prepare
 from nofrost_jax.errors import UserError
 from tests.conftest import tiny_config
 
@@ -72,6 +73,6 @@ def test_a_run_may_begin_with_anothers_parameters(tmp_path):
 def test_noise_is_that_of_the_global_batch():
     from nofrost_jax.methods import free
 
-    config = run.prepare(tiny_config("freeat", attack__steps=1))
+    config = prepare(tiny_config("freeat", attack__steps=1))
     noise = free.begin(config, 8)["noise"]
     assert noise.shape == (256, 8, 8, 3) and noise.dtype == np.float32 and not jax.device_get(noise).any()

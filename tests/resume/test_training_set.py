@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from nofrost_jax import data
+from nofrost_jax.config import resolve
 from nofrost_jax.errors import UserError
-from nofrost_jax.validate import resolve
 from nofrost_jax.workdir import check_checkpoint
 from tests.conftest import tiny_args, tiny_config
 from tests.data.helpers import encoded, picture, write

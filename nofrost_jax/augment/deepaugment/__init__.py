@@ -4,3 +4,5 @@
 in groups that share weights; `augment/noise2net.py` needs no published weights at all.
 `python -m nofrost_jax.tools.deepaugment` writes distorted copies of an image folder.
 """
+
+SOURCES = ("edsr", "cae")  # the nets whose images `config.deepaugment.folders` hold, in its order

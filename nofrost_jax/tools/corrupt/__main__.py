@@ -20,9 +20,10 @@ Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by a sig
 
 import os
 
-from nofrost_jax import corruptions, rules
+from nofrost_jax import corruptions
 from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.errors import Parser, UserError, exit_codes, machine
+from nofrost_jax.fields import check_seed, require_known
 from nofrost_jax.tools.corrupt import preview, tree
 from nofrost_jax.tools.corrupt.originals import open_originals
 
@@ -66,10 +67,10 @@ def _options(arguments):
         raise UserError(f"give either --preview or --output; see {_PROGRAM} --help")
     if not 0 <= (options.jpeg_quality or 0) <= 100:
         raise UserError(f"--jpeg_quality={options.jpeg_quality} must be between 1 and 100, or 0 for none")
-    rules.check_seed("--seed", options.seed)
+    check_seed("--seed", options.seed)
     options.names = _words("--names", options.names, corruptions.NAMES)
     options.severities = [int(word) for word in _words("--severities", options.severities, _SEVERITIES)]
-    rules.require_known("--severity", str(options.severity), _SEVERITIES)
+    require_known("--severity", str(options.severity), _SEVERITIES)
     return options
 
 
@@ -79,7 +80,7 @@ def _words(name, text, choices):
     if not all(words):
         raise UserError(f"{name}={text!r} has a place without a word; choose some of {', '.join(choices)}")
     for word in words:
-        rules.require_known(name, word, choices)
+        require_known(name, word, choices)
     return list(dict.fromkeys(words))
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nofrost_jax import files, lock, rules
+from nofrost_jax import files, lock
 from nofrost_jax.corruptions import JPEG_QUALITY, corrupt, describe
 from nofrost_jax.corruptions.constants import SETTINGS, SIDE
 from nofrost_jax.data import image_files
 from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.errors import Preempted, UserError, refused
+from nofrost_jax.fields import check_seed
 from nofrost_jax.progress import Progress, shown
 from nofrost_jax.signals import Stop
 from nofrost_jax.tools.corrupt.originals import Originals
@@ -46,7 +47,7 @@ def write(
       Preempted: a signal came; what is there is whole, and the same command goes on.
       UserError: an image is unreadable or too small; the output folder holds other things or cannot be written.
     """
-    rules.check_seed("seed", seed)
+    check_seed("seed", seed)
     cells = [(name, severity) for name in names for severity in severities]
     count, made_with = originals.count, _settings(originals, seed, textures, jpeg_quality)
     alone = lock.hold(lock.place(output), "a writer of corruptions")

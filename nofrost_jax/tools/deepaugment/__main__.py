@@ -13,9 +13,10 @@ Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by a sig
 
 import os
 
-from nofrost_jax import errors, rules
+from nofrost_jax import errors
 from nofrost_jax.augment.deepaugment import weights
 from nofrost_jax.errors import UserError
+from nofrost_jax.fields import check_seed
 from nofrost_jax.tools.deepaugment import generate, preview
 
 PROGRAM = "python -m nofrost_jax.tools.deepaugment"
@@ -41,7 +42,7 @@ def parse(arguments=None):
     if not options.output and not options.preview:
         raise UserError("nothing to do; give --output=DIR, --preview=PNG, or both")
     options.shard = _shard(options.shard)
-    rules.check_seed("--seed", options.seed)
+    check_seed("--seed", options.seed)
     for name, least in {"limit": 0, "side": 0, "workers": 1}.items():
         if getattr(options, name) < least:
             raise UserError(f"--{name}={getattr(options, name)} must be {least} or more")

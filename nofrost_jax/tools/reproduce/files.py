@@ -2,7 +2,8 @@
 
 import os
 
-from nofrost_jax import errors, validate
+from nofrost_jax import errors
+from nofrost_jax.fields import differences
 from nofrost_jax.files import read_json, sha256, write_json
 from nofrost_jax.tools.reproduce.study import FINAL, Run, final_runs, fixed, holdout, rule, selection_runs
 
@@ -227,7 +228,7 @@ def changes(plan):
     if not isinstance(old, dict) or not (old.get("selection") or old.get("runs")):
         return ""
     new = identity(plan)
-    return "; ".join(validate.differences({name: old.get(name) for name in new}, new))
+    return "; ".join(differences({name: old.get(name) for name in new}, new))
 
 
 def write(plan, failed):

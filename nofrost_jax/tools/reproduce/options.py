@@ -3,10 +3,11 @@
 import math
 import os
 
-from nofrost_jax import errors, validate
+from nofrost_jax import errors
 from nofrost_jax.report.study import METHODS
 from nofrost_jax.tools.reproduce import files
 from nofrost_jax.tools.reproduce.study import STUDIES, Plan
+from nofrost_jax.workdir import check_workdir
 
 PROGRAM = "python -m nofrost_jax.tools.reproduce"
 RESERVED = (  # the study's own
@@ -30,7 +31,7 @@ def parse(arguments=None):
     if options.study not in STUDIES:
         raise errors.UserError(f"unknown study {options.study!r}; choose one of {', '.join(STUDIES)}")
     study, workdir = STUDIES[options.study], os.path.expanduser(options.workdir)
-    validate.check_workdir(workdir)
+    check_workdir(workdir)
     settings = dict(_setting(text) for text in options.set)
     plan = Plan(
         name=options.study,

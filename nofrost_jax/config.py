@@ -1,0 +1,314 @@
+"""A config made whole and checked, before any device or file is touched. It asks the rooms for their rules."""
+
+import math
+import os
+
+from nofrost_jax import attacks, data, methods, models, optim, recipes, selection
+from nofrost_jax.classifier import INTERPOLATIONS
+from nofrost_jax.data import values
+from nofrost_jax.errors import UserError
+from nofrost_jax.evaluation import cascades, sweep
+from nofrost_jax.evaluation.programs import ATTACK_DTYPES
+from nofrost_jax.fields import differences, get, require_choice, to_plain
+from nofrost_jax.methods import augmented
+from nofrost_jax.methods import rules as method_rules
+from nofrost_jax.methods.base import PRECISIONS
+
+CHOICES = {  # field: its allowed values, of the rooms' own tables
+    "matmul_precision": PRECISIONS,
+    "model.name": models.NAMES,
+    "model.norm": models.NORMS,
+    "model.stem": models.STEMS,
+    "model.dtype": models.DTYPES,
+    "model.bn_running": models.BN_RUNNING,
+    "method.name": methods.NAMES,
+    "method.terms": augmented.TERMS,
+    "attack.name": attacks.NAMES,
+    "optimizer.schedule": optim.SCHEDULES,
+    "data.augmentation": data.AUGMENTATIONS,
+    "data.access": data.ACCESS,
+    "data.decode": data.DECODE,
+    "data.on_error": data.ON_ERROR,
+    "data.other_files": data.OTHER_FILES,
+    "deepaugment.mode": data.DEEPAUGMENT_MODES,
+    "evaluation.attack_dtype": ATTACK_DTYPES,
+    "evaluation.mbn_interpolation": INTERPOLATIONS,
+}
+RANGES = {  # field: (lowest, highest), both allowed; None = no bound
+    "seed": (0, 2**31 - 1),
+    "batch_size": (1, None),
+    "epochs": (1, None),
+    "label_smoothing": (0, 1),
+    "model.num_classes": (2, None),
+    "model.width": (0.01, None),
+    "model.dropout": (0, 0.99),
+    "model.drop_path": (0, 0.99),
+    "method.adversarial_weight": (0, 1),
+    "method.beta": (0, None),
+    "method.trades_forwards": (2, 3),
+    "method.replays": (1, None),
+    "method.tda_blur": (0, None),
+    "method.tda_noise": (0, 1),
+    "deepaugment.maximum": (0, None),
+    "deepaugment.group": (1, None),
+    "optimizer.learning_rate": (0, None),
+    "optimizer.learning_rate_batch": (0, None),
+    "optimizer.momentum": (0, 1),
+    "optimizer.weight_decay": (0, None),
+    "optimizer.warmup_epochs": (0, None),
+    "optimizer.decay_epochs": (1, None),
+    "optimizer.agc": (0, None),
+    "data.image_size": (1, None),
+    "data.eval_resize": (0, None),
+    "data.train_resize": (0, None),
+    "data.holdout": (0, None),
+    "data.workers": (0, None),
+    "data.shuffle_buffer": (1, None),
+    "data.fake_train": (1, None),
+    "data.fake_eval": (1, None),
+    "evaluation.every_epochs": (0, None),
+    "evaluation.batch_size": (1, None),
+    "evaluation.limit": (0, None),
+    "evaluation.chunk_size": (1, None),
+    "evaluation.save_images": (0, None),
+    "evaluation.mbn_gamma": (0, 1),
+    "evaluation.mbn_p": (0, 1),
+    "evaluation.mbn_seed": (0, None),
+    "checkpoint.every_steps": (1, None),
+    "checkpoint.keep": (1, None),
+    "log.every_steps": (1, None),
+}
+NUMBERS = (  # fields that are several
+    *("method.tau_epochs", "optimizer.point_epochs", "optimizer.point_shares"),
+    *("data.mean", "data.std", "data.crop_scale", "data.tda_crop_scale", "evaluation.mbn_gammas"),
+)
+RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # columns of a result beside the attacks'
+EVALUATION_FIELDS = (
+    *(
+        f"evaluation.{name}"
+        for name in ("name", "attacks", "batch_size", "chunk_size", "limit", "ids", "attack_dtype", "save_images")
+    ),
+    *(f"evaluation.mbn_{name}" for name in ("gamma", "interpolation", "p", "seed", "gammas")),
+    *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "other_files", "workers", "access")),
+)
+
+
+def prepare(config):
+    """The resolved config, with every value checked. Raises UserError for what is wrong, or missing."""
+    if config is None:
+        raise UserError("--config is missing; give a config file, e.g. --config=configs/digits.py")
+    config = resolve(config)
+    check(config)
+    return config
+
+
+def resolve(config):
+    """A copy of the config in which nothing is left open: what the recipe says, the views of an image, DeepAugment's
+    nets, evaluation radii.
+
+    Raises UserError for an unknown recipe, or where a field is missing.
+    """
+    config = config.copy_and_resolve_references()
+    filled = (
+        "attack.epsilon_255",
+        "attack.norm",
+        "evaluation.attacks",
+        "evaluation.only",
+        "data.views",
+        "matmul_precision",
+    )
+    for field in (*filled, *recipes.FIELDS, *RANGES):
+        get(config, field)
+    with config.unlocked():
+        recipes.fill(config)
+        if config.data.views is None:
+            config.data.views = method_rules.views_of(config.method)
+        if config.evaluation.only:
+            config.evaluation.attacks = _pick(config.evaluation.attacks, config.evaluation.only)
+            config.evaluation.only = ""
+            _drop_absent(config.evaluation)
+        for name, attack in config.evaluation.attacks.items():
+            if not hasattr(attack, "items"):
+                raise UserError(
+                    f"config.evaluation.attacks.{name}={attack!r} must have fields: name, steps and the like"
+                )
+            attack.protocol = attack.get("protocol") or "custom"
+            _fill_radius(name, attack, config.attack)
+    return config
+
+
+def _fill_radius(name, attack, training):
+    """Gives an entry of `evaluation.attacks` its radius and norm: its own, or both of the training attack."""
+    attack.norm = attack.get("norm") or "linf"
+    if attack.get("epsilon_255") is not None:
+        return
+    if attack.norm not in ("linf", training.norm):
+        raise UserError(
+            f"config.evaluation.attacks.{name}.norm={attack.norm} needs a radius of its own, as the run's is in "
+            f"{training.norm}: set config.evaluation.attacks.{name}.epsilon_255; l2 3.0 of [0, 1] is 765"
+        )
+    attack.epsilon_255, attack.norm = training.epsilon_255, training.norm
+
+
+def for_evaluation(own, config):
+    """(config, left out): a run's own config, with `EVALUATION_FIELDS` taken from `config` as far as it has them.
+
+    `config` may have nothing else (configs/eval); what is None there stays the run's, and `evaluation.only`, labels
+    with commas between them, picks some of its attacks. left out: the differences in anything else, as text; what the
+    net is, and how it was trained, is the run's. Raises UserError for a label that is not there.
+    """
+    get(own, "evaluation")
+    own = own.copy_and_resolve_references()
+    given = {} if config is None else to_plain(resolve(config) if "recipe" in config else config)
+    section = given.get("evaluation", {})
+    labels = section.pop("only", "")
+    section.pop("while_training", None)
+    if labels:
+        section["attacks"] = _pick(section.get("attacks", {}), labels)
+    with own.unlocked():
+        for field in EVALUATION_FIELDS:
+            room, name = field.split(".")
+            value = given.get(room, {}).get(name)
+            if value is not None:
+                own[room][name] = value
+        _drop_absent(own.evaluation)
+    plain = to_plain(own)
+    return own, differences(plain, _merged(plain, _without_nones(given)))
+
+
+def _drop_absent(section):
+    """Leaves out of `while_training` what is not among the attacks any more."""
+    kept = [label for label in section.while_training if label in section.attacks]
+    section.while_training = type(section.while_training)(kept)
+
+
+def _pick(attacks, labels):
+    """The attacks of some labels, with commas between them."""
+    chosen = [label.strip() for label in labels.split(",") if label.strip()]
+    for label in chosen:
+        require_choice("evaluation.only", label, list(attacks))
+    return {label: attacks[label] for label in chosen}
+
+
+def _without_nones(plain):
+    items = ((name, _without_nones(value) if isinstance(value, dict) else value) for name, value in plain.items())
+    return {name: value for name, value in items if value is not None}
+
+
+def _merged(base, other):
+    """`base` with the fields of `other` over it, both plain dicts."""
+    both = {
+        name: _merged(base[name], other[name]) for name in base.keys() & other.keys() if isinstance(base[name], dict)
+    }
+    return {**base, **other, **both}
+
+
+def check(config):
+    """Raises UserError for the first rule that a resolved config breaks."""
+    for field, allowed in CHOICES.items():
+        require_choice(field, get(config, field), allowed)
+    if not data.is_known(config.data.source):
+        raise UserError(
+            f"config.data.source={config.data.source!r} is unknown; choose digits, fake, tfds:NAME or folder:PATH"
+        )
+    for field, (low, high) in RANGES.items():
+        _require_range(field, get(config, field), low, high)
+    _require_finite(to_plain(config), "config")
+    for field in NUMBERS:
+        _require_numbers(field, get(config, field))
+    side = config.data.image_size
+    _check_attack("attack", config.attack, attacks.create, side)
+
+    def check_plan(**options):
+        cascades.check(options, config.model.num_classes)
+
+    for name, options in config.evaluation.attacks.items():
+        if name in RESERVED_NAMES or not name.isidentifier():
+            raise UserError(
+                f"config.evaluation.attacks.{name} cannot be called so; use a plain word other than "
+                f"{', '.join(RESERVED_NAMES)}"
+            )
+        _check_attack(f"evaluation.attacks.{name}", options.to_dict(), check_plan, side)
+    for name in config.evaluation.while_training:
+        require_choice("evaluation.while_training", name, config.evaluation.attacks)
+    models.check(config.model)
+    sweep.check(config.model.norm, config.evaluation)
+    method_rules.check(config)
+    optim.check(config)
+    selection.check_rule(config)
+    values.check(config.data)
+    name = config.evaluation.name
+    if not name or os.path.basename(name) != name:
+        raise UserError(
+            f"config.evaluation.name={name!r} must be a plain file name; the result is evaluations/NAME.json"
+        )
+
+
+def _require_range(field, value, low, high):
+    if not (value >= low and (high is None or value <= high)):  # also refuses NaN
+        rule = f"between {low} and {high}" if high is not None else f"at least {low}"
+        raise UserError(f"config.{field}={value} is out of range; it must be {rule}")
+
+
+def _require_numbers(field, values):
+    if not all(isinstance(value, int | float) for value in values):
+        raise UserError(f"config.{field}={values} must be numbers")
+
+
+def _require_finite(value, field):
+    """Raises UserError for an infinite number or NaN anywhere in a plain config."""
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _require_finite(item, f"{field}.{name}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{field}={value} is not a finite number")
+
+
+def _check_attack(field, options, create_attack, side):
+    """Raises UserError unless an attack on images of `side` pixels can be made, and its radius is in pixel values."""
+    if "name" not in options:
+        raise UserError(f"config.{field} has no name; set it to an attack's, e.g. pgd")
+    radius = options["epsilon_255"]
+    require_choice(f"{field}.norm", options["norm"], ("linf", "l2"))
+    unit, most, least = "the unit is the pixel value, 0 to 255, so 8/255 is written 8", 255, 0.1
+    if options["norm"] == "l2":
+        most, least = 255 * math.sqrt(3) * side, 10
+        unit = f"l2 lengths are in pixel values, too, so 3.0 is written 765; {most:.0f} reaches every image here"
+    if not 0 <= radius <= most:
+        raise UserError(f"config.{field}.epsilon_255={radius} is out of range; {unit}")
+    if 0 < radius < least:
+        raise UserError(f"config.{field}.epsilon_255={radius} looks like a radius on the [0, 1] scale; {unit}")
+    try:
+        create_attack(**options)
+    except ValueError as error:
+        raise UserError(f"config.{field}: {error}") from error
+
+
+def check_evaluation_devices(config, devices, processes):
+    """Raises UserError unless the evaluation's batch divides evenly over the devices."""
+    if config.evaluation.batch_size % devices:
+        raise UserError(
+            f"config.evaluation.batch_size={config.evaluation.batch_size} does not divide over {devices} devices; "
+            f"try {-(-config.evaluation.batch_size // devices) * devices}"
+        )
+    if devices % processes:
+        raise UserError(f"{devices} devices on {processes} processes are not the same number on each; start one a host")
+
+
+def check_devices(config, devices, processes, uses_groups):
+    """Raises UserError unless both batches, and each group of batch norm, divide evenly over the devices."""
+    check_evaluation_devices(config, devices, processes)
+    size = config.batch_size
+    if size % devices:
+        raise UserError(
+            f"config.batch_size={size} does not divide over {devices} devices; the nearest that do are "
+            f"{max(size // devices, 1) * devices} and {(size // devices + 1) * devices}"
+        )
+    if not uses_groups or config.model.bn_group_size == "global":
+        return
+    group, shard = int(config.model.bn_group_size), size // devices
+    if size % group or (shard % group and group % shard):
+        raise UserError(
+            f"config.model.bn_group_size={group} does not fit a batch of {size} over {devices} devices ({shard} images "
+            "each): it must divide the batch, and divide or be a multiple of a device's share; or set it to global"
+        )
