@@ -3,6 +3,7 @@
     classifier = nofrost_jax.load("runs/digits")       # a function of images in [0, 1]
     logits = classifier(images)
     result = nofrost_jax.attacks.PGD(epsilon=8 / 255)(classifier, images, labels, keys)
+    result = nofrost_jax.autoattack(classifier, images, labels)  # or any JAX function of images in [0, 1]
 
 Importing this package loads neither TensorFlow nor clu; rooms are imported on first use.
 """
@@ -10,7 +11,7 @@ Importing this package loads neither TensorFlow nor clu; rooms are imported on f
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "attacks", "load", "models"]
+__all__ = ["__version__", "attacks", "autoattack", "load", "models"]
 
 _ROOMS = ("attacks", "classifier", "data", "evaluation", "methods", "models")
 
@@ -45,6 +46,8 @@ def load(path, gamma=None, interpolation=None, p=None, seed=None):
 
 
 def __getattr__(name):
+    if name == "autoattack":
+        return importlib.import_module("nofrost_jax.evaluation.autoattack").autoattack
     if name in _ROOMS:
         return importlib.import_module(f"nofrost_jax.{name}")
     raise AttributeError(f"module 'nofrost_jax' has no attribute {name!r}")

@@ -1,7 +1,6 @@
 """Evaluates a run's newest checkpoint, or an export, with the evaluators that the training run itself uses."""
 
 import functools
-import importlib.metadata
 import os
 import time
 
@@ -16,7 +15,6 @@ from nofrost_jax.shift import table as shift_table
 from nofrost_jax.workdir import read_notes
 
 MIXTURE = ("gamma", "interpolation", "p", "seed")
-PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
 def evaluate(config, workdir, spec, evaluator, stop, reuse=False, final=False, force=False, output=""):
@@ -146,17 +144,6 @@ def describe(config, spec, checkpoint, index, chunk_size, summary):
         "precision": f"verdict float32 highest, attacks {config.evaluation.attack_dtype}",
         "seed": config.seed,
         **({"mbn": _mixture(config.evaluation)} if config.model.norm == "mbn" else {}),
-        "rng": {
-            "implementation": str(jax.config.jax_default_prng_impl),
-            "partitionable": bool(jax.config.jax_threefry_partitionable),
-        },
-        "execution": {
-            "device": jax.devices()[0].device_kind,
-            "devices": jax.device_count(),
-            "processes": jax.process_count(),
-            "batch_size": config.evaluation.batch_size,
-            "chunk_size": chunk_size,
-        },
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        **results.circumstances(config.evaluation.batch_size, chunk_size),
         **summary,
     }

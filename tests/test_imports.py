@@ -103,7 +103,7 @@ def test_files_stay_readable():
 def test_importing_the_package_and_its_reader_side_loads_neither_tensorflow_nor_clu():
     code = (
         "import sys, nofrost_jax\n"
-        "nofrost_jax.load, nofrost_jax.attacks, nofrost_jax.models, nofrost_jax.data\n"
+        "nofrost_jax.load, nofrost_jax.autoattack, nofrost_jax.attacks, nofrost_jax.models, nofrost_jax.data\n"
         "import nofrost_jax.classifier, nofrost_jax.checkpoint, nofrost_jax.run\n"
         "print(sorted({'tensorflow', 'clu', 'tensorflow_datasets'} & set(sys.modules)))"
     )

@@ -16,13 +16,16 @@ SLACK = 1e-6  # by which a pixel may leave [0, 1]: rounding, where a normalizati
 READING_SLACK = 0.01  # for who only reads: TRADES's start leaves the range by some thousandths
 
 
-def as_array(values, what):
-    """`values` as a JAX array; NumPy's, PyTorch's and lists of equal shapes are converted. Raises ValueError."""
+def as_array(values, what, convert=jnp.asarray):
+    """`values` as a JAX array; NumPy's, PyTorch's and lists of equal shapes are converted. Raises ValueError.
+
+    convert: what does it, `np.asarray` for an array on the host.
+    """
     if isinstance(values, jax.Array):
         return values
     try:
         with jax.ensure_compile_time_eval():
-            return jnp.asarray(values)
+            return convert(values)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{what} must be an array, not {type(values).__name__}: {reason}") from error
@@ -64,7 +67,27 @@ def check_layout(shape, channels=None):
 
 def check_arguments(images, labels, keys, active):
     """Raises ValueError unless these are arguments of an attack, by shape and dtype."""
+    check_pair(images, labels)
+    count = len(images)
+    dtype = getattr(keys, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or keys.shape != (count,):
+        got = type(keys).__name__ if dtype is None else f"{dtype} {keys.shape}"
+        raise ValueError(
+            f"keys must be {count} typed PRNG keys, one for each image, as "
+            f"jax.random.split(jax.random.key(0), {count}) makes them; got {got}"
+        )
+    if active is not None and (active.shape != (count,) or active.dtype != bool):
+        raise ValueError(f"active must be bool [{count}], got {active.dtype} {active.shape}")
+
+
+def check_pair(images, labels, may_be_pixels=False):
+    """Raises ValueError unless these are images [N, H, W, C] and their labels [N], by shape and dtype.
+
+    may_be_pixels: uint8 images will do.
+    """
     check_layout(images.shape)
+    if may_be_pixels and images.dtype == jnp.uint8:
+        images = jax.ShapeDtypeStruct(images.shape, jnp.float32)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
             f"images must be float in [0, 1], got {images.dtype} {images.shape}; divide uint8 images by 255, in float32"
@@ -75,15 +98,6 @@ def check_arguments(images, labels, keys, active):
     if labels.shape != (count,) or not jnp.issubdtype(labels.dtype, jnp.integer):
         hint = "; of one-hot labels give labels.argmax(-1)" if labels.ndim == 2 else ""
         raise ValueError(f"labels must be integers [{count}], got {labels.dtype} {labels.shape}{hint}")
-    dtype = getattr(keys, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or keys.shape != (count,):
-        got = type(keys).__name__ if dtype is None else f"{dtype} {keys.shape}"
-        raise ValueError(
-            f"keys must be {count} typed PRNG keys, one for each image, as "
-            f"jax.random.split(jax.random.key(0), {count}) makes them; got {got}"
-        )
-    if active is not None and (active.shape != (count,) or active.dtype != bool):
-        raise ValueError(f"active must be bool [{count}], got {active.dtype} {active.shape}")
 
 
 def count_classes(logits_fn, images):

@@ -15,20 +15,23 @@ _PIXELS = np.arange(256, dtype=np.float32) / np.float32(255)
 
 
 def to_pixels(images):
-    """uint8 images as float32 in [0, 1], the same bits in every program: compilers divide by 255 in several ways."""
-    return jnp.asarray(_PIXELS)[images.astype(jnp.int32)]
+    """uint8 images as float32 in [0, 1], the same bits in every program: compilers divide by 255 in several ways. Float
+    images pass."""
+    return jnp.asarray(_PIXELS)[images.astype(jnp.int32)] if images.dtype == jnp.uint8 else images
 
 
 def rounded(adversarial, images, linf, l2):
     """Adversarial images rounded to pixel values 0 to 255, float32, within the ball: of l-infinity that of whole pixel
     values; of l2, where rounding to the nearest leaves it, all are rounded towards the image.
 
-    adversarial: [N, H, W, 3] in [0, 1]. images: uint8. linf, l2: radii in pixel values, infinite for the other norm.
+    adversarial: [N, H, W, C] in [0, 1]. images: uint8, or float in [0, 1]. linf, l2: radii in pixel values, infinite
+    for the other norm.
     """
-    whole = jnp.round(adversarial * 255) - images
-    shorter = jnp.trunc(adversarial * 255 - images)
-    whole = jnp.where(threat.lengths(whole) <= l2, whole, shorter)
-    return jnp.clip(images + jnp.clip(whole, -jnp.floor(linf), jnp.floor(linf)), 0, 255)
+    images = images if images.dtype == jnp.uint8 else 255 * images
+    nearest, changes = jnp.round(adversarial * 255), adversarial * 255 - images
+    towards = jnp.where(changes > 0, jnp.floor(adversarial * 255), jnp.ceil(adversarial * 255))
+    whole = jnp.where(threat.lengths(nearest - images) <= l2, nearest, towards)
+    return jnp.clip(whole, jnp.maximum(jnp.ceil(images - linf), 0), jnp.minimum(jnp.floor(images + linf), 255))
 
 
 class Programs:
@@ -60,7 +63,8 @@ class Programs:
         with padding. ball: (norm, radius in pixel values). correct_uint8: still right when the pixels are `rounded`.
         """
         if adversarial is None:
-            adversarial = self.devices.place(_PIXELS[batch["image"]])
+            images = batch["image"]
+            adversarial = self.devices.place(_PIXELS[images] if images.dtype == np.uint8 else images)
         rows = (self.devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
         radii = [np.float32(ball[1]) if norm == ball[0] else np.float32(np.inf) for norm in ("linf", "l2")]
         shared = (variables, self.devices.replicate(radii))
@@ -108,7 +112,7 @@ class Programs:
         logits_fn = self._logits_fn(variables)
         with jax.default_matmul_precision("highest"):
             logits = logits_fn(adversarial)
-            logits_uint8 = logits_fn(to_pixels(rounded(adversarial, batch["image"], linf, l2)))
+            logits_uint8 = logits_fn(to_pixels(rounded(adversarial, batch["image"], linf, l2).astype(jnp.uint8)))
         # A NaN pixel need not reach the logits: XLA's relu and maximum may drop it on a CPU.
         finite = jnp.all(jnp.isfinite(adversarial), axis=(1, 2, 3))
         distances = {

@@ -1,8 +1,10 @@
 """The evaluation result: per-image outcomes in, DESIGN's JSON schema 1 out."""
 
+import importlib.metadata
 import math
 import os
 
+import jax
 import numpy as np
 
 from nofrost_jax import files
@@ -10,6 +12,7 @@ from nofrost_jax.attacks import threat
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import flags
 
+PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 PROTOCOLS = ("aa_fast_20", "aa_standard")  # always shown, run or not: one flatters, the other is what the field reports
 
 
@@ -61,6 +64,24 @@ def summarize(plans, outcomes, num_classes, compile_seconds):
         "worst_case": worst_case(plans, outcomes),
         "convergence": curves,
         "flags": sorted(found),
+    }
+
+
+def circumstances(batch_size, chunk_size):
+    """{"rng", "execution", "versions"} of the schema: on what, and with what, a result was computed."""
+    return {
+        "rng": {
+            "implementation": str(jax.config.jax_default_prng_impl),
+            "partitionable": bool(jax.config.jax_threefry_partitionable),
+        },
+        "execution": {
+            "device": jax.devices()[0].device_kind,
+            "devices": jax.device_count(),
+            "processes": jax.process_count(),
+            "batch_size": batch_size,
+            "chunk_size": chunk_size,
+        },
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
 
 

@@ -23,10 +23,11 @@ def render(result):
         detail = f"{_ball(worst)}, {len(worst['attacks'])} attacks{partial}"
         rows.append(("worst case", detail, f"{worst['robust_accuracy']:7.2%}", _interval(worst["ci95"]), "", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    step = "export" if result["checkpoint"]["step"] < 0 else f"step {result['checkpoint']['step']}"
+    step = result.get("checkpoint", {}).get("step")
+    net = {None: "a function", -1: "export"}.get(step, f"step {step}")
     part = f" of {data['of']}" * (data["n"] < data["of"])
     chosen = f" ({data['choice']})" * (data["choice"] != "all")
-    lines = [f"{data['source']}, {data['n']}{part} {data['split']} images{chosen}, {step}"]
+    lines = [f"{data['source']}, {data['n']}{part} {data['split']} images{chosen}, {net}"]
     rows.insert(0, ("", "", "accuracy", "95 % interval", "as uint8", "flags" if any(row[5] for row in rows) else ""))
     for label, detail, accuracy, interval, rounded, marks in rows:
         cells = f"{label:{widths[0]}}  {detail:{widths[1]}}  {accuracy:>8}  {interval:{max(widths[3], 13)}}"

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nofrost_jax import parallel
-from nofrost_jax.evaluation import pictures, results, table
+from nofrost_jax.evaluation import pictures, programs, results, table
 from tests.evaluation import suite
 
 
@@ -107,6 +107,10 @@ def test_saved_images_are_those_that_were_verified(reference, tmp_path):
             np.testing.assert_array_equal(right, saved["robust"])
             np.testing.assert_array_equal(right, reference.outcomes["plans"][label]["robust"][rows])
             assert 0 < np.abs(saved["adversarial"] * 255 - saved["clean"]).max() <= 1.5003
+            whole = programs.rounded(saved["adversarial"], saved["clean"], 1.5, np.inf).astype(np.uint8)
+            right = np.asarray(classifier(whole)).argmax(-1) == saved["label"]
+            kept = outcomes["plans"][label]["robust_uint8"][rows]
+            assert right[~kept].sum() == 0 and (label == "cascade" or right[kept].all())
     with Image.open(paths[1]) as picture:
         assert picture.width > 8 * pictures.SIDE and picture.height > 3 * pictures.SIDE
 

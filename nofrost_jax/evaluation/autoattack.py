@@ -1,0 +1,174 @@
+"""Robustness of any JAX function of images in [0, 1]: the engine on arrays in memory."""
+
+import contextlib
+import dataclasses
+import functools
+import tempfile
+import time
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nofrost_jax import files, parallel, progress
+from nofrost_jax.attacks import inputs
+from nofrost_jax.evaluation import cascades, results, table
+from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.evaluation.programs import Programs
+from nofrost_jax.evaluation.work import COLUMNS
+
+CHUNK_SIZE = 2048
+_NEVER = types.SimpleNamespace(requested=lambda: False, local=True)  # in a notebook, Ctrl-C ends it as anything else
+
+
+def autoattack(
+    logits_fn, images, labels, epsilon=8 / 255, protocol="aa_standard", seed=0, batch_size=256, folder=None, quiet=False
+):
+    """Robust accuracy of any JAX function under standard AutoAttack, or another protocol, as of an evaluated run.
+
+    logits_fn: images, float32 [n, H, W, C] in [0, 1] -> logits, float [n, K]; normalization is inside, no image's
+    logits depend on another's. A `Classifier`, or another pytree of arrays that can be called, e.g. an Equinox module
+    or `jax.tree_util.Partial(apply, variables)`, compiles faster than a function that closes over large arrays.
+    images: [N, H, W, C], uint8 or float in [0, 1]; those of 8 bits are attacked as such. labels: int [N].
+    epsilon: l-infinity radius on the [0, 1] scale.
+    protocol: `aa_standard`, `aa_fast_20`, `aa_few_classes`, or an attack of `attacks.NAMES` as it is by default.
+    seed: of all random numbers; an image's depend on this and its place in `images` alone.
+    batch_size: images that are attacked together over this process's devices.
+    folder: where outcomes are kept; the same call goes on there after a kill. quiet: print nothing.
+
+    Returns a dict as in a run's evaluations/NAME.json ("clean", "attacks", "worst_case", "flags", ...; accuracies with
+    95 % intervals), and "rows": {"clean" | the protocol | each of its attacks: {name: array [N]}}, of which "robust" is
+    True where an image is right when clean and stands this attack and those before it.
+
+    Raises ValueError for arguments that do not fit, with their shapes, dtypes or values.
+    """
+    images, labels = _arrays(images, labels)
+    devices = parallel.Devices(tuple(jax.local_devices()))
+    share = -(-min(batch_size, len(images)) // len(devices.local))
+    classes = inputs.count_classes(logits_fn, jax.ShapeDtypeStruct((share, *images.shape[1:]), np.float32))
+    _check_values(images, labels, classes)
+    plan = _plan(protocol, epsilon, classes)
+    fn, variables = _as_program(logits_fn)
+    programs = Programs({"float32": fn}, classes, devices, share * len(devices.local))
+    start = time.perf_counter()
+    with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
+        net = {"function": _sha256(fn, variables, (share, *images.shape[1:]), plan) if folder else ""}
+        evaluator = Evaluator(programs, (plan,), Arrays(images, labels), seed, net)
+        outcomes = evaluator.run(variables, _NEVER, place, progress=not quiet)
+    summary = results.summarize(evaluator.plans, outcomes, classes, programs.compile_seconds)
+    n, settings = len(images), results.circumstances(programs.batch_size, evaluator.images.chunk_size)
+    result = {
+        "schema": 1,
+        "name": protocol,
+        "dataset": {
+            "source": "arrays",
+            "split": "given",
+            "n": n,
+            "of": n,
+            "choice": "all",
+            "label_set": f"{classes} classes",
+        },
+        "precision": "verdict float32 highest, attacks float32",
+        "seed": seed,
+        **settings,
+        **summary,
+    }
+    if not quiet:
+        print(table.render(result))
+        print(f"{progress.duration(time.perf_counter() - start)}", flush=True)
+    return result | {"rows": _rows(plan, outcomes)}
+
+
+class Arrays:
+    """Images in memory, a set. count: how many; chunk_size: of them attacked at once."""
+
+    def __init__(self, images, labels):
+        self._images, self._labels, self.count = images, labels, len(images)
+        self.chunk_size = min(CHUNK_SIZE, -(-self.count // jax.process_count()))
+
+    def batches(self, size, process, processes, wanted):
+        """As `data.eval_batches`."""
+        share = size // processes
+        for turn in range(-(-self.count // size)):
+            first = turn * size + process * share
+            if wanted(turn):
+                index = np.arange(first, min(first + share, self.count), dtype=np.int32)
+                found = {"image": self._images[index], "label": self._labels[index], "index": index}
+                yield found | {"mask": np.ones(len(index), bool)}
+
+    def ranks(self):
+        return np.arange(self.count)
+
+    def identity(self):
+        """What tells these images and labels from others, plain values."""
+        described = f"{self._images.dtype} {self._images.shape}"
+        return {"data": [described, files.sha256(self._images, self._labels)]}
+
+
+def _arrays(images, labels):
+    """(uint8 or float32 [N, H, W, C], int32 [N]) on the host. Raises ValueError for other dtypes and shapes."""
+    images, labels = inputs.as_array(images, "images", np.asarray), inputs.as_array(labels, "labels", np.asarray)
+    inputs.check_pair(images, labels, may_be_pixels=True)
+    images, labels = np.asarray(images), np.asarray(labels, np.int32)
+    if not len(images):
+        raise ValueError(f"images must be one or more, got shape {images.shape}")
+    return images if images.dtype == np.uint8 else _as_pixels(images.astype(np.float32)), labels
+
+
+def _as_pixels(images):
+    """Float images in [0, 1] as uint8, if that is what they were, up to rounding; otherwise as they are."""
+    with np.errstate(invalid="ignore"):
+        pixels = np.round(images * np.float32(255)).astype(np.uint8)
+    return pixels if (np.abs(images - pixels / np.float32(255)) <= inputs.SLACK).all() else images
+
+
+def _check_values(images, labels, classes):
+    """Raises ValueError for pixels outside [0, 1] and labels that are no classes."""
+    for first in range(0, len(images), CHUNK_SIZE):
+        some = images[first : first + CHUNK_SIZE]
+        some = jnp.zeros((len(some), 1, 1, 1)) if some.dtype == np.uint8 else jnp.asarray(some)
+        inputs.good(some, jnp.asarray(labels[first : first + CHUNK_SIZE]), classes)
+
+
+def _plan(protocol, epsilon, classes):
+    radius = round(255 * float(epsilon), 9)
+    plan = cascades.make_plan(protocol, {"name": protocol, "epsilon_255": radius, "protocol": protocol})
+    for member in plan.members:
+        try:
+            member.attack.check_classes(classes)
+        except ValueError as error:
+            raise ValueError(f"{error}; protocol='aa_few_classes' is for 2 and 3") from error
+    return plan
+
+
+def _as_program(logits_fn):
+    """(`fn(variables, images)`, variables) of `logits_fn`: its leaves where it is a pytree of arrays, otherwise ()."""
+    if getattr(logits_fn, "inputs_are_checked", None) is False:  # a Classifier, whose images the engine vouches for
+        logits_fn = dataclasses.replace(logits_fn, inputs_are_checked=True)
+    leaves = jax.tree.leaves(logits_fn)
+    if leaves and all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
+        return lambda variables, images: variables(images), logits_fn
+    return lambda variables, images: logits_fn(images), ()
+
+
+def _sha256(fn, variables, shape, plan):
+    """A hash of the function as it compiles, with its constants and, if the attacks need it, its gradient."""
+
+    def traced(variables, images):
+        logits, pull = jax.vjp(functools.partial(fn, variables), images)
+        return pull(logits)
+
+    needed = any(member.attack.passes(10)[1] for member in plan.members)
+    images = jax.ShapeDtypeStruct(shape, np.float32)
+    return files.sha256(jax.jit(traced if needed else fn).lower(variables, images).as_text())
+
+
+def _rows(plan, outcomes):
+    """{"clean", each attack, the protocol: {name: array [N]}}."""
+    outcome = outcomes["plans"][plan.label]
+    found = {"clean": {name: outcomes[name] for name in ("index", "label", "correct", "nan")}}
+    for member, rows in zip(plan.members, outcome["members"], strict=True):
+        found[member.name] = {name: rows[name] for name in COLUMNS} | {"robust": rows["survivors"]}
+    whole = {name: outcome[name] for name in ("robust", "robust_uint8")}
+    return found | {plan.label: found.get(plan.label, {}) | whole}
