@@ -135,8 +135,8 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "--weights=edsr_baseline_x4.pt,model_final.state": (
         "needs the published weights: tests/tools/test_deepaugment.py and test_weights.py"
     ),
-    "python -m nofrost_jax.tools.deepaugment --source=folder:IMAGENET --network=both --weights=random:0 "
-    "--preview=grid.png": "every distortion compiles: tests/tools/test_deepaugment.py",
+    "python -m nofrost_jax.tools.deepaugment --source=folder:IMAGENET --output=LOOK --weights=random:0 "
+    "--limit=8": "both nets compile: tests/tools/test_deepaugment.py",
     "python -m nofrost_jax.tools.deepaugment.weights edsr_baseline_x4.pt edsr.npz": (
         "needs the published weights: tests/augment/test_weights.py"
     ),

@@ -176,7 +176,7 @@ def test_an_unreadable_image_is_named_and_its_replacement_loses_nothing(tmp_path
         (["--source=nowhere"], "nowhere"),
         (["--source=tfds:cifar10"], "which tfds:cifar10 does not have"),
         (["--seed=4294967296"], "between 0 and 4294967295"),
-        (["--output="], "nothing to do"),
+        (["--output="], "--output is empty"),
         (["--what=1"], "--help"),
     ],
 )

@@ -29,8 +29,6 @@ EDIT_NAMES = (
     *("c0 mirrored, c2 negated", "c0 * signed shifts", "c0 * random kernels", "c2 * Dirichlet kernels", "c2 + noise"),
     *("rotated", "random signs", "half zero", "negated filters", "largest tap"),
 )
-PRE_NAMES = ("copied channels", "5% zero", "2.5% negated", "none")
-BODY_NAMES = ("negated", "ReLU or GELU", "flipped", "skipped modules", "none")
 
 
 class Edit(NamedTuple):
@@ -53,8 +51,8 @@ class Edit(NamedTuple):
 class Signal(NamedTuple):
     """Feed-forward distortion of one image."""
 
-    pre: jax.Array  # 1..4
-    body: jax.Array  # 1..5
+    pre: jax.Array  # 1..4: copied channels, 5% zero, 2.5% negated, none
+    body: jax.Array  # 1..5: negated, ReLU or GELU, flipped, skipped modules, none
     copies: jax.Array  # int [5, 2]: (to, from)
     field: jax.Array  # uniform [h, w, 64]
     variant: jax.Array  # uniform []

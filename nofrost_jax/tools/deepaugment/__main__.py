@@ -2,11 +2,11 @@
 
     python -m nofrost_jax.tools.deepaugment --source=folder:IMAGENET --output=DIR --network=both \\
         --weights=edsr_baseline_x4.pt,model_final.state
-    python -m nofrost_jax.tools.deepaugment --source=folder:IMAGENET --network=edsr --weights=random:0 \\
-        --preview=grid.png
+    python -m nofrost_jax.tools.deepaugment --source=folder:IMAGENET --output=LOOK --weights=random:0 --limit=8
 
-IMAGENET/train/CLASS/NAME becomes DIR/NETWORK/train/CLASS/NAME, a JPEG file. On several hosts give each its
-`--shard=i/n`; together they make the same files as one. A command that was stopped goes on when it is run again.
+IMAGENET/train/CLASS/NAME becomes DIR/NETWORK/train/CLASS/NAME, a JPEG file; the second command makes eight, to look
+at. On several hosts give each its `--shard=i/n`; together they make the same files as one. A command that was stopped
+goes on when it is run again.
 
 Exit codes: 0 done; 2 the command line or the data is wrong; 75 stopped by a signal: run it again.
 """
@@ -17,7 +17,7 @@ from nofrost_jax import errors
 from nofrost_jax.augment.deepaugment import weights
 from nofrost_jax.errors import UserError
 from nofrost_jax.fields import check_seed
-from nofrost_jax.tools.deepaugment import generate, preview
+from nofrost_jax.tools.deepaugment import generate
 
 PROGRAM = "python -m nofrost_jax.tools.deepaugment"
 
@@ -27,7 +27,7 @@ def parse(arguments=None):
     parser = errors.Parser(prog=PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--source", required=True, help="folder:PATH or PATH, with PATH/SPLIT/CLASS/image files")
     parser.add_argument("--split", default="train", help="folder of the classes below PATH")
-    parser.add_argument("--output", default="", help="folder for the distorted images")
+    parser.add_argument("--output", required=True, help="folder for the distorted images")
     parser.add_argument("--network", default="both", help=", ".join(generate.NETWORKS))
     parser.add_argument("--weights", default="", help="files with commas (.pt, .state or .npz), or random:SEED")
     parser.add_argument("--seed", type=int, default=0, help="of the order and of every distortion")
@@ -35,12 +35,11 @@ def parse(arguments=None):
     parser.add_argument("--limit", type=int, default=0, help="only so many images, shards together; 0 = all")
     parser.add_argument("--side", type=int, default=0, help="short side of the results; default: the original's, 512")
     parser.add_argument("--workers", type=int, default=4, help="threads that read and write files")
-    parser.add_argument("--preview", default="", metavar="PNG", help="picture of each distortion of one image")
     options = parser.parse_args(arguments)
+    if not options.output:
+        raise UserError("--output is empty; give a folder for the distorted images")
     if options.network not in generate.NETWORKS:
         raise UserError(f"--network={options.network} is unknown; choose one of {', '.join(generate.NETWORKS)}")
-    if not options.output and not options.preview:
-        raise UserError("nothing to do; give --output=DIR, --preview=PNG, or both")
     options.shard = _shard(options.shard)
     check_seed("--seed", options.seed)
     for name, least in {"limit": 0, "side": 0, "workers": 1}.items():
@@ -85,13 +84,10 @@ def main(arguments=None):
 
 
 def run(options):
-    """The picture, then the images. Raises UserError, Preempted."""
+    """Makes the images. Raises UserError, Preempted."""
     todo = jobs(options)
-    if options.preview:
-        preview.save(options.preview, todo)
-        print(f"written: {options.preview}", flush=True)
     with errors.machine("the files that are written are whole"):
-        for job in todo if options.output else ():
+        for job in todo:
             generate.generate(job, options.shard, options.limit, options.workers)
             print(f"written: {job.output}", flush=True)
 
