@@ -34,6 +34,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from benchmarks.tasks.common import RESULTS, ROOT, read_json, write_json
+from nofrost_jax.tables import aligned
 
 COMPILED = os.path.join(tempfile.gettempdir(), "nofrost_jax_compiled")  # where tasks find each other's programs
 GRACE = 8  # seconds between asking a task to stop and killing it
@@ -140,7 +141,8 @@ class Queue:
             return 75
         finally:
             if self.rows:
-                print_table(self.rows)
+                rows = [("task", "state", "seconds", ""), *(tuple(map(str, row)) for row in self.rows)]
+                print(*aligned(rows, "<<><"), sep="\n", flush=True)
         return int(any(state == "failed" for _, state, _, _ in self.rows))
 
     def device_kind(self):
@@ -245,14 +247,6 @@ def folder_name(kind):
 def last_line(text):
     text = text.decode(errors="replace") if isinstance(text, bytes) else text  # of a command that took too long
     return (text.strip().splitlines() or ["no output"])[-1]
-
-
-def print_table(rows):
-    """task, state, seconds, headline."""
-    rows = [("task", "state", "seconds", ""), *rows]
-    widths = [max(len(str(row[i])) for row in rows) for i in range(3)]
-    for name, state, seconds, headline in rows:
-        print(f"{name:{widths[0]}}  {state:{widths[1]}}  {seconds!s:>{widths[2]}}  {headline}", flush=True)
 
 
 def _interrupt(*_):

@@ -1,6 +1,7 @@
 """One evaluation for each weight gamma of a mixture-BN net's adversarial branch, as in the paper's Figures 2 and 5."""
 
 from nofrost_jax.errors import UserError
+from nofrost_jax.tables import aligned
 
 
 def configs(config):
@@ -33,14 +34,9 @@ def render(config, results):
     for gamma, result in results.items():
         shares = [result["clean"]["accuracy"], *(entry["robust_accuracy"] for entry in result["attacks"])]
         rows.append((f"{gamma:g}", *(f"{share:.2%}" for share in shares), ", ".join(result["flags"])))
-    if not any(row[-1] for row in rows[1:]):
-        rows = [row[:-1] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(first["attacks"]) + 2)]
     split = first["dataset"]["split"]
     lines = [f"{section.name}: accuracy by gamma, interpolation {mixed}, {images} {split} images"]
-    for row in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(row, widths, strict=False)]
-        lines.append("  " + "  ".join([*cells, *row[len(widths) :]]))
+    lines += [f"  {line}" for line in aligned(rows, ">" * (len(rows[0]) - 1) + "<")]
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from nofrost_jax.evaluation import flags
 from nofrost_jax.evaluation.results import PROTOCOLS
+from nofrost_jax.tables import aligned
 
 _NAMES = {"apgd_ce": "APGD-CE", "apgd_dlr": "APGD-DLR", "apgd_t": "APGD-T", "fab_t": "FAB-T", "square": "Square"}
 
@@ -9,10 +10,10 @@ _NAMES = {"apgd_ce": "APGD-CE", "apgd_dlr": "APGD-DLR", "apgd_t": "APGD-T", "fab
 def render(result):
     """The table of a result, a plain dict of schema 1."""
     data, clean = result["dataset"], result["clean"]
-    rows = [("clean", "", f"{clean['accuracy']:7.2%}", _interval(clean["ci95"]), "", "nan" if clean["nan"] else "")]
+    rows = [("clean", "", f"{clean['accuracy']:.2%}", _interval(clean["ci95"]), "", "nan" if clean["nan"] else "")]
     for entry in result["attacks"]:
         interval = _interval(entry["ci95"]) + (f", n = {entry['n']}" if entry["n"] < data["n"] else "")
-        figures = f"{entry['robust_accuracy']:7.2%}", interval, f"{entry['uint8_accuracy']:7.2%}"
+        figures = f"{entry['robust_accuracy']:.2%}", interval, f"{entry['uint8_accuracy']:.2%}"
         rows.append((entry["name"], _details(entry), *figures, ", ".join(entry["flags"])))
     done = {entry["attack"] for entry in result["attacks"]}
     classes = int(data["label_set"].split()[0])
@@ -21,18 +22,14 @@ def render(result):
         worst = result["worst_case"]
         partial = f", {', '.join(worst['partial'])} on some images only" if worst["partial"] else ""
         detail = f"{_ball(worst)}, {len(worst['attacks'])} attacks{partial}"
-        rows.append(("worst case", detail, f"{worst['robust_accuracy']:7.2%}", _interval(worst["ci95"]), "", ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        rows.append(("worst case", detail, f"{worst['robust_accuracy']:.2%}", _interval(worst["ci95"]), "", ""))
     step = result.get("checkpoint", {}).get("step")
     net = {None: "a function", -1: "export"}.get(step, f"step {step}")
     part = f" of {data['of']}" * (data["n"] < data["of"])
     chosen = f" ({data['choice']})" * (data["choice"] != "all")
     lines = [f"{data['source']}, {data['n']}{part} {data['split']} images{chosen}, {net}"]
-    rows.insert(0, ("", "", "accuracy", "95 % interval", "as uint8", "flags" if any(row[5] for row in rows) else ""))
-    for label, detail, accuracy, interval, rounded, marks in rows:
-        cells = f"{label:{widths[0]}}  {detail:{widths[1]}}  {accuracy:>8}  {interval:{max(widths[3], 13)}}"
-        cells += f"  {rounded:>8}  {marks}"
-        lines.append(f"  {cells}".rstrip())
+    head = ("", "", "accuracy", "95 % interval", "as uint8", "flags")
+    lines += [f"  {line}" for line in aligned([head, *rows], "<<><><")]
     lines += [_curve(curve) for curve in result["convergence"]]
     lines += [f"  {name}: {flags.DESCRIPTIONS[name]}" for name in result["flags"]]
     return "\n".join(lines)

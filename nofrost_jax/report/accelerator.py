@@ -13,6 +13,7 @@ import pathlib
 from nofrost_jax import errors
 from nofrost_jax.report import speed
 from nofrost_jax.report.study import ATTACKS, METHODS, accuracy_cell, write_into
+from nofrost_jax.tables import markdown
 
 RESULTS = "benchmarks/results/accelerator"
 NAMES = METHODS | {"pgdat_nf": "PGDAT (NF)"}
@@ -47,13 +48,13 @@ def sections(device, results):
     tasks = {name: result for name, result in results.items() if not name.startswith("study_")}
     if tasks:
         rows = [(name, f"{result.get('seconds', 0):.0f}", state(result)) for name, result in tasks.items()]
-        yield table(["Task", "Seconds", "Result"], rows)
+        yield markdown(["Task", "Seconds", "Result"], rows, left={"Result"})
     for head, rows, note in speed.tables(results):
-        yield table(head, rows)
+        yield markdown(head, rows)
         yield note
     attacks, rows = study(results)
     if rows:
-        yield table(["Method", "Seeds", "Epochs", "Clean", *(ATTACKS[name] for name in attacks)], rows)
+        yield markdown(["Method", "Seeds", "Epochs", "Clean", *(ATTACKS[name] for name in attacks)], rows)
         yield (
             "Accuracy in %, mean over the seeds and sample standard deviation: clean on all test images, attacks on "
             "1,000 evenly spread ones; epsilon 8/255. Three minutes' training for each row and seed. The images "
@@ -89,12 +90,6 @@ def study(results):
         epochs = ", ".join(dict.fromkeys(str(run["epochs"]) for run in seeds))
         cells.append([NAMES[row], str(len(seeds)), epochs, *(accuracy_cell(share, len(seeds)) for share in shares)])
     return attacks, cells
-
-
-def table(head, rows):
-    """A Markdown table, all but the first column to the right where they are numbers."""
-    lines = [head, ["---", *["---:" if name != "Result" else "---" for name in head[1:]]], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def main(arguments=None):

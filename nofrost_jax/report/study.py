@@ -12,6 +12,7 @@ import os
 import statistics
 
 from nofrost_jax import errors, files
+from nofrost_jax.tables import markdown
 
 #: The rows of configs/methods.py under the paper's names, in the order of its tables.
 METHODS = {
@@ -73,13 +74,13 @@ def accuracy_cell(shares, wanted):
 
 
 def table(study):
-    """The lines of the table."""
+    """The table, in Markdown."""
     found = dict.fromkeys(label for run in study["runs"] for label in run["attacks"])
     labels = [label for label in dict.fromkeys([*ATTACKS, *found]) if label in found]
     corrupted = any("corruptions" in run for run in study["runs"])
     last = [*["Corruptions"] * corrupted, "Seconds", "CPU seconds"]
     head = ["Method", "Learning rate", "Clean", *(ATTACKS.get(label, label) for label in labels), *last]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    rows = []
     for row in study["rows"]:
         runs = [run for run in study["runs"] if run["row"] == row]
         columns = [[run["clean"] for run in runs]]
@@ -88,8 +89,8 @@ def table(study):
         rate = study["chosen"].get(row)
         cells = [accuracy_cell(column, len(study["seeds"])) for column in columns]
         cells += [_mean([run.get(name) for run in runs]) for name in ("seconds", "cpu_seconds")]
-        lines.append([METHODS.get(row, row), "–" if rate is None else f"{rate:g}", *cells])
-    return [f"| {' | '.join(cells)} |" for cells in lines]
+        rows.append([METHODS.get(row, row), "–" if rate is None else f"{rate:g}", *cells])
+    return markdown(head, rows)
 
 
 def _mean(values):
@@ -157,7 +158,7 @@ def _listed(values):
 
 def render(study):
     """The table and its notes."""
-    return "\n".join([*table(study), "", notes(study)])
+    return f"{table(study)}\n\n{notes(study)}"
 
 
 def insert(text, name, content):

@@ -2,6 +2,7 @@
 
 from nofrost_jax.evaluation import flags
 from nofrost_jax.shift.scores import SEVERITIES
+from nofrost_jax.tables import aligned
 
 
 def render(result):
@@ -14,9 +15,10 @@ def render(result):
     if corrupted:
         rows += _corruption_rows(corrupted)
     rows += [(one["name"], "missing", "", "", "", "", "") for one in result["missing"]]
-    lines += _aligned(rows, "<>><<<<")
+    lines += [f"  {line}" for line in aligned(rows, "<>><<<<")]
     if corrupted:
-        lines += ["", f"{corrupted['name']}, accuracy in % by severity:", *_aligned(_grid(corrupted), "<>>>>>>>")]
+        lines += ["", f"{corrupted['name']}, accuracy in % by severity:"]
+        lines += [f"  {line}" for line in aligned(_grid(corrupted), "<>>>>>>>")]
         made = corrupted["made"]
         if "jpeg_quality" in made:
             quality, textures = made["jpeg_quality"], made["frost_textures"]
@@ -57,14 +59,3 @@ def _grid(corrupted):
 
 def _percent(share):
     return "-" if share is None else f"{100 * share:.1f}"
-
-
-def _aligned(rows, sides):
-    """Lines of equally wide columns; sides: "<" or ">" for each column."""
-    rows = list(rows)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = (f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=False))
-        lines.append(f"  {'  '.join(cells)}".rstrip())
-    return lines

@@ -126,7 +126,5 @@ def test_a_picture_shows_where_the_change_is():
     adversarial = clean / 255.0
     adversarial[0, 2, 3] += 4 / 255
     picture = np.asarray(pictures.grid("x", clean, adversarial, 8, [1, 2], [True, False]))
-    height, width = pictures._cell((5, 7))
-    assert (height, width) == (80, 112)
-    colours = {tuple(colour) for colour in picture[-height - 30 : -30].reshape(-1, 3)}
+    colours = {tuple(colour) for colour in picture[-100:-30].reshape(-1, 3)}  # a row of images is 80 pixels high
     assert (128, 128, 128) in colours and (191, 191, 191) in colours  # no change, and half of the radius

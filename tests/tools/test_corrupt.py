@@ -182,7 +182,7 @@ def test_preview_shows_all_of_them(tmp_path, capsys):
     command.main([f"--preview={tmp_path / 'grid.png'}", "--severity=5", "--index=3", "--side=20"])
     assert "written" in capsys.readouterr().out
     sheet = np.asarray(Image.open(tmp_path / "grid.png"))
-    cells = [sheet[y : y + 160, x : x + 160] for y in range(24, 700, 184) for x in range(4, 640, 164)]
+    cells = [sheet[y : y + 160, x : x + 160] for y in range(8, 756, 189) for x in range(8, 680, 168)]
     assert len({cell.tobytes() for cell in cells}) == len(cells) == 16
     assert preview.grid(picture(0, 20, 20), 1).size == (sheet.shape[1], sheet.shape[0])
 
