@@ -69,10 +69,6 @@ class Lock:
             self._begin(fd)
             return ""
 
-    def fileno(self):
-        """The file descriptor that holds the lock; a process that inherits it holds the lock as well."""
-        return self._fd
-
     def give_back(self):
         """Removes the file, unless it is another's by now."""
         self._ended.set()

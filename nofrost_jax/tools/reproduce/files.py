@@ -1,13 +1,16 @@
-"""What lies in a study's folder: each run's result and seconds, and `study.json`, which is made of them."""
+"""What lies in a study's folder: each run's result and time, and `study.json`, which is made of them."""
 
+import contextlib
 import os
+import resource
+import time
 
 from nofrost_jax import errors
 from nofrost_jax.fields import differences
-from nofrost_jax.files import read_json, sha256, write_json
-from nofrost_jax.tools.reproduce.study import FINAL, Run, final_runs, fixed, holdout, rule, selection_runs
+from nofrost_jax.files import read_json, write_json
+from nofrost_jax.tools.reproduce.study import FINAL, Run, final_runs, rule, selection_runs
 
-ATTEMPTS = "seconds.json"
+RECORD = "run.json"
 
 
 def path(plan, run, *parts):
@@ -24,50 +27,35 @@ def read(file_path):
 
 
 def result(plan, run):
-    """The evaluation result of a run, or None where it is not done, or was done with another learning rate."""
-    config = read(path(plan, run, "config.json")) or {}
-    wanted = fixed(run, holdout(plan, run))
-    if not all(_get(config, field) == value for field, value in wanted.items()):
-        return None
+    """The evaluation result of a run, or None where it is not done."""
     return read(path(plan, run, "evaluations", "final.json")) or None
 
 
-def _get(config, field):
-    for name in field.split("."):
-        config = config.get(name) if isinstance(config, dict) else None
-    return config
+def record(plan, run):
+    """{"seconds", "cpu_seconds": of a run's attempts, "not_finite": the line that it ended with for that, or ""}."""
+    return {"seconds": 0.0, "cpu_seconds": 0.0, "not_finite": ""} | (read(path(plan, run, RECORD)) or {})
 
 
-def attempts(plan, run):
-    """{"rate", "seconds", "cpu_seconds"} of all attempts so far, "started" while one runs, and "not_finite", why it
-    ended."""
-    found = read(path(plan, run, ATTEMPTS)) or {}
-    return found if found.get("rate") == run.rate else {"rate": run.rate, "seconds": 0.0, "cpu_seconds": 0.0}
+def note(plan, run, **changes):
+    """Changes what `record` tells."""
+    os.makedirs(path(plan, run), exist_ok=True)
+    write_json(path(plan, run, RECORD), record(plan, run) | changes)
 
 
-def note(plan, run, record):
-    """Keeps what `attempts` tells."""
-    write_json(path(plan, run, ATTEMPTS), {"rate": run.rate, **record})
+@contextlib.contextmanager
+def timed(plan, run):
+    """Adds the time of a block to the run's record, and the CPU time of the processes that ended in it."""
+    before, clock, cpu = record(plan, run), time.perf_counter(), _cpu_seconds()
+    try:
+        yield
+    finally:
+        seconds = before["seconds"] + time.perf_counter() - clock
+        note(plan, run, seconds=round(seconds, 3), cpu_seconds=round(before["cpu_seconds"] + _cpu_seconds() - cpu, 3))
 
 
-def seconds(plan, run):
-    """Seconds of all attempts. One whose end nobody noted lasted until it last wrote to its log or its result."""
-    found = attempts(plan, run)
-    if "started" not in found:
-        return found["seconds"]
-    ends = [path(plan, run, "log.txt"), path(plan, run, "evaluations", "final.json")]
-    last = max((os.path.getmtime(end) for end in ends if os.path.exists(end)), default=0)
-    return found["seconds"] + max(last - found["started"], 0.0)
-
-
-def cpu_seconds(plan, run):
-    """CPU seconds of all attempts, or None where one of them was killed and took its count with it."""
-    return attempts(plan, run).get("cpu_seconds")
-
-
-def not_finite(plan, run):
-    """The line that a run ended with because it was no longer finite, or ""."""
-    return attempts(plan, run).get("not_finite", "")
+def _cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def corruptions(plan, run):
@@ -79,7 +67,7 @@ def corruptions(plan, run):
 
 def is_settled(plan, run):
     """Whether there is nothing to be done for a run: it has its result, or it ended as not finite."""
-    return result(plan, run) is not None or bool(not_finite(plan, run))
+    return result(plan, run) is not None or bool(record(plan, run)["not_finite"])
 
 
 def anything_done(plan):
@@ -92,15 +80,13 @@ def selection(plan):
     """The scores of the selection runs that are settled: [{"row", "rate", "clean", "pgd_20", "score"}, ...]."""
     entries = []
     for run in selection_runs(plan):
-        found, broken = result(plan, run), not_finite(plan, run)
-        if found:
-            clean, robust = found["clean"]["accuracy"], _attack(found, "pgd_20")["robust_accuracy"]
-        elif broken:
-            clean, robust = 0.0, 0.0
-        else:
+        if not is_settled(plan, run):
             continue
+        clean = robust = 0.0
+        if found := result(plan, run):
+            clean, robust = found["clean"]["accuracy"], _attack(found, "pgd_20")["robust_accuracy"]
         entry = {"row": run.row, "rate": run.rate, "clean": clean, "pgd_20": robust, "score": (clean + robust) / 2}
-        entries.append(entry | ({"not_finite": True} if broken and not found else {}))
+        entries.append(entry if found else entry | {"not_finite": True})
     return entries
 
 
@@ -127,7 +113,7 @@ def chosen(plan):
 
 def cell(plan, run, found):
     """What `study.json` keeps of a final run's result."""
-    attacks = found["attacks"]
+    attacks, spent = found["attacks"], record(plan, run)
     flags = {entry["name"]: entry["flags"] for entry in attacks}
     others = sorted(set(found["flags"]) - {name for names in flags.values() for name in names})
     return {
@@ -141,8 +127,8 @@ def cell(plan, run, found):
         **_corrupted(corruptions(plan, run)),
         "attacked": {entry["name"]: entry["n"] for entry in attacks},
         "epsilon_255": attacks[0]["epsilon_255"] if attacks else None,
-        "seconds": round(seconds(plan, run), 1),
-        "cpu_seconds": cpu_seconds(plan, run),
+        "seconds": round(spent["seconds"], 1),
+        "cpu_seconds": spent["cpu_seconds"],
         "params_sha256": found["checkpoint"]["params_sha256"],
         "config_sha256": found["config_sha256"],
         "versions": found["versions"],
@@ -191,9 +177,9 @@ def _why_missing(plan, run, failed):
         return _worst(codes), "its learning rate is not chosen yet" if not codes else "the choice of its rate failed"
     if run in failed:
         code, complaint = failed[run]
-        return _worst([code]), f"failed with exit code {code}{': ' * bool(complaint)}{portable(plan, complaint)}"
-    if not_finite(plan, run):
-        return 2, portable(plan, not_finite(plan, run))
+        return _worst([code]), f"failed with exit code {code}{': ' * bool(complaint)}{complaint}"
+    if why := record(plan, run)["not_finite"]:
+        return 2, why
     return None, "not run yet"
 
 
@@ -202,24 +188,10 @@ def _worst(codes):
     return (2 if set(codes) == {2} else 1) if codes else None
 
 
-def portable(plan, text):
-    """Text without the study's own path and the data's."""
-    text = text.replace(f"{plan.workdir}{os.sep}", "")
-    return text.replace(plan.source.partition(":")[2] or "\0", "PATH") if plan.source.startswith("folder:") else text
-
-
 def identity(plan):
-    """What all runs in a study's folder have in common. Of paths only a hash: a table is for others' eyes too."""
-    settings = {field: _hidden(value) for field, value in plan.settings.items()}
-    kind, colon, rest = (plan.source or plan.study.source).partition(":")
-    source = f"{kind}{colon}{_hidden(rest)}"
-    return {"study": plan.name, "config": plan.study.config, "source": source, "settings": settings}
-
-
-def _hidden(text):
-    """An absolute path's hash in its place; other text as it is."""
-    path = os.path.expanduser(text)
-    return f"path-{sha256(path)[:12]}" if os.path.isabs(path) else text
+    """What all runs in a study's folder have in common."""
+    source = plan.source or plan.study.source
+    return {"study": plan.name, "config": plan.study.config, "source": source, "settings": plan.settings}
 
 
 def changes(plan):

@@ -62,11 +62,6 @@ class Plan:
     settings: dict = dataclasses.field(default_factory=dict, hash=False)
     shift: bool = False
 
-    @property
-    def total(self):
-        """Number of runs."""
-        return len(selection_runs(self)) + len(self.rows) * len(self.seeds)
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -103,17 +98,6 @@ def rule(plan):
     return f"greatest mean of clean and PGD-20 accuracy {where}, the smaller rate where two are equal"
 
 
-def fixed(run, holdout):
-    """{field: value} that a run's config must have; also tells whether a finished run is of this study."""
-    return {"seed": run.seed, "optimizer.learning_rate": run.rate, "data.holdout": holdout}
-
-
-def holdout(plan, run):
-    """Images kept out of a run's training by `data.holdout`; tfds has slices in its place."""
-    tfds = (plan.source or plan.study.source).startswith("tfds:")
-    return plan.study.holdout if run.stage == SELECTION and not tfds else 0
-
-
 def shift_arguments(plan, run):
     """The arguments of main.py that evaluate a trained run on corruptions of its evaluation images."""
     workdir = os.path.join(plan.workdir, run.folder)
@@ -131,12 +115,13 @@ def arguments(plan, run):
     fields = dict(plan.settings)
     if plan.source:
         fields["data.source"] = plan.source
-    held = holdout(plan, run)
-    fields |= fixed(run, held)
-    if run.stage == SELECTION:
+    selecting, count = run.stage == SELECTION, plan.study.holdout
+    has_slices = (plan.source or plan.study.source).startswith("tfds:")  # in place of `data.holdout`
+    held = count if selecting and not has_slices else 0
+    fields |= {"seed": run.seed, "optimizer.learning_rate": run.rate, "data.holdout": held}
+    if selecting:
         fields |= {"evaluation.only": "pgd_20", "evaluation.every_epochs": 0, "data.eval_split": "holdout"}
-        if not held:
-            count = plan.study.holdout
+        if has_slices:
             fields |= {"data.train_split": f"train[:-{count}]", "data.eval_split": f"train[-{count}:]"}
     workdir = os.path.join(plan.workdir, run.folder)
     given = [f"--config.{field}={value}" for field, value in fields.items()]

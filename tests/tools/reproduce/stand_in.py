@@ -21,13 +21,11 @@ given = dict(argument.lstrip("-").partition("=")[::2] for argument in sys.argv[1
 workdir, root = pathlib.Path(given["workdir"]), pathlib.Path(__file__).parent
 parts = workdir.parts
 name = "/".join(parts[-4:] if parts[-4] == "runs" else parts[-3:])
-open_files = [os.path.realpath(path) for path in pathlib.Path("/proc/self/fd").iterdir()]
 call = {
     "run": name,
     "given": given,
     "cache": os.environ["JAX_COMPILATION_CACHE_DIR"],
     "cwd": os.getcwd(),
-    "locked": any(path.endswith("/lock") for path in open_files),
 }
 with open(root / "calls.jsonl", "a") as file:
     file.write(json.dumps(call) + "\n")
@@ -41,12 +39,6 @@ if given.get("mode") == "evaluate":
     (workdir / "evaluations/shift.json").write_text(json.dumps(shift))
     sys.exit(0)
 print("training", flush=True)
-config = {
-    "seed": int(given["config.seed"]),
-    "optimizer": {"learning_rate": float(given["config.optimizer.learning_rate"])},
-    "data": {"holdout": int(given["config.data.holdout"])},
-}
-(workdir / "config.json").write_text(json.dumps(config))
 order = json.loads((root / "orders.json").read_text()).get(name, [0.9, 0.5])
 if order == "preempt":
     signal.signal(signal.SIGTERM, stop)

@@ -1,13 +1,8 @@
 """Runs of a study that fail, are not finite or are stopped, and its time."""
 
-import fcntl
-import json
-import os
-import threading
-
 import pytest
 
-from nofrost_jax import errors
+from nofrost_jax import errors, lock
 from nofrost_jax.tools.reproduce import __main__ as reproduce
 from nofrost_jax.tools.reproduce import files
 from nofrost_jax.tools.reproduce.study import FINAL, SELECTION, Run
@@ -35,7 +30,7 @@ def test_a_failure_is_named_and_the_others_go_on(fake, capsys):
     assert [(one["row"], one["seed"], one["code"]) for one in fake.study["missing"]] == [("st", 0, 1), ("st", 1, 2)]
     out = capsys.readouterr().out
     log = fake.workdir / "runs/st/rate_0.1/seed_0/log.txt"
-    assert f"[5/8] final st, seed 0, rate 0.1: FAILED with exit code 1 after 1 s: see {log}" in out
+    assert f"[1/4] final st, seed 0, rate 0.1: FAILED with exit code 1 after 1 s: see {log}" in out
     assert "FAILED with exit code 2 after 1 s: config.epochs=0 is out of range" in out
     assert "a bug" in log.read_text()
     fake.orders(**{"runs/st/rate_0.1/seed_1": "config.epochs=0 is out of range"})
@@ -66,15 +61,17 @@ def test_sigterm_is_passed_on_and_the_same_command_goes_on(fake, capsys):
     log = fake.workdir / "runs/st/rate_0.1/seed_1/log.txt"
     assert log.read_text().splitlines()[1:] == ["training", "heard"]
     plan, run = fake.plan(), Run(FINAL, "st", 1, 0.1)
-    assert 0 < files.seconds(plan, run) < 30 and "started" not in files.attempts(plan, run)
-    files.note(plan, run, {"seconds": 100.0})
+    spent = files.record(plan, run)
+    assert 0 < spent["cpu_seconds"] < 30 and 0 < spent["seconds"] < 30
+    files.note(plan, run, seconds=100.0)
     assert fake.study["missing"][0] == {"row": "st", "seed": 1, "reason": "not run yet", "code": None}
     fake.orders()
     capsys.readouterr()
     assert fake.run() == 0
     assert fake.runs == [*SELECT, *FINALS[:2], *FINALS[1:]]
-    assert "[6/8] final st, seed 1, rate 0.1: goes on" in capsys.readouterr().out
-    assert 100 < files.seconds(plan, run) < 130
+    assert "[1/3] final st, seed 1, rate 0.1: goes on" in capsys.readouterr().out
+    again = files.record(plan, run)
+    assert 100 < again["seconds"] < 130 and spent["cpu_seconds"] < again["cpu_seconds"] < 30
     assert log.read_text().count("$ python main.py") == 2
 
 
@@ -82,57 +79,28 @@ def test_a_run_that_ends_while_it_is_stopped_is_reported_as_done(fake, capsys):
     fake.orders(**{"runs/st/rate_0.1/seed_1": "preempt late"})
     with pytest.raises(errors.Preempted, match="stopped by SIGTERM; run the same command again"):
         fake.run()
-    assert "[6/8] final st, seed 1, rate 0.1: 1 s  clean 90.0%" in capsys.readouterr().out
+    assert "[2/4] final st, seed 1, rate 0.1: 1 s  clean 90.0%" in capsys.readouterr().out
     assert len(fake.study["runs"]) == 2 and fake.runs[-1] == "runs/st/rate_0.1/seed_1"
     fake.orders(**{"runs/sat/rate_0.1/seed_1": "preempt late"})
     assert fake.run() == 0  # nothing was left to be stopped
 
 
-def test_seconds_of_an_attempt_whose_end_nobody_noted_last_until_its_last_output(fake):
-    plan, run = fake.plan(), Run(FINAL, "st", 0, 0.1)
-    folder = fake.workdir / run.folder
-    folder.mkdir(parents=True)
-    files.note(plan, run, {"seconds": 10.0, "started": 1000.0})
-    assert files.seconds(plan, run) == 10.0
-    (folder / "log.txt").write_text("output")
-    os.utime(folder / "log.txt", (1025, 1025))
-    assert files.seconds(plan, run) == 35.0
-    assert files.seconds(plan, Run(FINAL, "st", 0, 0.3)) == 0.0  # another rate's attempts are not this run's
-
-
 def test_time_left_is_the_mean_of_the_finished_runs_of_the_stage(fake):
     plan = fake.plan()
     runs = [Run(SELECTION, row, 0, rate) for row in ("st", "sat") for rate in (0.1, 0.3)]
-    assert reproduce.time_left(plan, runs, runs) == ""
-    for run, seconds in zip(runs[:2], (60.0, 120.0), strict=True):
-        (fake.workdir / run.folder / "evaluations").mkdir(parents=True)
-        config = {"seed": 0, "optimizer": {"learning_rate": run.rate}, "data": {"holdout": 237}}
-        (fake.workdir / run.folder / "config.json").write_text(json.dumps(config))
-        (fake.workdir / run.folder / "evaluations/final.json").write_text("{}")
-        files.note(plan, run, {"seconds": seconds})
-    assert reproduce.time_left(plan, runs, runs[2:]) == ""  # an empty result is none
-    for run in runs[:2]:
-        (fake.workdir / run.folder / "evaluations/final.json").write_text('{"name": "final"}')
-    assert reproduce.time_left(plan, runs, runs[2:]) == "  (3 min 00 s left of the selection)"
-    assert reproduce.time_left(plan, runs, runs[:0]) == ""
+    assert reproduce.time_left(plan, runs, 4) == ""
+    for result, left in (("{}", ""), ('{"name": "final"}', "  (3 min 00 s left of the selection)")):  # {} is none
+        for run, seconds in zip(runs[:2], (60.0, 120.0), strict=True):
+            (fake.workdir / run.folder / "evaluations").mkdir(parents=True, exist_ok=True)
+            (fake.workdir / run.folder / "evaluations/final.json").write_text(result)
+            files.note(plan, run, seconds=seconds)
+        assert reproduce.time_left(plan, runs, 2) == left
+    assert reproduce.time_left(plan, runs, 0) == ""
 
 
-def test_a_second_command_waits_for_the_first_and_its_run_holds_the_folder(fake, capsys):
-    fake.workdir.mkdir()
-    with open(fake.workdir / "lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        timer = threading.Timer(0.3, fcntl.flock, (file, fcntl.LOCK_UN))
-        timer.start()
-        assert fake.run(rates="0.1", rows="st", seeds="0") == 0
-        timer.join()
-    assert "another process, or a run that it left, is at work in" in capsys.readouterr().out
-    assert not (fake.workdir / "lock").exists()
-    assert all(call["locked"] for call in fake.calls)
-
-
-def test_cpu_seconds_are_the_childs_and_unknown_after_a_kill(fake):
+def test_a_second_command_is_refused(fake):
+    other = lock.hold(fake.workdir / "lock", "a study")
+    with other, pytest.raises(errors.UserError, match="study is in use by a study: process"):
+        fake.run(rates="0.1", rows="st", seeds="0")
     assert fake.run(rates="0.1", rows="st", seeds="0") == 0
-    plan, run = fake.plan(rates="0.1", rows="st", seeds="0"), Run(FINAL, "st", 0, 0.1)
-    assert 0 < fake.study["runs"][0]["cpu_seconds"] == files.cpu_seconds(plan, run) < 30
-    files.note(plan, run, {"seconds": 10.0, "started": 1000.0})
-    assert files.cpu_seconds(plan, run) is None
+    assert not (fake.workdir / "lock").exists()

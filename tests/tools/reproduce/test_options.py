@@ -4,7 +4,6 @@ import pytest
 
 from nofrost_jax import errors
 from nofrost_jax.tools.reproduce import __main__ as reproduce
-from nofrost_jax.tools.reproduce import files
 from nofrost_jax.tools.reproduce.options import parse
 from nofrost_jax.tools.reproduce.study import SELECTION, Run, arguments
 from tests.tools.reproduce.conftest import SELECT
@@ -20,11 +19,8 @@ def test_tfds_holds_out_slices_and_a_folder_is_found_from_anywhere(tmp_path, mon
     plan = parse(["cifar10", "--workdir=study", "--source=folder:images"])
     told = arguments(plan, Run(SELECTION, "sat", 0, 0.3))
     assert f"--config.data.source=folder:{tmp_path}/images" in told and "--config.data.holdout=5000" in told
-    source = files.identity(plan)["source"]
     other = parse(["cifar10", "--workdir=study", "--source=folder:others", "--set=data.data_dir=/data"])
-    assert source.startswith("folder:path-") and str(tmp_path) not in source
-    assert files.identity(other)["source"] == "folder:others"  # below data_dir, of which only a hash is kept
-    assert files.identity(other)["settings"]["data.data_dir"].startswith("path-")
+    assert "--config.data.source=folder:others" in arguments(other, Run(SELECTION, "sat", 0, 0.3))  # below data_dir
 
 
 WRONG = [

@@ -4,8 +4,6 @@ import json
 import os
 
 from nofrost_jax.report import study as report
-from nofrost_jax.tools.reproduce import files
-from nofrost_jax.tools.reproduce.study import FINAL, Run
 from tests.conftest import TINY, finish, start
 from tests.tools.reproduce.conftest import FINALS, SELECT
 
@@ -27,12 +25,11 @@ def test_a_study_selects_then_trains_every_seed_and_does_nothing_twice(fake, cap
     assert (last["clean"], last["attacks"], last["n"], last["epsilon_255"]) == (0.8, {"pgd_20": 0.6}, 10, 8.0)
     assert last["flags"] == {"pgd_20": ["weak_attack"], "net": ["probabilities"]}
     assert last["params_sha256"] == "p" and last["versions"] == {"jax": "1"} and study["device"] == "cpu"
-    assert str(fake.workdir) not in json.dumps(study) and '"/' not in json.dumps(study)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "[1/8] selection st, seed 0, rate 0.1: starts"
-    assert lines[1].startswith("[1/8] selection st, seed 0, rate 0.1: 1 s  clean 90.0%  pgd_20 50.0%  (")
+    assert lines[0] == "[1/4] selection st, seed 0, rate 0.1: starts"
+    assert lines[1].startswith("[1/4] selection st, seed 0, rate 0.1: 1 s  clean 90.0%  pgd_20 50.0%  (")
     assert lines[1].endswith(" left of the selection)")
-    assert "8 of 8" not in lines[15] and lines[15].endswith("pgd_20 60.0%")  # nothing is left then
+    assert lines[15].startswith("[4/4] final") and lines[15].endswith("pgd_20 60.0%")  # nothing is left then
     assert fake.run() == 0
     assert fake.runs == SELECT + chosen and fake.study == study
     assert "4 of 4 selection runs are there already" in capsys.readouterr().out
@@ -68,13 +65,6 @@ def test_a_single_rate_is_not_selected(fake):
     assert fake.run(rates="0.1") == 0
     assert fake.runs == FINALS
     assert fake.study["chosen"] == {"st": 0.1, "sat": 0.1} and fake.study["selection"] == []
-
-
-def test_a_result_of_another_learning_rate_does_not_count(fake):
-    """The rates changed, so another was chosen: main.py is asked again, and refuses the folder."""
-    assert fake.run(rates="0.1", rows="st", seeds="0") == 0
-    plan = fake.plan(rates="0.1", rows="st", seeds="0")
-    assert files.result(plan, Run(FINAL, "st", 0, 0.1)) and files.result(plan, Run(FINAL, "st", 0, 0.3)) is None
 
 
 def test_a_rate_added_later_that_wins_gets_folders_of_its_own(fake):
@@ -116,4 +106,4 @@ def test_a_real_study_in_miniature(tmp_path):
     scores = {entry["rate"]: entry["score"] for entry in study["selection"]}
     assert scores[run["learning_rate"]] == max(scores.values()) > 0
     assert any((tmp_path / "study/compilation_cache").iterdir())
-    assert "| ST | " in report.render(study) and str(tmp_path) not in json.dumps(study)
+    assert "| ST | " in report.render(study)
