@@ -127,7 +127,9 @@ def peer(options):
 
 def digits_batch(batch_size, count):
     """`count` evaluation digits, evenly spread, {"image", "label", ...}."""
-    (batch,) = data.eval_batches(digits_config(batch_size, SUITE), count, choice=data.Choice(count))
+    config = digits_config(batch_size, SUITE)
+    config.evaluation.limit = count
+    (batch,) = data.open(config, check=()).eval_batches(count)
     return batch
 
 
@@ -139,7 +141,7 @@ def ours(classifier, label, batch_size, count):
     devices = parallel.Devices()
     variables = devices.replicate(classifier.variables)
     jax.clear_caches()
-    evaluator = runs.evaluator(config, devices, data.check(config, splits=("evaluation",)))
+    evaluator = runs.evaluator(config, devices, data.open(config, check=("evaluation",)))
     row = {"epsilon": config.attack.epsilon_255 / 255}
     for name in ("ours_with_compilation", "ours"):
         start = time.perf_counter()
@@ -305,7 +307,7 @@ def memory_here(options):
     config = resolve(config)
     devices = parallel.Devices()
     variables = devices.replicate(init(create_model(config.model), jax.random.key(0), 64))
-    evaluator = runs.evaluator(config, devices, data.check(config, splits=("evaluation",)))
+    evaluator = runs.evaluator(config, devices, data.open(config, check=("evaluation",)))
     with tempfile.TemporaryDirectory() as folder:
         evaluator.run(variables, STOP, folder)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -11,18 +11,20 @@ from ml_collections import ConfigDict
 from nofrost_jax import data, methods, metrics, models, parallel
 from nofrost_jax.classifier import create_model
 from nofrost_jax.config import check_devices
+from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import Missing, UserError
 from nofrost_jax.evaluation import cascades
 from nofrost_jax.fields import to_plain
 
 RATE = 1e13  # floating-point operations a second: half of an A100's peak in float32, in which attacks run
+NOT_HERE = " (published size; not found here)"
 ASSUMED = "on one A100 at an assumed 10 TFLOP/s in float32, half its peak"
 
 
 def describe(config, missing):
     """Prints the report of a resolved config. missing: lines of what is known to be. Raises Missing if anything is."""
     print(ConfigDict(to_plain(config)))  # as in config.json
-    problems, spec = data.examine(config)
+    problems, dataset = data.examine(config)
     missing = [*missing, *problems]
     model = create_model(config.model)
     variables = jax.eval_shape(lambda key: models.init(model, key, config.data.image_size), jax.random.key(0))
@@ -32,7 +34,7 @@ def describe(config, missing):
         check_devices(config, devices, jax.process_count(), model.has_batch_stats)
     except UserError as error:
         missing.append(str(error))
-    for line in report(config, model, variables, devices, spec):
+    for line in report(config, model, variables, devices, dataset):
         print(line)
     tell(missing)
 
@@ -44,8 +46,8 @@ def tell(missing):
         raise Missing
 
 
-def report(config, model, variables, devices, spec):
-    """Lines of the cost report; numbers follow from shapes alone. spec: of the data, or None where it is not there."""
+def report(config, model, variables, devices, dataset):
+    """Lines of the cost report; numbers follow from shapes alone. dataset: None where it is not there."""
     forwards, image_backwards, parameter_backwards = methods.TABLE[config.method.name].passes(config)
     side = config.data.image_size
     with convolutions("xla"):
@@ -56,21 +58,21 @@ def report(config, model, variables, devices, spec):
     yield f"parameters         {sum(leaf.size for leaf in jax.tree.leaves(variables['params'])):,}"
     yield f"devices            {devices} ({shard} clean images each)"
     yield f"matmul precision   {config.matmul_precision} in training, highest in evaluations"
-    spec, note = sizes(config, spec)
-    if spec is None:
+    sizes = (dataset.num_train, dataset.num_eval) if dataset else data.PUBLISHED_SIZES.get(config.data.source)
+    if sizes is None:
         yield "steps              unknown until the data is there"
     else:
-        per_epoch = data.steps_per_epoch(config, spec)
+        per_epoch = data.steps_per_epoch(config, sizes[0])
         steps, cost = config.epochs * per_epoch, step_flops(config, flops)
-        yield f"data               {spec.num_train:,} training and {spec.num_eval:,} evaluation images{note}"
-        yield from (f"note               {line}" for line in spec.notes)
+        yield f"data               {sizes[0]:,} training and {sizes[1]:,} evaluation images{NOT_HERE * (not dataset)}"
+        yield from (f"note               {line}" for line in (dataset.notes if dataset else ()))
         yield f"steps              {steps:,} ({config.epochs} epochs of {per_epoch:,}): {hours(steps * cost)}"
     yield (
         f"passes per image   {forwards} forward, {image_backwards} backward to the image, "
         f"{parameter_backwards} backward to the parameters"
     )
     yield from (f"note               {line}" for line in methods.TABLE[config.method.name].notes(config))
-    yield from evaluation_costs(config, flops, spec)[0]
+    yield from evaluation_costs(config, flops, sizes and sizes[1])[0]
     yield f"hours              {ASSUMED}; an evaluation is quicker where attacks succeed early"
     distorted = f"; DeepAugment's distortion of an image: {views:.4g}" if views else ""
     yield f"FLOPs per step     {step_flops(config, flops):.3g} (one forward at {side} pixels: {flops:.4g}{distorted})"
@@ -85,15 +87,15 @@ def report(config, model, variables, devices, spec):
         )
 
 
-def evaluation_costs(config, flops, spec):
+def evaluation_costs(config, flops, num_eval):
     """(a line for each attack of an evaluation, all its floating-point operations at most, those of clean images too).
 
-    flops: of one image's forward pass; spec: of the data, or None. At most: if every image were right and survived.
+    flops: of one image's forward pass; num_eval: of the data, or None. At most: if every image were right and survived.
     """
     lines, total = [], 0.0
     two_branches = config.model.norm == "mbn" and 0 < config.evaluation.mbn_gamma < 1
     flops *= 2 if two_branches else 1
-    count = 0 if spec is None else data.choice_of(config).count(spec.num_eval)
+    count = Choice.read(config.evaluation.limit, config.evaluation.ids).count(num_eval) if num_eval else 0
     for plan in cascades.make_plans(config):
         passes = [member.attack.passes(config.model.num_classes) for member in plan.members]
         forwards, backwards = (sum(counts) for counts in zip(*passes, strict=True))
@@ -116,25 +118,23 @@ def hours(flops):
     )
 
 
-def describe_evaluation(configs, missing):
-    """Prints what an evaluation of a run costs, and what is missing. configs: the run's, one for each result. missing:
-    lines of what is known to be. Raises Missing if anything is."""
+def describe_evaluation(configs, dataset, missing):
+    """Prints what an evaluation of a run costs, and what is missing. configs: the run's, one for each result. dataset:
+    None where it is not there. missing: lines of what is known to be. Raises Missing if anything is."""
     first, total = configs[0], 0.0
-    problems, spec = data.examine(first, splits=("evaluation",))
-    missing = [*missing, *problems]
-    spec, note = sizes(first, spec)
+    num_eval = dataset.num_eval if dataset else data.PUBLISHED_SIZES.get(first.data.source, (None, None))[1]
     model = create_model(first.model)
     variables = jax.eval_shape(lambda key: models.init(model, key, first.data.image_size), jax.random.key(0))
     with convolutions("xla"):
         flops = forward_flops(model, variables, first.data.image_size)
-    if spec is not None:
-        print(f"data               {spec.num_eval:,} evaluation images{note}")
-        print(*(f"note               {line}\n" for line in spec.notes), sep="", end="")
+    if num_eval:
+        print(f"data               {num_eval:,} evaluation images{NOT_HERE * (not dataset)}")
+        print(*(f"note               {line}\n" for line in (dataset.notes if dataset else ())), sep="", end="")
     for config in configs:
-        lines, cost = evaluation_costs(config, flops, spec)
+        lines, cost = evaluation_costs(config, flops, num_eval)
         total += cost
         print(*([f"{config.evaluation.name}:"] if len(configs) > 1 else []), *lines, sep="\n")
-    if spec is not None:
+    if num_eval:
         print(f"all                {hours(total)} at most, {ASSUMED}; less for each image that an attack fools early")
     tell(missing)
 
@@ -150,16 +150,6 @@ def convolutions(implementation):
         del os.environ["NOFROST_CONV"]
         if forced is not None:
             os.environ["NOFROST_CONV"] = forced
-
-
-def sizes(config, spec):
-    """(what is known of the data, a note). spec: what was found, or None: then the published size counts, if it is a
-    data set that has one; otherwise (None, "")."""
-    if spec is not None or config.data.source not in data.PUBLISHED_SIZES:
-        return spec, ""
-    train, evaluation = data.PUBLISHED_SIZES[config.data.source]
-    spec = data.Spec(train, evaluation, config.model.num_classes, config.data.image_size, "", "")
-    return spec, " (published size; not found here)"
 
 
 def forward_flops(model, variables, size):

@@ -6,9 +6,10 @@ import time
 
 import jax
 
-from nofrost_jax import data, files, identity, models, names, parallel, progress
+from nofrost_jax import files, identity, models, names, parallel, progress
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import at_gamma, create_model
+from nofrost_jax.data.choice import Choice
 from nofrost_jax.evaluation import pictures, results, runs, table
 from nofrost_jax.shift import run as shift
 from nofrost_jax.shift import table as shift_table
@@ -17,28 +18,29 @@ from nofrost_jax.workdir import read_notes
 MIXTURE = ("gamma", "interpolation", "p", "seed")
 
 
-def evaluate(config, workdir, spec, evaluator, stop, reuse=False, final=False, force=False, output=""):
+def evaluate(config, workdir, dataset, evaluator, stop, reuse=False, final=False, force=False, output=""):
     """Writes `evaluations/NAME.json` and `.npz` of `config.evaluation` into the run's folder, or into `output`, which
     has the outcomes as well; returns the result.
 
-    config: the run's resolved config, whose `evaluation` may have been replaced; `evaluator` is made of it. stop: the
-    StopSignal. reuse: show the result that is already there, if it is the same evaluation of the same parameters.
-    force: give the result of something else that has this name another one, where otherwise UserError is raised. final:
-    of the training itself, which does so, and waits where another command is at work on this result.
+    config: the run's resolved config, whose `evaluation` may have been replaced; `evaluator` is made of it, and of
+    `dataset`, its data. stop: the StopSignal. reuse: show the result that is already there, if it is the same
+    evaluation of the same parameters. force: give the result of something else that has this name another one, where
+    otherwise UserError is raised. final: of the training itself, which does so, and waits where another command is at
+    work on this result.
     """
     restored, output = _restore(config, workdir), output or workdir
     with _exclusive(config, output, stop if final else None):
-        done = _make_room(config, output, restored, force or final)
+        done = _make_room(config, dataset, output, restored, force or final)
         if done and reuse:
             parallel.say(table.render(done))
             parallel.say(f"written by an earlier run: {output}/evaluations/{done['name']}.json")
             return done
-        return _evaluate(config, output, spec, evaluator, stop, *restored)
+        return _evaluate(config, dataset, output, evaluator, stop, *restored)
 
 
-def _make_room(config, output, restored, force):
+def _make_room(config, dataset, output, restored, force):
     digest = restored[1]["params_sha256"]
-    return parallel.on_main(functools.partial(names.make_room, config, output, digest, force))
+    return parallel.on_main(functools.partial(names.make_room, config, dataset, output, digest, force))
 
 
 def _exclusive(config, output, stop=None):
@@ -47,18 +49,18 @@ def _exclusive(config, output, stop=None):
     return parallel.exclusive(os.path.join(output, "evaluations", f"{name}.lock"), f"the evaluation {name}", stop)
 
 
-def _evaluate(config, output, spec, evaluator, stop, variables, checkpoint):
+def _evaluate(config, dataset, output, evaluator, stop, variables, checkpoint):
     main = parallel.is_main_process()
     if main:
         attacks = ", ".join(["clean", *config.evaluation.attacks])
         print(
-            f"evaluating {attacks} on {evaluator.images.count} {spec.eval_split} images of {config.data.source} ...",
+            f"evaluating {attacks} on {evaluator.images.count} {dataset.eval_split} images of {config.data.source} ...",
             flush=True,
         )
     start, folder = time.perf_counter(), os.path.join(output, "evaluations", "outcomes")
     outcomes = evaluator.run(at_gamma(variables, config.evaluation.mbn_gamma), stop, folder, progress=main)
     summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, evaluator.programs.compile_seconds)
-    result = describe(config, spec, checkpoint, outcomes["index"], evaluator.images.chunk_size, summary)
+    result = describe(config, dataset, checkpoint, outcomes["index"], evaluator.images.chunk_size, summary)
     if main:
         path = results.save(output, result, results.columns(outcomes))
         print(table.render(result))
@@ -75,7 +77,7 @@ def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop, force=F
     """
     restored, output = _restore(config, workdir), output or workdir
     with _exclusive(config, output):
-        _make_room(config, output, restored, force)
+        _make_room(config, None, output, restored, force)
         return _evaluate_shift(config, output, suite, jobs, missing, devices, stop, *restored)
 
 
@@ -86,9 +88,9 @@ def _evaluate_shift(config, output, suite, jobs, missing, devices, stop, variabl
     folder, digest = os.path.join(output, "evaluations", "outcomes"), checkpoint["params_sha256"]
     placed = devices.replicate(at_gamma(variables, config.evaluation.mbn_gamma))
     looked = shift.look(jobs, runs.programs(config, devices), placed, digest, folder, stop, progress=main)
-    spec, index = shift.own_images(jobs, looked)
+    dataset, index = shift.own_images(jobs, looked)
     summary = shift.summarize(suite, config, jobs, looked, missing)
-    result = describe(config, spec, checkpoint, index, config.evaluation.chunk_size, summary)
+    result = describe(config, dataset, checkpoint, index, config.evaluation.chunk_size, summary)
     if main:
         path = results.save(output, result, shift.columns(jobs, looked))
         print(shift_table.render(result))
@@ -112,30 +114,31 @@ def _mixture(section):
     return {name: section[f"mbn_{name}"] for name in names}
 
 
-def describe(config, spec, checkpoint, index, chunk_size, summary):
-    """The result as DESIGN's schema 1. spec: of the run's own evaluation images, and `index`, int [N], which of them
-    were evaluated; summary: what was found, the rest of the result."""
-    choice = data.choice_of(config)
+def describe(config, dataset, checkpoint, index, chunk_size, summary):
+    """The result as DESIGN's schema 1. dataset: the run's own images, None where they are not there; index: int [N],
+    which of its evaluation images were evaluated; summary: what was found, the rest of the result."""
+    choice = Choice.read(config.evaluation.limit, config.evaluation.ids)
+    of, split, crop = (dataset.num_eval, dataset.eval_split, dataset.eval_crop) if dataset else (0, "", "")
     chosen_by = checkpoint.get("selection", {}).get("rule", "")
     raised = {"selected_on_evaluation"} if chosen_by.endswith("_val") else set()
-    raised |= {"partial"} if len(index) < spec.num_eval else set()
+    raised |= {"partial"} if len(index) < of else set()
     summary["flags"] = sorted({*summary["flags"], *raised})
     return {
         "schema": 1,
         "name": config.evaluation.name,
         "checkpoint": checkpoint,
         "config_sha256": identity.of(config)["config_sha256"],
-        "asked": names.asked_for(config),
+        "asked": names.asked_for(config, dataset),
         "recipe": config.recipe,
         "dataset": {
             "source": config.data.source,
-            "split": spec.eval_split,
+            "split": split,
             "n": len(index),
-            "of": spec.num_eval,
+            "of": of,
             "choice": str(choice) or "all",
             **choice.plain,
             "index_sha256": files.sha256(index.astype("<i8")),
-            "crop": spec.eval_crop,
+            "crop": crop,
             "mean": list(config.data.mean),
             "std": list(config.data.std),
             "label_set": f"{config.model.num_classes} classes",

@@ -8,7 +8,7 @@ from nofrost_jax.fields import differences, to_plain
 # A run goes on under other values of these: they change neither the net nor what is measured of it.
 FREE_FIELDS = {
     "data.data_dir": "where the data lies",
-    "deepaugment.folders": "where its images lie; `data.training_fingerprint` tells which they are",
+    "deepaugment.folders": "where its images lie; `Dataset.training_fingerprint` tells which they are",
     "data.workers": "batches are a function of seed and step, whoever decodes them",
     "data.on_error": "up to here nothing was unreadable, or it was skipped",
     "data.other_files": "what is no image is no image",
@@ -35,7 +35,7 @@ def changes(old, new):
 
 def of_result(plain):
     """A resolved config, a plain dict, without FREE_FIELDS and the place of folders: all that a run's result depends on
-    beside what is in the data (`data.training_fingerprint`, `data.fingerprint`)."""
+    beside what is in the data (`Dataset.training_fingerprint`, `Dataset.fingerprint`)."""
     kept = {name: dict(value) if isinstance(value, dict) else value for name, value in plain.items()}
     looks_decide = kept.get("checkpoint", {}).get("select", "last") != "last"
     for field in FREE_FIELDS:

@@ -3,7 +3,8 @@
 import itertools
 import os
 
-from nofrost_jax import data, identity
+from nofrost_jax import identity
+from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import results
 from nofrost_jax.fields import differences, to_plain
@@ -12,11 +13,11 @@ from nofrost_jax.shift import suites
 SHOWN = 3  # differences in a message
 
 
-def asked_for(config):
+def asked_for(config, dataset):
     """What was evaluated, apart from the net, as plain values. If these differ, so do the results.
 
-    config: the run's, resolved, with the evaluation's values. Its name, and how it is computed, are left out. A folder
-    counts by its contents, not its path. Raises UserError if these cannot be read.
+    config: the run's, resolved, with the evaluation's values. Its name, and how it is computed, are left out. dataset:
+    None for a suite of sets. A folder counts by its contents, not its path. Raises UserError if these cannot be read.
     """
     if suites.is_suite(config):
         asked = suites.asked_for(config)
@@ -25,21 +26,23 @@ def asked_for(config):
         asked = {name: plain[name] for name in ("evaluation", "data")}
         asked["data"] = {name: asked["data"][name] for name in ("source", "eval_split")}
         if config.data.source.startswith("folder:"):
-            asked["data"]["contents"] = data.fingerprint(config)
+            asked["data"]["contents"] = dataset.fingerprint
         asked["evaluation"].pop("every_epochs", None)
-    asked["evaluation"]["ids"] = data.choice_of(config).plain.get("ids_sha256", "")  # what is in the list
+    asked["evaluation"]["ids"] = Choice.read(0, config.evaluation.ids).plain.get(
+        "ids_sha256", ""
+    )  # what is in the list
     return asked
 
 
-def make_room(config, output, params_sha256="", force=False):
+def make_room(config, dataset, output, params_sha256="", force=False):
     """The earlier result of this very evaluation, or None if its name is free.
 
-    params_sha256: of the net to be evaluated, "" if not known yet. If the name belongs to a different evaluation,
-    raises UserError, or with `force` renames that result and says so.
+    dataset: see `asked_for`. params_sha256: of the net to be evaluated, "" if not known yet. If the name belongs to a
+    different evaluation, raises UserError, or with `force` renames that result and says so.
     """
     name = config.evaluation.name
     done = results.load(output, name)
-    differing = _differences(done, asked_for(config), params_sha256) if done else []
+    differing = _differences(done, asked_for(config, dataset), params_sha256) if done else []
     if not differing:
         return done
     folder = os.path.join(output, "evaluations")

@@ -30,20 +30,20 @@ def train(config, workdir, force=False, output=""):
     config = prepare(config)
     check_workdir(workdir)
     check_start(config, workdir)
-    spec = data.check(config)
-    _check_net(config, spec.image_size)
+    dataset = data.open(config)
+    _check_net(config, config.data.image_size)
     devices = parallel.Devices()
     parallel.require_joined()
     uses_groups = create_model(config.model).has_batch_stats
     check_devices(config, devices.count, jax.process_count(), uses_groups)
     with parallel.StopSignal() as stop, parallel.exclusive(os.path.join(workdir, "lock"), "a training"):
         check_config(config, workdir, force)
-        for line in [*methods.TABLE[config.method.name].notes(config), *spec.notes]:
+        for line in [*methods.TABLE[config.method.name].notes(config), *dataset.notes]:
             parallel.say(f"note: {line}")
-        evaluator = runs.evaluator(config, devices, spec)  # one for both, so that each attack compiles once
-        fit(config, workdir, spec, devices, evaluator, stop, force)
+        evaluator = runs.evaluator(config, devices, dataset)  # one for both, so that each attack compiles once
+        fit(config, workdir, dataset, devices, evaluator, stop, force)
         with errors.machine("the training is done and saved"):
-            evaluate_run(config, workdir, spec, evaluator, stop, reuse=True, final=True)
+            evaluate_run(config, workdir, dataset, evaluator, stop, reuse=True, final=True)
 
 
 def evaluate(config, workdir, output="", force=False):
@@ -62,23 +62,23 @@ def evaluate(config, workdir, output="", force=False):
     own, left_out = for_evaluation(ConfigDict(read_config(workdir)), config)
     own = prepare(own)
     _check_output(workdir, output)
-    spec = data.check(own, splits=("evaluation",))
-    _check_net(own, spec.image_size)
+    dataset = data.open(own, check=("evaluation",))
+    _check_net(own, own.data.image_size)
     devices = parallel.Devices()
     parallel.require_joined()
     check_evaluation_devices(own, devices.count, jax.process_count())
     _note(left_out)
-    for line in spec.notes:
+    for line in dataset.notes:
         parallel.say(f"note: {line}")
     with parallel.StopSignal(each_alone=True) as stop, errors.machine(EVALUATED):
-        evaluator = runs.evaluator(own, devices, spec)
+        evaluator = runs.evaluator(own, devices, dataset)
         if not own.evaluation.mbn_gammas:
-            evaluate_run(own, workdir, spec, evaluator, stop, force=force, output=output)
+            evaluate_run(own, workdir, dataset, evaluator, stop, force=force, output=output)
             return
         found, options = {}, {"reuse": True, "force": force, "output": output}
         for gamma, at_gamma in sweep.configs(own).items():
-            evaluator = runs.evaluator(at_gamma, devices, spec, evaluator.programs)
-            found[gamma] = evaluate_run(at_gamma, workdir, spec, evaluator, stop, **options)
+            evaluator = runs.evaluator(at_gamma, devices, dataset, evaluator.programs)
+            found[gamma] = evaluate_run(at_gamma, workdir, dataset, evaluator, stop, **options)
     if parallel.is_main_process():
         print(sweep.render(own, found), flush=True)
 
@@ -96,7 +96,7 @@ def _evaluate_shift(config, workdir, output, force):
     own, suite, left_out = _shift(config, workdir)
     _check_output(workdir, output)
     if not force:  # soon, and once more when the parameters are known
-        names.make_room(own, output or workdir)
+        names.make_room(own, None, output or workdir)
     jobs, missing = sets.jobs(suite, own)
     _check_net(own, own.data.image_size)
     devices = parallel.Devices()
@@ -114,7 +114,7 @@ def _dry_run_shift(config, workdir, output):
     if workdir:
         own, suite, left_out = _shift(config, workdir)
         _note(left_out)
-        lacking = _lacking(own, workdir, output)
+        lacking = _lacking(own, None, workdir, output)
     else:
         rest, section = suites.section_of(config)
         own = suites.imagenet_run(rest)
@@ -128,7 +128,7 @@ def _dry_run_shift(config, workdir, output):
     dry.tell([*lacking, *missing])
 
 
-def _lacking(config, workdir, output):
+def _lacking(config, dataset, workdir, output):
     """What an evaluation lacks beside its data, a line each. Notes another result of its name, for --force."""
     lacking = []
     for check in (
@@ -139,9 +139,10 @@ def _lacking(config, workdir, output):
             check()
         except UserError as error:
             lacking.append(str(error))
-    for one in sweep.configs(config).values() or [config]:
+    named = sweep.configs(config).values() or [config] if dataset or suites.is_suite(config) else []
+    for one in named:
         try:
-            names.make_room(one, output or workdir)
+            names.make_room(one, dataset, output or workdir)
         except UserError as error:
             print(f"note: {error}")
     return lacking
@@ -172,7 +173,9 @@ def dry_run(config, workdir, output=""):
         own, left_out = for_evaluation(ConfigDict(read_config(workdir)), config)
         own = prepare(own)
         _note(left_out)
-        dry.describe_evaluation(list(sweep.configs(own).values()) or [own], _lacking(own, workdir, output))
+        problems, dataset = data.examine(own, ("evaluation",))
+        lacking = [*_lacking(own, dataset, workdir, output), *problems]
+        dry.describe_evaluation(list(sweep.configs(own).values()) or [own], dataset, lacking)
         return
     _refuse_suite(config)
     config = prepare(config)

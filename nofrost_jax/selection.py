@@ -21,7 +21,6 @@ from ml_collections import ConfigDict
 from nofrost_jax import checkpoint, files, parallel
 from nofrost_jax.attacks import threat
 from nofrost_jax.classifier import at_gamma
-from nofrost_jax.data import check
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import results, runs
 from nofrost_jax.fields import require_choice, to_plain
@@ -78,11 +77,11 @@ def looks_after(config, epoch):
     return epoch > int(rest * config.epochs) or bool(every and (epoch - 1) % every == 0)
 
 
-def start(config, workdir, devices, per_epoch, spec=None):
+def start(config, workdir, devices, dataset):
     """The run's Best, or None where its last checkpoint counts."""
     if parallel.is_main_process():
         _finish_replacing(os.path.join(workdir, checkpoint.BEST))
-    return None if config.checkpoint.select == "last" else Best(config, workdir, devices, per_epoch, spec)
+    return None if config.checkpoint.select == "last" else Best(config, workdir, devices, dataset)
 
 
 def put_aside(config, workdir):
@@ -113,12 +112,10 @@ class Best:
     Of equal ones the later stays, so that a resumed run, which measures some steps again, ends with the same.
     """
 
-    def __init__(self, config, workdir, devices, per_epoch, spec=None):
-        """spec: of the run's own data; its evaluation split is not looked at again."""
-        self.folder, self.config, self._per_epoch = os.path.join(workdir, checkpoint.BEST), config, per_epoch
-        own = evaluation_config(config)
-        is_known = spec is not None and own.data.eval_split == config.data.eval_split
-        self._evaluator = runs.evaluator(own, devices, spec if is_known else check(own, splits=("evaluation",)))
+    def __init__(self, config, workdir, devices, dataset):
+        self.folder, self.config = os.path.join(workdir, checkpoint.BEST), config
+        self._per_epoch, own = dataset.steps_per_epoch, evaluation_config(config)
+        self._evaluator = runs.evaluator(own, devices, dataset.under(own))
 
     def kept(self):
         """How the variables that are kept were chosen, or None."""

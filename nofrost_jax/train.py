@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 
-from nofrost_jax import data, errors, identity, keys, methods, metrics, models, optim, parallel, progress, selection
+from nofrost_jax import errors, identity, keys, methods, metrics, models, optim, parallel, progress, selection
 from nofrost_jax.checkpoint import Checkpoints, load_variables
 from nofrost_jax.classifier import at_gamma, create_model
 from nofrost_jax.errors import Preempted, UserError
@@ -18,15 +18,16 @@ from nofrost_jax.state import TrainState
 from nofrost_jax.workdir import check_checkpoint, write_config, write_notes
 
 
-def fit(config, workdir, spec, devices, evaluator, stop, force=False):
+def fit(config, workdir, dataset, devices, evaluator, stop, force=False):
     """Trains to the end, from the newest checkpoint if there is one. Returns the final TrainState, on all devices.
 
-    config: resolved and validated. evaluator: measures the net every `config.evaluation.every_epochs`. stop: asked
-    after every step. force: go on from a checkpoint of another config. Raises Preempted after a signal, UserError when
-    the loss or a gradient is no longer finite, and MachineError, which says what is saved.
+    config: resolved and validated. dataset: its data, opened. evaluator: measures the net every
+    `config.evaluation.every_epochs`. stop: asked after every step. force: go on from a checkpoint of another config.
+    Raises Preempted after a signal, UserError when the loss or a gradient is no longer finite, and MachineError, which
+    says what is saved.
     """
     with errors.machine("what was saved before is whole"):
-        run = Run(config, workdir, spec, devices, evaluator, stop, force)
+        run = Run(config, workdir, dataset, devices, evaluator, stop, force)
     with contextlib.closing(run), errors.machine(run.kept):
         return run.loop()
 
@@ -34,9 +35,9 @@ def fit(config, workdir, spec, devices, evaluator, stop, force=False):
 class Run:
     """One run's moving parts: state, step function, input, writers, checkpoints."""
 
-    def __init__(self, config, workdir, spec, devices, evaluator, stop, force=False):
+    def __init__(self, config, workdir, dataset, devices, evaluator, stop, force=False):
         self.config, self.workdir, self.devices, self.evaluator, self.stop = config, workdir, devices, evaluator, stop
-        self.per_epoch = data.steps_per_epoch(config, spec)
+        self.dataset, self.per_epoch = dataset, dataset.steps_per_epoch
         self.total_steps = config.epochs * self.per_epoch
         self.main = parallel.is_main_process()
         self.root = jax.random.key(config.seed)
@@ -47,11 +48,12 @@ class Run:
         self.learning_rate = optim.learning_rate(config, self.per_epoch)
         self.method_step = method.make_step(model, optimizer, config, self.per_epoch)
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-        self.best = selection.start(config, workdir, devices, self.per_epoch, spec)
-        variables = self._first_variables(model, spec.image_size)
-        self.state = devices.replicate(TrainState.create(variables, optimizer, method.begin(config, spec.image_size)))
+        self.best = selection.start(config, workdir, devices, dataset)
+        variables = self._first_variables(model, config.data.image_size)
+        begun = method.begin(config, config.data.image_size)
+        self.state = devices.replicate(TrainState.create(variables, optimizer, begun))
         self.sums = metrics.Sums()
-        images = parallel.on_main(functools.partial(data.training_fingerprint, config))
+        images = parallel.on_main(lambda: dataset.training_fingerprint)
         self.identity = identity.of(config) | {"training_set": images}  # saved with every checkpoint
         self.start_step, self.evaluation_due = self._restore(force)
         self._describe(variables)
@@ -73,7 +75,7 @@ class Run:
         if self.start_step >= self.total_steps:
             return self.state
         self._stop_if(self.stop.requested())  # now, before the minutes of compiling
-        batches = data.train_batches(self.config, self.start_step, jax.process_index(), jax.process_count())
+        batches = self.dataset.train_batches(self.start_step, jax.process_index(), jax.process_count())
         key = self.devices.replicate(keys.named(self.root, "train"))
         step_fn, unread = None, None
         for step, batch in zip(range(self.start_step + 1, self.total_steps + 1), self._timed(batches), strict=False):

@@ -23,7 +23,7 @@ def check_config(config, workdir, force=False):
 def check_checkpoint(meta, config, workdir, training_set, force=False):
     """What changes in the result since a checkpoint was saved, by the config or the training images, as text.
 
-    meta: what was saved with it; training_set: `data.training_fingerprint`. Raises UserError where that is anything,
+    meta: what was saved with it; training_set: `Dataset.training_fingerprint`. Raises UserError where that is anything,
     unless forced.
     """
     changed, _ = identity.changes(meta["config"], identity.of_result(to_plain(config)))

@@ -348,7 +348,7 @@ def one_step(config, folder):
     config = prepare(config)
     devices = parallel.Devices()
     with parallel.StopSignal() as stop:
-        state = train.fit(config, folder, data.check(config), devices, None, stop)
+        state = train.fit(config, folder, data.open(config), devices, None, stop)
     model = classifier.create_model(config.model)
     key = keys.named(jax.random.key(config.seed), "init")
     before = jax.tree.leaves(jax.device_get(models.init(model, key, config.data.image_size)))

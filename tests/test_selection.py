@@ -14,12 +14,18 @@ from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import cascades
 from nofrost_jax.selection import SELECTIONS
 from tests.conftest import sharing_compiled, tiny_args, tiny_config
+from tests.data.helpers import dataset_of
 
 HELD = {"checkpoint__select": "best_ra_holdout", "data__holdout": 237, "evaluation__every_epochs": 2, "epochs": 5}
 
 
 def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def best_in(folder, devices, make=selection.Best, **fields):
+    config = prepare(tiny_config(**HELD, **fields))
+    return make(config, str(folder), devices, dataset_of(config))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,6 @@ def test_the_most_robust_checkpoint_is_kept_and_everyone_reads_it(chosen):
 
 def test_of_equal_ones_the_later_stays_and_a_better_one_takes_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(selection.runs, "evaluator", lambda *_: Fixed())
-    monkeypatch.setattr(selection, "check", lambda *_, **__: None)
     state, shares = type("State", (), {"variables": {"params": {"w": np.zeros(1)}}})(), iter((0.5, 0.5, 0.4, 0.6))
 
     class Fixed:
@@ -61,7 +66,7 @@ def test_of_equal_ones_the_later_stays_and_a_better_one_takes_its_place(tmp_path
             return {"plans": {"selection": {}}}
 
     monkeypatch.setattr(selection.results, "robust_accuracy", lambda _: next(shares))
-    best = selection.Best(prepare(tiny_config(**HELD)), str(tmp_path), None, 4)
+    best = best_in(tmp_path, None)
     steps = []
     for step in (8, 16, 20, 24):
         best.look(state, step, None)
@@ -103,7 +108,7 @@ def test_a_forced_rule_puts_aside_what_another_chose(chosen, tmp_path, cli, comp
 
 def test_a_kill_between_the_old_choice_and_the_new_keeps_the_old(chosen, tmp_path):
     shutil.copytree(chosen / "best", tmp_path / "best.old")
-    selection.start(prepare(tiny_config(**HELD)), str(tmp_path), parallel.Devices(), 4)
+    best_in(tmp_path, parallel.Devices(), selection.start)
     assert checkpoint.read_selection(tmp_path / "best") == checkpoint.read_selection(chosen / "best")
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
@@ -137,7 +142,7 @@ def test_what_is_forced_takes_the_choice_along(chosen, tmp_path):
     with pytest.raises(UserError, match=r"best is of another config than .* \(seed: 0 -> 5\)"):
         nofrost_jax.load(folder)
     shutil.copy(chosen / "config.json", folder)
-    best = selection.Best(prepare(tiny_config(**HELD, seed=5)), str(folder), parallel.Devices(), 4)
+    best = best_in(folder, parallel.Devices(), seed=5)
     best.require(best.kept(), ["seed: 0 -> 5"])
     assert json.loads((folder / "best/config.json").read_text())["seed"] == 5
 

@@ -10,7 +10,6 @@ import functools
 import json
 import os
 import traceback
-import types
 from unittest import mock
 
 import flax
@@ -142,8 +141,7 @@ def digits_classifier(how):
 
 def digits_images(count):
     """(float32 images in [0, 1], labels) of `count` evenly spread evaluation images."""
-    config = types.SimpleNamespace(data=types.SimpleNamespace(image_size=digits.NATIVE_SIZE))
-    split = digits.open_source(config).evaluation()
+    split = digits.open_source(digits.NATIVE_SIZE).evaluation
     chosen = np.arange(count) * len(split.labels) // count
     return split.images[chosen].astype(np.float32) / np.float32(255), split.labels[chosen]
 

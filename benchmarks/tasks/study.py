@@ -78,8 +78,8 @@ def fitting(task):
     from nofrost_jax import data, parallel
     from nofrost_jax.config import prepare
 
-    config = prepare(config_of(task, epochs=100))
-    spec, batches = data.check(config), data.train_batches(config, 0)
+    dataset = data.open(prepare(config_of(task, epochs=100)))
+    config, batches = dataset.config, dataset.train_batches(0)
     step = compiled_step(config, next(batches), parallel.Devices((jax.devices()[0],)))
     begin = time.perf_counter()
     for _ in range(20):
@@ -89,7 +89,7 @@ def fitting(task):
     common.timed(step, 3)
     speed["seconds of a step"] = float(np.median(common.timed(step, 20)))
     task.record("speed", speed)
-    epoch = max(speed.values()) * data.steps_per_epoch(config, spec)
+    epoch = max(speed.values()) * dataset.steps_per_epoch
     return min(max(int(60 * MINUTES / epoch), 1), 2 if task.rehearse else 10_000)
 
 

@@ -14,12 +14,10 @@ Fields of the config that count here:
 * `data.data_dir` (str): where tfds keeps its data sets ("" = its default); a relative folder PATH starts here.
 * `data.train_split`, `data.eval_split` (str): names of the splits or folders; if there is no such evaluation split,
   the first of `val`, `validation`, `test`. tfds also understands slices, "train[:90%]".
-* `data.class_names` (strings; may be missing): `folder` only, the classes' names in the order of their labels, where a
-  tree with some of the classes is to have the labels of one with all of them; () = see `folder`.
 * `data.holdout` (int): so many images of the training split, evenly spaced over its fixed order, are kept out of
   training; with `data.eval_split = "holdout"` evaluation sees these, so that choices are made without the evaluation
   split. `index` then counts within what is left, or what is held out (and within a slice of a tfds split).
-* `evaluation.limit`, `evaluation.ids`: which of the evaluation images count (`choice.py`), for `choice_of` only.
+* `evaluation.limit`, `evaluation.ids`: which of the evaluation images count (`choice.py`).
 * `data.image_size` (int): pixels of the square images in a batch.
 * `data.eval_resize` (int): the short side before the central square is cut out, 0 = no resize. Not used by `digits`
   and `fake`, which come at `image_size`. `data.eval_pad` (bool): without a resize, smaller images get black borders.
@@ -47,12 +45,9 @@ Fields of the config that count here:
 * `data.fake_train`, `data.fake_eval` (int): number of images of the `fake` source.
 """
 
-from collections.abc import Iterator
-
-from nofrost_jax.data import checks, fingerprints, pipeline
-from nofrost_jax.data.catalog import SOURCES, is_known
-from nofrost_jax.data.checks import Spec
-from nofrost_jax.data.choice import ALL, Choice, spread
+from nofrost_jax.data.catalog import SOURCES, is_known, is_present
+from nofrost_jax.data.choice import spread
+from nofrost_jax.data.dataset import Dataset, examine, open, steps_per_epoch
 from nofrost_jax.data.fast import DECODE
 from nofrost_jax.data.folder import OTHER_FILES
 from nofrost_jax.data.preprocess import AUGMENTATIONS
@@ -74,137 +69,11 @@ __all__ = [
     "OTHER_FILES",
     "PUBLISHED_SIZES",
     "SOURCES",
-    "Choice",
-    "Spec",
-    "check",
-    "choice_of",
-    "class_names",
-    "describe_missing",
-    "eval_batches",
-    "eval_labels",
-    "eval_ranks",
-    "eval_side",
+    "Dataset",
     "examine",
-    "fingerprint",
     "is_known",
     "is_present",
+    "open",
     "spread",
     "steps_per_epoch",
-    "train_batches",
-    "training_fingerprint",
 ]
-
-
-def check(config, splits=checks.SPLITS) -> Spec:
-    """Validates the data of a config without touching a device; of `splits` only, e.g. ("evaluation",).
-
-    Decodes every image of a folder with at most 2,000 of them, otherwise an evenly spaced sample of 256.
-
-    Raises:
-      UserError: data missing, empty or unreadable, labels outside the classes, fewer images than one batch. One line
-        that says what, where and how to mend.
-    """
-    return checks.check(config, splits)
-
-
-def describe_missing(config) -> list[str]:
-    """What `check` would complain about, all of it, one line each; empty if nothing is wrong."""
-    return examine(config)[0]
-
-
-def examine(config, splits=checks.SPLITS) -> tuple[list[str], Spec | None]:
-    """(all that `check` would complain about, what it returns, or None where it complains), by one look at the data."""
-    return checks.examine(config, splits)
-
-
-def is_present(config) -> bool:
-    """Whether the data of a config is there at all: the folder exists and has folders in it, the tfds data set is
-    prepared. Says nothing about what else is in it; `check` does.
-    """
-    return checks.is_present(config)
-
-
-def class_names(config) -> tuple[str, ...]:
-    """The classes' names in the order of their labels, () where they have none. Raises UserError, see `check`."""
-    return checks.open_source(config).class_names
-
-
-def eval_labels(config):
-    """Labels of the evaluation split, int32 [N], or None where they are only known by reading all of it (tfds). Raises
-    UserError, see `check`."""
-    return getattr(checks.open_source(config).evaluation(), "labels", None)
-
-
-def eval_side(config) -> int:
-    """Pixels of the short side of the first evaluation image, before any resize, or 0 where examples are to be had in
-    sequence only. Raises UserError, see `check`."""
-    return checks.eval_side(config)
-
-
-def fingerprint(config) -> str:
-    """What tells the images of a config's evaluation split from others, wherever they lie: of a folder, the SHA-256 of
-    names, labels and sizes of the files, and of what is in 64 of them; of tfds, the version and sizes of the data set;
-    "" where the source's name says all. Lists a folder and asks for each file's size.
-
-    Raises UserError, see `check`.
-    """
-    return fingerprints.of(config)
-
-
-def training_fingerprint(config) -> dict[str, int | str]:
-    """What tells a config's training images from others, wherever they lie, plain values: of a folder their number and
-    the SHA-256 of names, labels and sizes of all files, also of DeepAugment's; of tfds the version and sizes of the
-    data set; {} where the config says all. Reads no image.
-
-    Raises UserError, see `check`.
-    """
-    return fingerprints.of_training(config)
-
-
-def steps_per_epoch(config, spec: Spec) -> int:
-    """Full batches in an epoch; the rest of each epoch's permutation is left out. Raises UserError if there is none."""
-    return pipeline.epoch_length(config, spec.num_train)
-
-
-def train_batches(config, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
-    """Endless training batches from step `start_step` on; the process's contiguous share of each global batch.
-
-    Returns:
-      Iterator of `image` uint8 [b, H, W, 3], `label` int32 [b], `index` int32 [b], with b = batch_size /
-      process_count. `image` is the view `clean`; other views are called as they are, and `augmented` has a bool [b]
-      `is_deepaugment` with it. With `data.on_error = "skip"` a bool [b] `replaced` tells whose own image could not be
-      read. `index` is the example's position in the fixed order of its split. Threads end with the iterator.
-
-    Raises:
-      UserError: see `check`; from `next` also for an image that cannot be read, which is named.
-    """
-    return pipeline.train_batches(config, start_step, process_index, process_count)
-
-
-def eval_batches(
-    config, batch_size: int, process_index: int = 0, process_count: int = 1, choice: Choice = ALL, wanted=None
-) -> Iterator[dict]:
-    """All evaluation examples, or those of a choice, once and in the order of their index.
-
-    Global batch j holds number j * batch_size and following; each process gets its contiguous share.
-    `wanted(j)`, if given, says whether to yield batch j; the others are not even decoded.
-
-    Returns:
-      Iterator of `image`, `label`, `index` as for training and `mask` bool [b]. The last batch is filled up with zero
-      images, label 0, index -1, mask False. Every process yields the same number of batches.
-
-    Raises:
-      UserError: see `train_batches`.
-    """
-    return pipeline.eval_batches(config, batch_size, process_index, process_count, choice, wanted)
-
-
-def choice_of(config) -> Choice:
-    """Which images `config.evaluation.limit` and `ids` choose. Raises UserError for a list that cannot be read."""
-    return Choice.read(config.evaluation.limit, config.evaluation.ids)
-
-
-def eval_ranks(config, choice: Choice = ALL):
-    """The rank of each image that `eval_batches` yields, in the order of classes and file names, which is the same
-    whatever the source: int64 [N]. Raises UserError, see `check`."""
-    return checks.eval_ranks(config, choice)

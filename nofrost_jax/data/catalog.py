@@ -1,8 +1,4 @@
-"""The table of data sources, and how `config.data.source` is opened."""
-
-import dataclasses
-import functools
-from collections.abc import Callable
+"""The table of data sources, and how one is opened."""
 
 import numpy as np
 
@@ -21,6 +17,20 @@ def holdout_mask(n: int, holdout: int) -> np.ndarray:
     return mask
 
 
+def hold_out(split: RandomAccess, holdout: int, name: str) -> tuple[Subset, Subset]:
+    """(what is left of a training split, the `holdout` examples that are kept out of training). name: the source's.
+
+    Raises UserError where there are too few.
+    """
+    if holdout >= size(split):
+        raise UserError(
+            f"the training split has {size(split)} images, so {holdout} cannot be held out; {name}; lower "
+            "config.data.holdout"
+        )
+    mask = holdout_mask(size(split), holdout)
+    return Subset.of(split, np.flatnonzero(~mask)), Subset.of(split, np.flatnonzero(mask))
+
+
 def is_known(source: str) -> bool:
     """Whether `source` has the form of one of `SOURCES`, e.g. "digits" or "tfds:cifar10"."""
     kind, colon, rest = source.partition(":")
@@ -29,59 +39,87 @@ def is_known(source: str) -> bool:
     return kind in SOURCES
 
 
-def open_source(config) -> Source:
-    """The source named by `config.data.source`, its training split without the images that `config.data.holdout` keeps.
+def is_present(source: str, data_dir: str) -> bool:
+    """Whether the data of a source is there at all: the folder exists and has folders in it, the tfds data set is
+    prepared. Says nothing about what else is in it; `Dataset.checked` does."""
+    kind, _, rest = source.partition(":")
+    if kind == "folder":
+        from nofrost_jax.data import folder
 
-    Raises UserError where it is unknown, its data is not there, or it cannot keep so many images.
+        return folder.has_subfolders(folder.root_of(data_dir, rest))
+    if kind == "tfds":
+        from nofrost_jax.data import tfds_source
+
+        return tfds_source.is_prepared(rest, data_dir)
+    return True
+
+
+def open_config(config, class_names: tuple[str, ...] = ()) -> Source:
+    """The source of `config.data`. class_names: see `folder.open_source`.
+
+    Raises UserError where it is unknown, its data is not there, or it cannot hold images out of training.
     """
-    name, holdout = config.data.source, config.data.get("holdout", 0)
+    data = config.data
+    name, is_holdout = data.source, data.eval_split == HOLDOUT
     if not is_known(name):
         raise UserError(f"unknown data source {name!r}; config.data.source; use one of {', '.join(SOURCES)}")
-    wanted = config.data.eval_split == HOLDOUT
-    if name.startswith("tfds:") and (holdout or wanted) and config.data.get("access") == "sequential":
+    if name.startswith("tfds:") and (data.holdout or is_holdout) and data.access == "sequential":
         raise UserError(
             f"{name} is read in sequence and cannot keep single images out of training; config.data.holdout = "
-            f"{holdout}, config.data.eval_split = {config.data.eval_split}; set config.data.access = random, or use "
+            f"{data.holdout}, config.data.eval_split = {data.eval_split}; set config.data.access = random, or use "
             'slices: config.data.holdout = 0, config.data.train_split = "train[:90%]", eval_split = "train[90%:]"'
         )
-    if wanted and not holdout:
+    if is_holdout and not data.holdout:
         raise UserError(
             "config.data.eval_split = holdout, but no images are held out; config.data.holdout = 0; set it to a number "
             "of training images"
         )
-    source = _open_named(config, *name.partition(":")[::2])
-    if not holdout:
-        return source
-    kept, held = (functools.partial(_split_holdout, source.train, holdout, name, which) for which in (False, True))
-    if wanted:
-        return dataclasses.replace(source, train=kept, evaluation=held, eval_name=HOLDOUT)
-    return dataclasses.replace(source, train=kept)
-
-
-def _split_holdout(open_train: Callable[[], RandomAccess], holdout: int, name: str, which: bool) -> Subset:
-    """The training examples that are held out (`which`), or all the others."""
-    split = open_train()
-    if holdout >= size(split):
-        raise UserError(
-            f"the training split has {size(split)} images, so {holdout} cannot be held out; {name}; lower "
-            "config.data.holdout"
-        )
-    return Subset.of(split, np.flatnonzero(holdout_mask(size(split), holdout) == which))
-
-
-def _open_named(config, kind: str, rest: str) -> Source:
-    if kind == "digits":
-        from nofrost_jax.data import digits
-
-        return digits.open_source(config)
-    if kind == "fake":
+    if name == "fake":
         from nofrost_jax.data import fake
 
-        return fake.open_source(config)
+        larger = data.augmentation == "random_resized_crop"
+        return fake.open_source(data.fake_train, data.fake_eval, data.image_size, config.model.num_classes, larger)
+    return open_source(
+        name,
+        data.data_dir,
+        data.train_split,
+        data.eval_split,
+        num_classes=config.model.num_classes,
+        class_names=class_names,
+        skip_others=data.other_files == "skip",
+        random_access=data.access == "random",
+        shuffle_buffer=data.shuffle_buffer,
+        image_size=data.image_size,
+    )
+
+
+def open_source(
+    name: str,
+    data_dir: str,
+    train_split: str,
+    eval_split: str,
+    *,
+    num_classes: int = 0,
+    class_names: tuple[str, ...] = (),
+    skip_others: bool = True,
+    random_access: bool = True,
+    shuffle_buffer: int = 1,
+    image_size: int = 8,
+) -> Source:
+    """Any source but `fake`; the arguments are named after the fields of a config. Those with defaults do not matter to
+    one who only reads images.
+
+    Raises UserError where its data is not there.
+    """
+    kind, _, rest = name.partition(":")
     if kind == "folder":
         from nofrost_jax.data import folder
 
-        return folder.open_source(config, rest)
-    from nofrost_jax.data import tfds_source
+        return folder.open_source(rest, data_dir, train_split, eval_split, num_classes, class_names, skip_others)
+    if kind == "tfds":
+        from nofrost_jax.data import tfds_source
 
-    return tfds_source.open_source(config, rest)
+        return tfds_source.open_source(rest, data_dir, train_split, eval_split, random_access, shuffle_buffer)
+    from nofrost_jax.data import digits
+
+    return digits.open_source(image_size)

@@ -60,8 +60,7 @@ def _load(name: str, size: int) -> Digits:
     return Digits(name, images, labels)
 
 
-def open_source(config) -> Source:
-    """Digits at `config.data.image_size`; 8 is native, any other size is resized once (bilinear)."""
-    size = config.data.image_size
+def open_source(size: int) -> Source:
+    """Digits of `size` pixels a side; 8 is native, any other size is resized once (bilinear)."""
     train, evaluation = (functools.partial(_load, name, size) for name in ("train", "evaluation"))
     return Source(NUM_CLASSES, train, evaluation, fitted=True, eval_name="validation", side=size)

@@ -48,15 +48,13 @@ class Fake:
         return f"fake {self.name} image {index}"
 
 
-def open_source(config) -> Source:
-    """`config.data.fake_train` and `fake_eval` images of `config.model.num_classes` classes.
+def open_source(num_train: int, num_eval: int, size: int, num_classes: int, larger: bool) -> Source:
+    """So many images of `num_classes` classes and `size` pixels a side.
 
-    For `random_resized_crop` the training images are a quarter larger and oblong, so that cropping is rehearsed too.
+    larger: the training images are a quarter larger and oblong, so that cropping is rehearsed too.
     """
-    size, num_classes = config.data.image_size, config.model.num_classes
-    larger = config.data.augmentation == "random_resized_crop"
     shapes = {"train": (size + size // 4, size + size // 3) if larger else (size, size), "evaluation": (size, size)}
-    counts = {"train": config.data.fake_train, "evaluation": config.data.fake_eval}
+    counts = {"train": num_train, "evaluation": num_eval}
 
     def split(name: str) -> Fake:
         return Fake(name, shapes[name], np.arange(counts[name], dtype=np.int32) % num_classes, num_classes)

@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from nofrost_jax.data import views
-from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.folder import Folder
-from nofrost_jax.data.sources import Subset, size
+from nofrost_jax.data.sources import RandomAccess, Sequential, Source, size, whole_of
+from nofrost_jax.data.views import Tree
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
 from nofrost_jax.progress import shown
@@ -18,20 +17,15 @@ SAMPLE = 64  # files that are read; PNG files of one size are of one length now 
 _READERS, _BLOCK = 16, 1000  # threads, which on network storage wait for the disk; files that they get at once
 
 
-def of(config) -> str:
-    """Of the source that holds the evaluation split; "" where the source's name says all (digits, fake).
+def of(source: Source, evaluation: RandomAccess | Sequential) -> str:
+    """Of the source and its evaluation split; "" where the source's name says all (digits, fake).
 
     Folders: SHA-256, see `of_folder`. tfds: name and version, with the SHA-256 of its splits' sizes.
 
-    Raises UserError, see `nofrost_jax.data.check`.
+    Raises UserError, see `of_folder`.
     """
-    if config.data.source.partition(":")[0] not in ("folder", "tfds"):
-        return ""
-    source = open_source(config)
-    if source.version:
-        return source.version
-    split = source.evaluation()
-    return of_folder(split.whole if isinstance(split, Subset) else split)
+    split = whole_of(evaluation)
+    return of_folder(split) if isinstance(split, Folder) else source.version
 
 
 def of_folder(split: Folder) -> str:
@@ -43,23 +37,19 @@ def of_folder(split: Folder) -> str:
         raise UserError(f"cannot read an image ({error.strerror}); {error.filename}; replace or remove it") from error
 
 
-def of_training(config) -> dict[str, int | str]:
-    """See `nofrost_jax.data.training_fingerprint`."""
-    if config.data.source.partition(":")[0] not in ("folder", "tfds"):
+def of_training(source: Source, train: RandomAccess | Sequential, trees: tuple[Tree, ...]) -> dict[str, int | str]:
+    """See `Dataset.training_fingerprint`."""
+    split = whole_of(train)
+    if not source.version and not isinstance(split, Folder):
         return {}
-    source = open_source(config)
-    split = source.train()
-    found = {"images": size(split), "contents": source.version or _of_names([split])}
-    if trees := views.open_trees(config, split):
-        found["deepaugment"] = _of_names(trees)
-    return found
+    found = {"images": size(train), "contents": source.version or _of_names([split])}
+    return found | ({"deepaugment": _of_names(trees)} if trees else {})
 
 
 def _of_names(splits) -> str:
     """SHA-256 of the names, labels and sizes of all files of folders. Raises UserError that names a missing one."""
     parts = []
-    for one in splits:
-        split = one.whole if isinstance(one, Subset) else one
+    for split in splits:
         try:
             parts.append(json.dumps([split.files, _all_sizes(split.root, split.files)]))
         except OSError as error:

@@ -6,7 +6,7 @@ are left out and counted; among evaluation images they are refused, unless `conf
 files and folders do not count.
 
 Labels: with 1,000 classes configured, WordNet ids ("n01440764") mean their place in ImageNet's list, however few of
-them are there; numeric names mean themselves; any other names mean their place in `config.data.class_names`, or, where
+them are there; numeric names mean themselves; any other names mean their place in the `class_names` given, or, where
 that is empty, are numbered in sorted order. That is done only where these are all of the classes: as many WordNet ids
 as the net has classes, other names of a training folder, or as many as the net has classes without one.
 
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nofrost_jax.data.sources import EVAL_ALIASES, Source, eval_split
+from nofrost_jax.data.sources import EVAL_ALIASES, Source, find_eval_split
 from nofrost_jax.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
@@ -181,9 +181,9 @@ def _class_names(names: list[str], imagenet: bool, known: Iterable[str]) -> tupl
     return tuple(known or names)
 
 
-def _read(root: Path, labels: dict[str, int], layout: str) -> Folder:
+def _read(root: Path, classes: list[str], labels: dict[str, int], layout: str) -> Folder:
     files, numbers, others = [], [], []
-    for name in _subfolders(root, layout):
+    for name in classes:
         if name not in labels:
             raise UserError(f"class {name} does not occur in the training folder; {root}; rename or remove it")
         listed = _below(root, name)
@@ -214,53 +214,64 @@ def _below(root: Path, name: str) -> list[str]:
     return [f"{path}/{one}" for path, names in sorted(found) for one in names]
 
 
-def root_of(config, path: str) -> Path:
-    """The folder of `folder:PATH`: relative to `config.data.data_dir` unless absolute."""
-    return Path(config.data.data_dir).expanduser() / Path(path).expanduser()
+def root_of(data_dir: str, path: str) -> Path:
+    """The folder of `folder:PATH`: relative to `data_dir` unless absolute."""
+    return Path(data_dir).expanduser() / Path(path).expanduser()
 
 
-def open_source(config, path: str) -> Source:
-    """The tree at `path`, relative to `config.data.data_dir` unless absolute. Files are listed when a split is opened.
+def open_source(
+    path: str,
+    data_dir: str,
+    train_split: str,
+    eval_split: str,
+    num_classes: int = 0,
+    class_names: tuple[str, ...] = (),
+    skip_others: bool = True,
+) -> Source:
+    """The tree at `path`, relative to `data_dir` unless absolute. Files are listed when a split is opened.
+
+    num_classes: of the net, 0 where the labels do not matter. class_names: the classes' names in the order of their
+    labels, where a tree with some of the classes is to have the labels of one with all of them. skip_others: leave out
+    other files than images among evaluation images, too.
 
     Raises:
       UserError: no such folder, neither training nor evaluation folder, no class folders, splits in their place,
         unknown WordNet id; on opening a split also: its folder is missing, a class is empty or unknown.
     """
-    root = root_of(config, path)
-    flat = config.data.eval_split == FLAT
-    layout = _flat_layout(root, config.model.num_classes) if flat else _LAYOUT
+    root = root_of(data_dir, path)
+    flat = eval_split == FLAT
+    layout = _flat_layout(root, num_classes) if flat else _LAYOUT
     available = _subfolders(root, layout)
-    train = config.data.train_split if config.data.train_split in available and not flat else None
-    evaluation = FLAT if flat else eval_split(config.data.eval_split, available)
+    train = train_split if train_split in available and not flat else None
+    evaluation = FLAT if flat else find_eval_split(eval_split, available)
     if train is None and evaluation is None:
-        raise UserError(f"neither a folder {config.data.train_split}/ nor {config.data.eval_split}/; {root}; {layout}")
+        raise UserError(f"neither a folder {train_split}/ nor {eval_split}/; {root}; {layout}")
     classes = root / (train or evaluation)
-    names = _subfolders(classes, layout)
+    names = available if flat else _subfolders(classes, layout)
     if not names:
         raise UserError(f"no class folders; {classes}; {layout}")
     if flat:
         _refuse_splits(root, path, names)
-    known, num_classes = config.data.get("class_names", ()), config.model.num_classes
-    labels = class_labels(names, num_classes, classes, known, train is not None)
-    may_skip = config.data.get("other_files", "raise") == "skip"
+    labels = class_labels(names, num_classes, classes, class_names, train is not None)
     imagenet = num_classes == _IMAGENET_CLASSES and _are_wnids(names)
     notes = []
-    if _are_wnids(names) and not imagenet and not known:
+    if _are_wnids(names) and not imagenet and not class_names:
         notes = [f"{len(names)} WordNet ids have the labels 0 to {len(names) - 1} in sorted order, not ImageNet's"]
 
     def split(name: str | None, wanted: Iterable[str], may_skip: bool) -> Folder:
         if name is None:
             raise UserError(f"no folder {' or '.join(f'{one}/' for one in dict.fromkeys(wanted))}; {root}; {layout}")
-        found = _read(root / name, labels, layout)
+        listed = names if root / name == classes else _subfolders(root / name, layout)
+        found = _read(root / name, listed, labels, layout)
         if found.others and not may_skip:
             raise UserError(f"{found.left_out}; remove them, or set config.data.other_files=skip to leave them out")
         return found
 
     return Source(
         _IMAGENET_CLASSES if imagenet else max(labels.values()) + 1,
-        functools.partial(split, train, [config.data.train_split], True),
-        functools.partial(split, evaluation, [config.data.eval_split, *EVAL_ALIASES], may_skip),
+        functools.partial(split, train, [train_split], True),
+        functools.partial(split, evaluation, [eval_split, *EVAL_ALIASES], skip_others),
         eval_name=evaluation or "",
-        class_names=_class_names(names, imagenet, known),
+        class_names=_class_names(names, imagenet, class_names),
         notes=tuple(notes),
     )

@@ -10,13 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from nofrost_jax.data import fast, preprocess, views
-from nofrost_jax.data.catalog import open_source
-from nofrost_jax.data.choice import ALL, Choice
-from nofrost_jax.data.preprocess import Geometry, ImageError
+from nofrost_jax.data import preprocess, views
+from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.data.rng import PERMUTATION, generator
 from nofrost_jax.data.skips import Skips
-from nofrost_jax.data.sources import Source, size
+from nofrost_jax.data.sources import size
 from nofrost_jax.data.views import Views
 from nofrost_jax.errors import UserError
 
@@ -39,30 +37,6 @@ class _Plan:
     skips: Skips | None = None  # None: an unreadable image is an error.
 
 
-def geometry_of(config, source: Source) -> Geometry:
-    """The image geometry of a config. Raises UserError for an unknown augmentation, or without a package it needs."""
-    data = config.data
-    if data.augmentation not in preprocess.DRAWS:
-        known = ", ".join(preprocess.DRAWS)
-        raise UserError(f"unknown augmentation {data.augmentation!r}; config.data.augmentation; use one of {known}")
-    quick = data.get("decode", "exact") == "fast" and data.augmentation == "random_resized_crop"
-    if quick:
-        fast.require()
-    eval_resize = 0 if source.fitted else data.eval_resize
-    more = {"eval_pad": data.get("eval_pad", False), "train_resize": data.get("train_resize", 0)}
-    return Geometry(data.image_size, eval_resize, data.augmentation, tuple(data.crop_scale), quick, **more)
-
-
-def epoch_length(config, num_train: int) -> int:
-    """Full batches in one epoch. Raises UserError where there is none."""
-    if num_train < config.batch_size:
-        raise UserError(
-            f"the training split has {num_train} images, fewer than one batch of {config.batch_size}; "
-            f"{config.data.source}; lower config.batch_size or add images"
-        )
-    return num_train // config.batch_size
-
-
 def _local(batch_size: int, process_count: int) -> int:
     if batch_size % process_count:
         raise UserError(
@@ -76,19 +50,16 @@ def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     return generator(seed, PERMUTATION, epoch).permutation(n)
 
 
-def train_batches(config, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
-    """See `nofrost_jax.data.train_batches`."""
-    source = open_source(config)
-    geometry = geometry_of(config, source)
-    split = source.train()
-    epoch_steps = epoch_length(config, size(split))
+def train_batches(dataset, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
+    """See `Dataset.train_batches`."""
+    config, split, wanted = dataset.config, dataset.train, dataset.views
+    epoch_steps = dataset.steps_per_epoch
     local = _local(config.batch_size, process_count)
     process = (process_index, process_count)
-    wanted = views.of(config, geometry, split)
-    if getattr(split, "images", None) is not None and geometry.augmentation == "none":
+    if getattr(split, "images", None) is not None and dataset.geometry.augmentation == "none":
         return _gathered(config, split, wanted, _epochs(config, split, start_step, epoch_steps, local, process), local)
     make = _random_access_plans if hasattr(split, "labels") else _sequential_plans
-    skips = Skips() if config.data.get("on_error", "raise") == "skip" else None
+    skips = Skips() if config.data.on_error == "skip" else None
     plans = make(config, wanted, split, start_step, epoch_steps, local, process, skips)
     return _decoded(config, plans, masked=False, skips=skips)
 
@@ -154,19 +125,19 @@ def _sequential_plans(config, wanted: Views, split, start_step, epoch_steps, loc
 
 
 def eval_batches(
-    config, batch_size: int, process_index: int = 0, process_count: int = 1, choice: Choice = ALL, wanted=None
+    dataset, batch_size: int, process_index: int = 0, process_count: int = 1, wanted=None
 ) -> Iterator[dict]:
-    """See `nofrost_jax.data.eval_batches`."""
-    source = open_source(config)
-    split = source.evaluation()
+    """See `Dataset.eval_batches`."""
+    split, places = dataset.evaluation, dataset.places
     local = _local(batch_size, process_count)
-    places = choice.places(split, source.class_names)
     process = (process_index, process_count)
     make = _random_access_chunks if hasattr(split, "labels") else _sequential_chunks
-    plans = make(geometry_of(config, source), split, local, process, places)
+    plans = make(dataset.geometry, split, local, process, places)
     # Every process yields this many, also one that has run out of examples: collective operations wait for all.
     numbered = enumerate(itertools.islice(plans, -(-len(places) // batch_size)))
-    return _decoded(config, (plan for number, plan in numbered if wanted is None or wanted(number)), masked=True)
+    return _decoded(
+        dataset.config, (plan for number, plan in numbered if wanted is None or wanted(number)), masked=True
+    )
 
 
 def _random_access_chunks(geometry, split, local, process, places) -> Iterator[_Plan]:

@@ -5,6 +5,7 @@ The index of a split (`SPLIT.npz`) is written beside its record files, or, where
 """
 
 import dataclasses
+import functools
 import os
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,6 @@ from nofrost_jax.progress import shown
 VERSION = 1  # Of the index files.
 FOLDER = "nofrost_index"
 READERS = 16  # Threads that scan files; they wait for the disk more than they work.
-
-
-_NAMES: dict[tuple, list[str]] = {}  # what `Records.file_names` read: a pass over all files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +46,11 @@ class Records:
         return f"{self.name} example {index} in {self.paths[self.shards[index]]}"
 
     def file_names(self) -> list[str] | None:
-        """Of all examples, read once in a process's life; None where they have none. Raises OSError."""
-        if not self.name_feature:
-            return None
-        key = self.name, self.name_feature, *self.paths
-        if key not in _NAMES:
-            _NAMES[key] = self._read_names()
-        return _NAMES[key]
+        """Of all examples, None where they have none; the first call reads all files. Raises OSError."""
+        return self._names if self.name_feature else None
 
-    def _read_names(self) -> list[str]:
+    @functools.cached_property
+    def _names(self) -> list[str]:
         rows = [np.flatnonzero(self.shards == shard) for shard in range(len(self.paths))]
 
         def read(shard: int) -> list[str]:

@@ -1,6 +1,7 @@
 """What a data source is: its splits, by random access or in sequence."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -55,7 +56,7 @@ class Sequential(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set: two splits, opened when first needed.
+    """A data set: two splits, each opened once, when first needed.
 
     Attributes:
       num_classes: of the data's label space.
@@ -68,14 +69,24 @@ class Source:
     """
 
     num_classes: int
-    train: Callable[[], RandomAccess | Sequential]
-    evaluation: Callable[[], RandomAccess | Sequential]
+    open_train: Callable[[], RandomAccess | Sequential]
+    open_evaluation: Callable[[], RandomAccess | Sequential]
     fitted: bool = False
     eval_name: str = ""
     class_names: tuple[str, ...] = ()
     version: str = ""
     side: int = 0
     notes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def train(self) -> RandomAccess | Sequential:
+        """The training split. Raises UserError where it is not there, or broken."""
+        return self.open_train()
+
+    @functools.cached_property
+    def evaluation(self) -> RandomAccess | Sequential:
+        """The evaluation split. Raises UserError where it is not there, or broken."""
+        return self.open_evaluation()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +117,11 @@ class Subset:
         return None if names is None else [names[place] for place in self.places]
 
 
+def whole_of(split: RandomAccess | Sequential) -> RandomAccess | Sequential:
+    """The split that a Subset is of; any other split itself."""
+    return split.whole if isinstance(split, Subset) else split
+
+
 def size(split: RandomAccess | Sequential) -> int:
     """Number of examples."""
     return split.size if hasattr(split, "size") else len(split.labels)
@@ -118,7 +134,7 @@ def listing(split: RandomAccess | Sequential) -> tuple[np.ndarray, list[str] | N
     return split.labels, split.file_names() if hasattr(split, "file_names") else None
 
 
-def eval_split(configured: str, available) -> str | None:
+def find_eval_split(configured: str, available) -> str | None:
     """The configured split (or slices and sums of splits, as tfds has them) if there, otherwise an alias that is."""
     if all(part.partition("[")[0].strip() in available for part in configured.split("+")):
         return configured

@@ -21,7 +21,7 @@ import numpy as np
 
 from nofrost_jax.data import downloads, records
 from nofrost_jax.data.rng import SHUFFLE_SEEDS, generator
-from nofrost_jax.data.sources import EVAL_ALIASES, Chunk, Source, eval_split
+from nofrost_jax.data.sources import EVAL_ALIASES, Chunk, Source, find_eval_split
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
 
@@ -111,14 +111,16 @@ def is_prepared(name: str, data_dir: str) -> bool:
     )
 
 
-def open_source(config, name: str) -> Source:
-    """A prepared tfds data set.
+def open_source(
+    name: str, data_dir: str, train_split: str, eval_split: str, random_access: bool = True, shuffle_buffer: int = 1
+) -> Source:
+    """A prepared tfds data set. random_access: whether the records are read in any order, or in sequence through a
+    buffer of `shuffle_buffer` images.
 
     Raises:
       UserError: not installed, unknown, not prepared, prepared in another format than TFRecord, without a single
         `label`, or not to be had by random access; on opening a split also: no such split, damaged record files.
     """
-    data_dir = config.data.data_dir
     builder = find_builder(name, data_dir)
     if not builder.info.splits:
         where = os.path.dirname(str(builder.data_path))
@@ -135,7 +137,6 @@ def open_source(config, name: str) -> Source:
 
     text = import_tfds()[1].features.Text
     name_feature = next((one for one in _NAME_FEATURES if one in features and isinstance(features[one], text)), "")
-    random_access = config.data.get("access", "random") == "random"
     if random_access and "://" in str(builder.data_path):
         raise UserError(
             f"{builder.data_path} can be read in sequence only; config.data.access = random; set it to sequential, or "
@@ -154,14 +155,13 @@ def open_source(config, name: str) -> Source:
         if random_access:
             title, shards = f"{name} {expression}", _shards(builder, expression)
             return records.open_split(title, info.file_instructions, shards, name_feature)
-        return TfdsSplit(builder, expression, info.num_examples, config.data.shuffle_buffer, name_feature)
+        return TfdsSplit(builder, expression, info.num_examples, shuffle_buffer, name_feature)
 
-    train, wanted = config.data.train_split, config.data.eval_split
-    evaluation = eval_split(wanted, builder.info.splits) or wanted
+    evaluation = find_eval_split(eval_split, builder.info.splits) or eval_split
     return Source(
         features["label"].num_classes,
-        functools.partial(split, train, train),
-        functools.partial(split, evaluation, " or ".join(dict.fromkeys((wanted, *EVAL_ALIASES)))),
+        functools.partial(split, train_split, train_split),
+        functools.partial(split, evaluation, " or ".join(dict.fromkeys((eval_split, *EVAL_ALIASES)))),
         eval_name=evaluation,
         class_names=tuple(features["label"].names),
         version=_version(builder),
@@ -185,9 +185,6 @@ def _shards(builder, expression: str) -> dict[str, list[tuple[str, int]]]:
     splits = {part.partition("[")[0].strip(): None for part in expression.split("+")}
     infos = {name: builder.info.splits[name] for name in splits}
     return {name: list(zip(map(str, info.filepaths), info.shard_lengths, strict=True)) for name, info in infos.items()}
-
-
-_LISTED: dict[tuple[str, str], tuple] = {}  # (folder, split): labels and names; to read them takes a pass over all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,16 +225,17 @@ class TfdsSplit:
         return self._chunks(dataset.batch(local).shard(count, index))
 
     def listing(self) -> tuple[np.ndarray, list[str] | None]:
-        """Labels and file names, by reading all records once in a process's life."""
-        key = (str(self.builder.data_path), self.expression)
-        if key not in _LISTED:
-            labels, names = [], []
-            with self._telling_damage():
-                for label, name in self._in_order(self.name_feature).prefetch(2).as_numpy_iterator():
-                    labels.append(label)
-                    names.append(name.decode())
-            _LISTED[key] = np.array(labels, np.int32), names if self.name_feature else None
-        return _LISTED[key]
+        """Labels and file names; the first call reads all records."""
+        return self._listed
+
+    @functools.cached_property
+    def _listed(self) -> tuple[np.ndarray, list[str] | None]:
+        labels, names = [], []
+        with self._telling_damage():
+            for label, name in self._in_order(self.name_feature).prefetch(2).as_numpy_iterator():
+                labels.append(label)
+                names.append(name.decode())
+        return np.array(labels, np.int32), names if self.name_feature else None
 
     def where(self, index: int) -> str:
         """Data set, split and place."""

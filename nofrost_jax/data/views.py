@@ -91,23 +91,27 @@ def batch_name(view: str) -> str:
     return "image" if view == "clean" else view
 
 
-def of(config, geometry: Geometry, split) -> Views:
-    """The views that `config.data.views` asks for; `geometry`: the clean one's. Raises UserError, see `open_trees`."""
-    scale = tuple(config.data.get("tda_crop_scale", geometry.crop_scale))
-    geometries = dict.fromkeys(PURPOSES, geometry) | {"tda": dataclasses.replace(geometry, crop_scale=scale)}
-    return Views(tuple(config.data.get("views", ("clean",))), geometries, open_trees(config, split))
+def of(config, geometry: Geometry, trees: tuple[Tree, ...] = ()) -> Views:
+    """The views that `config.data.views` asks for; `geometry`: the clean one's."""
+    tda = dataclasses.replace(geometry, crop_scale=tuple(config.data.tda_crop_scale))
+    return Views(tuple(config.data.views), dict.fromkeys(PURPOSES, geometry) | {"tda": tda}, trees)
 
 
 def origins_of_trees(config) -> dict[str, str]:
     """{source: what made the images of its folder}, of each folder of `deepaugment.mode = "files"`."""
-    folders = dict(zip(SOURCES, config.deepaugment.folders, strict=False))
-    return {source: _origin(folder.root_of(config, folders.get(source, ""))) for source in config.deepaugment.sources}
+    return {source: _origin(_root_of(config, source)) for source in config.deepaugment.sources}
 
 
-def _origin(root: Path) -> str:
+def _root_of(config, source: str) -> Path | None:
+    """The folder of a source's distorted images; None where the config names none."""
+    given = dict(zip(SOURCES, config.deepaugment.folders, strict=False)).get(source)
+    return folder.root_of(config.data.data_dir, given) if given else None
+
+
+def _origin(root: Path | None) -> str:
     """What the generator's note in a folder says; the published images have none."""
     try:
-        made = json.loads((root / SETTINGS).read_text())
+        made = json.loads(Path(root or "", SETTINGS).read_text())
         return "this project's generator, weights {weights}, seed {seed}, short side {side}".format_map(made)
     except (OSError, ValueError, KeyError):
         return f"a maker that left no {SETTINGS}, as the published ones have none"
@@ -115,27 +119,12 @@ def _origin(root: Path) -> str:
 
 def has_deepaugment(config) -> bool:
     """Whether any view of the batches is, or may be, DeepAugment's."""
-    return not {"deepaugment", "augmented"}.isdisjoint(config.data.get("views", ()))
+    return not {"deepaugment", "augmented"}.isdisjoint(config.data.views)
 
 
-def open_trees(config, split) -> tuple[Tree, ...]:
-    """The trees of distorted images for a training split; none unless a view comes from files.
-
-    Raises:
-      UserError: the split's images are no files; a folder, a class or an image is not there.
-    """
-    trees, problems = _trees(config, split)
-    if problems:
-        raise UserError(problems[0])
-    return trees
-
-
-def describe_missing(config, split) -> list[str]:
-    """What `open_trees` would complain about, a line for each tree. Raises UserError: the images are no files."""
-    return _trees(config, split)[1]
-
-
-def _trees(config, split) -> tuple[tuple[Tree, ...], list[str]]:
+def find_trees(config, split) -> tuple[tuple[Tree, ...], list[str]]:
+    """(the trees of distorted images for a training split, what is wrong with others, a line each); none unless a view
+    comes from files. Raises UserError: the split's images are no files."""
     if not has_deepaugment(config) or config.deepaugment.mode != "files":
         return (), []
     names = _file_names(split)
@@ -155,9 +144,9 @@ def _trees(config, split) -> tuple[tuple[Tree, ...], list[str]]:
 
 def check_weights(config) -> None:
     """Raises UserError where a net is to distort images on the device, and its weights are not there."""
-    section = config.get("deepaugment", {})
-    if not has_deepaugment(config) or section.mode != "on_device":
+    if not has_deepaugment(config) or config.deepaugment.mode != "on_device":
         return
+    section = config.deepaugment
     from nofrost_jax.augment.deepaugment import weights  # Needs jax, which the sources do without.
 
     try:
@@ -177,12 +166,10 @@ def _file_names(split) -> list[str] | None:
 
 def _open_tree(config, source: str, names: list[str]) -> Tree:
     """The files of a source for `names`, by the same name, or by the same name with another extension."""
-    folders = dict(zip(SOURCES, config.deepaugment.folders, strict=False))
-    given = folders.get(source, "")
-    root = folder.root_of(config, given)
-    if not given or not root.is_dir():
+    root = _root_of(config, source)
+    if not root or not root.is_dir():
         raise UserError(
-            f"no DeepAugment images of {source.upper()} in {root if given else '(no folder)'}; "
+            f"no DeepAugment images of {source.upper()} in {root or '(no folder)'}; "
             f"config.deepaugment.folders[{SOURCES.index(source)}]; {_how_to_get(config, source)}"
         )
     if (root / config.data.train_split).is_dir():
@@ -206,7 +193,7 @@ def _open_tree(config, source: str, names: list[str]) -> Tree:
 
 
 def _how_to_get(config, source: str) -> str:
-    images = folder.root_of(config, config.data.source.removeprefix("folder:"))
+    images = folder.root_of(config.data.data_dir, config.data.source.removeprefix("folder:"))
     return (
         f"make them (python -m nofrost_jax.tools.deepaugment --source=folder:{images} "
         f"--split={config.data.train_split} --network={source} --output=DIR --weights=FILE) or take the "

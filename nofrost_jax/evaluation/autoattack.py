@@ -88,7 +88,7 @@ class Arrays:
         self.chunk_size = min(CHUNK_SIZE, -(-self.count // jax.process_count()))
 
     def batches(self, size, process, processes, wanted):
-        """As `data.eval_batches`."""
+        """As `Dataset.eval_batches`."""
         share = size // processes
         for turn in range(-(-self.count // size)):
             first = turn * size + process * share

@@ -72,14 +72,15 @@ class Looker:
         self._programs, self._variables, self._digest = programs, variables, digest
         self._folder, self._stop, self._progress, self._last = folder, stop, progress, time.perf_counter()
 
-    def look(self, config, num_eval, views):
-        """[outcomes] of each view of `config`'s evaluation split of `num_eval` images: {"index", "label", "correct",
-        "nan": [N], in the split's order, "seconds"}, and `flags.NOTES` where it probes.
+    def look(self, dataset, views):
+        """[outcomes] of each view of the evaluation images of a Dataset: {"index", "label", "correct", "nan": [N], in
+        the split's order, "seconds"}, and `flags.NOTES` where it probes.
 
         Raises Preempted where `stop` says so; UserError for an image whose class a view does not allow.
         """
-        images = runs.Split(config, num_eval)
-        store = Store.open(self._folder, identity(self._digest, runs.net_of(config), images, config.seed))
+        images = runs.Split(dataset)
+        net, seed = runs.net_of(dataset.config), dataset.config.seed
+        store = Store.open(self._folder, identity(self._digest, net, images, seed))
         known = {}
 
         def find(number, view):

@@ -5,9 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 
-from nofrost_jax import data
 from nofrost_jax.errors import about
-from nofrost_jax.evaluation import results, runs
+from nofrost_jax.evaluation import results
 from nofrost_jax.progress import Progress
 from nofrost_jax.shift import label_sets, scores
 from nofrost_jax.shift.looking import Looker
@@ -23,11 +22,11 @@ def announcement(jobs, missing):
         lines.append(f"note: {own.entry.folder} has files made by nofrost_jax, not the published ones of ImageNet-C")
     if cut := next((job for job in jobs if job.is_cropped), None):
         lines.append(
-            f"note: {_piece(cut.side, cut.spec)} of each file of {cut.entry.folder}; --config.imagenet_c_crop=nofrost "
+            f"note: {_piece(cut)} of each file of {cut.entry.folder}; --config.imagenet_c_crop=nofrost "
             "resizes them as the run's own evaluation does its images"
         )
     names = dict.fromkeys(job.entry.name for job in jobs)
-    notes = dict.fromkeys(f"note: {job.entry.name}: {line}" for job in jobs for line in job.spec.notes)
+    notes = dict.fromkeys(f"note: {job.entry.name}: {line}" for job in jobs for line in job.dataset.notes)
     lines += notes
     cells = sum(len(job.views) if job.cell else len(job.views) - 1 for job in jobs)
     corrupted = f", {cells} cells of corruptions" if cells else ""
@@ -35,7 +34,7 @@ def announcement(jobs, missing):
 
 
 def _total(jobs):
-    return sum(runs.Split(job.config, job.spec.num_eval).count * len(job.views) for job in jobs)
+    return sum(job.dataset.count * len(job.views) for job in jobs)
 
 
 def look(jobs, programs, variables, digest, folder, stop, progress):
@@ -45,19 +44,17 @@ def look(jobs, programs, variables, digest, folder, stop, progress):
         programs.say = reporter.say
         looker = Looker(programs, variables, digest, folder, stop, reporter)
         for job in jobs:
-            # Of ImageNet-C's cells only the first has been checked: to list 75 x 1,000 folders takes its time.
             with about(job.entry.name):
-                spec = job.spec if job.cell is None else data.check(job.config, ("evaluation",))
-            looked.append(looker.look(job.config, spec.num_eval, job.views))
+                dataset = job.open()
+            looked.append(looker.look(dataset, job.views))
     return looked
 
 
 def own_images(jobs, looked):
-    """(Spec, index [N]) of the run's own evaluation images, N = 0 where they are not there."""
-    spec = jobs[0].spec
+    """(Dataset, index [N]) of the run's own evaluation images; (None, empty) where they are not there."""
     if jobs[0].entry.name == CLEAN:
-        return spec, looked[0][0]["index"]
-    return dataclasses.replace(spec, num_eval=0, eval_split="", eval_crop=""), np.zeros(0, np.int64)
+        return jobs[0].dataset, looked[0][0]["index"]
+    return None, np.zeros(0, np.int64)
 
 
 def summarize(suite, run, jobs, looked, missing):
@@ -82,16 +79,16 @@ def _set_entry(job, outcome):
     """One row of `shift`."""
     allowed, n = job.views[0].allowed, len(outcome["correct"])
     seen = np.unique(outcome["label"])
-    expected = job.entry.count or job.spec.num_eval
+    expected = job.entry.count or job.dataset.num_eval
     listed = job.entry.label_set in label_sets.TABLE
     return {
         "name": job.entry.name,
         **results.share_of(outcome["correct"], n),
         "label_set": label_sets.describe(job.entry.label_set, allowed),
         "classes_seen": len(seen),
-        "crop": job.spec.eval_crop,
+        "crop": job.dataset.eval_crop,
         "source": job.config.data.source,
-        "split": job.spec.eval_split,
+        "split": job.dataset.eval_split,
         "expected": expected,
         "nan": int(outcome["nan"].sum()),
         "seconds": round(outcome["seconds"], 3),
@@ -118,12 +115,16 @@ def _corruptions(suite, pairs):
     if not cells:
         return None
     accuracy = {cell: float(outcome["correct"].mean()) for cell, outcome in cells.items()}
-    expected = jobs[0].entry.count or jobs[0].spec.num_eval
+    expected = jobs[0].entry.count or jobs[0].dataset.num_eval
     every = {(name, severity) for name in scores.ALEXNET for severity in scores.SEVERITIES}
     partial = bool(every - cells.keys()) or any(len(one["correct"]) != expected for one in cells.values())
-    made = {view: view.corruption.describe(jobs[0].spec.image_size) for view in jobs[0].views[1:]} if on_the_fly else {}
+    made = (
+        {view: view.corruption.describe(jobs[0].config.data.image_size) for view in jobs[0].views[1:]}
+        if on_the_fly
+        else {}
+    )
     own = jobs[0].own
-    side = jobs[0].spec.image_size if on_the_fly else jobs[0].side
+    side = jobs[0].config.data.image_size if on_the_fly else jobs[0].side
     published = not on_the_fly and own is None
     has_classes = suite.is_imagenet or published  # published folders are ImageNet's, whatever the run calls its own
     notes = _why_no_reference(jobs[0], side) if has_classes else []
@@ -131,7 +132,7 @@ def _corruptions(suite, pairs):
     return {
         "name": suite.corrupted if own is None else suite.corrupted_own,
         "made": _how_made(suite, list(made.values())) if on_the_fly else _how_filed(own),
-        "crop": jobs[0].spec.eval_crop,
+        "crop": jobs[0].dataset.eval_crop,
         "imagenet_c_crop": None if on_the_fly else suite.crop,
         "side": side,
         "source": jobs[0].config.data.source if on_the_fly else f"folder:{suite.imagenet_c.folder}",
@@ -157,11 +158,11 @@ def _why_no_reference(job, side):
             f"no mCE: AlexNet's errors are of files of {REFERENCE_SIDE} pixels a side, and these images have {side}, "
             "at which corruptions are others"
         ]
-    return [f"no mCE: {_piece(side, job.spec)}"] if job.is_cropped else []
+    return [f"no mCE: {_piece(job)}"] if job.is_cropped else []
 
 
-def _piece(side, spec):
-    return f"the net sees the central {spec.image_size} of {side} pixels"
+def _piece(job):
+    return f"the net sees the central {job.config.data.image_size} of {job.side} pixels"
 
 
 def cell_of(job, view):

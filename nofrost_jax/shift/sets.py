@@ -17,27 +17,39 @@ from nofrost_jax.shift.looking import Corruption, View, check_labels
 from nofrost_jax.shift.suites import CLEAN, CROPS, FILES, IMAGENET_C, ON_THE_FLY, Entry
 
 IMAGENET_VAL, IMAGENET_CLASSES = 50_000, 1000
+EVALUATION = ("evaluation",)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """Looks at one set. config: the run's, with the set as its evaluation split; spec: what `data.check` says of it.
-    views: how it is looked at; the run's own images are also seen under corruptions made on the fly. cell: (corruption,
-    severity) of ImageNet-C's files, each of which is a job, or None; side: their pixels. own: what `corruptions.json`
-    says where these files are not the published ones but made by `nofrost_jax.tools.corrupt`."""
+    """Looks at one set. config: the run's, with the set as its evaluation split; dataset: its images, for ImageNet-C
+    those of the first cell, as the cells are alike. views: how it is looked at; the run's own images are also seen
+    under corruptions made on the fly. cell: (corruption, severity) of ImageNet-C's files, each of which is a job, or
+    None; side: their pixels. own: what `corruptions.json` says where these files are not the published ones but made by
+    `nofrost_jax.tools.corrupt`. class_names: of the run's own classes, by which those of folders are labelled."""
 
     entry: Entry
     config: object
-    spec: data.Spec
+    dataset: data.Dataset
     views: list
     cell: tuple | None = None
     own: dict | None = None
     side: int = 0
+    class_names: tuple = ()
 
     @property
     def is_cropped(self):
         """Whether the net sees a central piece of the files alone: they are larger than it takes, and not resized."""
-        return self.side > self.spec.image_size and not self.config.data.eval_resize
+        return self.side > self.config.data.image_size and not self.config.data.eval_resize
+
+    def open(self):
+        """The images; ImageNet-C's are listed one cell at a time, as 75 x 1,000 folders take long, and much memory.
+
+        Raises UserError where they are broken.
+        """
+        if self.dataset.config is self.config:
+            return self.dataset
+        return data.open(self.config, EVALUATION, self.class_names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +99,9 @@ def describe(suite, run):
 
 def _there(found, run):
     """A line for the Jobs of one part: one set, or cells."""
-    entry, source, n = found[0].entry, found[0].config.data.source, found[0].spec.num_eval
+    entry, source, n = found[0].entry, found[0].config.data.source, found[0].dataset.num_eval
     kind, _, name = (f"folder:{entry.folder}" if found[0].cell else source).partition(":")
-    place = str(root_of(run, name)) if kind == "folder" else source
+    place = str(root_of(run.data.data_dir, name)) if kind == "folder" else source
     of = f" of {entry.count:,}" if entry.count not in (0, n) else ""
     return f"{entry.name}: {f'{len(found)} cells of ' if found[0].cell else ''}{n:,}{of} images, {place}"
 
@@ -98,7 +110,7 @@ def _parts(suite, run):
     """Functions without arguments that return (jobs, missing), one for each part of the suite."""
     yield functools.partial(_own, suite, run)
     for entry in suite.entries:
-        yield functools.partial(_set, entry, run)
+        yield functools.partial(_set, entry, suite, run)
     if suite.corruptions == FILES:
         yield functools.partial(_imagenet_c, suite, run)
 
@@ -107,11 +119,12 @@ def _own(suite, run):
     """The run's evaluation images, as they are and under corruptions."""
     count = IMAGENET_VAL if suite.is_imagenet else 0
     entry = Entry(CLEAN, f"the evaluation images of the run, {run.data.source}", count=count)
-    if not data.is_present(run):
+    if suite.own is None:
         kind, _, name = run.data.source.partition(":")
-        where = str(root_of(run, name)) if kind == "folder" else f"in config.data.data_dir={run.data.data_dir!r}"
+        data_dir = run.data.data_dir
+        where = str(root_of(data_dir, name)) if kind == "folder" else f"in config.data.data_dir={data_dir!r}"
         get = "set config.data.source or data_dir to where they are"
-        get += f", or run: {prepare_command(name, run.data.data_dir)}" * (kind == "tfds")
+        get += f", or run: {prepare_command(name, data_dir)}" * (kind == "tfds")
         return [], [Missing(CLEAN, entry.what, where, get)]
     allowed = np.ones(run.model.num_classes, bool)
     views = [View(CLEAN, allowed, probe=True)]
@@ -120,10 +133,10 @@ def _own(suite, run):
         made_by.describe(run.data.image_size)  # refuses a folder without textures now, not in the middle
         views.append(View(f"{suite.corrupted} {name} {severity}", allowed, made_by))
     with about(CLEAN):
-        return [Job(entry, run, data.check(run, ("evaluation",)), views)], []
+        return [Job(entry, run, suite.own.checked(EVALUATION), views)], []
 
 
-def _set(entry, run):
+def _set(entry, suite, run):
     """One evaluation set."""
     num_classes = run.model.num_classes
     label_sets.mask(entry.label_set, num_classes, [0])  # refuses a set that does not suit the net, there or not
@@ -134,7 +147,8 @@ def _set(entry, run):
     if config is None:
         return [], [_lacking(entry, run)]
     with about(entry.name):
-        spec, labels = data.check(config, ("evaluation",)), data.eval_labels(config)
+        dataset = data.open(config, EVALUATION, suite.class_names)
+        labels = dataset.eval_labels
     if entry.label_set == label_sets.PRESENT and labels is None:
         raise UserError(
             f"config.shift.{entry.name}.label_set=present is for folders, whose classes are seen at once; set it to all"
@@ -142,12 +156,12 @@ def _set(entry, run):
     view = View(entry.name, label_sets.mask(entry.label_set, num_classes, labels))
     if labels is not None:
         check_labels(view, labels, np.arange(len(labels)))
-    return [Job(entry, config, spec, [view])], []
+    return [Job(entry, config, dataset, [view])], []
 
 
 def _imagenet_c(suite, run):
     """The cells of ImageNet-C's files, or of such made here; what is missing of them in one piece."""
-    made, lacking, spec, side, own = [], [], None, 0, _made_here(suite.imagenet_c, run)
+    made, lacking, dataset, own = [], [], None, _made_here(suite.imagenet_c, run)
     entry = suite.imagenet_c if own is None else _own_files(suite, own)
     if own is None and run.model.num_classes != IMAGENET_CLASSES:
         raise UserError(
@@ -159,14 +173,16 @@ def _imagenet_c(suite, run):
     title = suite.corrupted if own is None else suite.corrupted_own
     for name, severity in suite.cells:
         config = _with_data(run, f"folder:{entry.folder}/{name}/{severity}", ".", CROPS[suite.crop])
-        if not data.is_present(config):
+        if not _is_present(config):
             lacking.append(f"{name}/{severity}")
             continue
-        if spec is None:  # of the first; to list 75 x 1,000 folders takes a while
+        if dataset is None:
             with about(entry.name):
-                side, spec = _side(config), data.check(config, ("evaluation",))  # the size has a line of its own
+                dataset = data.open(config, (), suite.class_names)
+                side = _side(dataset)  # has a line of its own, which comes first
+                dataset = dataset.checked(EVALUATION)
         views = [View(f"{title} {name} {severity}", allowed)]
-        made.append(Job(entry, config, spec, views, (name, severity), own, side))
+        made.append(Job(entry, config, dataset, views, (name, severity), own, side, suite.class_names))
     if not lacking:
         return made, []
     missing = _lacking(entry, run)
@@ -177,9 +193,10 @@ def _imagenet_c(suite, run):
     return made, [missing]
 
 
-def _side(config):
+def _side(dataset):
     """Pixels of a side of corrupted files. Raises UserError where they are smaller than what the net takes."""
-    side, taken = data.eval_side(config), config.data.image_size
+    side, config = dataset.eval_side, dataset.config
+    taken = config.data.image_size
     if side < taken and not config.data.eval_resize:
         raise UserError(
             f"the files have {side} pixels a side, and the net takes {taken}; {config.data.source}; set "
@@ -200,7 +217,7 @@ def _own_files(suite, own):
 
 def _made_here(entry, run):
     """What `corruptions.json` in ImageNet-C's folder says, or None where there is none: in the published files."""
-    path = root_of(run, entry.folder) / SETTINGS
+    path = root_of(run.data.data_dir, entry.folder) / SETTINGS
     try:
         found = json.loads(path.read_text())
         if not isinstance(found, dict) or not {"source", "images", "side"} <= found.keys():
@@ -230,7 +247,7 @@ def _locate(entry, run):
     for source, split in places:
         config = _with_data(run, source, split, entry.eval_resize)
         config.evaluation.ids = ""  # which names images of the run's own; ImageNet-C's files are called like these
-        if data.is_present(config):
+        if _is_present(config):
             return config
     return None
 
@@ -241,16 +258,18 @@ def _with_data(run, source, split, eval_resize):
         config.data.update({"source": source, "eval_split": split, "holdout": 0})
         if eval_resize is not None:
             config.data.eval_resize = eval_resize
-        config.data.class_names = ()
-        if source.startswith("folder:") and data.is_present(run):
-            config.data.class_names = data.class_names(run)
     return config
+
+
+def _is_present(config):
+    return data.is_present(config.data.source, config.data.data_dir)
 
 
 def _lacking(entry, run):
     places, ways = [], [f"get it from {entry.get}"] * bool(entry.get)
     if entry.folder:
-        path, inside = root_of(run, entry.folder), "CORRUPTION/SEVERITY/CLASS" if entry.name == IMAGENET_C else "CLASS"
+        path = root_of(run.data.data_dir, entry.folder)
+        inside = "CORRUPTION/SEVERITY/CLASS" if entry.name == IMAGENET_C else "CLASS"
         empty = ", which has no folders in it" * (path.is_dir() and not has_subfolders(path))
         places.append(f"folders {path}/{inside}{empty}")
         ways = ways or ["put it there, or set config.data.data_dir"]

@@ -7,7 +7,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from nofrost_jax import data
+from nofrost_jax import data, errors
 from nofrost_jax.corruptions.constants import SEVERITIES
 from nofrost_jax.errors import UserError
 from nofrost_jax.fields import get, require_choice, to_plain
@@ -50,7 +50,7 @@ class Suite:
     entries: the sets beside the run's own images. corruptions: one of FILES, ON_THE_FLY, NONE; cells: (corruption,
     severity) in the order of mCE; imagenet_c: the entry of the files. named: names of what must be there. corrupted:
     the corruptions' name in the result; corrupted_own: that of files that are not the published ones but made here.
-    is_imagenet: whether the run's own classes are ImageNet's.
+    own: the run's own images, or None where they are not there. is_imagenet: whether their classes are ImageNet's.
     """
 
     entries: tuple
@@ -63,7 +63,13 @@ class Suite:
     named: frozenset
     corrupted: str
     corrupted_own: str
+    own: data.Dataset | None
     is_imagenet: bool
+
+    @property
+    def class_names(self):
+        """Of the run's own classes, as far as they are known."""
+        return self.own.class_names if self.own else ()
 
 
 def is_suite(config):
@@ -104,7 +110,9 @@ def read(section, run):
     entries = {name: _entry(name, fields) for name, fields in section["shift"].items()}
     if IMAGENET_C not in entries:
         raise UserError(f"config.shift.{IMAGENET_C} is missing; add it as in configs/eval/shift.py")
-    imagenet, named = has_imagenet_classes(run), _words(section["sets"])
+    with errors.about(CLEAN):
+        own = data.open(run, check=()) if data.is_present(run.data.source, run.data.data_dir) else None
+    imagenet, named = _has_imagenet_classes(run, own), _words(section["sets"])
     chosen = named or [name for name, entry in entries.items() if imagenet and entry.default]
     found = [_find(name, entries) for name in dict.fromkeys(chosen) if name not in (CLEAN, IMAGENET_C)]
     mode = _mode(section["corruptions"], named, imagenet)
@@ -128,6 +136,7 @@ def read(section, run):
         named=frozenset(must),
         corrupted=filed if mode == FILES else otf,
         corrupted_own=filed.replace(IMAGENET_C, otf),
+        own=own,
         is_imagenet=imagenet,
     )
 
@@ -138,15 +147,16 @@ def imagenet_run(config):
     given = {name: value for name, value in to_plain(config)["data"].items() if value is not None}
     plain = {"source": "folder:imagenet", "data_dir": "", "train_split": "train", "eval_split": "validation"}
     plain |= {"image_size": 224, "eval_resize": 256, "augmentation": "none", "crop_scale": (1.0, 1.0)}
-    plain |= {"holdout": 0, "workers": 0, "shuffle_buffer": 1}
-    more = {"model": {"num_classes": 1000}, "evaluation": {"ids": ""}}
+    plain |= {"holdout": 0, "workers": 0, "shuffle_buffer": 1, "eval_pad": False, "train_resize": 0}
+    plain |= {"decode": "exact", "on_error": "raise", "other_files": "raise", "access": "random"}
+    more = {"model": {"num_classes": 1000}, "evaluation": {"limit": 0, "ids": ""}}
     run = ConfigDict({"seed": 0, **more, "data": plain | given})
-    if "source" not in given and not data.is_present(run):
+    if "source" not in given and not data.is_present(run.data.source, run.data.data_dir):
         run.data.source = "tfds:imagenet2012"
     return run
 
 
-def has_imagenet_classes(run):
+def _has_imagenet_classes(run, own):
     """Whether a run's classes are ImageNet's: 1,000, from the tfds data set, or from folders called by WordNet ids (or
     folders that are not there to look at)."""
     kind, _, name = run.data.source.partition(":")
@@ -154,7 +164,7 @@ def has_imagenet_classes(run):
         return False
     if kind == "tfds":
         return name.startswith("imagenet2012")
-    return not data.is_present(run) or all(re.fullmatch(r"n\d{8}", name) for name in data.class_names(run))
+    return own is None or all(re.fullmatch(r"n\d{8}", name) for name in own.class_names)
 
 
 def _mode(mode, named, imagenet):

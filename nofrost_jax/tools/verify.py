@@ -3,7 +3,7 @@
     python -m nofrost_jax.tools.verify folder:PATH
     python -m nofrost_jax.tools.verify tfds:imagenet2012 --data_dir=DIR
 
-A run checks a sample only before it starts (`nofrost_jax.data.check`). Ends with exit code 2 if an image is unreadable.
+A run checks a sample only before it starts (`nofrost_jax.data.open`). Ends with exit code 2 if an image is unreadable.
 """
 
 import argparse
@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from nofrost_jax.data import preprocess
 from nofrost_jax.data.catalog import is_known, open_source
@@ -61,13 +60,13 @@ def _problem(load, where: str) -> str | None:
     return None
 
 
-def _splits(source: Source, config) -> Iterator[tuple[str, object]]:
+def _splits(source: Source, name: str, data_dir: str, eval_split: str) -> Iterator[tuple[str, object]]:
     """(name, split) of those that are there. Raises UserError if there is none."""
     errors = []
     for part in ("train", "evaluation"):
         try:
-            with speaking_of(_OPTIONS, config):
-                split = getattr(source, part)()
+            with speaking_of(_OPTIONS, name, data_dir, eval_split):
+                split = getattr(source, part)
             if told := getattr(split, "left_out", ""):
                 print(f"note: {told}; left out", file=sys.stderr)
             yield part, split
@@ -75,7 +74,7 @@ def _splits(source: Source, config) -> Iterator[tuple[str, object]]:
             errors.append(error)
             print(f"note: {error}", file=sys.stderr)
     if len(errors) == 2:
-        raise UserError(f"{config.data.source} has neither a training nor an evaluation split; {errors[0]}")
+        raise UserError(f"{name} has neither a training nor an evaluation split; {errors[0]}")
 
 
 def main() -> None:
@@ -87,18 +86,16 @@ def main() -> None:
     parser.add_argument("--eval_split", default="validation")
     parser.add_argument("--access", default="random", choices=("random", "sequential"))
     parser.add_argument("--workers", type=int, default=0, help="threads; 0 = one a core")
-    arguments = vars(parser.parse_args())
-    name, workers = arguments["source"], arguments.pop("workers") or os.cpu_count() or 1
-    fields = {**arguments, "shuffle_buffer": 1, "image_size": 224, "augmentation": "none", "holdout": 0}
-    fields["other_files"] = "skip"  # told by a note
-    config = ConfigDict({"data": fields, "model": {"num_classes": 0}})  # the labels do not matter
+    given = parser.parse_args()
+    name, workers, place = given.source, given.workers or os.cpu_count() or 1, (given.data_dir, given.eval_split)
     try:
-        if not is_known(name):
+        if not is_known(name) or name == "fake":
             raise UserError(f"unknown data source {name!r}; give folder:PATH or tfds:NAME, e.g. folder:/data/imagenet")
         images = bad = 0
-        with speaking_of(_OPTIONS, config):
-            source = open_source(config)
-        for part, split in _splits(source, config):
+        with speaking_of(_OPTIONS, name, *place):
+            is_random = given.access == "random"
+            source = open_source(name, given.data_dir, given.train_split, given.eval_split, random_access=is_random)
+        for part, split in _splits(source, name, *place):
             for line in unreadable(split, workers, f"reading {part} of {name}"):
                 print(f"unreadable: {line}", flush=True)
                 bad += 1

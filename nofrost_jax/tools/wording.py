@@ -9,7 +9,7 @@ from nofrost_jax.errors import UserError
 
 
 @contextlib.contextmanager
-def speaking_of(options: Mapping[str, str], config) -> Iterator[None]:
+def speaking_of(options: Mapping[str, str], source: str, data_dir: str, eval_split: str) -> Iterator[None]:
     """A UserError from inside calls fields of the config as the command does: {"config.data.source": "--source"}.
 
     Where the class folders of `folder:PATH` lie in PATH itself, it says how to tell the command so.
@@ -20,15 +20,15 @@ def speaking_of(options: Mapping[str, str], config) -> Iterator[None]:
         text = str(error)
         for field, option in options.items():
             text = re.sub(rf"{re.escape(field)}(?!\.?\w)", option, text).replace(f"{option} = ", f"{option}=")
-        if _is_flat(config):
+        if _is_flat(source, data_dir, eval_split):
             text += f"; for class folders in PATH itself give {options['config.data.eval_split']}={folder.FLAT}"
         raise UserError(text) from error
 
 
-def _is_flat(config) -> bool:
+def _is_flat(source: str, data_dir: str, eval_split: str) -> bool:
     """Whether images lie where class folders are expected, and nothing says so."""
-    kind, _, path = config.data.source.partition(":")
-    if kind != "folder" or config.data.eval_split == folder.FLAT:
+    kind, _, path = source.partition(":")
+    if kind != "folder" or eval_split == folder.FLAT:
         return False
-    files = folder.root_of(config, path).glob("[!.]*/[!.]*")
+    files = folder.root_of(data_dir, path).glob("[!.]*/[!.]*")
     return any(file.suffix.lower() in folder.EXTENSIONS for file in files)

@@ -10,7 +10,7 @@ import pytest
 
 from nofrost_jax import classifier, dry_run, models, train
 from nofrost_jax.config import prepare
-from nofrost_jax.data import checks
+from nofrost_jax.data import catalog
 from tests.cli.helpers import DIGITS, assert_refused, make_run, tree
 from tests.conftest import TINY, overrides, run_main, tiny_args, tiny_config
 
@@ -95,7 +95,7 @@ def test_dry_run_of_an_evaluation_says_hours(cli, tmp_path):
 def test_dry_run_of_an_evaluation_names_what_is_missing(cli, tmp_path, monkeypatch):
     """A checkpoint, also for the evaluation sets; a batch that fits; a free name. The data is looked at once."""
     folder, looks = make_run(cli, tmp_path), []
-    monkeypatch.setattr(checks, "open_source", lambda config, own=checks.open_source: looks.append(1) or own(config))
+    monkeypatch.setattr(catalog, "open_config", lambda *args, own=catalog.open_config: looks.append(1) or own(*args))
 
     def missing(name, *args):
         outcome = cli(f"--config=configs/eval/{name}.py", "--mode=dry_run", f"--workdir={folder}", *args)

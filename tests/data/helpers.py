@@ -1,7 +1,9 @@
 """Small configs, home-made image files and archives, and training batches for the data tests."""
 
+import collections
 import io
 import itertools
+import os
 import subprocess
 import sys
 import tarfile
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 
 from nofrost_jax import data
+from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import UserError
 
 
@@ -26,6 +29,12 @@ def config(source: str, batch_size: int = 8, num_classes: int = 10, seed: int = 
         "eval_resize": 0,
         "augmentation": "none",
         "crop_scale": (0.08, 1.0),
+        "eval_pad": False,
+        "train_resize": 0,
+        "views": ("clean",),
+        "tda_crop_scale": (0.64, 1.0),
+        "holdout": 0,
+        "other_files": "raise",
         "workers": 2,
         "decode": "exact",
         "on_error": "raise",
@@ -35,9 +44,8 @@ def config(source: str, batch_size: int = 8, num_classes: int = 10, seed: int = 
         "fake_eval": 21,
     }
     fields.update(more)
-    return ml_collections.ConfigDict(
-        {"seed": seed, "batch_size": batch_size, "model": {"num_classes": num_classes}, "data": fields}
-    )
+    rest = {"seed": seed, "batch_size": batch_size, "model": {"num_classes": num_classes}}
+    return ml_collections.ConfigDict(rest | {"data": fields, "evaluation": {"limit": 0, "ids": ""}})
 
 
 def picture(seed: int, height: int = 30, width: int = 40) -> np.ndarray:
@@ -84,9 +92,25 @@ def validation_files(images) -> dict[str, bytes]:
     return {f"ILSVRC2012_val_{i:08d}.JPEG": image for i, image in enumerate(images, 1)}
 
 
+def dataset_of(settings, choice: Choice | None = None) -> data.Dataset:
+    """The data of a config, not checked; choice: in the place of what the config chooses."""
+    dataset = data.open(settings, check=())
+    if choice is not None:
+        vars(dataset)["choice"] = choice
+    return dataset
+
+
+def count_listings(monkeypatch) -> collections.Counter:
+    """{folder: how often it was listed} from now on, kept up to date."""
+    counts, scandir, listdir = collections.Counter(), os.scandir, os.listdir
+    monkeypatch.setattr(os, "scandir", lambda path: counts.update([str(path)]) or scandir(path))
+    monkeypatch.setattr(os, "listdir", lambda path: counts.update([str(path)]) or listdir(path))
+    return counts
+
+
 def take(settings, start: int, n: int, **process) -> list[dict]:
     """The n training batches from a step on, of one process."""
-    batches = data.train_batches(settings, start, **process)
+    batches = dataset_of(settings).train_batches(start, **process)
     try:
         return list(itertools.islice(batches, n))
     finally:

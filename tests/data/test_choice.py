@@ -5,11 +5,11 @@ import pytest
 
 from nofrost_jax import data
 from nofrost_jax.data.choice import Choice, ranks
-from tests.data.helpers import complaint, config, encoded, picture, write
+from tests.data.helpers import complaint, config, dataset_of, encoded, picture, write
 
 
 def indices(settings, choice, batch_size=8):
-    batches = list(data.eval_batches(settings, batch_size, choice=choice))
+    batches = list(dataset_of(settings, choice).eval_batches(batch_size))
     return np.concatenate([batch["index"][batch["mask"]] for batch in batches]).tolist(), batches
 
 
@@ -44,7 +44,7 @@ def test_sources_without_files_spread_over_the_classes(source, count):
     assert places == sorted(places) and len(places) == count
     if count >= 20:
         assert np.ptp(np.bincount(labels, minlength=10)) <= 1
-    images = np.concatenate([batch["image"] for batch in data.eval_batches(settings, 8)])
+    images = np.concatenate([batch["image"] for batch in dataset_of(settings).eval_batches(8)])
     np.testing.assert_array_equal(batches[0]["image"][:count], images[places])
 
 
@@ -56,12 +56,12 @@ def test_a_limit_that_is_no_limit_takes_all():
 
 def test_ranks_are_the_order_of_the_classes():
     settings = config("digits", image_size=8)
-    labels = data.eval_labels(settings)
-    ranks = data.eval_ranks(settings)
+    labels = dataset_of(settings).eval_labels
+    ranks = dataset_of(settings).eval_ranks
     assert sorted(ranks) == list(range(360))
     assert labels[np.argsort(ranks)].tolist() == sorted(labels)
     places, _ = indices(settings, Choice(50))
-    some = data.eval_ranks(settings, Choice(50))
+    some = dataset_of(settings, Choice(50)).eval_ranks
     assert sorted(some) == list(range(50)) and labels[places][np.argsort(some)].tolist() == sorted(labels[places])
 
 
@@ -116,14 +116,14 @@ def test_a_list_that_does_not_fit_is_refused(tree, lines, words):
     path.write_text("\n".join(lines))
     settings = of_tree(tree)
     settings.evaluation = {"limit": 0, "ids": str(path)}
-    message = complaint(data.check, settings, ("evaluation",))
+    message = complaint(data.open, settings, ("evaluation",))
     assert words in message and str(path) in message
 
 
 def test_a_name_that_several_images_have_needs_its_class(tree):
     for name in ("n01", "n02"):
         write(tree / "val" / name / "same.png", encoded(picture(1, 16, 16), "PNG"))
-    assert "may be any of 2" in complaint(data.eval_batches, of_tree(tree), 8, choice=listed(tree, "same.png"))
+    assert "may be any of 2" in complaint(dataset_of(of_tree(tree), listed(tree, "same.png")).eval_batches, 8)
     assert indices(of_tree(tree), listed(tree, "n02/same.png"))[0] == [13]
 
 
@@ -131,7 +131,7 @@ def test_lists_that_cannot_be_read(tree):
     assert "cannot read the list" in complaint(Choice.read, 0, str(tree / "nowhere.txt"))
     (tree / "binary").write_bytes(b"\xff\xfe\x80")
     assert "no text" in complaint(Choice.read, 0, str(tree / "binary"))
-    assert "no file names" in complaint(data.eval_batches, config("fake"), 8, choice=listed(tree, "a.png"))
+    assert "no file names" in complaint(dataset_of(config("fake"), listed(tree, "a.png")).eval_batches, 8)
     assert indices(config("fake"), listed(tree, "7", "3"))[0] == [3, 7]
 
 

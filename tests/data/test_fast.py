@@ -10,7 +10,16 @@ from nofrost_jax import data
 from nofrost_jax.data import fast, preprocess
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.errors import UserError
-from tests.data.helpers import assert_equal_batches, assert_equal_streams, config, encoded, picture, take, write
+from tests.data.helpers import (
+    assert_equal_batches,
+    assert_equal_streams,
+    config,
+    dataset_of,
+    encoded,
+    picture,
+    take,
+    write,
+)
 
 pytest.importorskip("simplejpeg")
 pytest.importorskip("cykooz_resizer")
@@ -93,7 +102,7 @@ def tree(tmp_path):
 def test_batches(tree):
     """Near the exact ones, with any number of threads; evaluation is exact."""
     quick = take(tree, 1, 3)
-    evaluation = next(data.eval_batches(tree, 8))
+    evaluation = next(dataset_of(tree).eval_batches(8))
     tree.data.workers = 5
     assert_equal_streams(quick, take(tree, 1, 3))
     tree.data.decode = "exact"
@@ -101,14 +110,14 @@ def test_batches(tree):
         np.testing.assert_array_equal(left["index"], right["index"])
         difference = np.abs(left["image"].astype(int) - right["image"])
         assert 0 < difference.max() <= 2
-    assert_equal_batches(evaluation, next(data.eval_batches(tree, 8)))
+    assert_equal_batches(evaluation, next(dataset_of(tree).eval_batches(8)))
 
 
 def test_views_share_the_decoded_array(tree):
     tree.data.views, tree.data.tda_crop_scale = ("clean", "tda"), (0.64, 1.0)
-    quick = next(data.train_batches(tree, 0))
+    quick = next(data.open(tree, ()).train_batches(0))
     tree.data.decode = "exact"
-    exact = next(data.train_batches(tree, 0))
+    exact = next(data.open(tree, ()).train_batches(0))
     for name in ("image", "tda"):
         assert 0 < np.abs(quick[name].astype(int) - exact[name]).max() <= 2
 
@@ -116,6 +125,6 @@ def test_views_share_the_decoded_array(tree):
 def test_missing_packages_are_named(tree, monkeypatch):
     monkeypatch.setitem(fast.PACKAGES, "no_such_module", "no-such-package")
     with pytest.raises(UserError, match="pip install no-such-package, or set it to exact"):
-        data.check(tree)
+        data.open(tree)
     tree.data.decode = "exact"
-    data.check(tree)
+    data.open(tree)

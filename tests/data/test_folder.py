@@ -8,7 +8,7 @@ import pytest
 from nofrost_jax import data
 from nofrost_jax.data import checks
 from nofrost_jax.errors import UserError
-from tests.data.helpers import complaint, config, encoded, picture, write
+from tests.data.helpers import complaint, config, dataset_of, encoded, picture, write
 
 
 @pytest.fixture
@@ -33,18 +33,18 @@ def settings_for(tree, **more):
 
 def problem(settings) -> str:
     """The message of `check`; also that it is one line of three parts and that the dry run tells the same."""
-    message = complaint(data.check, settings)
-    assert data.describe_missing(settings)[0] == message
+    message = complaint(data.open, settings)
+    assert data.examine(settings)[0][0] == message
     return message
 
 
 def test_odd_files(tree):
     settings = settings_for(tree, batch_size=9)
-    assert data.check(settings) == data.Spec(
-        9, 3, num_classes=3, image_size=16, eval_split="val", eval_crop="centre 16"
-    )
-    assert data.describe_missing(settings) == []
-    batch = next(data.train_batches(settings, 0))
+    dataset = data.open(settings)
+    assert (dataset.num_train, dataset.num_eval, dataset.num_classes) == (9, 3, 3)
+    assert (dataset.eval_split, dataset.eval_crop) == ("val", "centre 16")
+    assert data.examine(settings)[0] == []
+    batch = next(dataset_of(settings).train_batches(0))
     rows = zip(batch["index"].tolist(), batch["label"].tolist(), batch["image"], strict=True)
     by_index = {index: (label, image) for index, label, image in rows}
     assert [by_index[i][0] for i in range(9)] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -56,25 +56,25 @@ def test_odd_files(tree):
 
 def test_augmented_training_reads_odd_files(tree):
     settings = settings_for(tree, batch_size=9, augmentation="random_resized_crop", eval_resize=18)
-    data.check(settings)
-    assert next(data.train_batches(settings, 3))["image"].shape == (9, 16, 16, 3)
+    data.open(settings)
+    assert next(dataset_of(settings).train_batches(3))["image"].shape == (9, 16, 16, 3)
 
 
 def test_relative_path_starts_at_data_dir(tree):
-    assert data.check(config("folder:.", data_dir=str(tree), batch_size=3)).num_train == 9
-    assert data.check(config(f"folder:{tree.name}", data_dir=str(tree.parent), batch_size=3)).num_train == 9
+    assert data.open(config("folder:.", data_dir=str(tree), batch_size=3)).num_train == 9
+    assert data.open(config(f"folder:{tree.name}", data_dir=str(tree.parent), batch_size=3)).num_train == 9
 
 
 @pytest.mark.parametrize("name", ["val", "validation", "test", "mine"])
 def test_evaluation_folder_names(tree, name):
     (tree / "val").rename(tree / name)
-    assert data.check(settings_for(tree, eval_split="mine")).num_eval == 3
+    assert data.open(settings_for(tree, eval_split="mine")).num_eval == 3
 
 
 def test_configured_evaluation_folder_comes_first(tree):
     write(tree / "test" / "ant" / "0.jpg", encoded(picture(1)))
-    assert data.check(settings_for(tree)).num_eval == 3
-    assert data.check(settings_for(tree, eval_split="test")).num_eval == 1
+    assert data.open(settings_for(tree)).num_eval == 3
+    assert data.open(settings_for(tree, eval_split="test")).num_eval == 1
 
 
 @pytest.mark.parametrize("missing", ["train", "val"])
@@ -103,8 +103,8 @@ def test_images_that_are_all_too_small(tree):
     message = problem(settings_for(tree, **own))
     for words in ("is smaller than image_size = 64", "data.eval_resize", "data.eval_pad=True", "data.image_size"):
         assert words in message and "replace" not in message
-    assert data.check(settings_for(tree, **own, eval_pad=True))
-    assert data.check(settings_for(tree, **own | {"eval_resize": 64}))
+    assert data.open(settings_for(tree, **own, eval_pad=True))
+    assert data.open(settings_for(tree, **own | {"eval_resize": 64}))
     write(tree / "train" / "ant" / "large.jpg", encoded(picture(1, 80, 80)))
     message = problem(settings_for(tree, **own))
     assert "is smaller than image_size = 64" in message and "replace it" in message
@@ -118,7 +118,7 @@ def test_class_only_in_evaluation(tree):
 def test_class_missing_in_evaluation_does_not_shift_labels(tree):
     (tree / "val" / "ant" / "0.jpeg").unlink()
     (tree / "val" / "ant").rmdir()
-    (batch,) = data.eval_batches(settings_for(tree), 3)
+    (batch,) = dataset_of(settings_for(tree)).eval_batches(3)
     assert batch["label"][batch["mask"]].tolist() == [1, 2]
 
 
@@ -134,7 +134,7 @@ def test_large_folder_is_sampled(tree, monkeypatch):
     monkeypatch.setattr(checks, "DECODE_ALL", 5)
     monkeypatch.setattr(checks, "SAMPLE", 2)
     write(tree / "train" / "bee" / "0.JPEG", b"not sampled")
-    data.check(settings_for(tree))
+    data.open(settings_for(tree))
     write(tree / "train" / "cat" / "really_png.JPEG", b"last, hence sampled")
     assert "really_png.JPEG" in problem(settings_for(tree))
 
@@ -142,8 +142,8 @@ def test_large_folder_is_sampled(tree, monkeypatch):
 def test_evaluation_needs_no_training_folder(tree):
     shutil.rmtree(tree / "train")
     assert "train/" in problem(settings_for(tree))
-    spec = data.check(settings_for(tree), splits=("evaluation",))
-    assert (spec.num_train, spec.num_eval, spec.eval_split) == (0, 3, "val")
+    spec = data.open(settings_for(tree), check=("evaluation",))
+    assert (spec.num_eval, spec.eval_split) == (3, "val")
 
 
 def test_numeric_labels(tmp_path):
@@ -151,13 +151,13 @@ def test_numeric_labels(tmp_path):
         for name in ("0", "2", "10"):
             write(tmp_path / split / name / "a.png", encoded(picture(int(name)), "PNG"))
     settings = settings_for(tmp_path, num_classes=11)
-    assert data.check(settings).num_classes == 11
-    (batch,) = data.eval_batches(settings, 3)
+    assert data.open(settings).num_classes == 11
+    (batch,) = dataset_of(settings).eval_batches(3)
     assert sorted(batch["label"].tolist()) == [0, 2, 10]
     few = settings_for(tmp_path, num_classes=10)
     assert "11 classes, the model 10" in problem(few)
     with pytest.raises(UserError, match=r"label 10 is outside the 10 classes.*/10/a\.png"):  # Without a check, too.
-        list(data.eval_batches(few, 3))
+        list(dataset_of(few).eval_batches(3))
 
 
 def test_too_many_classes(tree):
@@ -171,10 +171,10 @@ def test_wordnet_ids(tmp_path):
     for split in ("train", "val"):
         for wnid in ("n01443537", "n02129165", "n07697537"):
             write(tmp_path / split / wnid / "a.jpg", encoded(picture(1)))
-    assert data.check(settings_for(tmp_path, num_classes=1000)).num_classes == 1000
-    (batch,) = data.eval_batches(settings_for(tmp_path, num_classes=1000), 3)
+    assert data.open(settings_for(tmp_path, num_classes=1000)).num_classes == 1000
+    (batch,) = dataset_of(settings_for(tmp_path, num_classes=1000)).eval_batches(3)
     assert batch["label"].tolist() == [1, 291, 934]
-    (batch,) = data.eval_batches(settings_for(tmp_path), 3)
+    (batch,) = dataset_of(settings_for(tmp_path)).eval_batches(3)
     assert batch["label"].tolist() == [0, 1, 2]
     write(tmp_path / "train" / "n99999999" / "a.jpg", encoded(picture(1)))
     assert "n99999999" in problem(settings_for(tmp_path, num_classes=1000))
@@ -191,7 +191,7 @@ def test_settings_are_checked(tree):
 def test_everything_missing_is_listed(tree):
     write(tree / "train" / "ant" / "bad.jpg", b"")
     write(tree / "val" / "ant" / "bad.jpg", b"")
-    assert len(data.describe_missing(settings_for(tree, num_classes=2, augmentation="mixup"))) == 4
+    assert len(data.examine(settings_for(tree, num_classes=2, augmentation="mixup"))[0]) == 4
 
 
 def test_known_sources():

@@ -14,7 +14,7 @@ from nofrost_jax.data import checks, preprocess
 from nofrost_jax.data.folder import EXTENSIONS
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.tools.corrupt.originals import open_originals
-from tests.data.helpers import complaint, config, encoded, picture, write
+from tests.data.helpers import complaint, config, dataset_of, encoded, picture, write
 
 RAMP = np.tile(np.linspace(0, 65535, 40).round().astype(np.uint16), (30, 1))
 
@@ -85,8 +85,8 @@ def test_numbers_without_a_range_are_refused_by_name(image, words, tmp_path):
         preprocess.check_header(tmp_path / "x.tif", None)
     write(tmp_path / "val/a/x.tif", content)
     settings = config(f"folder:{tmp_path}", num_classes=1)
-    assert words in complaint(data.check, settings, ("evaluation",))
-    assert words in complaint(list, data.eval_batches(settings, 1))
+    assert words in complaint(data.open, settings, ("evaluation",))
+    assert words in complaint(list, dataset_of(settings).eval_batches(1))
 
 
 KINDS = {".ppm": "PPM", ".bmp": "BMP", ".pgm": "PPM", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
@@ -110,10 +110,10 @@ def test_torchvisions_formats_and_order(tmp_path):
         write(root / "ant" / place / "x.png", encoded(picture(50), "PNG"))
     theirs = folders.ImageFolder(str(root))
     settings = config(f"folder:{tmp_path}", num_classes=2)
-    split = checks.open_source(settings).evaluation()
+    split = dataset_of(settings).evaluation
     assert [(split.where(i), int(label)) for i, label in enumerate(split.labels)] == theirs.samples
     assert len(split.files) == 22 and split.others == ()
-    (batch,) = data.eval_batches(settings, 22)
+    (batch,) = dataset_of(settings).eval_batches(22)
     expected = [preprocess.eval_image(theirs[i][0], Geometry(16)) for i in range(22)]
     np.testing.assert_array_equal(batch["image"], expected)
 
@@ -126,7 +126,7 @@ def test_other_files_are_counted_and_named_and_refused_among_evaluation_images(t
         write(tmp_path / split / "ant/.hidden/y.png", b"")
         write(tmp_path / split / "ant/.DS_Store", b"")
     settings = config(f"folder:{tmp_path}", num_classes=2)
-    message = complaint(data.check, settings)
+    message = complaint(data.open, settings)
     for words in (
         "2 files are none of .jpg",
         "the first is ant/x.gif",
@@ -135,7 +135,7 @@ def test_other_files_are_counted_and_named_and_refused_among_evaluation_images(t
     ):
         assert words in message
     settings.data.other_files = "skip"
-    spec = data.check(settings)
+    spec = data.open(settings)
     assert (spec.num_train, spec.num_eval, len(spec.notes)) == (18, 18, 2)
     for note, split in zip(spec.notes, ("train", "evaluation"), strict=True):
         assert f"of the {split} split 2 files are none of" in note and note.endswith("left out")
@@ -145,11 +145,11 @@ def test_images_one_folder_deeper(tmp_path):
     tree(tmp_path / "val", nested="part0")
     write(tmp_path / "val/ant/part1/0.png", encoded(picture(3), "PNG"))
     settings = config(f"folder:{tmp_path}", num_classes=2)
-    assert data.check(settings, ("evaluation",)).num_eval == 19
-    assert checks.open_source(settings).evaluation().files[9] == "ant/part1/0.png"
+    assert data.open(settings, ("evaluation",)).num_eval == 19
+    assert dataset_of(settings).evaluation.files[9] == "ant/part1/0.png"
     settings.model.num_classes = 3
     (tmp_path / "val/empty/deep").mkdir(parents=True)
-    assert "class folder without images" in complaint(data.check, settings, ("evaluation",))
+    assert "class folder without images" in complaint(data.open, settings, ("evaluation",))
 
 
 @pytest.mark.parametrize("resize, refused", [(0, True), (18, False)])
@@ -164,14 +164,14 @@ def test_small_images_are_found_by_their_headers(tmp_path, monkeypatch, resize, 
     random = {"augmentation": "random_resized_crop", "batch_size": 4, "num_classes": 1}
     settings = config(f"folder:{tmp_path}", eval_resize=resize, **random)
     if refused:
-        message = complaint(data.check, settings)
+        message = complaint(data.open, settings)
         assert "image of 40 x 15 is smaller than image_size = 16" in message and "val/a/3.png" in message
         settings.data.eval_pad = True
-    notes = data.check(settings).notes
+    notes = data.open(settings).notes
     assert "of 7 train images 2 were decoded, and no others looked at" in notes[0]
     assert "of 7 evaluation images 2 were decoded, and of all others the header read" in notes[1]
     write(tmp_path / "val/a/3.png", b"<html>")
-    assert "of no known format" in complaint(data.check, settings)
+    assert "of no known format" in complaint(data.open, settings)
 
 
 @pytest.mark.parametrize("augmentation", ["none", "pad_crop_flip"])
@@ -179,9 +179,9 @@ def test_small_training_images_are_found_too_where_they_are_cropped_alike(tmp_pa
     for split, side in (("train", 15), ("val", 16)):
         write(tmp_path / split / "a/0.png", encoded(picture(3, side, side), "PNG"))
     settings = config(f"folder:{tmp_path}", augmentation=augmentation, batch_size=1, num_classes=1)
-    assert "train/a/0.png" in complaint(data.check, settings)
+    assert "train/a/0.png" in complaint(data.open, settings)
     settings.data.augmentation = "random_resized_crop"
-    assert data.check(settings).num_train == 1
+    assert data.open(settings).num_train == 1
 
 
 def test_commands_leave_other_files_out_and_say_so(tmp_path, capsys):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from nofrost_jax import data
-from nofrost_jax.data.catalog import holdout_mask, open_source
+from nofrost_jax.data.catalog import holdout_mask
 from nofrost_jax.errors import UserError
 from tests.conftest import tiny_config
-from tests.data.helpers import config, encoded, picture, take, write
+from tests.data.helpers import config, dataset_of, encoded, picture, take, write
 from tests.evaluation.suite import identity
 
 HELD = {"holdout": 37, "eval_split": "holdout"}
@@ -22,14 +22,14 @@ def digits(**fields):
 def epoch(settings):
     """All training images of one epoch that is a single batch: (images, labels, indexes)."""
     settings = settings.copy_and_resolve_references()
-    settings.batch_size = data.check(settings).num_train
-    batch = next(data.train_batches(settings, 0))
+    settings.batch_size = data.open(settings).num_train
+    batch = next(dataset_of(settings).train_batches(0))
     return batch["image"], batch["label"], batch["index"]
 
 
 def evaluated(settings):
     """All images that evaluation sees, and their labels."""
-    batches = list(data.eval_batches(settings, 16))
+    batches = list(dataset_of(settings).eval_batches(16))
     real = [batch["mask"] for batch in batches]
     return tuple(
         np.concatenate([batch[name][mask] for batch, mask in zip(batches, real, strict=True)])
@@ -73,9 +73,9 @@ def test_evaluation_sees_the_held_out_places_in_order():
 def test_the_evaluation_split_stays_where_it_is_not_asked_to_be_the_held_out():
     plain, held = evaluated(digits()), evaluated(digits(holdout=37))
     assert rows(*plain[:2]) == rows(*held[:2]) and len(plain[0]) == 360
-    spec = data.check(digits(holdout=37))
+    spec = data.open(digits(holdout=37))
     assert (spec.num_train, spec.num_eval, spec.eval_split) == (1400, 360, "validation")
-    spec = data.check(digits(**HELD))
+    spec = data.open(digits(**HELD))
     assert (spec.num_train, spec.num_eval, spec.eval_split) == (1400, 37, "holdout")
 
 
@@ -83,7 +83,7 @@ def test_the_evaluation_split_stays_where_it_is_not_asked_to_be_the_held_out():
 def test_training_batches_of_any_source_never_hold_a_held_out_image(augmentation):
     """Over two epochs of what a thread pool decodes, too: by the index, which counts within what is kept."""
     settings = config("fake", augmentation=augmentation, holdout=20, eval_split="holdout", fake_train=52)
-    split = open_source(settings).train()
+    split = dataset_of(settings).train
     held = set(np.flatnonzero(holdout_mask(52, 20)).tolist())
     taken = take(settings, 0, 8)
     places = split.places[np.concatenate([batch["index"] for batch in taken])]
@@ -108,7 +108,9 @@ def tree(tmp_path):
 
 def test_a_folder_needs_no_evaluation_folder_and_gives_up_one_of_each_class(tree):
     settings = config(f"folder:{tree}", batch_size=9, num_classes=3, holdout=3, eval_split="holdout")
-    assert data.check(settings) == data.Spec(9, 3, 3, 16, eval_split="holdout", eval_crop="centre 16")
+    dataset = data.open(settings)
+    assert (dataset.num_train, dataset.num_eval, dataset.num_classes) == (9, 3, 3)
+    assert (dataset.eval_split, dataset.eval_crop) == ("holdout", "centre 16")
     images, labels, _ = evaluated(settings)
     assert labels.tolist() == [0, 1, 2]
     np.testing.assert_array_equal(images[1], picture(12)[7:23, 12:28])
@@ -120,7 +122,7 @@ def test_a_broken_held_out_file_is_named(tree):
     settings = config(f"folder:{tree}", batch_size=9, num_classes=3, holdout=3, eval_split="holdout")
     (tree / "train/bee/2.png").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"train/bee/2\.png"):
-        data.check(settings)
+        data.open(settings)
     with pytest.raises(UserError, match=r"train/bee/2\.png"):
         evaluated(settings)
 
@@ -136,19 +138,14 @@ def test_a_broken_held_out_file_is_named(tree):
 )
 def test_what_cannot_be_held_out_is_refused(fields, words):
     with pytest.raises(UserError, match=words):
-        data.check(digits(**fields))
-    assert words in data.describe_missing(digits(**fields))[0]
+        data.open(digits(**fields))
+    assert words in data.examine(digits(**fields))[0][0]
 
 
 @pytest.mark.parametrize("fields", [{"holdout": 5}, {"eval_split": "holdout"}])
 def test_tfds_is_told_of_slices(fields):
     with pytest.raises(UserError, match=r"train\[:90%\].*train\[90%:\]"):
-        data.check(config("tfds:cifar10", access="sequential", **fields))
-
-
-def test_a_config_without_the_field_holds_nothing_out():
-    assert "holdout" not in digits().data
-    assert data.check(digits()).num_train == 1437
+        data.open(config("tfds:cifar10", access="sequential", **fields))
 
 
 def test_saved_outcomes_are_of_one_holdout():

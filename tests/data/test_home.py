@@ -7,11 +7,10 @@ from nofrost_jax import data
 from nofrost_jax.augment.deepaugment import weights
 from nofrost_jax.classifier import Classifier
 from nofrost_jax.corruptions import textures
-from nofrost_jax.data import views
 from nofrost_jax.tools.corrupt import __main__ as corrupt
 from nofrost_jax.workdir import check_start
 from tests.conftest import tiny_config
-from tests.data.helpers import config, encoded, picture, write
+from tests.data.helpers import config, dataset_of, encoded, picture, write
 from tests.evaluation.suite import make_run
 
 
@@ -31,15 +30,14 @@ def home(tmp_path, monkeypatch):
 def test_folders(home, place):
     source, data_dir = place
     settings = config(source, data_dir=data_dir, num_classes=2, batch_size=2)
-    assert data.check(settings).num_train == 2
-    assert data.is_present(settings) and len(data.fingerprint(settings)) == 64
+    assert data.open(settings).num_train == 2
+    assert data.is_present(settings.data.source, "") and len(dataset_of(settings).fingerprint) == 64
 
 
 def test_deepaugments_folders_and_weights(home):
     settings = config("folder:~/own", num_classes=2, views=("clean", "deepaugment"))
     settings.deepaugment = {"mode": "files", "folders": ("~/own/train",), "sources": ("edsr",)}
-    split = data.checks.open_source(settings).train()
-    assert views.open_trees(settings, split)[0].root == str(home / "own/train")
+    assert dataset_of(settings).trees[0].root == str(home / "own/train")
     for name in ("~/a.npz", "~/a.pt"):
         with pytest.raises(nofrost_jax.errors.UserError) as info:
             weights.load(name, ("edsr",))

@@ -7,7 +7,6 @@ import pytest
 
 from nofrost_jax import data
 from nofrost_jax.data import folder, preprocess
-from nofrost_jax.data.catalog import open_source
 from nofrost_jax.data.pipeline import permutation
 from nofrost_jax.errors import UserError
 from nofrost_jax.tools import verify
@@ -15,6 +14,7 @@ from tests.data.helpers import (
     assert_equal_streams,
     assert_resumes,
     config,
+    dataset_of,
     encoded,
     joined,
     picture,
@@ -82,7 +82,7 @@ def settings(request):
 
 def contents(settings):
     """[(label, encoded image)] by index, from the split itself."""
-    split = open_source(settings).train()
+    split = dataset_of(settings).train
     if hasattr(split, "labels"):
         return [(int(label), split.load(i)) for i, label in enumerate(split.labels)]
     found = {}
@@ -119,14 +119,14 @@ def test_raise_names_the_image(settings, capsys):
     assert "\n" not in str(info.value) and any(name in str(info.value) for name in named)
     if settings.data.access == "random":  # Decodes every file, so that training does not start.
         with pytest.raises(UserError, match=r"and 1 more.*replace it"):
-            data.check(settings)
+            data.open(settings)
     assert capsys.readouterr().err == ""
 
 
 def test_skipped_images_are_told_of(settings, capsys):
-    data.check(settings)
+    data.open(settings)
     assert capsys.readouterr().err == ""
-    steps = data.steps_per_epoch(settings, data.check(settings))
+    steps = data.open(settings).steps_per_epoch
     batches = take(settings, 0, 2 * steps)
     lines = capsys.readouterr().err.splitlines()
     assert {len(batch["label"]) for batch in batches} == {4} and all(batch["image"].any() for batch in batches)
@@ -145,7 +145,7 @@ def test_the_replacement_is_the_next_readable_of_the_order(settings):
         own = order[: NUM_TRAIN // 4 * 4]
         expected = [next(i for i in order[p:] + order[:p] if i not in bad) for p in range(len(own))]
     else:
-        chunks = open_source(plain).train().train(settings.seed, 0, 0, 4, (0, 1))
+        chunks = data.open(plain, ()).train.train(settings.seed, 0, 0, 4, (0, 1))
         places = [chunk.index.tolist() for chunk in chunks]
         own = [i for chunk in places for i in chunk]
         expected = [next(i for i in chunk[p:] + chunk[:p] if i not in bad) for chunk in places for p in range(4)]
@@ -170,10 +170,10 @@ def test_skipping_knows_no_threads_and_no_resume(settings):
 def test_evaluation_never_skips(settings):
     settings.data.eval_split = "train"
     with pytest.raises(UserError, match="unreadable image"):
-        list(data.eval_batches(settings, 8))
+        list(dataset_of(settings).eval_batches(8))
     if settings.data.access == "random":
         with pytest.raises(UserError, match="unreadable image"):
-            data.check(settings)
+            data.open(settings)
 
 
 def test_nothing_but_broken_images_is_an_error(tmp_path):
@@ -182,7 +182,7 @@ def test_nothing_but_broken_images_is_an_error(tmp_path):
             write(tmp_path / split / name / f"{i}.JPEG", BROKEN["text.JPEG"] if split == "train" else WHOLE)
     settings = config(f"folder:{tmp_path}", batch_size=4, num_classes=2, on_error="skip")
     with pytest.raises(UserError, match="and 5 more"):
-        data.check(settings)
+        data.open(settings)
     with pytest.raises(UserError, match="100 unreadable images one after the other"):
         take(settings, 0, 1)
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from nofrost_jax import data
+from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import UserError
 from tests.data.helpers import (
     assert_equal_streams,
     assert_resumes,
     assert_silent,
     config,
+    dataset_of,
     encoded,
     joined,
     picture,
@@ -47,14 +49,14 @@ def test_shapes_and_types(settings):
 
 def test_resume_at_any_step(settings):
     """Over the end of the first epoch, too."""
-    n = data.steps_per_epoch(settings, data.check(settings)) + 3
+    n = data.open(settings).steps_per_epoch + 3
     whole = take(settings, 0, n)
     assert_resumes(settings, whole, sorted({1, n // 2, n - 4, n - 3, n - 1}))
 
 
 def test_epochs_are_different_permutations(settings):
-    spec = data.check(settings)
-    n = data.steps_per_epoch(settings, spec)
+    spec = data.open(settings)
+    n = spec.steps_per_epoch
     assert n == spec.num_train // settings.batch_size
     index = np.concatenate([batch["index"] for batch in take(settings, 0, 2 * n)]).reshape(2, -1)
     for epoch in index:
@@ -72,7 +74,7 @@ def test_augmentation_differs_between_epochs():
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_share_the_global_batch(settings, count):
-    n = data.steps_per_epoch(settings, data.check(settings)) + 1
+    n = data.open(settings).steps_per_epoch + 1
     whole = take(settings, 2, n)
     parts = [take(settings, 2, n, process_index=k, process_count=count) for k in range(count)]
     assert_equal_streams(whole, joined(parts))
@@ -90,11 +92,11 @@ def test_worker_count_changes_no_byte(settings):
 @pytest.mark.parametrize("batch_size", [4, 8, 12, 100, 360])
 @pytest.mark.parametrize("count", [1, 2])
 def test_eval_is_exact(settings, batch_size, count):
-    spec = data.check(settings)
+    spec = data.open(settings)
     for limit in (0, 5, 10**6):
         total = min(limit, spec.num_eval) if limit else spec.num_eval
-        choice = data.Choice(limit)
-        parts = [list(data.eval_batches(settings, batch_size, k, count, choice)) for k in range(count)]
+        choice = Choice(limit)
+        parts = [list(dataset_of(settings, choice).eval_batches(batch_size, k, count)) for k in range(count)]
         assert {len(part) for part in parts} == {-(-total // batch_size)}
         batches = joined(parts)
         mask = np.concatenate([batch["mask"] for batch in batches])
@@ -110,8 +112,8 @@ def test_eval_is_exact(settings, batch_size, count):
 
 def test_eval_content_does_not_depend_on_the_batch_size():
     settings = config("fake")
-    small = np.concatenate([b["image"][b["mask"]] for b in data.eval_batches(settings, 4)])
-    large = np.concatenate([b["image"][b["mask"]] for b in data.eval_batches(settings, 32)])
+    small = np.concatenate([b["image"][b["mask"]] for b in dataset_of(settings).eval_batches(4)])
+    large = np.concatenate([b["image"][b["mask"]] for b in dataset_of(settings).eval_batches(32)])
     np.testing.assert_array_equal(small, large)
 
 
@@ -139,14 +141,14 @@ def test_damaged_file_is_named_from_the_thread(tmp_path):
     broken = tmp_path / "train" / "b" / "2.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
     settings = config(f"folder:{tmp_path}", batch_size=4)
-    for batches in (data.train_batches(settings, 0), data.train_batches(settings, 7)):
+    for batches in (dataset_of(settings).train_batches(0), dataset_of(settings).train_batches(7)):
         with pytest.raises(UserError, match=r"b/2\.jpg") as info:
             list(itertools.islice(batches, 2))
         assert "\n" not in str(info.value)
     (tmp_path / "val" / "a" / "0.jpg").unlink()
-    batches = data.eval_batches(settings, 4)
+    batches = dataset_of(settings).eval_batches(4)
     (tmp_path / "val" / "b" / "3.jpg").unlink()
-    assert sum(int(batch["mask"].sum()) for batch in data.eval_batches(settings, 4)) == 6
+    assert sum(int(batch["mask"].sum()) for batch in dataset_of(settings).eval_batches(4)) == 6
     with pytest.raises(UserError, match=r"b/3\.jpg"):  # Vanished after it had been listed.
         list(batches)
 
@@ -158,7 +160,7 @@ def data_threads():
 def test_threads_end_with_the_iterator():
     settings = CONFIGS["fake"]
     for end in ("close", "collect"):
-        batches = data.train_batches(settings, 0)
+        batches = dataset_of(settings).train_batches(0)
         next(batches)
         assert data_threads()
         batches.close() if end == "close" else None
@@ -171,7 +173,7 @@ def test_exit_with_a_live_iterator_is_quick_and_silent():
     """Neither a hang nor a warning; and these sources import no TensorFlow."""
     program = (
         "import sys; from nofrost_jax import data; from tests.data.test_pipeline import CONFIGS\n"
-        "live = [data.train_batches(c, 0) for c in CONFIGS.values()]; [next(b) for b in live]\n"
+        "live = [data.open(c, ()).train_batches(0) for c in CONFIGS.values()]; [next(b) for b in live]\n"
         "assert 'tensorflow' not in sys.modules"
     )
     assert_silent(program, timeout=60)
@@ -179,4 +181,4 @@ def test_exit_with_a_live_iterator_is_quick_and_silent():
 
 def test_batch_must_divide():
     with pytest.raises(UserError, match="8 cannot be shared by 3"):
-        data.train_batches(config("fake"), 0, 0, 3)
+        data.open(config("fake"), ()).train_batches(0, 0, 3)

@@ -9,14 +9,17 @@ import pytest
 from PIL import Image
 
 from nofrost_jax import data
-from nofrost_jax.data import pipeline, preprocess, rng
-from nofrost_jax.data.catalog import open_source
+from nofrost_jax.data import preprocess, rng
+from nofrost_jax.data.views import of as views_of
+from nofrost_jax.data.views import origins_of_trees
 from nofrost_jax.errors import UserError
 from tests.data.helpers import (
     assert_equal_batches,
     assert_equal_streams,
     assert_resumes,
     config,
+    count_listings,
+    dataset_of,
     encoded,
     joined,
     picture,
@@ -50,9 +53,9 @@ def settings(request):
 
 def test_every_view_is_its_own_crop_of_the_image(settings):
     """Made anew from the source by the rule: geometry, purpose of the random numbers, epoch and position."""
-    source = open_source(settings)
-    split, geometry = source.train(), pipeline.geometry_of(settings, source)
-    per_epoch = data.steps_per_epoch(settings, data.check(settings))
+    dataset = dataset_of(settings)
+    split, geometry = dataset.train, dataset.geometry
+    per_epoch = data.open(settings).steps_per_epoch
     step = per_epoch + 1
     (batch,) = take(settings, step, 1)
     assert list(batch) == [*NAMES, "label", "index"]
@@ -70,7 +73,7 @@ def test_every_view_is_its_own_crop_of_the_image(settings):
 
 def test_either_view_is_one_of_both_by_a_coin(settings):
     """The same crop as without the coin, each about half of the time; in another epoch others."""
-    per_epoch = data.steps_per_epoch(settings, data.check(settings))
+    per_epoch = data.open(settings).steps_per_epoch
     whole = take(settings, 0, per_epoch + 1)
     settings.data.views = EITHER
     coins = []
@@ -88,12 +91,9 @@ def test_either_view_is_one_of_both_by_a_coin(settings):
 
 
 def test_clean_images_do_not_know_of_other_views(settings):
-    alone, before = settings.copy_and_resolve_references(), settings.copy_and_resolve_references()
+    alone = settings.copy_and_resolve_references()
     alone.data.views = ("clean",)
-    with before.unlocked():
-        del before.data["views"]
-    for batch, one, other in zip(*(take(made, 1, 2) for made in (settings, alone, before)), strict=True):
-        assert_equal_batches(one, other)
+    for batch, one in zip(*(take(made, 1, 2) for made in (settings, alone)), strict=True):
         assert_equal_batches(one, {name: batch[name] for name in ("image", "label", "index")})
 
 
@@ -110,7 +110,7 @@ def test_a_batch_holds_the_views_that_are_asked_for(settings, views):
 @pytest.mark.parametrize("views", [ALL, EITHER])
 def test_resume_threads_and_processes_change_no_byte(settings, views):
     settings.data.views = views
-    n = data.steps_per_epoch(settings, data.check(settings)) + 2
+    n = data.open(settings).steps_per_epoch + 2
     whole = take(settings, 0, n)
     assert_resumes(settings, whole, (1, n - 2))
     settings.data.workers = 5
@@ -119,7 +119,7 @@ def test_resume_threads_and_processes_change_no_byte(settings, views):
 
 
 def test_evaluation_has_the_image_alone(settings):
-    batch = next(data.eval_batches(settings, 4))
+    batch = next(dataset_of(settings).eval_batches(4))
     assert list(batch) == ["image", "label", "index", "mask"]
 
 
@@ -152,7 +152,7 @@ def expected_grey(index, source):
 def test_distorted_images_are_those_of_the_same_name(trees):
     """Of either source by the seed, in every epoch anew; with another extension, too."""
     settings = from_files(trees)
-    assert data.describe_missing(settings) == []
+    assert data.examine(settings)[0] == []
     chosen = []
     for batch in take(settings, 0, 30):
         greys = batch["deepaugment"].max((1, 2, 3))
@@ -181,17 +181,29 @@ def test_the_folders_may_have_the_split_and_be_relative(trees):
 def test_what_made_the_trees_is_told(trees):
     """The generator leaves a note, the published images have none."""
     (trees / "edsr/settings.json").write_text('{"weights": "random:0", "seed": 3, "side": 64, "network": "edsr"}')
-    found = pipeline.views.origins_of_trees(from_files(trees))
+    found = origins_of_trees(from_files(trees))
     assert found["edsr"] == "this project's generator, weights random:0, seed 3, short side 64"
     assert "no settings.json" in found["cae"] and list(found) == ["edsr", "cae"]
 
 
 def test_every_tree_that_is_missing_is_named(trees):
     settings = from_files(trees, folders=(f"{trees}/one", f"{trees}/other"))
-    edsr, cae = data.describe_missing(settings)
+    edsr, cae = data.examine(settings)[0]
     assert f"EDSR in {trees}/one" in edsr and f"CAE in {trees}/other" in cae
     command = f"--source=folder:{trees / 'data'} --split=train --network=cae --output=DIR --weights=FILE"
     assert f"python -m nofrost_jax.tools.deepaugment {command}" in cae and "README of hendrycks/imagenet-r" in cae
+
+
+def test_every_folder_is_listed_once(trees, monkeypatch):
+    """Of images and of their distorted versions: for the check, the fingerprints, the batches."""
+    listed = count_listings(monkeypatch)
+    dataset = data.open(from_files(trees))
+    assert set(dataset.training_fingerprint) == {"images", "contents", "deepaugment"} and dataset.fingerprint
+    for batches in (dataset.train_batches(0), dataset.train_batches(3), dataset.eval_batches(4)):
+        next(batches)
+        batches.close()
+    inside = [path for path in listed if path.startswith(str(trees))]
+    assert len(inside) >= 9 and [path for path in inside if listed[path] > 1] == []
 
 
 def test_edsr_alone_needs_no_other_folder(trees):
@@ -203,7 +215,7 @@ def test_edsr_alone_needs_no_other_folder(trees):
 
 def test_held_out_images_shift_no_name(trees):
     settings = from_files(trees, sources=("cae",), holdout=4, eval_split="holdout", batch_size=8)
-    kept = open_source(settings).train().places
+    kept = dataset_of(settings).train.places
     for batch in take(settings, 0, 2):
         np.testing.assert_array_equal(batch["deepaugment"].max((1, 2, 3)), expected_grey(kept[batch["index"]], 1))
 
@@ -219,12 +231,12 @@ def test_an_image_is_decoded_once_for_all_of_its_views(trees, monkeypatch):
     opened, original = [], Image.open
     monkeypatch.setattr(preprocess.Image, "open", lambda file: opened.append(1) or original(file))
     source = from_files(trees, mode="noise2net")
-    views = pipeline.views.of(source, pipeline.geometry_of(source, open_source(source)), open_source(source).train())
+    views = dataset_of(source).views
     image = encoded(picture(0))
     made = views.make(image, 0, 0, 0, 0)
     assert list(made) == list(NAMES) and len(opened) == 1
     source.data.views = ("clean",)
-    views = pipeline.views.of(source, pipeline.geometry_of(source, open_source(source)), None)
+    views = dataset_of(source).views
     np.testing.assert_array_equal(views.make(image, 0, 0, 0, 0)["image"], made["image"])
 
 
@@ -232,8 +244,8 @@ def test_only_the_view_of_the_coin_is_made(trees, monkeypatch):
     """One decoding an image, of the clean file or, for a distorted one, of two; and the coin's share of both."""
     opened, original = [], Image.open
     settings = from_files(trees, views=EITHER, sources=("edsr",))
-    split = open_source(settings).train()
-    views = pipeline.views.of(settings, pipeline.geometry_of(settings, open_source(settings)), split)
+    dataset = dataset_of(settings)
+    split, views = dataset.train, dataset.views
     monkeypatch.setattr(preprocess.Image, "open", lambda file: opened.append(1) or original(file))
     for position in range(20):
         opened.clear()
@@ -248,11 +260,11 @@ def test_fast_decoding_is_for_distorted_images_too(trees, monkeypatch):
     settings = from_files(trees, views=("clean", "deepaugment"), sources=("edsr",))
     file = trees / "edsr/ant/0.JPEG"
     file.write_bytes(encoded(picture(3)))
-    split = open_source(settings).train()
-    geometry = dataclasses.replace(pipeline.geometry_of(settings, open_source(settings)), fast=True)
+    dataset = dataset_of(settings)
+    split, geometry = dataset.train, dataclasses.replace(dataset.geometry, fast=True)
     decoded, decode = [], preprocess.fast.decode
     monkeypatch.setattr(preprocess.fast, "decode", lambda image: decoded.append(image) or decode(image))
-    made = pipeline.views.of(settings, geometry, split).make(split.load(0), 0, 0, 0, 0)
+    made = views_of(settings, geometry, dataset.trees).make(split.load(0), 0, 0, 0, 0)
     assert decoded[-1] == file.read_bytes() and len(decoded) == 2
     draws = preprocess.augmentation_draws(0, 0, 0, geometry.draws + 1, rng.DEEPAUGMENT)
     np.testing.assert_array_equal(made["deepaugment"], preprocess.train_image(file.read_bytes(), geometry, draws[:-1]))
@@ -269,7 +281,7 @@ def test_fast_decoding_is_for_distorted_images_too(trees, monkeypatch):
 def test_what_is_missing_is_one_line(trees, damage, words):
     damage(trees)
     settings = from_files(trees)
-    (line,) = data.describe_missing(settings)
+    (line,) = data.examine(settings)[0]
     assert all(word in line for word in [*words, str(trees)]) and "\n" not in line
     with pytest.raises(UserError, match=words[0]):
         take(settings, 0, 1)
@@ -277,7 +289,7 @@ def test_what_is_missing_is_one_line(trees, damage, words):
 
 def test_a_source_without_files_has_no_distorted_ones(trees):
     settings = settings_of("digits", image_size=8, mode="files", folders=(str(trees / "edsr"), str(trees / "cae")))
-    (line,) = data.describe_missing(settings)
+    (line,) = data.examine(settings)[0]
     assert "digits has no files" in line and "folder:PATH" in line
 
 
@@ -289,7 +301,7 @@ def test_a_damaged_or_vanished_distorted_image_is_named(trees):
     with pytest.raises(UserError, match=r"edsr/bee/2\.JPEG"):
         take(settings, 0, 1)
     file.write_bytes(whole)
-    batches = data.train_batches(settings, 0)
+    batches = dataset_of(settings).train_batches(0)
     next(batches)
     file.unlink()
     with pytest.raises(UserError, match=r"edsr/bee/2\.JPEG"):
@@ -299,7 +311,7 @@ def test_a_damaged_or_vanished_distorted_image_is_named(trees):
 def test_weights_that_are_not_there_are_one_line(tmp_path):
     settings = settings_of("fake", mode="on_device", image_size=16)
     settings.deepaugment.weights = f"{tmp_path}/edsr.npz"
-    (line,) = data.describe_missing(settings)
+    (line,) = data.examine(settings)[0]
     assert "config.deepaugment.weights" in line and f"{tmp_path}/edsr.npz" in line and "EDSR_Weights" in line
     settings.deepaugment.weights = "random:3"
-    assert data.describe_missing(settings) == []
+    assert data.examine(settings)[0] == []

@@ -9,8 +9,10 @@ import numpy as np
 from nofrost_jax import checkpoint, data, models, parallel, train
 from nofrost_jax.classifier import Classifier, create_model, normalize
 from nofrost_jax.config import prepare, resolve
+from nofrost_jax.data.choice import Choice
 from nofrost_jax.evaluation import runs, store
 from tests import conftest
+from tests.data.helpers import dataset_of
 from tests.test_interpolation import random_like
 
 MEMBERS = {
@@ -44,7 +46,7 @@ def tiny_variables():
     config = tiny_config()
     model = create_model(config.model)
     fresh = models.init(model, jax.random.key(0), 8)
-    (batch,) = data.eval_batches(config, 128, choice=data.Choice(128))
+    (batch,) = dataset_of(config, Choice(128)).eval_batches(128)
     images = normalize(jnp.asarray(batch["image"] / 255.0, jnp.float32), config.data.mean, config.data.std)
     head = fresh["params"]["head"]
     width, classes = head["kernel"].shape
@@ -70,16 +72,16 @@ def first_devices(count=1):
 def make(config, count=1):
     """(Evaluator, Devices) on the first `count` devices."""
     devices = first_devices(count)
-    return runs.evaluator(config, devices, data.check(config)), devices
+    return runs.evaluator(config, devices, data.open(config)), devices
 
 
 def classifier(config, variables):
     return Classifier(variables, create_model(config.model), tuple(config.data.mean), tuple(config.data.std))
 
 
-def identity(config, count=4, params="sha"):
-    """What outcomes of a config's net on `count` images are kept under."""
-    return store.identity(params, runs.net_of(config), runs.Split(config, count), config.seed)
+def identity(config, params="sha"):
+    """What outcomes of a config's net are kept under."""
+    return store.identity(params, runs.net_of(config), runs.Split(dataset_of(config)), config.seed)
 
 
 def make_run(folder, row="mbnat", **fields):

@@ -64,7 +64,7 @@ def test_the_outcomes_are_those_of_a_runs_own_evaluation(variables, tmp_path, ca
     config = suite.tiny_config(attacks={"aa_fast_20": entry}, limit=0, ids=str(tmp_path / "ids"))
     evaluator, _ = suite.make(config, jax.local_device_count())
     expected = evaluator.run(variables, parallel.StopSignal(), tmp_path / "outcomes")
-    (batch,) = data.eval_batches(config, N, choice=data.choice_of(config))
+    (batch,) = data.open(config, check=()).eval_batches(N)
     np.testing.assert_array_equal(batch["index"], np.arange(N))
     found = nofrost_jax.autoattack(
         suite.classifier(config, variables),

@@ -13,10 +13,12 @@ import pytest
 
 from nofrost_jax import attacks, data, keys, parallel, progress
 from nofrost_jax.attacks import base
+from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import attacking, programs, results, table
 from nofrost_jax.evaluation.store import Store
 from nofrost_jax.evaluation.work import COLUMNS
+from tests.data.helpers import dataset_of
 from tests.evaluation import suite
 
 NEVER = parallel.StopSignal()
@@ -36,7 +38,7 @@ def assert_same(found, expected):
 
 def test_counts_every_image_once_and_each_attack_meets_those_it_is_for(reference):
     outcomes = reference.outcomes
-    (batch,) = data.eval_batches(suite.tiny_config(), suite.COUNT, choice=data.Choice(suite.COUNT))
+    (batch,) = dataset_of(suite.tiny_config(), Choice(suite.COUNT)).eval_batches(suite.COUNT)
     for name in ("index", "label"):
         np.testing.assert_array_equal(outcomes[name], batch[name])
     assert len(np.unique(outcomes["index"])) == suite.COUNT
@@ -76,7 +78,7 @@ def test_an_attack_that_goes_on_after_success_keeps_it(variables, tmp_path, monk
     config = suite.tiny_config(attacks={"rays": {"name": "rays", "queries": 70, "official": True}}, limit=20)
     evaluator, devices = suite.make(config)
     outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
-    (batch,) = data.eval_batches(config, 20, choice=data.Choice(20))
+    (batch,) = dataset_of(config, Choice(20)).eval_batches(20)
     (member,) = evaluator.plans[0].members
     classifier = suite.classifier(config, variables)
     images = programs.to_pixels(batch["image"])
@@ -259,7 +261,9 @@ def test_counting_all_images_attacks_those_that_are_wrong_too(variables, tmp_pat
     first, second = np.argsort(-np.asarray(jax.jit(classifier)(images)), -1).T[:2]
     label = np.where(np.arange(suite.COUNT) % 2, first, second).astype(np.int32)  # half are nearly right
     batch = {"image": image, "label": label, "index": np.arange(suite.COUNT, dtype=np.int32)}
-    monkeypatch.setattr(data, "eval_batches", lambda *_, **__: iter([batch | {"mask": np.ones(suite.COUNT, bool)}]))
+    monkeypatch.setattr(
+        data.Dataset, "eval_batches", lambda *_, **__: iter([batch | {"mask": np.ones(suite.COUNT, bool)}])
+    )
     stages = mock.Mock(wraps=evaluator.programs.stage)
     monkeypatch.setattr(evaluator.programs, "stage", stages)
     outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)

@@ -6,11 +6,10 @@ import shutil
 import jax
 import pytest
 
-from nofrost_jax import data
 from nofrost_jax.errors import UserError
 from nofrost_jax.models import layers
 from tests.conftest import tiny_args, tiny_config
-from tests.data.helpers import encoded, picture
+from tests.data.helpers import dataset_of, encoded, picture
 from tests.evaluation.suite import identity
 
 
@@ -52,8 +51,9 @@ def test_as_many_other_images_are_others(tree, change):
 
 def test_held_out_images_of_a_folder(tree):
     fields = {"data__eval_split": "holdout", "data__holdout": 1, "data__train_split": "one"}
-    assert of(tree.parent, **fields)["data"]["contents"] == data.fingerprint(
-        tiny_config(data__source=f"folder:{tree.parent}", data__eval_split="one")
+    assert (
+        of(tree.parent, **fields)["data"]["contents"]
+        == dataset_of(tiny_config(data__source=f"folder:{tree.parent}", data__eval_split="one")).fingerprint
     )
 
 
@@ -64,7 +64,7 @@ def test_a_missing_folder_is_told(tmp_path):
 
 def test_digits_are_told_by_their_name():
     assert identity(tiny_config())["data"]["source"] == "digits"
-    assert data.fingerprint(tiny_config()) == ""
+    assert dataset_of(tiny_config()).fingerprint == ""
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ import nofrost_jax
 from nofrost_jax import data, train
 from nofrost_jax.config import for_evaluation, prepare
 from nofrost_jax.convert import export
+from nofrost_jax.data.choice import Choice
 from nofrost_jax.evaluation import engine
 from tests.conftest import tiny_args, tiny_config
+from tests.data.helpers import dataset_of
 from tests.evaluation import suite
 from tests.evaluation.suite import make_run
 
@@ -66,7 +68,7 @@ def sweep_args(folder, **fields):
 
 @pytest.mark.usefixtures("compile_once")
 def test_the_sweep_evaluates_each_gamma_once(cli, mbnat, monkeypatch):
-    begun, eval_batches = [], data.eval_batches
+    begun, eval_batches = [], data.Dataset.eval_batches
 
     def stopped_batches(*args, **kwargs):
         begun.append(sorted(path.stem for path in mbnat.glob("evaluations/*.json")))
@@ -75,7 +77,7 @@ def test_the_sweep_evaluates_each_gamma_once(cli, mbnat, monkeypatch):
         yield from eval_batches(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(data, "eval_batches", stopped_batches)
+        patch.setattr(data.Dataset, "eval_batches", stopped_batches)
         stopped = cli(*sweep_args(mbnat, **FIELDS))
         assert stopped.returncode == 75 and begun == [[], ["sweep_gamma_0"]], stopped
         done = cli(*sweep_args(mbnat, **FIELDS))
@@ -93,7 +95,7 @@ def test_the_sweep_evaluates_each_gamma_once(cli, mbnat, monkeypatch):
         shares = result["clean"]["accuracy"], result["attacks"][0]["robust_accuracy"]
         assert row.split()[:3] == [gamma, *(f"{share:.2%}" for share in shares)]
 
-    (batch,) = data.eval_batches(prepare(tiny_config("mbnat")), 64, choice=data.Choice(64))
+    (batch,) = dataset_of(prepare(tiny_config("mbnat")), Choice(64)).eval_batches(64)
     right = []
     for name, gamma in zip(GAMMAS, (0.0, 0.25, 0.5, 1.0), strict=True):
         classifier = nofrost_jax.load(mbnat, gamma=gamma)

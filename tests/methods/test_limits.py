@@ -200,6 +200,6 @@ def test_data_and_methods_agree_on_batches():
     for row, expected in (("nofrost", DATA), ("nofrost_star", DATA | either), ("combine", DATA | both)):
         config = tiny_config(row)
         config.data.source, config.data.fake_train, config.data.augmentation = "fake", 64, "none"
-        batch = next(data.train_batches(config, 0))
+        batch = next(data.open(config, ()).train_batches(0))
         assert shapes(batch) == shapes(expected)
     assert jnp.asarray(batch["label"]).max() < CLASSES

@@ -11,6 +11,7 @@ import pytest
 
 from nofrost_jax import data, identity, lock, train
 from nofrost_jax.config import prepare
+from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import Preempted
 from nofrost_jax.evaluation import engine, table
 from nofrost_jax.fields import to_plain
@@ -116,7 +117,7 @@ def test_finished_run_shows_its_table_again(whole, copy, capsys, monkeypatch):
 @pytest.mark.usefixtures("compile_once")
 def test_sigterm_in_an_evaluation_loses_nothing(whole, tmp_path, capsys, monkeypatch):
     """First in the one of step 5, then in the last one."""
-    folder, eval_batches = tmp_path / "run", data.eval_batches
+    folder, eval_batches = tmp_path / "run", data.Dataset.eval_batches
     handler, begun = signal.getsignal(signal.SIGTERM), []
 
     def stopped_batches(*args, **kwargs):
@@ -125,7 +126,7 @@ def test_sigterm_in_an_evaluation_loses_nothing(whole, tmp_path, capsys, monkeyp
             os.kill(os.getpid(), signal.SIGTERM)
         yield from eval_batches(*args, **kwargs)
 
-    monkeypatch.setattr(data, "eval_batches", stopped_batches)
+    monkeypatch.setattr(data.Dataset, "eval_batches", stopped_batches)
     for _ in range(2):
         with pytest.raises(Preempted, match="during an evaluation; run the same command again"):
             train_here(folder)
@@ -167,7 +168,7 @@ def test_evaluating_a_run_repeats_its_own_result(whole, cli, copy):
         "n": 3,
         "of": 360,
         "choice": "of ids.txt",
-        "ids_sha256": data.Choice(0, ("200", "5", "77")).plain["ids_sha256"],
+        "ids_sha256": Choice(0, ("200", "5", "77")).plain["ids_sha256"],
     }
     assert expected.items() <= found["listed", "is"]["dataset"].items()
     assert contents(copy)["metrics"] == metrics

@@ -5,12 +5,11 @@ import shutil
 
 import pytest
 
-from nofrost_jax import data
 from nofrost_jax.config import resolve
 from nofrost_jax.errors import UserError
 from nofrost_jax.workdir import check_checkpoint
 from tests.conftest import tiny_args, tiny_config
-from tests.data.helpers import encoded, picture, write
+from tests.data.helpers import count_listings, dataset_of, encoded, picture, write
 
 FIELDS = {
     "data__image_size": 8,
@@ -33,12 +32,16 @@ def tree(tmp_path):
 
 
 def of(tree, **fields):
-    return data.training_fingerprint(resolve(tiny_config(**FIELDS | {"data__source": f"folder:{tree}"} | fields)))
+    return dataset_of(resolve(tiny_config(**FIELDS | {"data__source": f"folder:{tree}"} | fields))).training_fingerprint
 
 
-def test_a_run_does_not_go_on_with_other_images(cli, tree, tmp_path, compile_once):
+def test_a_run_does_not_go_on_with_other_images(cli, tree, tmp_path, compile_once, monkeypatch):
     asked = tiny_args(tmp_path / "run", data__source=f"folder:{tree}", **FIELDS)
-    assert cli(*asked).returncode == 0
+    with monkeypatch.context() as patch:
+        listed = count_listings(patch)
+        assert cli(*asked).returncode == 0
+    folders = [f"{tree}{name}" for name in ("", "/train", "/train/a", "/train/b", "/val", "/val/a", "/val/b")]
+    assert [listed[folder] for folder in folders] == [1] * 7
     write(tree / "train/a/more.png", encoded(picture(99, 8, 8), "PNG"))
     refused = cli(*asked)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
@@ -109,7 +112,7 @@ def test_deepaugments_files_are_training_images(tree, tmp_path):
 
 def test_what_the_config_says_all_about_has_no_fingerprint():
     for source in ("digits", "fake"):
-        assert data.training_fingerprint(resolve(tiny_config(data__source=source))) == {}
+        assert dataset_of(resolve(tiny_config(data__source=source))).training_fingerprint == {}
 
 
 def test_held_out_images_are_of_the_same_files(tree):

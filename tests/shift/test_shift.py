@@ -6,10 +6,12 @@ import pytest
 from ml_collections import ConfigDict
 
 import nofrost_jax
-from nofrost_jax import checkpoint, corruptions, data
+from nofrost_jax import checkpoint, corruptions
 from nofrost_jax.data import preprocess
+from nofrost_jax.data.choice import Choice
 from nofrost_jax.shift import run as shift
 from nofrost_jax.shift.scores import ALEXNET, SEVERITIES
+from tests.data.helpers import count_listings, dataset_of
 from tests.evaluation.suite import make_run
 from tests.shift import trees
 
@@ -18,9 +20,15 @@ pytestmark = pytest.mark.usefixtures("compile_once")
 
 def test_every_set(cli, imagenet, monkeypatch):
     monkeypatch.setattr(shift, "REFERENCE_SIDE", trees.SIDE)
-    _, run, sets = imagenet
-    done = cli(*trees.SUITE, f"--workdir={run}", *trees.OWN_COUNTS)
+    root, run, sets = imagenet
+    with monkeypatch.context() as patch:
+        listed = count_listings(patch)
+        done = cli(*trees.SUITE, f"--workdir={run}", *trees.OWN_COUNTS)
     assert done.returncode == 0, done.stderr
+    classes = [
+        str(path) for pattern in ("ImageNet-C/*/*/*", "imagenet*/n*", "imagenet/val/*") for path in root.glob(pattern)
+    ]
+    assert len(classes) > 100 and {listed[path] for path in classes} == {1}
     assert done.stdout.count("compiling") == 1 and "skipped" not in done.stdout
     result, found = trees.read(run), trees.by_name(trees.read(run))
     assert list(found) == ["clean", *list(trees.COUNTS)[:4]] and result["missing"] == []
@@ -116,7 +124,7 @@ def test_a_run_on_digits_gets_its_own_images_corrupted(cli, digits, monkeypatch)
     assert constants == [(cell["corruption"], cell["severity"], 8) for cell in corrupted["cells"]]
 
     config = ConfigDict(checkpoint.read_config(digits))
-    (batch,) = data.eval_batches(config, 70, choice=data.Choice(70))
+    (batch,) = dataset_of(config, Choice(70)).eval_batches(70)
     predict = jax.jit(nofrost_jax.load(digits).predict)
     with np.load(digits / "evaluations/shift.npz") as columns:
         np.testing.assert_array_equal(columns["clean_correct"], np.asarray(predict(batch["image"])) == batch["label"])

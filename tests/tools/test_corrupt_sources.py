@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from nofrost_jax import corruptions
-from nofrost_jax.data import catalog, digits, sources, tfds_source
+from nofrost_jax.data import digits, sources, tfds_source
 from nofrost_jax.errors import UserError
 from nofrost_jax.tools import prepare
 from nofrost_jax.tools.corrupt import __main__ as command
 from nofrost_jax.tools.corrupt import originals
-from tests.data.helpers import config, picture
+from tests.data.helpers import config, dataset_of, picture
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CELLS = ("--names=contrast,gaussian_noise", "--severities=4")
@@ -34,7 +34,7 @@ def pixels(path):
 def test_digits_become_lossless_files_in_folders_called_by_label(tmp_path, capsys):
     command.main([f"--output={tmp_path}", *CELLS])
     assert "written: 720 files" in capsys.readouterr().out
-    split = catalog.open_source(config("digits", image_size=8)).evaluation()
+    split = dataset_of(config("digits", image_size=8)).evaluation
     assert files(tmp_path) == sorted(
         f"{name}/4/{label}/{index:08d}.PNG"
         for name in ("contrast", "gaussian_noise")
@@ -111,7 +111,7 @@ def test_cifar10_through_tfds(cifar10, tmp_path):
     command.main([f"--output={tmp_path}", "--source=tfds:cifar10", f"--data_dir={data_dir}", *CELLS])
     found = [file.split("/")[2:] for file in files(tmp_path) if file.startswith("gaussian_noise")]
     assert sorted(name for _, name in found) == [f"{index:08d}.PNG" for index in range(30)]
-    split = catalog.open_source(config("tfds:cifar10", data_dir=str(data_dir), eval_split="test")).evaluation()
+    split = dataset_of(config("tfds:cifar10", data_dir=str(data_dir), eval_split="test")).evaluation
     stored = np.stack([np.asarray(command.open_originals("tfds:cifar10", str(data_dir)).load(i)) for i in range(30)])
     assert [label_of[image.tobytes()] for image in stored] == split.labels.tolist()
     want = corruptions.corrupt(stored, "gaussian_noise", 4, np.arange(30), 0, jpeg_quality=0)
@@ -119,7 +119,7 @@ def test_cifar10_through_tfds(cifar10, tmp_path):
         index = int(file[:8])
         assert name == CIFAR10[split.labels[index]]
         assert np.array_equal(pixels(tmp_path / "gaussian_noise/4" / name / file)[1], want[index])
-    read = catalog.open_source(config(f"folder:{tmp_path}/gaussian_noise/4", eval_split=".")).evaluation()
+    read = dataset_of(config(f"folder:{tmp_path}/gaussian_noise/4", eval_split=".")).evaluation
     assert read.labels.tolist() == [split.labels[int(file[-12:-4])] for file in read.files]
     settings = json.loads((tmp_path / "corruptions.json").read_text())
     assert (settings["side"], settings["resize"], settings["source"]) == (32, 0, "tfds:cifar10 test")

@@ -36,8 +36,8 @@ def test_one_of_them_is_enough_and_told(tmp_path, capsys):
     note = f"note: {TRAIN} (137.7 GiB) is not in {tmp_path}: the split train is left out"
     assert note in capsys.readouterr().err.splitlines()
     settings = config("tfds:imagenet2012", data_dir=str(tmp_path / "out"), num_classes=1000)
-    assert data.check(settings, splits=("evaluation",)).num_eval == 3
-    assert "no split train" in data.describe_missing(settings)[0]
+    assert data.open(settings, check=("evaluation",)).num_eval == 3
+    assert "no split train" in data.examine(settings)[0][0]
     assert prepare.prepare("imagenet2012", str(tmp_path / "out")) == path  # There already; needs no tar any more.
 
 
@@ -116,9 +116,9 @@ def test_downloads_of_a_configuration():
 
 
 def test_data_that_is_not_there_says_how_to_get_it(tmp_path):
-    message = data.describe_missing(config("tfds:imagenet_r", data_dir=str(tmp_path), num_classes=1000))[0]
+    message = complaint(data.open, config("tfds:imagenet_r", data_dir=str(tmp_path), num_classes=1000))
     assert "imagenet-r.tar (2.0 GiB) from https://" in message and "--manual_dir=" in message
-    message = data.describe_missing(config("tfds:imagenet2012", data_dir=str(tmp_path), num_classes=1000))[0]
+    message = complaint(data.open, config("tfds:imagenet2012", data_dir=str(tmp_path), num_classes=1000))
     assert f"{TRAIN} (137.7 GiB) and {VAL} (6.3 GiB), from image-net.org" in message
 
 

@@ -40,7 +40,7 @@ def test_every_image_arrives_under_its_class(tars, tmp_path):
 def test_the_folders_train(tars, tmp_path):
     unpack.unpack(str(tars), str(tmp_path / "out"))
     settings = config(f"folder:{tmp_path / 'out'}", num_classes=1000, batch_size=6)
-    batch = next(data.train_batches(settings, 0))
+    batch = next(data.open(settings, ()).train_batches(0))
     assert sorted(batch["label"].tolist()) == [0, 0, 0, 1, 1, 1] and batch["image"].dtype == np.uint8
 
 

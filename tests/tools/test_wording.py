@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-from ml_collections import ConfigDict
 
 from nofrost_jax.errors import UserError
 from nofrost_jax.tools import verify
@@ -39,9 +38,8 @@ def corrupted(*arguments):
 
 def test_fields_become_options():
     options = {"config.data.source": "--source", "config.data.eval_split": "--split", "config.data": "--split"}
-    config = ConfigDict({"data": {"source": "digits", "eval_split": "val"}})
     text = "no x; config.data.source = tfds:x; set config.data.source_name, or config.data, or config.data.source."
-    with pytest.raises(UserError) as caught, speaking_of(options, config):
+    with pytest.raises(UserError) as caught, speaking_of(options, "digits", "", "val"):
         raise UserError(text)
     assert str(caught.value) == "no x; --source=tfds:x; set config.data.source_name, or --split, or --source."
 

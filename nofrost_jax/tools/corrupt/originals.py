@@ -7,7 +7,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from nofrost_jax.data import digits, fingerprints, preprocess
 from nofrost_jax.data.catalog import is_known, open_source
@@ -90,15 +89,11 @@ def open_originals(
         raise UserError(f"no source of images to corrupt; --source={name}; use digits, tfds:NAME or folder:PATH")
     if (side is not None and side < LEAST_SIDE) or (resize or 0) < 0:
         raise UserError(f"corruptions take at least {LEAST_SIDE} pixels; --side={side}, --resize={resize}; give more")
-    places = {"source": name, "data_dir": data_dir, "train_split": split, "eval_split": split, "access": "random"}
-    places["other_files"] = "skip"  # told by a note
-    data = {**places, "image_size": side or digits.NATIVE_SIZE, "shuffle_buffer": 1}
-    config = ConfigDict({"data": data, "model": {"num_classes": 0}})
-    with speaking_of(OPTIONS, config):
-        source = open_source(config)
+    with speaking_of(OPTIONS, name, data_dir, split):
+        source = open_source(name, data_dir, split, split, image_size=side or digits.NATIVE_SIZE)
         if split not in (source.eval_name, *EVAL_ALIASES):
             raise UserError(f"{name} has no split {split}; --split={split}; use {source.eval_name or 'another'}")
-        found, title = source.evaluation(), " ".join(filter(None, (name, source.eval_name)))
+        found, title = source.evaluation, " ".join(filter(None, (name, source.eval_name)))
     if isinstance(found, Folder):
         if found.left_out:
             print(f"note: {found.left_out}; left out", file=sys.stderr)

@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from PIL import Image
 
 from nofrost_jax import files, lock
@@ -69,9 +68,7 @@ def list_files(source: str, split: str) -> tuple[str, tuple[str, ...]]:
             "the training step (config.deepaugment.mode = noise2net or on_device)"
         )
     path = os.path.abspath(os.path.expanduser(source.removeprefix("folder:")))
-    splits = {"data_dir": "", "train_split": split, "eval_split": split}
-    config = ConfigDict({"data": splits, "model": {"num_classes": 0}})  # the labels do not matter
-    found = folder.open_source(config, path).train()
+    found = folder.open_source(path, "", split, split).train
     return found.root, tuple(found.files)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nofrost_jax import data
-from nofrost_jax.data import folder, preprocess, records, rng, tfds_source
+from nofrost_jax.data import folder, preprocess, records, rng
+from nofrost_jax.data.choice import Choice
 from tests.data.helpers import (
     assert_equal_batches,
     assert_equal_streams,
@@ -16,6 +17,7 @@ from tests.data.helpers import (
     assert_silent,
     complaint,
     config,
+    dataset_of,
     joined,
     take,
     validation_files,
@@ -46,15 +48,16 @@ def official_labels():
 
 def test_bytes_and_labels(settings, imagenet):
     """Every stored image is the source's, byte by byte, with its label; every index belongs to one image."""
-    spec = data.check(settings)
-    assert spec == data.Spec(NUM_TRAIN, NUM_EVAL, 1000, 16, "validation", spec.eval_crop)
-    found = examples(tfds_source.open_source(settings, "imagenet2012").train())
+    dataset = data.open(settings)
+    assert (dataset.num_train, dataset.num_eval, dataset.num_classes) == (NUM_TRAIN, NUM_EVAL, 1000)
+    assert dataset.eval_split == "validation"
+    found = examples(dataset_of(settings).train)
     assert sorted(found)[0][0] == 0 and len({i for i, _, _ in found}) == NUM_TRAIN
     assert sorted((label, image) for _, label, image in found) == sorted(
         (c, image) for c, images in imagenet[1].items() for image in images
     )
     settings.data.train_split = "validation"
-    found = examples(tfds_source.open_source(settings, "imagenet2012").train())
+    found = examples(dataset_of(settings).train)
     kept = len(found)  # Sequential access drops what fills no batch.
     assert kept == NUM_EVAL if settings.data.access == "random" else kept == NUM_EVAL // 4 * 4
     assert {(image, label) for _, label, image in found} <= set(zip(imagenet[2], official_labels(), strict=True))
@@ -62,7 +65,7 @@ def test_bytes_and_labels(settings, imagenet):
 
 
 def test_index_names_the_same_image_in_every_epoch_and_share(settings):
-    split = tfds_source.open_source(settings, "imagenet2012").train()
+    split = dataset_of(settings).train
     seen = {}
     for epoch, process in itertools.product(range(2), [(0, 1), (0, 2), (1, 2)]):
         for index, _, image in examples(split, epoch, process):
@@ -75,13 +78,13 @@ def test_several_record_files(settings, imagenet, tmp_path):
     tfds = sys.modules["tensorflow_datasets"]
     download = tfds.download.DownloadConfig(manual_dir=str(imagenet[3]), num_shards=2)
     tfds.builder("imagenet2012", data_dir=str(tmp_path)).download_and_prepare(download_config=download)
-    (whole,) = data.eval_batches(settings, NUM_EVAL)
+    (whole,) = dataset_of(settings).eval_batches(NUM_EVAL)
     settings.data.data_dir = str(tmp_path)
     assert len(list(tmp_path.rglob("*train.tfrecord*"))) == 2
-    (sharded,) = data.eval_batches(settings, NUM_EVAL)
+    (sharded,) = dataset_of(settings).eval_batches(NUM_EVAL)
     assert_equal_batches(whole, sharded)
     settings.data.eval_split = "train"  # 18 and 18 examples; tfds by itself would take turns after 16.
-    (everything,) = data.eval_batches(settings, NUM_TRAIN)
+    (everything,) = dataset_of(settings).eval_batches(NUM_TRAIN)
     assert everything["index"].tolist() == list(range(NUM_TRAIN))
     settings.data.eval_split = "validation"
     test_bytes_and_labels(settings, imagenet)
@@ -93,7 +96,7 @@ def test_several_record_files(settings, imagenet, tmp_path):
 def test_pixels(settings, imagenet):
     geometry = preprocess.Geometry(16, 18)
     want = {preprocess.eval_image(image, geometry).tobytes() for image in imagenet[2]}
-    (batch,) = data.eval_batches(settings, 13)
+    (batch,) = dataset_of(settings).eval_batches(13)
     assert {image.tobytes() for image in batch["image"]} == want
     settings.data.augmentation = "none"
     want = {preprocess.eval_image(i, geometry).tobytes() for images in imagenet[1].values() for i in images}
@@ -134,8 +137,7 @@ def test_both_accesses_tell_the_same_images(settings):
         settings.data.train_split = train
         found = []
         for settings.data.access in data.ACCESS:
-            source = tfds_source.open_source(settings, "imagenet2012")
-            split = source.train()
+            split = dataset_of(settings).train
             found.append({i: (label, image) for i, label, image in examples(split)})
         random, sequential = found
         assert sorted(random) == list(range(len(random))) and len(random) - len(sequential) < 4
@@ -143,7 +145,7 @@ def test_both_accesses_tell_the_same_images(settings):
         settings.data.eval_split = train
         batches = []
         for settings.data.access in data.ACCESS:
-            batches.append(list(data.eval_batches(settings, 8)))
+            batches.append(list(dataset_of(settings).eval_batches(8)))
         assert_equal_streams(*batches)
         assert [label for label, _ in (random[i] for i in range(len(random)))] == [
             int(label) for batch in batches[0] for label in batch["label"][batch["mask"]]
@@ -158,18 +160,18 @@ def test_random_access_batches_do_not_depend_on_the_processes(imagenet_config):
 
 def test_random_access_holds_images_out(imagenet_config):
     imagenet_config.data.holdout, imagenet_config.data.eval_split = 6, "holdout"
-    spec = data.check(imagenet_config)
+    spec = data.open(imagenet_config)
     assert (spec.num_train, spec.num_eval) == (30, 6)
     imagenet_config.data.access = "sequential"
-    assert "config.data.access = random" in complaint(data.check, imagenet_config)
+    assert "config.data.access = random" in complaint(data.open, imagenet_config)
 
 
 @pytest.mark.parametrize(("batch_size", "count"), [(4, 1), (4, 2), (12, 2), (8, 4), (64, 2)])
 def test_eval_is_exact(settings, batch_size, count):
-    (whole,) = data.eval_batches(settings, NUM_EVAL)
+    (whole,) = dataset_of(settings).eval_batches(NUM_EVAL)
     for limit in (0, 5):
-        total, choice = limit or NUM_EVAL, data.Choice(limit)
-        parts = [list(data.eval_batches(settings, batch_size, k, count, choice)) for k in range(count)]
+        total, choice = limit or NUM_EVAL, Choice(limit)
+        parts = [list(dataset_of(settings, choice).eval_batches(batch_size, k, count)) for k in range(count)]
         assert {len(part) for part in parts} == {-(-total // batch_size)}
         batches = joined(parts)
         mask = np.concatenate([batch["mask"] for batch in batches])
@@ -191,15 +193,15 @@ def test_the_same_images_as_of_a_folder(settings, imagenet, tmp_path):
         f"val/{wnids[labels[7]]}/{names[7]}\n{wnids[labels[2]]}/{names[2]}\n{names[11]}\n"
     )
     tree = config(f"folder:{tmp_path}", num_classes=1000, eval_resize=18)
-    for choice in (data.Choice(5), data.Choice.read(0, str(tmp_path / "ids.txt")), data.Choice(1, tuple(names[3:6]))):
-        ours, theirs = (next(data.eval_batches(one, 8, choice=choice)) for one in (settings, tree))
+    for choice in (Choice(5), Choice.read(0, str(tmp_path / "ids.txt")), Choice(1, tuple(names[3:6]))):
+        ours, theirs = (next(dataset_of(one, choice).eval_batches(8)) for one in (settings, tree))
         found, expected = ({image.tobytes() for image in one["image"][one["mask"]]} for one in (ours, theirs))
         assert found == expected and len(found) == choice.count(NUM_EVAL)
-        ranks = [data.eval_ranks(one, choice) for one in (settings, tree)]
+        ranks = [dataset_of(one, choice).eval_ranks for one in (settings, tree)]
         chosen = [one["image"][one["mask"]][np.argsort(rank)] for one, rank in zip((ours, theirs), ranks, strict=True)]
         np.testing.assert_array_equal(*chosen)
     for line in (f"{wnids[(labels[0] + 1) % 1000]}/{names[1]}", "nothing.JPEG"):
-        message = complaint(data.eval_batches, settings, 8, choice=data.Choice(0, (line,), "ids.txt"))
+        message = complaint(dataset_of(settings, Choice(0, (line,), "ids.txt")).eval_batches, 8)
         assert "1 of 1 ids are none of the 13 images" in message
 
 
@@ -215,7 +217,7 @@ def test_views_of_an_image(settings, imagenet):
     assert_resumes(settings, whole, [5])
     geometry = preprocess.Geometry(16, 18, "random_resized_crop", (0.64, 1.0))
     settings.data.access = "random"
-    stored = tfds_source.open_source(settings, "imagenet2012").train()
+    stored = dataset_of(settings).train
     for row, index in enumerate(whole[1]["index"]):
         draws = preprocess.augmentation_draws(settings.seed, 0, 8 + row, geometry.draws, rng.TDA)
         expected = preprocess.train_image(stored.load(int(index)), geometry, draws)
@@ -224,9 +226,9 @@ def test_views_of_an_image(settings, imagenet):
 
 def test_slices_of_splits(settings):
     settings.data.train_split, settings.data.eval_split = "train[:24]", "train[24:]"
-    assert data.check(settings).num_train == 24
+    assert data.open(settings).num_train == 24
     train = {int(i) for batch in take(settings, 0, 3) for i in batch["index"]}
-    held_out = {int(i) for batch in data.eval_batches(settings, 12) for i in batch["index"]}
+    held_out = {int(i) for batch in dataset_of(settings).eval_batches(12) for i in batch["index"]}
     assert train == set(range(24)) and held_out == set(range(NUM_TRAIN - 24))  # Places within each slice.
 
 
@@ -235,7 +237,7 @@ def test_silent_from_import_to_exit(imagenet):
     program = (
         "import sys; from nofrost_jax import data; from tests.data.helpers import config\n"
         f"c = config('tfds:imagenet2012', data_dir={imagenet[0]!r}, num_classes=1000, eval_resize=18)\n"
-        "data.check(c); live = [data.train_batches(c, 2), data.eval_batches(c, 4)]; [next(b) for b in live]\n"
+        "d = data.open(c); live = [d.train_batches(2), d.eval_batches(4)]; [next(b) for b in live]\n"
         "assert not sys.modules['tensorflow'].config.get_visible_devices('GPU')\n"
     )
     assert_silent(program, timeout=120)

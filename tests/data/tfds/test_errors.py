@@ -9,13 +9,13 @@ from nofrost_jax import data
 from nofrost_jax.data import tfds_source
 from nofrost_jax.errors import UserError
 from nofrost_jax.tools import prepare
-from tests.data.helpers import complaint, config, take
+from tests.data.helpers import complaint, config, dataset_of, take
 
 pytest.importorskip("tensorflow_datasets")
 
 
 def problem(settings) -> str:
-    return complaint(data.check, settings)
+    return complaint(data.open, settings)
 
 
 def test_not_prepared(settings, tmp_path):
@@ -24,7 +24,7 @@ def test_not_prepared(settings, tmp_path):
     for word in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", str(tmp_path), "not prepared"):
         assert word in message
     assert f"python -m nofrost_jax.tools.prepare imagenet2012 --manual_dir=TARS --data_dir={tmp_path}" in message
-    assert data.describe_missing(settings) == [message]
+    assert data.examine(settings)[0] == [message]
     assert "prepare cifar10" in problem(config("tfds:cifar10", data_dir=str(tmp_path)))
 
 
@@ -62,7 +62,7 @@ def test_damaged_records(settings, imagenet, tmp_path):
     records.write_bytes(content)
     settings.data.data_dir = str(tmp_path)
     with pytest.raises(UserError, match="unreadable record") as info:
-        list(data.eval_batches(settings, 4))
+        list(dataset_of(settings).eval_batches(4))
     assert "\n" not in str(info.value) and str(tmp_path) in str(info.value)
 
 
