@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Starts N processes of one run on this host; run it in the repository root.
+# Starts N processes of one run on this host. Run it in the repository root:
 #
 #   launch/local.sh N --config=configs/nofrost_r50.py --workdir=DIR
 #
-# One process drives all devices of a host, so N = 1 is the normal case. N = 2 tries the multi-host code on a CPU: each
-# process has the devices that JAX_NUM_CPU_DEVICES gives it. For several processes on one host's GPUs give each its own,
-# a word a process: GPUS="0,1 2,3" launch/local.sh 2 ...
+# One process uses all devices of a host, so N = 1 is the normal case. N = 2 tries the multi-host code on a CPU, where
+# JAX_NUM_CPU_DEVICES sets the number of devices of each process. On a host with GPUs give each process its own, in one
+# word for each process: GPUS="0,1 2,3" launch/local.sh 2 ...
 #
-# Process 0 writes to the screen, the others to files. SIGTERM, SIGUSR1, SIGHUP and Ctrl-C reach all as SIGTERM: the
-# state is saved, the exit code is 75, and the same command goes on; a second Ctrl-C ends all at once. When one process
-# fails the others are ended and its exit code is returned.
+# Process 0 writes to the screen, the others to files. SIGTERM, SIGUSR1, SIGHUP and Ctrl-C reach all processes as
+# SIGTERM: they save the state and exit with 75, and the same command continues. A second Ctrl-C ends all at once. If
+# one process fails, the script ends the others and returns its exit code.
 set -u
 
 count=${1-}
@@ -46,9 +46,9 @@ for ((id = 0; id < count; id++)); do
 done
 if ((count > 1)); then echo "all processes but number 0 write to $logs/" >&2; fi
 
-first_failed=0 # the process that failed first, and its exit code
+first_failed=0 # the process that failed first; status is its exit code
 status=0
-deadline=0 # when the others are ended, in SECONDS; 0 = never
+deadline=0 # in SECONDS: when to kill the others; 0 = never
 running=$count
 ended=()
 while ((running)); do
@@ -60,7 +60,7 @@ while ((running)); do
         running=$((running - 1))
         if ((code != 0 && (status == 0 || (status == 75 && code != 75)))); then
             status=$code first_failed=$id
-            # After 75 all are saving; after a failure the others cannot go on, and would wait for it for minutes.
+            # After 75 all are saving. After a failure the others cannot continue, and would wait for minutes.
             if ((code != 75)); then deadline=$((SECONDS + 10)); fi
         fi
     done
@@ -72,7 +72,7 @@ if ((status && status != 75 && first_failed)); then
     echo "process $first_failed failed with exit code $status; the end of $logs/process_$first_failed.log:" >&2
     tail -n 20 "$logs/process_$first_failed.log" >&2
 elif ((status > 128)); then
-    echo "process 0 was ended by signal $((status - 128)); what was saved is whole: start all processes again" >&2
+    echo "process 0 was ended by signal $((status - 128)); what was saved is complete: start all processes again" >&2
 elif ((status == 0 || status == 75)); then
     rm -r "$logs"
 fi
