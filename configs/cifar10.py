@@ -3,9 +3,9 @@
     python main.py --config=configs/cifar10.py:sat --workdir=runs/cifar10_sat                   tfds:cifar10
     python main.py --config=configs/cifar10.py:sat --workdir=runs/cifar10_sat --config.data.source=folder:PATH
 
-PATH holds train/CLASS/*.png and test/CLASS/*.png (JPEG too); this way needs no TensorFlow. Another row of
-configs/methods.py goes after the colon, without one it is NoFrost; `:sat,epsilon_255=4` changes the radius. Not in the
-paper, whose tables are ImageNet's.
+PATH holds train/CLASS/*.png and test/CLASS/*.png (or JPEG); then TensorFlow is not needed. After the colon comes a row
+of configs/methods.py; without it the row is NoFrost. `:sat,epsilon_255=4` changes the radius. The paper's tables have
+no CIFAR-10.
 """
 
 from configs import common, methods
@@ -28,7 +28,7 @@ def get_config(arg="nofrost"):
     config.model.bn_group_size = "global"
     config.optimizer.schedule = "cosine"
     config.optimizer.weight_decay = 5e-4
-    config.optimizer.agc = 0.08  # NF nets need it at high rates; the same for every row
+    config.optimizer.agc = 0.08  # NF nets need it at high rates; every row has it
 
     rows = {
         "pgd_20": common.pgd_20(step_rule="madry", protocol="demonstration"),
@@ -37,7 +37,7 @@ def get_config(arg="nofrost"):
         "aa_standard": common.attack("aa_standard", "aa_standard"),
     }
     for entry in rows.values():
-        entry.limit = 0  # attack so many images only, evenly spread over the classes; 0 = all
+        entry.limit = 0  # attack only so many images, spread evenly over the classes; 0 = all
     config.evaluation.attacks = rows
     config.evaluation.every_epochs = 5
     config.evaluation.batch_size = 500

@@ -1,16 +1,16 @@
 """Combine: ResNet50 with batch norm, a quarter each of clean, DeepAugment, TDA and adversarial images.
 
-Figure 4 (Section 4.4). Targets: the text gives none. The worst of six methods in most columns.
+Figure 4 (Section 4.4). Targets: the text gives none. It is the worst of six methods in most columns.
 
     python main.py --config=configs/combine_r50.py:files=DIR --workdir=runs/combine_r50
 
-DIR holds imagenet/train and imagenet/val, and DeepAugment's images as edsr and cae (docs/deepaugment.md makes them).
-Without :files=DIR Noise2Net makes others: not what the paper used.
+DIR holds imagenet/train and imagenet/val, and DeepAugment's images in edsr and cae (see docs/deepaugment.md). Without
+:files=DIR, Noise2Net makes the images, which is not what the paper used.
 
 Cost: 450,360 steps of 256 images (90 epochs), 6.58e+13 floating-point operations a step, 3e+19 in all
 (`--mode=dry_run`). `configs/combine_r50.py:runlocal` is the same code in miniature, on any CPU.
-The figure comes from code with the authors' extras: add --config.recipe=authors to aim at it, which here
-also sets EDSR's images alone, 30 epochs and 80 images a step, as their script of NoFrost* (configs/common.py).
+The figure comes from the authors' code, which has extras: add --config.recipe=authors to aim at it. Here this also sets
+EDSR's images alone, 30 epochs and 80 images a step, as in their script for NoFrost* (configs/common.py).
 """
 
 from configs import methods

@@ -1,11 +1,12 @@
-"""A demonstration on scikit-learn's 1,797 handwritten digits, 8x8: minutes on two cores, nothing to download.
+"""A demonstration on scikit-learn's 1,797 handwritten 8x8 digits: minutes on two cores, nothing to download.
 
     python main.py --config=configs/digits.py --workdir=runs/digits            NoFrost
     python main.py --config=configs/digits.py:sat --workdir=runs/digits_sat    another row of configs/methods.py
     python main.py --config=configs/digits.py:sat,epsilon_255=16 --workdir=runs/digits_sat_16    at another radius
 
-Not a row of the paper, and its trend is not visible here: every net reaches 98 or 99 % clean accuracy. Visible is that
-standard training (`:st`) falls to 3 % under PGD and adversarial training does not. PGD flatters (see the README).
+This is not a row of the paper, and its trend does not show here: every net reaches 98 or 99 % clean accuracy. What does
+show is that standard training (`:st`) falls to 3 % under PGD and adversarial training does not. PGD flatters (see the
+README).
 """
 
 from configs import common, methods

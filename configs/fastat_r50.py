@@ -7,8 +7,9 @@ at eps 4/255 (`--config=configs/eval/small_epsilon.py`).
 
 Cost: 450,360 steps of 256 images (90 epochs), 1.02e+13 floating-point operations a step, 4.6e+18 in all
 (`--mode=dry_run`). `configs/fastat_r50.py:runlocal` is the same code in miniature, on any CPU.
-Those numbers are probably of the published model, made by its authors' recipe of 15 epochs in three phases, each here a
-run that starts from the one before (momentum starts anew, theirs goes on); the paper's own is --config.recipe=authors.
+Those numbers are probably of the published model. Its authors trained it for 15 epochs in three phases. Here each phase
+is a run that starts from the one before (with zero momentum; theirs continues). The code of NoFrost's authors is
+--config.recipe=authors.
 
     python main.py --config=configs/fastat_r50.py:official_1,epsilon_255=4 --workdir=runs/fastat_1
     python main.py --config=configs/fastat_r50.py:official_2,epsilon_255=4 --workdir=runs/fastat_2 \
@@ -16,15 +17,15 @@ run that starts from the one before (momentum starts anew, theirs goes on); the 
     python main.py --config=configs/fastat_r50.py:official_3,epsilon_255=4 --workdir=runs/fastat_3 \
         --config.start_from=runs/fastat_2
 
-Geometry as theirs: the first two phases crop from images whose short side is 160 and 352 (bicubic); the net is measured
-on the central 288 pixels of images as they are, with black borders where these are smaller. Not as theirs: float32
-(they use mixed precision, O1); the evaluations of the first two phases resize with the bilinear filter.
+As in FastAT's code, the first two phases crop from images whose short side is 160 and 352 (bicubic), and the net is
+evaluated on the central 288 pixels of images as they are, with black borders if they are smaller. Differences: float32
+here, mixed precision (O1) there; the evaluations of the first two phases resize with the bilinear filter.
 """
 
 from configs import common, methods
 
-PHASES = {  # crop, short side before it (0: none), batch, images normalized together (eight devices divide them all),
-    # number of epochs, then epochs and the shares of the peak rate 0.4 there
+PHASES = {  # crop, short side before it (0: no resize), batch, images normalized together (eight devices divide all of
+    # these), number of epochs, then the epochs at which the rate is a share of its peak 0.4, and these shares
     "official_1": (128, 160, 512, "32", 6, (0.0, 1.0, 6.0), (0.0, 1.0, 0.1)),
     "official_2": (224, 352, 224, "28", 6, (0.0, 6.0), (0.1, 0.01)),
     "official_3": (288, 0, 128, "16", 3, (0.0, 3.0), (0.01, 0.001)),

@@ -6,9 +6,9 @@ Square 50.8, fast AutoAttack (aa_fast_20) 1.70; standard AutoAttack: not reporte
     python main.py --config=configs/fat_r26.py --workdir=runs/fat_r26
 
 Cost: 450,360 steps of 256 images (90 epochs), 2.7e+13 floating-point operations a step, 1.2e+19 in all
-(`--mode=dry_run`); images stop early, so that this is the most. `configs/fat_r26.py:runlocal` is the same code in
+(`--mode=dry_run`). Images stop early, so this is an upper bound. `configs/fat_r26.py:runlocal` is the same code in
 miniature, on any CPU.
-Those numbers come from code with the authors' extras: add --config.recipe=authors to aim at them.
+Those numbers come from the authors' code, which has extras: add --config.recipe=authors to aim at them.
 """
 
 from configs import methods

@@ -1,6 +1,6 @@
 """MBNAT (Xie & Yuille, 2020): ResNet50 with one batch norm for clean and one for adversarial images.
 
-Figure 2; the paper gives no number for one gamma.
+Figure 2; the paper gives no number for any single gamma.
 
     python main.py --config=configs/mbnat_r50.py --workdir=runs/mbnat_r50
 

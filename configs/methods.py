@@ -1,15 +1,15 @@
-"""The rows of the paper's tables as functions of a config: which net, and which loss on which images."""
+"""The rows of the paper's tables: each sets the net, and the loss on which images."""
 
 from ml_collections import config_dict
 
 from configs import common
 
 NETS = {"bn": ("", "bn"), "in": ("", "in"), "mbn": ("", "mbn"), "nf": ("nf_", "bn")}  # prefix of the name, norm
-# The paper's early-stop iteration is 1; FAT's code says that its tau and the papers' differ by one: 0 is the other
-# reading. Jitter in FAT's code: 0.255 with cross-entropy.
+# The paper's early-stop iteration is 1. FAT's code says its tau and the papers' differ by one, so tau could also be 0.
+# FAT's code has a jitter of 0.255 with cross-entropy.
 FRIENDLY = {"tau": 1, "jitter_255": 0.0}
 
-ROWS = {  # net, method, Equation 1's lambda, what the training attack has beside radius, steps and step rule
+ROWS = {  # net, method, Equation 1's lambda, fields of the training attack that differ from configs/common.py
     "nofrost": ("nf", "at", 0.5, {}),  # adversarial training of a normalizer-free net
     "st": ("bn", "standard", 0.0, {}),  # standard training
     "st_nf": ("nf", "standard", 0.0, {}),  # the same without batch norm (Table 6)
@@ -22,13 +22,13 @@ ROWS = {  # net, method, Equation 1's lambda, what the training attack has besid
     "trades_fat": ("bn", "trades_fat", 0.5, {"name": "friendly_kl", **FRIENDLY}),  # the same on TRADES
     "fastat": ("bn", "fast", 1.0, {"steps": 1, "step_rule": "epsilon_times:1.25"}),  # Wong et al. (2020)
     "freeat": ("bn", "free", 1.0, {"steps": 1, "step_rule": "epsilon_times:1"}),  # Shafahi et al. (2019)
-    "deepaugment": ("bn", "augmented", 0.0, {}),  # Hendrycks et al. (2021); this one and the next do not attack
+    "deepaugment": ("bn", "augmented", 0.0, {}),  # Hendrycks et al. (2021); this row and the next do not attack
     "tda": ("bn", "augmented", 0.0, {}),  # Hermann et al. (2020)
     "combine": ("bn", "augmented", 0.5, {}),  # clean, DeepAugment, TDA and adversarial images on batch norm
-    "nofrost_star": ("nf", "augmented", 0.5, {}),  # the same without batch norm, NoFrost* (Equation 2)
+    "nofrost_star": ("nf", "augmented", 0.5, {}),  # NoFrost*: without batch norm (Equation 2)
 }
-TERMS = {"deepaugment": "deepaugment", "tda": "tda", "combine": "combine"}  # method.terms; NoFrost*'s by the recipe
-OPEN = {  # what the recipe says of NoFrost* and Combine on ImageNet, for which the authors have a script of its own
+TERMS = {"deepaugment": "deepaugment", "tda": "tda", "combine": "combine"}  # method.terms; the recipe sets NoFrost*'s
+OPEN = {  # fields that the recipe fills for NoFrost* and Combine on ImageNet; the authors have a separate script
     "epochs": int,
     "model.bn_group_size": str,
     "batch_size": int,
@@ -42,7 +42,7 @@ OPEN = {  # what the recipe says of NoFrost* and Combine on ImageNet, for which 
 def apply(config, row):
     """`config` with the net, the method and the attack of a row of `ROWS`; everything else stays.
 
-    Only `freeat` also divides the epochs by its replays, so that it costs as many passes as standard training.
+    `freeat` also divides the epochs by its replays, so it costs as many passes as standard training.
     """
     if row not in ROWS:
         raise ValueError(f"unknown row {row!r} after the config file; choose one of {', '.join(ROWS)}")

@@ -1,17 +1,17 @@
 """NoFrost*: NF-ResNet26 on clean, adversarial and augmented images, a third each (Equation 2).
 
-Figure 3 (Section 4.4). Targets: the text gives none. The best of six methods on
-ImageNet-C, -R, -Sketch, PGD and Square.
+Figure 3 (Section 4.4). Targets: the text gives none. It is the best of six methods on ImageNet-C, -R, -Sketch, PGD and
+Square.
 
     python main.py --config=configs/nofrost_star_r26.py:files=DIR --workdir=runs/nofrost_star_r26
 
-DIR holds imagenet/train and imagenet/val, and DeepAugment's images as edsr and cae (docs/deepaugment.md makes them).
-Without :files=DIR Noise2Net makes others: not what the paper used.
+DIR holds imagenet/train and imagenet/val, and DeepAugment's images in edsr and cae (see docs/deepaugment.md). Without
+:files=DIR, Noise2Net makes the images, which is not what the paper used.
 
 Cost: 450,360 steps of 256 images (90 epochs), 3.53e+13 floating-point operations a step, 1.6e+19 in all
 (`--mode=dry_run`). `configs/nofrost_star_r26.py:runlocal` is the same code in miniature, on any CPU.
-The figure comes from code with the authors' extras: add --config.recipe=authors to aim at it, which here
-also sets four quarters, EDSR's images alone, 30 epochs and 80 images a step, as their script (configs/common.py).
+The figure comes from the authors' code, which has extras: add --config.recipe=authors to aim at it. Here this also sets
+four quarters, EDSR's images alone, 30 epochs and 80 images a step, as in their script (configs/common.py).
 """
 
 from configs import methods

@@ -6,7 +6,7 @@ Table 3. Targets in % at eps 8/255: clean 56.78, PGD 11.06 (with batch norm, sat
 
 Cost: 450,360 steps of 256 images (90 epochs), 3.07e+13 floating-point operations a step, 1.4e+19 in all
 (`--mode=dry_run`). `configs/sat_in_r26.py:runlocal` is the same code in miniature, on any CPU.
-Those numbers come from code with the authors' extras: add --config.recipe=authors to aim at them.
+Those numbers come from the authors' code, which has extras: add --config.recipe=authors to aim at them.
 """
 
 from configs import methods

@@ -1,6 +1,6 @@
 """SAT with instance norm: ResNet50, half clean and half adversarial images.
 
-No row of the paper, whose Table 3 has this on ResNet26 only.
+No row of the paper: its Table 3 has this on ResNet26 only.
 
     python main.py --config=configs/sat_in_r50.py --workdir=runs/sat_in_r50
 

@@ -7,7 +7,7 @@ Square 44.7, fast AutoAttack (aa_fast_20) 3.78; standard AutoAttack: not reporte
 
 Cost: 450,360 steps of 256 images (90 epochs), 3.06e+13 floating-point operations a step, 1.4e+19 in all
 (`--mode=dry_run`). `configs/sat_r26.py:runlocal` is the same code in miniature, on any CPU.
-Those numbers come from code with the authors' extras: add --config.recipe=authors to aim at them.
+Those numbers come from the authors' code, which has extras: add --config.recipe=authors to aim at them.
 """
 
 from configs import methods

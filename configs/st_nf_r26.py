@@ -1,6 +1,6 @@
 """ST of NF-ResNet26: standard training without batch norm.
 
-No row of the paper; the ResNet26 counterpart of Table 6.
+No row of the paper. It is the ResNet26 counterpart of Table 6.
 
     python main.py --config=configs/st_nf_r26.py --workdir=runs/st_nf_r26
 

@@ -7,7 +7,7 @@ Square 27.5, fast AutoAttack (aa_fast_20) 0.00; standard AutoAttack: not reporte
 
 Cost: 450,360 steps of 256 images (90 epochs), 3.53e+12 floating-point operations a step, 1.6e+18 in all
 (`--mode=dry_run`). `configs/st_r26.py:runlocal` is the same code in miniature, on any CPU.
-Those numbers come from code with the authors' extras: add --config.recipe=authors to aim at them.
+Those numbers come from the authors' code, which has extras: add --config.recipe=authors to aim at them.
 """
 
 from configs import methods

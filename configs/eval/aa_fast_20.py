@@ -2,8 +2,8 @@
 
     python main.py --mode=evaluate --config=configs/eval/aa_fast_20.py --workdir=RUN
 
-Standard AutoAttack, far dearer, is shown as "not run"; the curve of APGD-CE with 20, 50 and 100 steps, on 1,000
-images, says how much 20 steps leave.
+The table shows standard AutoAttack, which is far more expensive, as "not run". The curve of APGD-CE with 20, 50 and 100
+steps on 1,000 images shows how much 20 steps miss.
 """
 
 from configs.eval import suite

@@ -1,8 +1,8 @@
-"""How far more steps go: PGD and APGD-CE with 10, 20, 50 and 100 steps, then both AutoAttack protocols.
+"""What more steps find: PGD and APGD-CE with 10, 20, 50 and 100 steps, then both AutoAttack protocols.
 
     python main.py --mode=evaluate --config=configs/eval/convergence.py --workdir=RUN --config.evaluation.limit=1000
 
-PGD by the authors' step rule, whose path does not grow with the steps, and by `madry`.
+PGD uses the authors' step rule, under which more steps do not go further, and `madry`.
 """
 
 from configs.common import attack

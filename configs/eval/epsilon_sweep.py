@@ -2,11 +2,12 @@
 
     python main.py --mode=evaluate --config=configs/eval/epsilon_sweep.py --workdir=RUN
 
-Each radius is counted twice by one run of the attack: `pgdt_20_eps_8` counts images that are right when clean and not
-fooled; `pgdt_20_eps_8_all` is the figure's own, the authors': all images are attacked, and a targeted attack puts some
-of those right that were wrong, the more of them the lower the clean accuracy. The paper does not state its grid; here
-it is every second value, and 32 and 64 beyond it: accuracy that does not fall to about zero there is a sign of masked
-gradients (flag `large_epsilon`).
+Each radius is counted twice. `pgdt_20_eps_8` counts images that are right when clean and not fooled.
+`pgdt_20_eps_8_all` counts as the figure and the authors do: all images are attacked, and a targeted attack turns some
+wrong images right, more of them if the clean accuracy is low. One run of the attack serves both.
+
+The paper does not state its grid. Here it is every second value, and also 32 and 64: accuracy that does not fall to
+about zero there is a sign of masked gradients (flag `large_epsilon`).
 """
 
 from configs.eval import suite

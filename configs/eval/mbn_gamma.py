@@ -1,16 +1,19 @@
-"""The paper's Figures 2 and 5: a mixture-BN net by the weight gamma of its adversarial branch.
+"""The paper's Figures 2 and 5: a mixture-BN net at different weights gamma of its adversarial branch.
 
     python main.py --mode=evaluate --config=configs/eval/mbn_gamma.py --workdir=RUN              mixed at the logits
     python main.py --mode=evaluate --config=configs/eval/mbn_gamma.py:all --workdir=RUN          at every MBN layer too
     python main.py --mode=evaluate --config=configs/eval/mbn_gamma.py:random_25 --workdir=RUN    at 25 % of the layers
 
-For runs of the mbnat configs. The paper draws gamma uniformly from [0, 1] and states neither the values nor the p of
-Figure 5's "random p%"; here gamma is 0, 0.1, .., 1, and `random` is `random_50`. Attacks: Figure 2's four panels (PGD
-and targeted PGD by the authors' step rule; its "AA" is `aa_fast_20`) and standard AutoAttack beside them, on 1,000
-evenly spread images (`--config.evaluation.attacks.aa_standard.limit=0`: on all); `pgdt_20_all` counts all images as
-the authors do, `pgdt_20` those that are right when clean. Of the paper's ResNet-26 the text says clean 69.71 and
-APGD-CE 0 % at gamma 0, clean 57.08 and APGD-CE 6.27 % at gamma 0.9. Results are evaluations/mbn_logits_gamma_0.1.json
-and so on, and one table at the end. At 0 < gamma < 1 a forward costs two.
+For runs of the mbnat configs. The paper draws gamma uniformly from [0, 1]. It states neither the values nor the p of
+Figure 5's "random p%". Here gamma is 0, 0.1, .., 1, and `random` means `random_50`.
+
+Attacks: those of Figure 2's four panels (PGD and targeted PGD with the authors' step rule; its "AA" is `aa_fast_20`),
+and standard AutoAttack on 1,000 evenly spread images (`--config.evaluation.attacks.aa_standard.limit=0`: on all).
+`pgdt_20_all` counts all images, as the authors do, `pgdt_20` those that are right when clean.
+
+For ResNet-26 the paper's text gives clean 69.71 and APGD-CE 0 % at gamma 0, clean 57.08 and APGD-CE 6.27 % at gamma
+0.9. Results are evaluations/mbn_logits_gamma_0.1.json and so on, with one table at the end. At 0 < gamma < 1 a forward
+pass costs two.
 """
 
 import re

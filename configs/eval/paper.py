@@ -1,15 +1,16 @@
-"""The columns of the paper's Tables 1 and 2, and standard AutoAttack beside them.
+"""The columns of the paper's Tables 1 and 2, and standard AutoAttack.
 
     python main.py --mode=evaluate --config=configs/eval/paper.py --workdir=RUN
     python main.py --mode=evaluate --config=configs/eval/paper.py:all --workdir=RUN     aa_standard on all images
     python main.py --mode=dry_run --config=configs/eval/paper.py --workdir=RUN          what it costs, in hours
 
-PGD, CW and MIA take the step rule of the authors' code, whose path is only 1.25 epsilon long, and 20 steps; RayS and
-Square have 400 queries, RayS on 1,000 images; the paper's "AA" is `aa_fast_20`, and `pgdt_20`, targeted PGD, is Figure
-2's, which counts all images (`pgdt_20_all`), also those that are wrong when clean. `aa_standard` runs on 5,000 evenly
-spread images, as many as on RobustBench. The paper's NoFrost ResNet-50: PGD 22.45, APGD-CE 11.96, "AA" 9.36 %; a user
-measured 12.03 % under APGD-CE-20 on the authors' checkpoint, 5.29 % with 100 steps and 1.28 % under `aa_standard`.
-None of the columns but the last is a robustness number.
+PGD, CW and MIA take 20 steps with the step rule of the authors' code; all steps together are only 1.25 epsilon long.
+RayS and Square have 400 queries, RayS on 1,000 images. The paper's "AA" is `aa_fast_20`. `pgdt_20` is the targeted PGD
+of Figure 2, which counts all images, also those that are wrong when clean (`pgdt_20_all`). `aa_standard` runs on 5,000
+evenly spread images, as many as on RobustBench.
+
+The paper's NoFrost ResNet-50 has PGD 22.45, APGD-CE 11.96, "AA" 9.36 %. A user measured 12.03 % under APGD-CE-20 on the
+authors' checkpoint, 5.29 % with 100 steps and 1.28 % under `aa_standard`. Only `aa_standard` measures robustness.
 """
 
 from configs.common import attack, pgd_20

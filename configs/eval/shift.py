@@ -5,18 +5,19 @@
     python main.py --mode=evaluate --config=configs/eval/shift.py --workdir=RUN --config.corruptions=on_the_fly
     python main.py --mode=evaluate --config=configs/eval/shift.py --workdir=RUN --config.sets=folder:PATH
 
-The result is evaluations/shift.json of the run; a second one beside it needs --config.evaluation.name=NAME.
+The result is evaluations/shift.json of the run. A second result needs --config.evaluation.name=NAME.
 
-A run on ImageNet gets all sets that are there; those that are not are named, and listed in the result, with what they
-are and how to get them; a set that was asked for by name must be there. All lie in one folder, `config.data.data_dir`,
-under the names below, or are prepared there by tfds. Any other run gets its own evaluation images and corruptions of
-them, made on the fly. `sets` also takes folders of class folders, and tfds data sets, with the classes of the run. Of a
-folder's classes the net answers among those that are there; on a tfds data set it may answer any.
+A run on ImageNet is evaluated on all sets that are there. Missing sets are listed, in the result too, with what they
+are and how to get them. A set that you ask for by name must be there. All sets are in one folder,
+`config.data.data_dir`, under the names below, or tfds prepares them there. Any other run is evaluated on its own
+evaluation images and on corruptions of them, made on the fly. `sets` also takes folders of class folders, and tfds data
+sets, with the classes of the run. In a folder the net answers among the classes that are there; on a tfds data set it
+may answer any.
 
-On ImageNet-R and -A a net answers among their 200 classes, as the sets' own evaluation does; `imagenet_r_1000way` and
-`imagenet_a_1000way` let it answer any. mCE divides by AlexNet's errors, so that only ImageNet has one. The paper's
-Figures 3 and 4 show ImageNet-C accuracy, -R and -Sketch; its authors resized the 224-pixel images of ImageNet-C to 256
-before the central crop (`imagenet_c_crop=nofrost`), the set's own evaluation does not (`standard`).
+On ImageNet-R and -A a net answers among their 200 classes, as in the sets' own evaluation; with `imagenet_r_1000way`
+and `imagenet_a_1000way` it may answer any. mCE divides by AlexNet's errors, so only ImageNet has one. The paper's
+Figures 3 and 4 show ImageNet-C accuracy, -R and -Sketch. Its authors resized the 224-pixel images of ImageNet-C to 256
+before the central crop (`imagenet_c_crop=nofrost`); the set's own evaluation does not (`standard`).
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -30,16 +31,16 @@ _SKETCH = "https://github.com/HaohanWang/ImageNet-Sketch"
 
 def get_config():
     config = suite.make("shift", {})
-    config.sets = ""  # names below, folder:PATH, tfds:NAME, with commas between them; "" = all that suit the run
-    config.corruptions = ""  # files: ImageNet-C, or in shift.imagenet_c.folder what tools.corrupt wrote |
-    # on_the_fly: of the run's own images | none; "" = files for ImageNet, otherwise on_the_fly; where sets are named,
-    # none unless imagenet_c is among them
-    config.corruption_names = ""  # with commas between them; "" = the 15 of mCE
+    config.sets = ""  # names below, folder:PATH, tfds:NAME, separated by commas; "" = all that suit the run
+    config.corruptions = ""  # files (ImageNet-C, or what tools.corrupt wrote to shift.imagenet_c.folder) |
+    # on_the_fly (of the run's own images) | none. "" = files for ImageNet, otherwise on_the_fly; if sets are named,
+    # files if imagenet_c is among them, otherwise none
+    config.corruption_names = ""  # separated by commas; "" = the 15 of mCE
     config.severities = (1, 2, 3, 4, 5)
-    config.imagenet_c_crop = "standard"  # standard: no resize | nofrost: the run's own, to 256, as the authors did
-    config.jpeg_quality = config_dict.placeholder(int)  # on the fly: JPEG round trip; 0 = none; None = 85 for ImageNet,
+    config.imagenet_c_crop = "standard"  # standard: no resize | nofrost: resize as the run does, to 256, as the authors
+    config.jpeg_quality = config_dict.placeholder(int)  # on the fly: JPEG round trip; 0 = none; None = 85 for ImageNet
     # as in the published files, otherwise none
-    config.frost_textures = ""  # on the fly: folder with published frost images 1 to 5; "" = made procedurally
+    config.frost_textures = ""  # on the fly: folder with the published frost images 1 to 5; "" = generated ice
     config.shift = {
         "imagenet_r": benchmark(
             what="ImageNet-R: 30,000 renditions of 200 classes (Hendrycks et al., 2021a), 2.2 GB",
@@ -85,10 +86,11 @@ def get_config():
 def benchmark(what, folder, builder="", split="test", count=0, get="", label_set="all", default=True):
     """An entry of `config.shift`: an evaluation set.
 
-    what, get: for people, what it is and where it comes from. folder: below `config.data.data_dir`, a tree of class
-    folders, looked for first; builder: of tfds, "" = none, and the split there. count: images of the whole set, 0 =
-    not known. label_set: what the net may answer, `evaluation/label_sets.py`. default: whether it is among `sets=""`.
-    The geometry is the run's own, unless eval_resize says otherwise: short side before the central crop, 0 = no resize.
+    what, get: texts that say what it is and where to get it. folder: a tree of class folders below
+    `config.data.data_dir`; it is tried first. builder, split: of tfds; "" = none. count: images of the complete set,
+    0 = unknown. label_set: what the net may answer, see nofrost_jax/shift/label_sets.py. default: whether `sets=""`
+    includes it. Images are resized and cropped as in the run. eval_resize changes this: short side before the central
+    crop, 0 = no resize.
     """
     fields = {"what": what, "folder": folder, "builder": builder, "split": split, "count": count, "get": get}
     entry = ConfigDict({**fields, "label_set": label_set, "default": default})

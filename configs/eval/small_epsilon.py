@@ -2,8 +2,8 @@
 
     python main.py --mode=evaluate --config=configs/eval/small_epsilon.py --workdir=RUN
 
-The paper follows FreeAT, whose steps are one pixel value long (`fixed:1.0`); the authors' code would shorten them
-(`nofrost`, 1.25 epsilon / steps). Both are run; each line of the table names its rule.
+The paper follows FreeAT, with steps of one pixel value (`fixed:1.0`). The authors' code has shorter steps (`nofrost`,
+1.25 epsilon / steps). Both rules run; each line of the table names its rule.
 """
 
 from configs.common import attack

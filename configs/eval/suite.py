@@ -4,9 +4,9 @@
     python main.py --mode=evaluate --config=configs/eval/paper.py --workdir=RUN \
         --config.evaluation.only=pgd_20,aa_standard
 
-A field that is None keeps what the run itself has; `evaluation.only` picks some of the suite, "" is all of it. Radii
-are the run's own (`config.attack.epsilon_255`; 8 in the paper) unless an attack names one. A run that is stopped or
-killed goes on where it was; outcomes of one suite serve the others.
+A field that is None keeps the value of the run. `evaluation.only` picks some attacks of the suite; "" runs all. Radii
+are those of the run (`config.attack.epsilon_255`; 8 in the paper) unless an attack has its own. An evaluation that is
+stopped or killed continues where it was, and suites reuse each other's outcomes.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -32,14 +32,17 @@ def make(name, attacks):
 
 
 def both_protocols(limit=0):
-    """The paper's "AA" and the field's AutoAttack, side by side in every suite; the second, which is 100 times as dear,
-    on `limit` evenly spread images (0 = all, as --config.evaluation.attacks.aa_standard.limit=0 says too)."""
+    """The paper's "AA" and the field's AutoAttack, which costs 100 times as much.
+
+    limit: run the second on so many evenly spread images; 0 = all. The flag for it is
+    --config.evaluation.attacks.aa_standard.limit.
+    """
     standard = attack("aa_standard", "aa_standard", limit=limit)
     return {"aa_fast_20": attack("aa_fast_20", "aa_fast_20"), "aa_standard": standard}
 
 
 def both_counts(label, protocol, epsilon_255=None):
-    """Targeted PGD-20 by the authors' step rule, counted on the images right when clean, and on all as they count."""
+    """Targeted PGD-20 with the authors' step rule, counted on images right when clean, and on all as they count."""
     rule = {"steps": 20, "step_rule": "nofrost"}
     return {
         label: attack("pgd_targeted", protocol, epsilon_255, **rule),
@@ -48,5 +51,5 @@ def both_counts(label, protocol, epsilon_255=None):
 
 
 def curve(limit=0):
-    """APGD-CE with 20, 50 and 100 steps: whether 20 were enough."""
+    """APGD-CE with 20, 50 and 100 steps: are 20 enough?"""
     return {f"apgd_ce_{steps}": attack("apgd_ce", "convergence", steps=steps, limit=limit) for steps in (20, 50, 100)}
