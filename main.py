@@ -41,7 +41,7 @@ def main(_):
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
     import jax
 
-    from nofrost_jax import parallel, run
+    from nofrost_jax import dry_run, evaluate, parallel, train
 
     if _CACHE.value:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(_CACHE.value))
@@ -49,11 +49,11 @@ def main(_):
     with errors.exit_codes(parallel.leave), parallel.joined(*place, each_alone=_MODE.value != "train"):
         workdir, output = map(os.path.expanduser, (_WORKDIR.value, _OUTPUT.value))
         if _MODE.value == "train":
-            run.train(_CONFIG.value, workdir, _FORCE.value, output)
+            train.train(_CONFIG.value, workdir, _FORCE.value, output)
         elif _MODE.value == "evaluate":
-            run.evaluate(_CONFIG.value, workdir, output, _FORCE.value)
+            evaluate.evaluate(_CONFIG.value, workdir, output, _FORCE.value)
         else:
-            run.dry_run(_CONFIG.value, workdir, output)
+            dry_run.dry_run(_CONFIG.value, workdir, output)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,14 @@ def create_model(model_config, axis_name=None, **overrides):
     return models.create(options.pop("name"), axis_name=axis_name, **options)
 
 
+def check_net(config):
+    """Raises UserError where the net cannot take images of its size; shapes only, nothing is computed."""
+    model, size = create_model(config.model), config.data.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), "float32")
+    variables = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
+    jax.eval_shape(lambda variables, images: model.apply(variables, images, train=False), variables, images)
+
+
 def mixture_layers(batch_stats):
     """Sorted names of the mixture-BN layers behind a tree of statistics, e.g. "stage1_block1/norm1"."""
     paths = flax.traverse_util.flatten_dict(batch_stats)

@@ -3,16 +3,20 @@
 import math
 import os
 
+from ml_collections import ConfigDict
+
 from nofrost_jax import attacks, data, methods, models, optim, recipes, selection
+from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import INTERPOLATIONS
 from nofrost_jax.data import values
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import cascades, sweep
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
-from nofrost_jax.fields import differences, get, require_choice, to_plain
+from nofrost_jax.fields import RANGES, check_numbers, differences, get, require_choice, to_plain
 from nofrost_jax.methods import augmented
 from nofrost_jax.methods import rules as method_rules
 from nofrost_jax.methods.base import PRECISIONS
+from nofrost_jax.shift import suites
 
 CHOICES = {  # field: its allowed values, of the rooms' own tables
     "matmul_precision": PRECISIONS,
@@ -34,54 +38,6 @@ CHOICES = {  # field: its allowed values, of the rooms' own tables
     "evaluation.attack_dtype": ATTACK_DTYPES,
     "evaluation.mbn_interpolation": INTERPOLATIONS,
 }
-RANGES = {  # field: (lowest, highest), both allowed; None = no bound
-    "seed": (0, 2**31 - 1),
-    "batch_size": (1, None),
-    "epochs": (1, None),
-    "label_smoothing": (0, 1),
-    "model.num_classes": (2, None),
-    "model.width": (0.01, None),
-    "model.dropout": (0, 0.99),
-    "model.drop_path": (0, 0.99),
-    "method.adversarial_weight": (0, 1),
-    "method.beta": (0, None),
-    "method.trades_forwards": (2, 3),
-    "method.replays": (1, None),
-    "method.tda_blur": (0, None),
-    "method.tda_noise": (0, 1),
-    "deepaugment.maximum": (0, None),
-    "deepaugment.group": (1, None),
-    "optimizer.learning_rate": (0, None),
-    "optimizer.learning_rate_batch": (0, None),
-    "optimizer.momentum": (0, 1),
-    "optimizer.weight_decay": (0, None),
-    "optimizer.warmup_epochs": (0, None),
-    "optimizer.decay_epochs": (1, None),
-    "optimizer.agc": (0, None),
-    "data.image_size": (1, None),
-    "data.eval_resize": (0, None),
-    "data.train_resize": (0, None),
-    "data.holdout": (0, None),
-    "data.workers": (0, None),
-    "data.shuffle_buffer": (1, None),
-    "data.fake_train": (1, None),
-    "data.fake_eval": (1, None),
-    "evaluation.every_epochs": (0, None),
-    "evaluation.batch_size": (1, None),
-    "evaluation.limit": (0, None),
-    "evaluation.chunk_size": (1, None),
-    "evaluation.save_images": (0, None),
-    "evaluation.mbn_gamma": (0, 1),
-    "evaluation.mbn_p": (0, 1),
-    "evaluation.mbn_seed": (0, None),
-    "checkpoint.every_steps": (1, None),
-    "checkpoint.keep": (1, None),
-    "log.every_steps": (1, None),
-}
-NUMBERS = (  # fields that are several
-    *("method.tau_epochs", "optimizer.point_epochs", "optimizer.point_shares"),
-    *("data.mean", "data.std", "data.crop_scale", "data.tda_crop_scale", "evaluation.mbn_gammas"),
-)
 RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # columns of a result beside the attacks'
 EVALUATION_FIELDS = (
     *(
@@ -100,6 +56,38 @@ def prepare(config):
     config = resolve(config)
     check(config)
     return config
+
+
+def for_training(config):
+    """`prepare`, for a training. Raises UserError also for a config in configs/eval."""
+    if says_only_how_to_evaluate(config):
+        raise UserError(
+            "--config tells how to evaluate a run, as those in configs/eval do, not how to train one; use "
+            "--mode=evaluate --workdir=RUN (or --mode=dry_run, to see what that costs), or give the config of a "
+            "training run, e.g. --config=configs/digits.py"
+        )
+    return prepare(config)
+
+
+def says_only_how_to_evaluate(config):
+    """Whether a config says nothing of a net, only how to evaluate one: those in configs/eval."""
+    return config is not None and "evaluation" in config and "model" not in config
+
+
+def of_run(workdir, config):
+    """(the resolved config of the run in `workdir`, with an evaluation's values from `config`; what was left out)."""
+    own, left_out = for_evaluation(ConfigDict(read_config(workdir)), config)
+    return prepare(own), left_out
+
+
+def for_sets(workdir, config):
+    """(`of_run`'s config with the section of a config like configs/eval/shift.py, the Suite, what was left out)."""
+    rest, section = suites.section_of(config)
+    own, left_out = of_run(workdir, rest)
+    suite = suites.read(section, own)
+    with own.unlocked():
+        own.shift = section
+    return own, suite, left_out
 
 
 def resolve(config):
@@ -211,11 +199,7 @@ def check(config):
         raise UserError(
             f"config.data.source={config.data.source!r} is unknown; choose digits, fake, tfds:NAME or folder:PATH"
         )
-    for field, (low, high) in RANGES.items():
-        _require_range(field, get(config, field), low, high)
-    _require_finite(to_plain(config), "config")
-    for field in NUMBERS:
-        _require_numbers(field, get(config, field))
+    check_numbers(config)
     side = config.data.image_size
     _check_attack("attack", config.attack, attacks.create, side)
 
@@ -242,26 +226,6 @@ def check(config):
         raise UserError(
             f"config.evaluation.name={name!r} must be a plain file name; the result is evaluations/NAME.json"
         )
-
-
-def _require_range(field, value, low, high):
-    if not (value >= low and (high is None or value <= high)):  # also refuses NaN
-        rule = f"between {low} and {high}" if high is not None else f"at least {low}"
-        raise UserError(f"config.{field}={value} is out of range; it must be {rule}")
-
-
-def _require_numbers(field, values):
-    if not all(isinstance(value, int | float) for value in values):
-        raise UserError(f"config.{field}={values} must be numbers")
-
-
-def _require_finite(value, field):
-    """Raises UserError for an infinite number or NaN anywhere in a plain config."""
-    if isinstance(value, dict | list):
-        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
-            _require_finite(item, f"{field}.{name}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{field}={value} is not a finite number")
 
 
 def _check_attack(field, options, create_attack, side):

@@ -8,17 +8,96 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nofrost_jax import data, methods, metrics, models, parallel
+from nofrost_jax import data, methods, metrics, models, names, parallel
+from nofrost_jax.checkpoint import require_variables
 from nofrost_jax.classifier import create_model
-from nofrost_jax.config import check_devices
+from nofrost_jax.config import (
+    check_devices,
+    check_evaluation_devices,
+    for_sets,
+    for_training,
+    of_run,
+    says_only_how_to_evaluate,
+)
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import Missing, UserError
-from nofrost_jax.evaluation import cascades
+from nofrost_jax.evaluate import note
+from nofrost_jax.evaluation import cascades, sweep
 from nofrost_jax.fields import to_plain
+from nofrost_jax.shift import sets, suites
+from nofrost_jax.workdir import check_config, check_folder, check_start
 
 RATE = 1e13  # floating-point operations a second: half of an A100's peak in float32, in which attacks run
 NOT_HERE = " (published size; not found here)"
 ASSUMED = "on one A100 at an assumed 10 TFLOP/s in float32, half its peak"
+
+
+def dry_run(config, workdir, output=""):
+    """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing. Writes nothing, and
+    needs no right to. Raises Missing if anything is.
+
+    Of a config in configs/eval: what an evaluation of the run in `workdir` costs. Of one like configs/eval/shift.py:
+    which evaluation sets are there and which are missing, for that run or, without one, for a run on ImageNet.
+    """
+    if suites.is_suite(config):
+        _describe_sets(config, workdir, output)
+        return
+    if workdir and says_only_how_to_evaluate(config):
+        own, left_out = of_run(workdir, config)
+        note(left_out)
+        problems, dataset = data.examine(own, ("evaluation",))
+        lacking = [*_lacking(own, dataset, workdir, output), *problems]
+        describe_evaluation(list(sweep.configs(own).values()) or [own], dataset, lacking)
+        return
+    config = for_training(config)
+    missing = []
+    for check in (check_folder, check_start, *([check_config] if workdir else [])):
+        try:
+            check(config, workdir)
+        except UserError as error:
+            missing.append(str(error))
+    describe(config, missing)
+
+
+def _describe_sets(config, workdir, output):
+    """Prints what of a suite of evaluation sets is there and what is missing: for the run in `workdir`, or, without
+    one, for a run on ImageNet."""
+    lacking = []
+    if workdir:
+        own, suite, left_out = for_sets(workdir, config)
+        note(left_out)
+        lacking = _lacking(own, None, workdir, output)
+    else:
+        rest, section = suites.section_of(config)
+        own = suites.imagenet_run(rest)
+        suite = suites.read(section, own)
+        where = own.data.data_dir or "the current folder, config.data.data_dir not being given"
+        print(
+            f"note: without --workdir this is for a run on ImageNet at {own.data.image_size} pixels; looked in {where}"
+        )
+    there, missing = sets.describe(suite, own)
+    print(*(f"there: {line}\n" for line in there), sep="", end="")
+    tell([*lacking, *missing])
+
+
+def _lacking(config, dataset, workdir, output):
+    """What an evaluation lacks beside its data, a line each. Notes another result of its name, for --force."""
+    lacking = []
+    for check in (
+        lambda: require_variables(workdir),
+        lambda: check_evaluation_devices(config, parallel.Devices().count, jax.process_count()),
+    ):
+        try:
+            check()
+        except UserError as error:
+            lacking.append(str(error))
+    named = sweep.configs(config).values() or [config] if dataset or suites.is_suite(config) else []
+    for one in named:
+        try:
+            names.make_room(one, dataset, output or workdir)
+        except UserError as error:
+            print(f"note: {error}")
+    return lacking
 
 
 def describe(config, missing):

@@ -1,4 +1,4 @@
-"""Evaluates a run's newest checkpoint, or an export, with the evaluators that the training run itself uses."""
+"""`--mode=evaluate`: a run's newest checkpoint, or an export, under attack or on other evaluation sets."""
 
 import functools
 import os
@@ -6,19 +6,93 @@ import time
 
 import jax
 
-from nofrost_jax import files, identity, models, names, parallel, progress
+from nofrost_jax import data, errors, files, identity, models, names, parallel, progress
 from nofrost_jax.checkpoint import load_variables, tree_sha256
-from nofrost_jax.classifier import at_gamma, create_model
+from nofrost_jax.classifier import at_gamma, check_net, create_model
+from nofrost_jax.config import check_evaluation_devices, for_sets, of_run
 from nofrost_jax.data.choice import Choice
-from nofrost_jax.evaluation import pictures, results, runs, table
+from nofrost_jax.errors import UserError
+from nofrost_jax.evaluation import pictures, results, runs, sweep, table
 from nofrost_jax.shift import run as shift
+from nofrost_jax.shift import sets, suites
 from nofrost_jax.shift import table as shift_table
-from nofrost_jax.workdir import read_notes
+from nofrost_jax.workdir import check_workdir, read_notes
 
 MIXTURE = ("gamma", "interpolation", "p", "seed")
 
 
-def evaluate(config, workdir, dataset, evaluator, stop, reuse=False, final=False, force=False, output=""):
+_KEPT = "what was evaluated so far is kept"
+
+
+def evaluate(config, workdir, output="", force=False):
+    """Evaluates the run in `workdir`; `config` (or None) says how and where the data is, never what the net is.
+
+    Taken from `config`: `config.EVALUATION_FIELDS`, and `evaluation.only`, which picks some; a note names other
+    differences.
+    output: where results and outcomes go, if not into the run's folder, which then needs only to be read. force: give
+    another evaluation's result of the same name a new one; otherwise UserError is raised.
+    With `evaluation.mbn_gammas`, once for each weight, as NAME_gamma_WEIGHT; weights that are done are not done again.
+    """
+    if not workdir:
+        raise UserError("--workdir is missing; give the folder of the run to evaluate")
+    if suites.is_suite(config):
+        _evaluate_on_sets(config, workdir, output, force)
+        return
+    own, left_out = of_run(workdir, config)
+    _check_output(workdir, output)
+    dataset = data.open(own, check=("evaluation",))
+    check_net(own)
+    devices = parallel.Devices()
+    parallel.require_joined()
+    check_evaluation_devices(own, devices.count, jax.process_count())
+    note(left_out)
+    for line in dataset.notes:
+        parallel.say(f"note: {line}")
+    with parallel.StopSignal(each_alone=True) as stop, errors.machine(_KEPT):
+        evaluator = runs.evaluator(own, devices, dataset)
+        if not own.evaluation.mbn_gammas:
+            evaluate_run(own, workdir, dataset, evaluator, stop, force=force, output=output)
+            return
+        found, options = {}, {"reuse": True, "force": force, "output": output}
+        for gamma, at_gamma in sweep.configs(own).items():
+            evaluator = runs.evaluator(at_gamma, devices, dataset, evaluator.programs)
+            found[gamma] = evaluate_run(at_gamma, workdir, dataset, evaluator, stop, **options)
+    if parallel.is_main_process():
+        print(sweep.render(own, found), flush=True)
+
+
+def _evaluate_on_sets(config, workdir, output, force):
+    """Evaluates the run in `workdir` on the sets of a config like configs/eval/shift.py."""
+    own, suite, left_out = for_sets(workdir, config)
+    _check_output(workdir, output)
+    if not force:  # soon, and once more when the parameters are known
+        names.make_room(own, None, output or workdir)
+    jobs, missing = sets.jobs(suite, own)
+    check_net(own)
+    devices = parallel.Devices()
+    parallel.require_joined()
+    check_evaluation_devices(own, devices.count, jax.process_count())
+    note(left_out)
+    with parallel.StopSignal(each_alone=True) as stop, errors.machine(_KEPT):
+        _evaluate_sets(own, workdir, suite, jobs, missing, devices, stop, force, output)
+
+
+def _check_output(workdir, output):
+    """Raises MachineError, or UserError, unless results can be written."""
+    if output:
+        check_workdir(output, "--output")
+    else:
+        check_workdir(workdir, mend="give --output=FOLDER, where the results shall go")
+
+
+def note(left_out):
+    """Says what of --config an evaluation does not take."""
+    if left_out and parallel.is_main_process():
+        kept = "; ".join(left_out)
+        print(f"note: from --config come only how to evaluate and where the data is; the run keeps its own: {kept}")
+
+
+def evaluate_run(config, workdir, dataset, evaluator, stop, reuse=False, final=False, force=False, output=""):
     """Writes `evaluations/NAME.json` and `.npz` of `config.evaluation` into the run's folder, or into `output`, which
     has the outcomes as well; returns the result.
 
@@ -70,18 +144,18 @@ def _evaluate(config, dataset, output, evaluator, stop, variables, checkpoint):
     return result
 
 
-def evaluate_shift(config, workdir, suite, jobs, missing, devices, stop, force=False, output=""):
-    """Writes `evaluations/NAME.json` and `.npz` of a suite of evaluation sets, as `evaluate` does; returns the result.
+def _evaluate_sets(config, workdir, suite, jobs, missing, devices, stop, force=False, output=""):
+    """Writes `evaluations/NAME.json` and `.npz` of a suite of evaluation sets; returns the result, as `evaluate_run`.
 
     suite, jobs, missing: of `shift.sets`, on the run's resolved config; devices: of `parallel`; stop: the StopSignal.
     """
     restored, output = _restore(config, workdir), output or workdir
     with _exclusive(config, output):
         _make_room(config, None, output, restored, force)
-        return _evaluate_shift(config, output, suite, jobs, missing, devices, stop, *restored)
+        return _look_at_sets(config, output, suite, jobs, missing, devices, stop, *restored)
 
 
-def _evaluate_shift(config, output, suite, jobs, missing, devices, stop, variables, checkpoint):
+def _look_at_sets(config, output, suite, jobs, missing, devices, stop, variables, checkpoint):
     main, start = parallel.is_main_process(), time.perf_counter()
     if main:
         print(*shift.announcement(jobs, missing), sep="\n", flush=True)

@@ -9,22 +9,46 @@ import time
 import jax
 import numpy as np
 
-from nofrost_jax import errors, identity, keys, methods, metrics, models, optim, parallel, progress, selection
+from nofrost_jax import data, errors, identity, keys, methods, metrics, models, optim, parallel, progress, selection
 from nofrost_jax.checkpoint import Checkpoints, load_variables
-from nofrost_jax.classifier import at_gamma, create_model
+from nofrost_jax.classifier import at_gamma, check_net, create_model
+from nofrost_jax.config import check_devices, for_training
 from nofrost_jax.errors import Preempted, UserError
-from nofrost_jax.evaluation import results
+from nofrost_jax.evaluate import evaluate_run
+from nofrost_jax.evaluation import results, runs
 from nofrost_jax.state import TrainState
-from nofrost_jax.workdir import check_checkpoint, write_config, write_notes
+from nofrost_jax.workdir import check_checkpoint, check_config, check_start, check_workdir, write_config, write_notes
+
+
+def train(config, workdir, force=False, output=""):
+    """Trains (or resumes) the config in `workdir`, then evaluates the result. Raises UserError, also for an `output`
+    elsewhere, or Preempted."""
+    if output:
+        raise UserError("--output is for --mode=evaluate; a training writes to its --workdir")
+    config = for_training(config)
+    check_workdir(workdir)
+    check_start(config, workdir)
+    dataset = data.open(config)
+    check_net(config)
+    devices = parallel.Devices()
+    parallel.require_joined()
+    uses_groups = create_model(config.model).has_batch_stats
+    check_devices(config, devices.count, jax.process_count(), uses_groups)
+    with parallel.StopSignal() as stop, parallel.exclusive(os.path.join(workdir, "lock"), "a training"):
+        check_config(config, workdir, force)
+        for line in [*methods.TABLE[config.method.name].notes(config), *dataset.notes]:
+            parallel.say(f"note: {line}")
+        evaluator = runs.evaluator(config, devices, dataset)  # one for both, so that each attack compiles once
+        fit(config, workdir, dataset, devices, evaluator, stop, force)
+        with errors.machine("the training is done and saved"):
+            evaluate_run(config, workdir, dataset, evaluator, stop, reuse=True, final=True)
 
 
 def fit(config, workdir, dataset, devices, evaluator, stop, force=False):
-    """Trains to the end, from the newest checkpoint if there is one. Returns the final TrainState, on all devices.
+    """Trains to the end, from the newest checkpoint if there is one; returns the final TrainState, on all devices.
 
-    config: resolved and validated. dataset: its data, opened. evaluator: measures the net every
-    `config.evaluation.every_epochs`. stop: asked after every step. force: go on from a checkpoint of another config.
-    Raises Preempted after a signal, UserError when the loss or a gradient is no longer finite, and MachineError, which
-    says what is saved.
+    config: resolved. dataset: its data, opened. evaluator: measures the net while it trains. stop: asked after every
+    step. Raises Preempted after a signal, UserError when the loss or a gradient is no longer finite, MachineError.
     """
     with errors.machine("what was saved before is whole"):
         run = Run(config, workdir, dataset, devices, evaluator, stop, force)
@@ -88,7 +112,7 @@ class Run:
             stop = self.stop.requested()
             last = step == self.total_steps
             log = step % self.config.log.every_steps == 0 or last
-            evaluate = self._is_evaluation(step) or self._is_selection(step)
+            evaluate = self._is_evaluation(step) or (self.best and self.best.is_due(step))
             save = step % self.config.checkpoint.every_steps == 0 or last or stop or evaluate
             if log or save:
                 self._read(*unread)
@@ -117,7 +141,7 @@ class Run:
 
     def _describe(self, variables):
         count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-        self._say(
+        parallel.say(
             f"{self.config.model.name}: {count:,} parameters; {self.total_steps} steps of {self.config.batch_size} "
             f"images ({self.per_epoch} an epoch) on {self.devices.count} device(s)"
             + f", matmul precision {self.config.matmul_precision}"
@@ -153,7 +177,7 @@ class Run:
             method=items["optimizer"].get("method", {}),
         )
         self.sums = metrics.Sums(meta["sums"])
-        self._say(f"resuming from the checkpoint of step {step}")
+        parallel.say(f"resuming from the checkpoint of step {step}")
         return step, meta["evaluation_due"]
 
     def kept(self):
@@ -176,12 +200,12 @@ class Run:
 
     def _compile(self, batch, key):
         """Compiles the step ahead of its first call: one trace for the whole run, and a time that is no step's."""
-        self._say("compiling the training step ...")
+        parallel.say("compiling the training step ...")
         start = time.perf_counter()
         compiled = self.devices.compile_step(self.method_step, self.state, batch, key)
         seconds = time.perf_counter() - start
         self.progress.pause(seconds)
-        self._say(f"compiled in {progress.duration(seconds)}")
+        parallel.say(f"compiled in {progress.duration(seconds)}")
         return compiled
 
     def _read(self, step, step_metrics):
@@ -206,20 +230,17 @@ class Run:
         every = self.config.evaluation.every_epochs * self.per_epoch
         return bool(every) and step % every == 0 and step < self.total_steps
 
-    def _is_selection(self, step):
-        return self.best is not None and self.best.is_due(step)
-
     def _evaluate(self, step):
         """Measures what is due at a step: the evaluation while training, and what the choice of a checkpoint needs."""
         start = time.perf_counter()
         scalars = self._measure(step) if self._is_evaluation(step) else {}
-        if self._is_selection(step):
+        if self.best and self.best.is_due(step):
             scalars["eval/selection"] = self.best.look(self.state, step, self.stop)
         self.writer.write(step, scalars)
         seconds = time.perf_counter() - start
         self.progress.pause(seconds)
         shown = "  ".join(f"{name.removeprefix('eval/')} {value:.2%}" for name, value in scalars.items())
-        self._say(f"evaluated step {step}: {shown}  ({progress.duration(seconds)})")
+        parallel.say(f"evaluated step {step}: {shown}  ({progress.duration(seconds)})")
 
     def _measure(self, step):
         labels = self.config.evaluation.while_training
@@ -243,7 +264,3 @@ class Run:
         self.checkpoints.save(step, self._items(self.state), meta)
         self.saved_step = step
         self.progress.pause(time.perf_counter() - start)
-
-    def _say(self, text):
-        if self.main:
-            print(text, flush=True)

@@ -25,8 +25,8 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"shift", "recipes"},
     {"selection", "workdir", "names"},
     {"config"},
-    {"train", "evaluate", "dry_run"},
-    {"run", "tools"},
+    {"evaluate"},
+    {"train", "dry_run", "tools"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -95,7 +95,7 @@ def test_configs_import_no_jax():
 
 def test_files_stay_readable():
     assert len((ROOT / "main.py").read_text().splitlines()) <= 60
-    assert len((PACKAGE / "train.py").read_text().splitlines()) <= 250
+    assert len((PACKAGE / "train.py").read_text().splitlines()) <= 270
     for path in FILES:
         assert len(path.read_text().splitlines()) <= 320, path
 
@@ -104,7 +104,7 @@ def test_importing_the_package_and_its_reader_side_loads_neither_tensorflow_nor_
     code = (
         "import sys, nofrost_jax\n"
         "nofrost_jax.load, nofrost_jax.autoattack, nofrost_jax.attacks, nofrost_jax.models, nofrost_jax.data\n"
-        "import nofrost_jax.classifier, nofrost_jax.checkpoint, nofrost_jax.run\n"
+        "import nofrost_jax.classifier, nofrost_jax.checkpoint, nofrost_jax.train\n"
         "print(sorted({'tensorflow', 'clu', 'tensorflow_datasets'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

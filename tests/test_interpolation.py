@@ -17,9 +17,9 @@ from nofrost_jax.classifier import (
     mixed_layers,
     mixture_layers,
 )
+from nofrost_jax.config import prepare
 from nofrost_jax.errors import UserError
 from nofrost_jax.models.layers import Mixture
-from nofrost_jax.run import prepare
 from tests.conftest import tiny_config
 
 N, CLASSES = 6, 5

@@ -18,7 +18,7 @@ from tests.conftest import finish, start, tiny_config
 
 HOLD = """
 import sys, time
-from nofrost_jax import lock, run, workdir
+from nofrost_jax import lock, train, workdir
 lock.BEAT_SECONDS = 0.05
 if "stale" in sys.argv:  # what a file server says of a file that is gone
     def stale(_):

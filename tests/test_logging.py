@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from nofrost_jax import run
+from nofrost_jax import train
 from tests.conftest import finish, sharing_compiled, start, tiny_args, tiny_config
 
 
@@ -17,7 +17,7 @@ def logged(tmp_path_factory, compilation_cache):
     folder = tmp_path_factory.mktemp("logged") / "run"
     screen = (folder.parent / "screen.txt").open("w")
     with sharing_compiled(compilation_cache), screen, contextlib.redirect_stdout(screen):
-        run.train(tiny_config(log__tensorboard=True), str(folder))
+        train.train(tiny_config(log__tensorboard=True), str(folder))
     return folder
 
 

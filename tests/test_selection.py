@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nofrost_jax
-from nofrost_jax import checkpoint, parallel, run, selection
+from nofrost_jax import checkpoint, parallel, selection, train
 from nofrost_jax.config import prepare
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluation import cascades
@@ -33,7 +33,7 @@ def chosen(tmp_path_factory, compilation_cache):
     """A run of 5 epochs of 4 steps: looks after epochs 1, 3 (every second) and 5 (the last tenth)."""
     folder = tmp_path_factory.mktemp("chosen") / "run"
     with sharing_compiled(compilation_cache):
-        run.train(tiny_config(**HELD), str(folder))
+        train.train(tiny_config(**HELD), str(folder))
     return folder
 
 
@@ -199,9 +199,9 @@ def test_a_run_stopped_between_its_last_step_and_the_last_look_looks_again(chose
 
     monkeypatch.setattr(selection.Best, "look", stopped)
     with pytest.raises(Preempted):
-        run.train(tiny_config(**HELD), str(tmp_path / "run"))
+        train.train(tiny_config(**HELD), str(tmp_path / "run"))
     monkeypatch.setattr(selection.Best, "look", original)
-    run.train(tiny_config(**HELD), str(tmp_path / "run"))
+    train.train(tiny_config(**HELD), str(tmp_path / "run"))
     assert lines(tmp_path / "run") == lines(chosen)
     assert checkpoint.read_selection(tmp_path / "run/best") == checkpoint.read_selection(chosen / "best")
 
@@ -214,7 +214,7 @@ def test_the_authors_choice_is_flagged(cli, compile_once, tmp_path):
 
 
 def test_without_an_attack_the_most_accurate_state_counts(compile_once, tmp_path):
-    run.train(tiny_config("st", recipe="authors", epochs=3, evaluation__every_epochs=0), str(tmp_path / "run"))
+    train.train(tiny_config("st", recipe="authors", epochs=3, evaluation__every_epochs=0), str(tmp_path / "run"))
     looks = {line["step"]: line["eval/selection"] for line in lines(tmp_path / "run") if "eval/selection" in line}
     assert sorted(looks) == [5, 10, 15]
     kept = checkpoint.read_selection(tmp_path / "run/best")

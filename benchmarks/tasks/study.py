@@ -106,7 +106,7 @@ def epochs_of_seed_0(task):
 
 def run_row(task, output):
     """Trains and evaluates; what is not finished in time is packed."""
-    from nofrost_jax import errors, parallel, run
+    from nofrost_jax import errors, parallel, train
 
     config, begin = config_of(task, task.figures["epochs"]), time.perf_counter()
     hears, heard = parallel.StopSignal, parallel.StopSignal.requested
@@ -122,7 +122,7 @@ def run_row(task, output):
 
     hears.requested = requested
     try:
-        run.train(config, "run")
+        train.train(config, "run")
     except errors.Preempted as notice:
         pack(output)
         task.record("stopped", str(notice))

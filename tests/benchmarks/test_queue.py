@@ -10,7 +10,7 @@ import pytest
 from benchmarks import accelerator
 from benchmarks.accelerator import Queue, Task
 from benchmarks.tasks import study
-from nofrost_jax import parallel, run
+from nofrost_jax import parallel, train
 
 
 def stand_in(name, act, seconds=60, least=1, **fields):
@@ -119,13 +119,13 @@ def test_a_new_checkpoint_is_packed_at_once_and_the_reserve_grows(tmp_path, monk
     monkeypatch.setattr(parallel.StopSignal, "requested", lambda stop: False)  # and put back what `run_row` sets
     asked = []
 
-    def train(config, workdir):
+    def killed(config, workdir):
         asked.append(parallel.StopSignal.requested(None))
         os.makedirs(f"{workdir}/checkpoints/7")
         asked.append(parallel.StopSignal.requested(None))
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(train, "train", killed)
     options = argparse.Namespace(row="sat", seed=0)
     task = argparse.Namespace(
         figures={"epochs": 1}, rehearse=True, options=options, left=lambda: 40, record=lambda *_: 0

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from nofrost_jax import checkpoint, run
+from nofrost_jax import checkpoint, train
 from tests.conftest import tiny_config
 
 
 def train_here(folder, **fields):
-    run.train(tiny_config(**fields), str(folder))
+    train.train(tiny_config(**fields), str(folder))
 
 
 def saved_steps(folder):
