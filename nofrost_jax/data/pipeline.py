@@ -1,11 +1,10 @@
-"""From a source to batches: which examples a batch holds, and the threads that decode them."""
+"""Batches of a Dataset: which examples a batch holds, and the threads that decode them."""
 
 import dataclasses
-import functools
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -14,27 +13,59 @@ from nofrost_jax.data import preprocess, views
 from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.data.rng import PERMUTATION, generator
 from nofrost_jax.data.skips import Skips
-from nofrost_jax.data.sources import size
+from nofrost_jax.data.sources import Chunk, RandomAccess, Sequential, size
 from nofrost_jax.data.views import Views
 from nofrost_jax.errors import UserError
 
 AHEAD = 2  # Batches that are decoded while the caller works on one.
-_Make = Callable[[], dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
-    """A batch before decoding. `choose(row, attempt)` tells index and label of the example for a row and how to make
-    its images, in a thread; after `attempt` examples that could not be read, the next one in turn."""
+class Share:
+    """A process's rows of a batch, not decoded yet: `count` examples of an order, from place `first` on.
 
-    empty: Callable[[int, int], dict[str, np.ndarray]]  # What `make` fills, by rows and side; see `Views.empty`.
-    rows: int  # Real examples; the others of `size` are padding.
-    size: int
-    label: np.ndarray
-    index: np.ndarray
-    choose: Callable[[int, int], tuple[int, int, _Make]]
-    where: Callable[[int], str]
-    skips: Skips | None = None  # None: an unreadable image is an error.
+    order: index of each example, int [n]. chunk: what a split in sequence has read, an order by itself; None for one
+    with random access. epoch, position: of the first row in training.
+    """
+
+    split: RandomAccess | Sequential
+    order: np.ndarray
+    first: int
+    count: int
+    chunk: Chunk | None = None
+    epoch: int = 0
+    position: int = 0
+
+    def label(self, place: int) -> int:
+        """The label of the example at a place of the order."""
+        return int(self.split.labels[self.order[place]] if self.chunk is None else self.chunk.labels[place])
+
+    def image(self, place: int) -> bytes | np.ndarray:
+        """The image there, as the split has it. Raises OSError."""
+        return self.split.load(int(self.order[place])) if self.chunk is None else self.chunk.images[place]
+
+
+def train_batches(dataset, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
+    """See `Dataset.train_batches`."""
+    local = _local(dataset.config.batch_size, process_count)
+    shares = _training(dataset, start_step, (process_index, process_count), local)
+    if getattr(dataset.train, "images", None) is not None and dataset.geometry.augmentation == "none":
+        return _gathered(dataset, dataset.views, shares)
+    return _decoded(dataset, dataset.views, shares, local)
+
+
+def eval_batches(
+    dataset, batch_size: int, process_index: int = 0, process_count: int = 1, wanted=None
+) -> Iterator[dict]:
+    """See `Dataset.eval_batches`."""
+    local = _local(batch_size, process_count)
+    shares = _evaluation(dataset.evaluation, dataset.places, (process_index, process_count), local, wanted)
+    return _decoded(dataset, None, shares, local)
+
+
+def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    """The order of the n examples in an epoch: int64 [n]."""
+    return generator(seed, PERMUTATION, epoch).permutation(n)
 
 
 def _local(batch_size: int, process_count: int) -> int:
@@ -45,196 +76,121 @@ def _local(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
-def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The order of the n examples in an epoch: int64 [n]."""
-    return generator(seed, PERMUTATION, epoch).permutation(n)
-
-
-def train_batches(dataset, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
-    """See `Dataset.train_batches`."""
-    config, split, wanted = dataset.config, dataset.train, dataset.views
-    epoch_steps = dataset.steps_per_epoch
-    local = _local(config.batch_size, process_count)
-    process = (process_index, process_count)
-    if getattr(split, "images", None) is not None and dataset.geometry.augmentation == "none":
-        return _gathered(config, split, wanted, _epochs(config, split, start_step, epoch_steps, local, process), local)
-    make = _random_access_plans if hasattr(split, "labels") else _sequential_plans
-    skips = Skips() if config.data.on_error == "skip" else None
-    plans = make(config, wanted, split, start_step, epoch_steps, local, process, skips)
-    return _decoded(config, plans, masked=False, skips=skips)
-
-
-def _epochs(config, split, start_step, epoch_steps, local, process) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(epoch, first position, the epoch's order [n]) of every step from `start_step` on; random-access splits."""
-    epoch = -1
+def _training(dataset, start_step: int, process: tuple[int, int], local: int) -> Iterator[Share]:
+    """The process's share of every step from `start_step` on: of the epoch's order, or of what a split in sequence
+    reads, which is an order by itself."""
+    split, config, per_epoch = dataset.train, dataset.config, dataset.steps_per_epoch
+    epoch, order, chunks = -1, None, None
     for step in itertools.count(start_step):
-        if step // epoch_steps != epoch:
-            epoch = step // epoch_steps
-            order = permutation(config.seed, epoch, size(split))
-        first = step % epoch_steps * config.batch_size + process[0] * local
-        yield epoch, first, order
+        is_new = step // per_epoch != epoch
+        epoch, done = divmod(step, per_epoch)
+        position = done * config.batch_size + process[0] * local
+        if hasattr(split, "labels"):
+            order = permutation(config.seed, epoch, size(split)) if is_new else order
+            yield Share(split, order, position, local, None, epoch, position)
+        else:
+            chunks = split.train(config.seed, epoch, done, local, process) if is_new else chunks
+            chunk = next(chunks)
+            yield Share(split, chunk.index, 0, local, chunk, epoch, position)
 
 
-def _gathered(config, split, wanted: Views, epochs, local: int) -> Iterator[dict]:
-    """Batches that are plain rows of an array in memory, every view the same: no decoding, no threads."""
-    _check_labels(config, split.labels, split.where)
-    for epoch, first, order in epochs:
-        index = order[first : first + local]
-        images = dict.fromkeys(map(views.batch_name, wanted.names), split.images[index])
-        if "augmented" in wanted.names:
-            positions = range(first, first + local)
-            images["is_deepaugment"] = np.array([wanted.flip_coin(config.seed, epoch, place) for place in positions])
-        yield images | {"label": split.labels[index], "index": index.astype(np.int32)}
+def _evaluation(split, places: np.ndarray, process: tuple[int, int], local: int, wanted) -> Iterator[Share]:
+    """The process's share of every batch that is wanted. Every process has as many, also one that has run out of
+    examples: collective operations wait for all."""
+    batch_size = local * process[1]
+    chunks = None if hasattr(split, "labels") else split.evaluation(local, process, places)
+    for number in range(-(-len(places) // batch_size)):
+        first = number * batch_size + process[0] * local
+        count = min(max(len(places) - first, 0), local)
+        if chunks is None or not count:
+            share = Share(split, places, first, count)
+        else:
+            chunk = next(chunks)
+            share = Share(split, chunk.index, 0, count, chunk)
+        if wanted is None or wanted(number):
+            yield share
 
 
-def _random_access_plans(config, wanted: Views, split, start_step, epoch_steps, local, process, skips):
-    """An iterator of plans. An unreadable image is replaced by the next readable one of the epoch's order."""
-    for epoch, first, order in _epochs(config, split, start_step, epoch_steps, local, process):
-
-        def choose(row: int, attempt: int, epoch=epoch, first=first, order=order) -> tuple[int, int, _Make]:
-            example = int(order[(first + row + attempt) % len(order)])
-            make = functools.partial(_load_and_make, wanted, split, example, config.seed, epoch, first + row)
-            return example, int(split.labels[example]), make
-
-        index = order[first : first + local]
-        yield _Plan(wanted.empty, local, local, split.labels[index], index.astype(np.int32), choose, split.where, skips)
-
-
-def _load_and_make(wanted: Views, split, example: int, *position) -> dict[str, np.ndarray]:
-    return wanted.make(split.load(example), example, *position)
-
-
-def _sequential_plans(config, wanted: Views, split, start_step, epoch_steps, local, process, skips):
-    """An iterator of plans. An unreadable image is replaced by the next readable one of the process's share."""
-    step = start_step
-    while True:
-        epoch, done = divmod(step, epoch_steps)
-        chunks = split.train(config.seed, epoch, done, local, process)
-        for chunk in itertools.islice(chunks, epoch_steps - done):
-            first = step % epoch_steps * config.batch_size + process[0] * local
-
-            def choose(row: int, attempt: int, epoch=epoch, first=first, chunk=chunk) -> tuple[int, int, _Make]:
-                other = (row + attempt) % local
-                index = int(chunk.index[other])
-                make = functools.partial(wanted.make, chunk.images[other], index, config.seed, epoch, first + row)
-                return index, int(chunk.labels[other]), make
-
-            label, index = chunk.labels.copy(), chunk.index.copy()  # `chunk` stays what was read.
-            yield _Plan(wanted.empty, local, local, label, index, choose, split.where, skips)
-            step += 1
-
-
-def eval_batches(
-    dataset, batch_size: int, process_index: int = 0, process_count: int = 1, wanted=None
-) -> Iterator[dict]:
-    """See `Dataset.eval_batches`."""
-    split, places = dataset.evaluation, dataset.places
-    local = _local(batch_size, process_count)
-    process = (process_index, process_count)
-    make = _random_access_chunks if hasattr(split, "labels") else _sequential_chunks
-    plans = make(dataset.geometry, split, local, process, places)
-    # Every process yields this many, also one that has run out of examples: collective operations wait for all.
-    numbered = enumerate(itertools.islice(plans, -(-len(places) // batch_size)))
-    return _decoded(
-        dataset.config, (plan for number, plan in numbered if wanted is None or wanted(number)), masked=True
-    )
-
-
-def _random_access_chunks(geometry, split, local, process, places) -> Iterator[_Plan]:
-    for first in itertools.count(process[0] * local, process[1] * local):
-        index = places[first : first + local]
-        yield _eval_plan(
-            geometry, split, local, split.labels[index], index, lambda row, i=index: split.load(int(i[row]))
-        )
-
-
-def _sequential_chunks(geometry, split, local, process, places) -> Iterator[_Plan]:
-    for chunk in split.evaluation(local, process, places):
-        yield _eval_plan(geometry, split, local, chunk.labels, chunk.index, chunk.images.__getitem__)
-    nothing = np.zeros(0, np.int32)
-    while True:
-        yield _eval_plan(geometry, split, local, nothing, nothing, None)
-
-
-def _eval_plan(geometry, split, local, labels, index, fetch) -> _Plan:
-    label, padded = np.zeros(local, np.int32), np.full(local, -1, np.int32)
-    label[: len(index)], padded[: len(index)] = labels, index
-
-    def choose(row: int, attempt: int) -> tuple[int, int, _Make]:
-        return int(index[row]), int(labels[row]), lambda: {"image": preprocess.eval_image(fetch(row), geometry)}
-
-    return _Plan(_empty, len(index), local, label, padded, choose, split.where)
-
-
-_empty = Views(("clean",), {}).empty
-
-
-def _check_labels(config, labels: np.ndarray, where: Callable[[int], str], index: np.ndarray | None = None) -> None:
-    wrong = np.flatnonzero((labels < 0) | (labels >= config.model.num_classes))
+def _check_labels(dataset, share: Share, index: np.ndarray, labels: np.ndarray) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= dataset.config.model.num_classes))
     if len(wrong):
-        row = int(wrong[0])
         raise UserError(
-            f"label {labels[row]} is outside the {config.model.num_classes} classes of the model; "
-            f"{where(row if index is None else int(index[row]))}; mend the data or config.model.num_classes"
+            f"label {labels[wrong[0]]} is outside the {dataset.config.model.num_classes} classes of the model; "
+            f"{share.split.where(int(index[wrong[0]]))}; mend the data or config.model.num_classes"
         )
 
 
-def _fill(config, plan: _Plan, rows: range, out: dict[str, np.ndarray]) -> None:
-    for row in rows:
-        for attempt in itertools.count():
-            index, label, make = plan.choose(row, attempt)
-            try:
-                made = make()
-                break
-            except (ImageError, OSError) as error:
-                where = plan.where(index)
-                if plan.skips is None:
-                    raise UserError(f"{error}; {where}; replace this image or remove it from the data") from error
-                plan.skips.note(error, where, attempt + 1)
-        if plan.skips is not None:
-            out["replaced"][row] = attempt > 0
-        if attempt:
-            _check_labels(config, np.array([label]), plan.where, np.array([index]))
-            plan.label[row], plan.index[row] = label, index
-        for name, image in made.items():
-            out[name][row] = image
+def _gathered(dataset, wanted: Views, shares: Iterator[Share]) -> Iterator[dict]:
+    """Batches that are plain rows of an array in memory, every view the same: no decoding, no threads."""
+    for share in shares:
+        index = share.order[share.first : share.first + share.count].astype(np.int32)
+        labels = share.split.labels[index]
+        _check_labels(dataset, share, index, labels)
+        batch = dict.fromkeys(map(views.batch_name, wanted.names), share.split.images[index])
+        if "augmented" in wanted.names:
+            places = range(share.position, share.position + share.count)
+            coins = [wanted.flip_coin(dataset.config.seed, share.epoch, place) for place in places]
+            batch["is_deepaugment"] = np.array(coins)
+        yield batch | {"label": labels, "index": index}
 
 
-def _decoded(config, plans: Iterator[_Plan], masked: bool, skips: Skips | None = None) -> Iterator[dict]:
-    """Runs the plans in a pool of threads, `AHEAD` batches in advance, and yields them in order, `masked` or full."""
+def _decoded(dataset, wanted: Views | None, shares: Iterator[Share], size: int) -> Iterator[dict]:
+    """Batches of `size` in order, `AHEAD` of them decoded in advance by a pool of threads, which ends with the
+    iterator. wanted: the views of training images, None for evaluation, which gets a mask and never skips."""
+    config = dataset.config
     workers = config.data.workers or os.cpu_count() or 1
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="data")
+    skips = Skips() if wanted and config.data.on_error == "skip" else None
     pending: deque[tuple[dict, list[Future]]] = deque()
-
-    def finish() -> dict:
-        batch, futures = pending.popleft()
-        for future in futures:
-            future.result()
-        return batch if masked else {name: value for name, value in batch.items() if name != "mask"}
-
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="data")
     try:
-        for plan in plans:
-            pending.append(_submit(config, pool, workers, plan))
+        for share in shares:
+            batch = (wanted or Views(("clean",), {})).empty(size, config.data.image_size)
+            batch |= {"label": np.zeros(size, np.int32), "index": np.full(size, -1, np.int32)}
+            batch |= {} if wanted else {"mask": np.arange(size) < share.count}
+            batch |= {"replaced": np.zeros(size, bool)} if skips else {}
+            # Some images a task: small ones cost less than a task's overhead, and the pool must still share evenly.
+            step = max(1, share.count // (4 * workers))
+            parts = (range(first, min(first + step, share.count)) for first in range(0, share.count, step))
+            pending.append((batch, [pool.submit(_fill, dataset, wanted, share, rows, batch, skips) for rows in parts]))
             if len(pending) > AHEAD:
-                yield finish()
+                yield _finished(*pending.popleft())
         while pending:
-            yield finish()
+            yield _finished(*pending.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        if skips is not None:
+        if skips:
             skips.close()
 
 
-def _submit(config, pool: ThreadPoolExecutor, workers: int, plan: _Plan) -> tuple[dict, list[Future]]:
-    _check_labels(config, plan.label[: plan.rows], plan.where, plan.index)
-    images = plan.empty(plan.size, config.data.image_size)
-    if plan.skips is not None:
-        images["replaced"] = np.zeros(plan.size, bool)
-    mask = np.arange(plan.size) < plan.rows
-    # Some images a task: small ones cost less than a task's overhead, and the pool must still share a batch evenly.
-    share = max(1, plan.rows // (4 * workers))
-    futures = [
-        pool.submit(_fill, config, plan, range(first, min(first + share, plan.rows)), images)
-        for first in range(0, plan.rows, share)
-    ]
-    return images | {"label": plan.label, "index": plan.index, "mask": mask}, futures
+def _finished(batch: dict, futures: list[Future]) -> dict:
+    for future in futures:
+        future.result()
+    return batch
+
+
+def _fill(dataset, wanted: Views | None, share: Share, rows: range, batch: dict, skips: Skips | None) -> None:
+    """Decodes some rows of a batch. With `skips` the next readable example of the order takes an unreadable one's
+    place, with its own label and index; the random numbers stay those of the row."""
+    for row in rows:
+        for attempt in itertools.count():
+            place = (share.first + row + attempt) % len(share.order)
+            index = int(share.order[place])
+            try:
+                image = share.image(place)
+                if wanted:
+                    made = wanted.make(image, index, dataset.config.seed, share.epoch, share.position + row)
+                else:
+                    made = {"image": preprocess.eval_image(image, dataset.geometry)}
+                break
+            except (ImageError, OSError) as error:
+                where = share.split.where(index)
+                if skips is None:
+                    raise UserError(f"{error}; {where}; replace this image or remove it from the data") from error
+                skips.note(error, where, attempt + 1)
+        batch["label"][row], batch["index"][row] = share.label(place), index
+        if attempt:
+            batch["replaced"][row] = True
+        for name, value in made.items():
+            batch[name][row] = value
+    part = slice(rows.start, rows.stop)
+    _check_labels(dataset, share, batch["index"][part], batch["label"][part])
