@@ -13,6 +13,7 @@ from nofrost_jax import data, errors, identity, keys, methods, metrics, models, 
 from nofrost_jax.checkpoint import Checkpoints, load_variables
 from nofrost_jax.classifier import at_gamma, check_net, create_model
 from nofrost_jax.config import check_devices, for_training
+from nofrost_jax.data import skips
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluate import evaluate_run
 from nofrost_jax.evaluation import results, runs
@@ -76,7 +77,7 @@ class Run:
         variables = self._first_variables(model, config.data.image_size)
         begun = method.begin(config, config.data.image_size)
         self.state = devices.replicate(TrainState.create(variables, optimizer, begun))
-        self.sums = metrics.Sums()
+        self.sums, self.replaced = metrics.Sums(), []
         images = parallel.on_main(lambda: dataset.training_fingerprint)
         self.identity = identity.of(config) | {"training_set": images}  # saved with every checkpoint
         self.start_step, self.evaluation_due = self._restore(force)
@@ -189,7 +190,7 @@ class Run:
 
     def _timed(self, batches):
         """Prefetched batches; the time that the loop waits for each goes to the progress line's account."""
-        placed = self.devices.prefetch(batches)
+        placed = self.devices.prefetch(skips.counted(batches, self.replaced))
         while True:
             start = time.perf_counter()
             batch = next(placed, None)
@@ -210,7 +211,7 @@ class Run:
 
     def _read(self, step, step_metrics):
         """Adds a step's metrics to the window; the run stops at the first that is not finite."""
-        if broken := self.sums.add(step_metrics):
+        if broken := self.sums.add(step_metrics | self.replaced.pop(0)):
             self._fail(broken, step)
 
     def _fail(self, broken, step):

@@ -2,11 +2,21 @@
 
 import sys
 import threading
+from collections.abc import Iterator
 
 from nofrost_jax.errors import UserError
 
 ON_ERROR = ("raise", "skip")
 ATTEMPTS = 100  # Replacements that may be unreadable too, one after the other.
+
+
+def counted(batches: Iterator[dict], counts: list[dict]) -> Iterator[dict]:
+    """The batches without `replaced`, which stays on the host: of each, {} or {"replaced_images": (how many took an
+    unreadable one's place, of how many)} goes to the end of `counts`. Both are of this process's share."""
+    for batch in batches:
+        replaced = batch.pop("replaced", None)
+        counts.append({} if replaced is None else {"replaced_images": (int(replaced.sum()), replaced.size)})
+        yield batch
 
 
 class Skips:

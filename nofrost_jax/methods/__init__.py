@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Callable
 
 from nofrost_jax.methods import at, augmented, fast, fat, free, standard, trades, trades_fat
-from nofrost_jax.methods.base import at_precision, telling_replaced
+from nofrost_jax.methods.base import at_precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Method:
     notes: Callable = lambda config: ()
 
     def make_step(self, model, optimizer, config, steps_per_epoch=None):
-        """The method's step at `config.matmul_precision`, whose metrics also tell of images that were replaced."""
-        step = telling_replaced(self.make_own_step(model, optimizer, config, steps_per_epoch))
+        """The method's step at `config.matmul_precision`."""
+        step = self.make_own_step(model, optimizer, config, steps_per_epoch)
         return at_precision(step, config.matmul_precision)
 
 

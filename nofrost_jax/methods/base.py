@@ -114,18 +114,6 @@ def gradient_step(loss_fn, optimizer):
     return step
 
 
-def telling_replaced(step):
-    """`step`, whose metrics have the share of images that took an unreadable one's place too, if batches tell of it."""
-
-    def told(state, batch, key):
-        state, metrics = step(state, batch, key)
-        if "replaced" in batch:
-            metrics["replaced_images"] = parallel.total(over_images(batch["replaced"]))
-        return state, metrics
-
-    return told
-
-
 def at_precision(step, name):
     """`step` with its matrix products and convolutions at a precision of PRECISIONS; "default" leaves all as it is."""
     if name == "default":
