@@ -1,4 +1,4 @@
-"""TRADES (Zhang et al., 2019): ResNet26 with batch norm, whose second loss is a KL divergence.
+"""TRADES (Zhang et al., 2019): ResNet26 with batch norm, and a KL divergence as its second loss.
 
 Table 1. Targets in % at eps 8/255: clean 39.64, PGD 9.94, APGD-CE 6.24, APGD-DLR 4.02, MIA 8.33, CW 6.37, RayS 20.7,
 Square 32.8, fast AutoAttack (aa_fast_20) 3.54; standard AutoAttack: not reported.

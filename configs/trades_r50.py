@@ -1,4 +1,4 @@
-"""TRADES (Zhang et al., 2019): ResNet50 with batch norm, whose second loss is a KL divergence.
+"""TRADES (Zhang et al., 2019): ResNet50 with batch norm, and a KL divergence as its second loss.
 
 Table 2. Targets in % at eps 8/255: clean 49.25, PGD 14.80, APGD-CE 9.20, APGD-DLR 8.19, MIA 12.97, CW 11.80, RayS 32.6,
 Square 39.5, fast AutoAttack (aa_fast_20) 6.66; standard AutoAttack: not reported.
