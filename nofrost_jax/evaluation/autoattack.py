@@ -15,8 +15,8 @@ from nofrost_jax import files, parallel, progress
 from nofrost_jax.attacks import inputs
 from nofrost_jax.evaluation import cascades, results, table
 from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.evaluation.outcomes import COLUMNS
 from nofrost_jax.evaluation.programs import Programs
-from nofrost_jax.evaluation.work import COLUMNS
 
 CHUNK_SIZE = 2048
 _NEVER = types.SimpleNamespace(requested=lambda: False, local=True)  # in a notebook, Ctrl-C ends it as anything else
@@ -35,7 +35,8 @@ def autoattack(
     protocol: `aa_standard`, `aa_fast_20`, `aa_few_classes`, or an attack of `attacks.NAMES` as it is by default.
     seed: of all random numbers; an image's depend on this and its place in `images` alone.
     batch_size: images that are attacked together over this process's devices.
-    folder: where outcomes are kept; the same call goes on there after a kill. quiet: print nothing.
+    folder: where outcomes are kept; the same call goes on there after a kill, also in batches of another size. With
+    several processes, all of which make the same call, they share it. quiet: print nothing.
 
     Returns a dict as in a run's evaluations/NAME.json ("clean", "attacks", "worst_case", "flags", ...; accuracies with
     95 % intervals), and "rows": {"clean" | the protocol | each of its attacks: {name: array [N]}}, of which "robust" is
@@ -44,6 +45,10 @@ def autoattack(
     Raises ValueError for arguments that do not fit, with their shapes, dtypes or values.
     """
     images, labels = _arrays(images, labels)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+    if jax.process_count() > 1 and not folder:
+        raise ValueError("with several processes give a folder that all of them share")
     devices = parallel.Devices(tuple(jax.local_devices()))
     share = -(-min(batch_size, len(images)) // len(devices.local))
     classes = inputs.count_classes(logits_fn, jax.ShapeDtypeStruct((share, *images.shape[1:]), np.float32))
@@ -53,8 +58,8 @@ def autoattack(
     programs = Programs({"float32": fn}, classes, devices, share * len(devices.local))
     start = time.perf_counter()
     with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
-        net = {"function": _sha256(fn, variables, (share, *images.shape[1:]), plan) if folder else ""}
-        evaluator = Evaluator(programs, (plan,), Arrays(images, labels), seed, net)
+        net = {"function": _sha256(fn, variables, (1, *images.shape[1:]), plan) if folder else ""}
+        evaluator = Evaluator(programs, Arrays(images, labels), net, seed, plans=(plan,))
         outcomes = evaluator.run(variables, _NEVER, place, progress=not quiet)
     summary = results.summarize(evaluator.plans, outcomes, classes, programs.compile_seconds)
     n, settings = len(images), results.circumstances(programs.batch_size, evaluator.images.chunk_size)
@@ -76,7 +81,7 @@ def autoattack(
     }
     if not quiet:
         print(table.render(result))
-        print(f"{progress.duration(time.perf_counter() - start)}", flush=True)
+        print(f"({progress.duration(time.perf_counter() - start)})", flush=True)
     return result | {"rows": _rows(plan, outcomes)}
 
 

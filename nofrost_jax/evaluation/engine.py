@@ -1,12 +1,14 @@
-"""Runs a classifier over an evaluation set, clean and attacked, on all devices; believes no attack's own verdict.
+"""Runs a net over a set, as it is, corrupted and attacked, on all devices; believes no attack's own verdict.
 
 Images come in chunks, which bound the memory. Within a chunk each attack runs on the images that it is meant for,
 gathered into full batches of one shape, and what is known of the chunk goes to disk at once: killed at any moment and
 run again, an evaluation goes on where it was. With several processes each has chunks of its own.
 """
 
+import dataclasses
 import functools
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,91 +16,110 @@ import numpy as np
 from nofrost_jax import keys
 from nofrost_jax.checkpoint import tree_sha256
 from nofrost_jax.data import spread
-from nofrost_jax.evaluation import chunks, flags
-from nofrost_jax.evaluation.attacking import Attacker
-from nofrost_jax.evaluation.reporter import Reporter
+from nofrost_jax.evaluation import chunks, flags, outcomes
+from nofrost_jax.evaluation.looks import Look
+from nofrost_jax.evaluation.outcomes import COLUMNS, blank_rows
+from nofrost_jax.evaluation.programs import Programs, memo_of
+from nofrost_jax.evaluation.reporter import Reporter, cost
 from nofrost_jax.evaluation.store import Store, identity
-from nofrost_jax.evaluation.work import COLUMNS, blank_rows
 
-CLEAN = "clean"  # the file of a chunk without an attack; no attack may be called so
+SAVE_SECONDS = 20  # least time between two saves of an unfinished attack,
+SAVE_COST = 10  # and at least so many times what a save takes
 
 
+@dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Clean accuracy and the attacks of `plans` on a set, of whatever net the `programs` run.
+    """What is evaluated: looks at a set, the first of them clean, and the attacks of `plans` on it, of whatever net the
+    `programs` run.
 
     The forward that decides is float32 at highest matmul precision and separate from the attack. Each attack compiles
     once in the Programs' life. An image's outcome depends on its own index and the seed, not on the batch, the
     device count, the chunk, or the other attacks of the suite.
+
+    images: a set, e.g. `runs.Split`. net: plain values that say what the net is beside its variables. save_images: keep
+    the adversarial images of so many first ones.
     """
 
-    def __init__(self, programs, plans, images, seed, net, save_images=0):
-        """images: a set, e.g. `runs.Split`. net: plain values that say what the net is beside its variables.
-        save_images: keep the adversarial images of so many first ones."""
-        self.programs, self.plans, self.images = programs, plans, images
-        self.seed, self.net, self.save_images = seed, net, save_images
+    programs: Programs
+    images: Any
+    net: dict
+    seed: int
+    looks: tuple[Look, ...] = (Look(probe=True),)
+    plans: tuple = ()
+    save_images: int = 0
 
-    def run(self, variables, stop, folder, labels=None, progress=False):
+    def run(self, variables, stop, folder, labels=None, progress=False, digest=None):
         """Per-image outcomes of a net's `variables`: a dict of NumPy arrays over all images, in their order,
 
-        {"index", "label", "correct", "correct_uint8", "nan": [N], "seconds", "randomised", "probabilities", "pixels":
-        the first images, "plans": {label: {"selected", "robust", "robust_uint8": [N], "members": [{column of
-        `work.COLUMNS`: [N], "pixels", "survivors": [N], "seconds"}]}}}.
+        {"index", "label", "correct", "nan": [N], "seconds", "randomised", "probabilities", "pixels": the first images,
+        "looks": [the same of each look], "plans": {label: `outcomes.join_plan`}}.
 
         stop: the StopSignal, asked between batches (if it is not local: between chunks); raises Preempted when it
         says so. folder: where outcomes are kept and found, shared by all processes. labels: only these attacks.
-        progress: print how far it is.
+        progress: print how far it is; or the Reporter of several runs. digest: `tree_sha256(variables)`, if known.
         """
         plans = [plan for plan in self.plans if labels is None or plan.label in labels]
+        store = Store.open(folder, identity(digest or tree_sha256(variables), self.net, self.images, self.seed))
+        if not isinstance(progress, bool):
+            return _Run(self, variables, plans, store, stop, progress).outcomes()
         share = -(-self.images.count // jax.process_count())
-        digest = tree_sha256(jax.device_get(variables))
-        store = Store.open(folder, identity(digest, self.net, self.images, self.seed))
-        variables = self.programs.devices.replicate(variables)
-        with Reporter(plans, self.programs.num_classes, share, progress) as reporter:
-            self.programs.say = reporter.say
-            return _Run(self, variables, stop, store, plans, reporter).outcomes()
+        with Reporter(share * len(self.looks), progress, plans, self.programs.num_classes, share) as reporter:
+            return _Run(self, variables, plans, store, stop, reporter).outcomes()
 
 
 class _Run:
-    """One evaluation of one set of variables; `self._known[chunk][name]` has the rows of each finished attack."""
+    """One evaluation of one set of variables; `self._known[chunk][name]` has the rows of each look and attack."""
 
-    def __init__(self, evaluator, variables, stop, store, plans, reporter):
-        self._images, self._save_images = evaluator.images, evaluator.save_images
-        self._size, self._count = self._images.chunk_size, self._images.count
-        self._stop, self._store, self._plans, self._reporter = stop, store, plans, reporter
-        self._programs, self._variables = evaluator.programs, variables
-        self._may_stop = stop if stop.local else None  # otherwise all processes must ask equally often
-        key = keys.named(jax.random.key(evaluator.seed), "evaluation")
-        self._attacker = Attacker(self._programs, variables, key, store, reporter, self._may_stop, self._save_images)
-        self._chunks = range(-(-self._count // self._size))
-        self._known = {number: {} for number in self._chunks}
+    def __init__(self, evaluator, variables, plans, store, stop, reporter):
+        self._programs, self._images, self._looks = evaluator.programs, evaluator.images, evaluator.looks
+        self._plans, self._store, self._stop, self._reporter = plans, store, stop, reporter
+        self._save_images, self._size = evaluator.save_images, self._images.chunk_size
+        self._variables = self._programs.devices.replicate(variables)
+        self._key = keys.named(jax.random.key(evaluator.seed), "evaluation")
+        self._programs.say = reporter.say
+        self._known = {number: {} for number in range(-(-self._images.count // self._size))}
 
     def outcomes(self):
         """Does what is not known yet, waits for what other processes do, and puts all together."""
         chunks.fill_all(self._images, self._stop, self._is_known, self._fill)
-        return self._assemble()
+        looks = [outcomes.join_looks([self._look_rows(number, look) for number in self._known]) for look in self._looks]
+        return looks[0] | {"looks": looks, "plans": {plan.label: self._join(plan, looks[0]) for plan in self._plans}}
 
-    def _rows(self, number, name):
-        """The rows of an attack (or CLEAN) on a chunk, from memory or disk; None where it has not run."""
+    def _join(self, plan, clean):
+        selected = self._selected(plan.limit, np.arange(self._images.count))
+        parts = [[self._member_rows(number, member) for number in self._known] for member in plan.members]
+        saved = [self._to_save(number).sum() for number in self._known]
+        return outcomes.join_plan(plan, clean, selected, parts, saved)
+
+    # What is known of a chunk
+
+    def _rows(self, number, name, required):
+        """The rows of a look or an attack on a chunk, from memory or disk; None where there are none."""
         known = self._known[number]
-        required = ("index", "correct", "pixels") if name == CLEAN else (*COLUMNS, "pixels", "seconds")
         if name not in known and (found := self._store.load(number, name, required)) is not None:
             known[name] = found
         return known.get(name)
 
+    def _look_rows(self, number, look):
+        is_new = look.key not in self._known[number]
+        rows, kept = self._rows(number, look.key, look.required), self._to_save(number).sum()
+        if rows is None or len(rows["pixels"]) < kept:
+            return None
+        if is_new and number % jax.process_count() == jax.process_index():
+            self._reporter.found(len(rows["index"]))
+        return rows | {"pixels": rows["pixels"][:kept]}  # an evaluation of the same images may have kept more
+
     def _member_rows(self, number, member):
-        rows = self._rows(number, member.key)
-        return blank_rows(len(self._rows(number, CLEAN)["index"])) if rows is None else rows
+        rows = self._rows(number, member.key, (*COLUMNS, "pixels", "seconds"))
+        return blank_rows(len(self._numbers(number))) if rows is None else rows
 
     def _is_known(self, number):
-        return self._is_looked_at(number) and next(self._missing(number), None) is None
-
-    def _is_looked_at(self, number):
-        clean = self._rows(number, CLEAN)
-        return clean is not None and len(clean["pixels"]) >= self._to_save(number).sum()
+        looked = all(self._look_rows(number, look) is not None for look in self._looks)
+        return looked and next(self._missing(number), None) is None
 
     def _numbers(self, number):
         """Numbers of a chunk's images among all that are evaluated: int [n]."""
-        return np.arange(number * self._size, min((number + 1) * self._size, self._count))
+        return np.arange(number * self._size, min((number + 1) * self._size, self._images.count))
 
     def _to_save(self, number):
         """The first images of all, whose adversarial images are kept: a chunk's first rows, bool [n]."""
@@ -111,15 +132,14 @@ class _Run:
     def _selected(self, limit, numbers):
         """Whether each image is one that an attack with a `limit` is for, bool [N]: so many, evenly spread in the order
         of classes and file names. numbers: their places among the evaluated images, int [N]."""
-        if not limit or limit >= self._count:
+        if not limit or limit >= self._images.count:
             return np.ones(len(numbers), bool)
-        return np.isin(self._ranks[numbers], spread(self._count, limit))
+        return np.isin(self._ranks[numbers], spread(self._images.count, limit))
 
     def _missing(self, number):
         """(plan, position of the member, rows to attack) of each piece of work on a chunk; its rows must be known by
         the time that the next one is asked for."""
-        clean = self._rows(number, CLEAN)
-        to_save = self._to_save(number)
+        clean, to_save = self._look_rows(number, self._looks[0]), self._to_save(number)
         for plan in self._plans:
             begin = plan.begins(clean["correct"]) & self._selected(plan.limit, self._numbers(number))
             survivors = begin
@@ -132,80 +152,119 @@ class _Run:
                     rows = self._member_rows(number, member)
                 survivors = survivors & rows["robust"]
 
-    def _check_stop(self):
-        if self._may_stop is not None:
-            chunks.check(self._may_stop)
+    # The work on a chunk
 
     def _fill(self, chunk):
-        """Does all work that a chunk lacks."""
-        number = chunk.number
+        """Does all that a chunk lacks."""
         self._reporter.begin_chunk(len(chunk.index))
-        if not self._is_looked_at(number):
-            self._known[number][CLEAN] = self._look(chunk)
-            self._store.save(number, CLEAN, self._known[number][CLEAN])
-        for plan, position, lacking in self._missing(number):
+        for look in self._looks:
+            if self._look_rows(chunk.number, look) is None:
+                self._keep(chunk, look.key, self._look(chunk, look))
+        for plan, position, lacking in self._missing(chunk.number):
             member, *later = plan.members[position:]
             for one in later:
                 self._reporter.expect(one, int(lacking.sum()))
-            rows = self._attacker.attack(chunk, plan, member, lacking, self._member_rows(number, member))
-            self._known[number][member.key] = rows
+            self._keep(chunk, member.key, self._attack(chunk, plan, member, lacking))
             self._reporter.expect(member, 0)
         members = {member for plan in self._plans for member in plan.members}
-        self._reporter.end_chunk({one: int(self._member_rows(number, one)["attacked"].sum()) for one in members})
+        self._reporter.end_chunk({one: int(self._member_rows(chunk.number, one)["attacked"].sum()) for one in members})
 
-    def _look(self, chunk):
-        """The clean verdict on a chunk; of the first batch of all, four times more, for the flags."""
-        start = time.perf_counter()
+    def _keep(self, chunk, name, rows):
+        self._known[chunk.number][name] = rows
+        self._store.save(chunk.number, name, rows)
 
-        def forward(batch, rows, times):
+    def _check_stop(self):
+        if self._stop.local:  # otherwise all processes must ask equally often
+            chunks.check(self._stop)
+
+    def _look(self, chunk, look):
+        """The rows of a look at a chunk."""
+        look.check_labels(chunk.label, chunk.index)
+        size, parts, notes = self._programs.batch_size, [], dict.fromkeys(flags.NOTES, False) if look.probe else {}
+        seconds = 0.0
+        for first in range(0, len(chunk.index), size):
             self._check_stop()
-            return [self._programs.verdict(self._variables, batch, None, logits=times > 1) for _ in range(times)]
+            rows, compiled = np.arange(first, min(first + size, len(chunk.index))), self._programs.total_compile_seconds
+            batch = chunk.batch(rows, size)
+            if look.corruption is not None:
+                batch["image"][: len(rows)] = look.corruption(
+                    chunk.image[rows], chunk.index[rows], self._programs.devices
+                )
+            times = flags.PROBES if look.probe and chunk.number == first == 0 else 1
+            answers = [self._programs.look(self._variables, batch, look.allowed) for _ in range(times)]
+            if times > 1:
+                logits = np.stack([one["logits"][: len(rows)] for one in answers])
+                notes = flags.notes(logits, chunk.label[rows])
+            parts.append({name: answers[0][name][: len(rows)] for name in ("correct", "nan")})
+            seconds += self._reporter.looked(look.name, len(rows), self._programs.total_compile_seconds - compiled)
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in ("correct", "nan")}
+        pixels = chunk.image[: self._to_save(chunk.number).sum()]
+        heads = {"index": chunk.index, "label": chunk.label, "pixels": pixels, "seconds": seconds}
+        return heads | joined | notes
 
-        columns = ("correct", "correct_uint8", "nan")
-        rows = chunks.look(chunk, self._programs.batch_size, forward, columns, probe=True)
-        rows["correct"] &= ~rows["nan"]
-        heads = {
-            "index": chunk.index,
-            "label": chunk.label,
-            "pixels": chunk.image[: chunk.among_first(self._save_images)],
-        }
-        return heads | rows | {"seconds": time.perf_counter() - start}
+    def _attack(self, chunk, plan, member, lacking):
+        """A member's rows after it has attacked the images of the chunk where `lacking` holds, stage by stage."""
+        number, stages, chosen = chunk.number, member.attack.stages(self._programs.num_classes), np.flatnonzero(lacking)
+        rows, work = self._resume(chunk, member, chosen)
+        saved_at, save_took = time.perf_counter(), 0.0
+        for stage in range(int(work["stage"]), stages):
+            pending = np.flatnonzero(~work["done"])
+            for first in range(0, len(pending), self._programs.batch_size):
+                self._check_stop()
+                taken = pending[first : first + self._programs.batch_size]
+                seconds = self._batch(chunk, plan, member, rows, work, taken, stage, last=stage + 1 == stages)
+                passes = cost(member.attack, self._programs.num_classes) / stages * self._programs.batch_size
+                self._reporter.expect(member, int((~work["done"]).sum()), 1 - stage / stages)
+                label, survivors = f"{plan.label}, {member.title}", int(rows["robust"][lacking].sum())
+                self._reporter.attacked(label, stage, stages, survivors, len(taken), passes, seconds)
+            work["stage"] = np.int64(stage + 1)
+            waited = time.perf_counter() - saved_at
+            if stage + 1 < stages and not work["done"].all() and waited > max(SAVE_SECONDS, SAVE_COST * save_took):
+                saved_at = time.perf_counter()
+                self._store.save(number, member.key, rows | _flat(work), partial=True)
+                save_took = time.perf_counter() - saved_at
+        return rows
 
-    def _assemble(self):
-        """The chunks' rows, joined."""
-        clean = [self._rows(number, CLEAN) for number in self._chunks]
-        joined = {
-            name: np.concatenate([rows[name] for rows in clean])
-            for name in ("index", "label", "correct", "correct_uint8", "nan")
-        }
-        # An evaluation of the same images may have kept more of them.
-        kept = [rows["pixels"][: self._to_save(number).sum()] for number, rows in zip(self._chunks, clean, strict=True)]
-        joined["pixels"] = np.concatenate(kept)
-        joined |= {name: bool(clean[0][name]) for name in flags.NOTES}
-        joined["seconds"] = float(sum(rows["seconds"] for rows in clean))
-        return joined | {"plans": {plan.label: self._assemble_plan(plan, joined) for plan in self._plans}}
+    def _resume(self, chunk, member, chosen):
+        """(rows, work) of an unfinished attack on the same images of the chunk, int [n], or of one from the beginning.
 
-    def _assemble_plan(self, plan, joined):
-        selected = self._selected(plan.limit, np.arange(self._count))
-        begin, uint8 = (plan.begins(joined[name]) & selected for name in ("correct", "correct_uint8"))
-        survivors, members = begin, []
-        for member in plan.members:
-            parts = [self._member_rows(number, member) for number in self._chunks]
-            rows = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
-            # Other plans may have run this attack on more images.
-            met = begin if plan.individual else survivors
-            rows["attacked"] &= met
-            survivors, uint8 = survivors & rows["robust"], uint8 & (rows["robust_uint8"] | ~rows["attacked"])
-            rows["pixels"] = self._join_pixels(parts, joined["pixels"].shape[1:])
-            members.append(rows | {"seconds": float(sum(part["seconds"] for part in parts)), "survivors": survivors})
-        return {"selected": selected, "robust": survivors, "robust_uint8": uint8, "members": members}
+        work: {"chosen", "done": bool [n], "stage": the next, "memo": what the attack keeps between stages}."""
+        blank = self._programs.blank(member.attack, (len(chosen), *chunk.image.shape[1:]))
+        work = {"chosen": chosen, "done": np.zeros(len(chosen), bool), "stage": np.int64(0), "memo": blank}
+        rows, names = self._member_rows(chunk.number, member), _flat(work)
+        partial = self._store.load(chunk.number, member.key, (*rows, *names), partial=True)
+        if partial is None or not np.array_equal(partial["chosen"], chosen):
+            to_save = self._to_save(chunk.number).sum()
+            return outcomes.begin(rows, chosen, to_save, chunk.image.shape[1:]), work
+        memo = [partial[name] for name in names if name.startswith("memo_")]
+        work |= {name: partial[name] for name in ("done", "stage")}
+        work["memo"] = jax.tree.unflatten(jax.tree.structure(blank), memo)
+        return {name: partial[name] for name in rows}, work
 
-    def _join_pixels(self, parts, shape):
-        """Adversarial images of the first images of all, zeros where this attack did not meet one."""
-        pixels = []
-        for number, part in zip(self._chunks, parts, strict=True):
-            padded = np.zeros((self._to_save(number).sum(), *shape), np.float32)
-            kept = part["pixels"][: len(padded)]
-            padded[: len(kept)] = kept.reshape(-1, *shape)
-            pixels.append(padded)
-        return np.concatenate(pixels)
+    def _batch(self, chunk, plan, member, rows, work, taken, stage, last):
+        """One stage and its verdict for the images `taken` of the work; returns its seconds without compilation."""
+        start, compiled = time.perf_counter(), self._programs.total_compile_seconds
+        where, size = work["chosen"][taken], self._programs.batch_size
+        batch = chunk.batch(where, size)
+        memo = jax.tree.map(lambda leaf: chunks.padded(leaf[taken], size), work["memo"])
+        state, images = self._programs.stage(member, self._variables, batch, self._key, stage, memo)
+        verdict = self._programs.verdict(self._variables, batch, images, plan.ball)
+        verdict = {name: values[: len(taken)] for name, values in verdict.items()}
+        memo, done = memo_of(state), state.done[: len(taken)]
+        if not last and not memo["carry"]:  # each stage starts from the image: what was not confirmed is tried again
+            done = done & ~verdict["correct"]
+        work["done"][taken] = done
+        for kept, new in zip(jax.tree.leaves(work["memo"]), jax.tree.leaves(memo), strict=True):
+            kept[taken] = new[: len(taken)]
+        outcomes.record(rows, where, verdict, member.attack.attacks_misclassified, images)
+        for name in ("forwards", "backwards", "zero_gradient"):
+            rows[name][where] = memo[name][: len(taken)]
+        seconds = time.perf_counter() - start - (self._programs.total_compile_seconds - compiled)
+        rows["seconds"] += seconds
+        return seconds
+
+
+def _flat(work):
+    """The work on an unfinished attack as arrays for a file."""
+    leaves = {f"memo_{number:03d}": leaf for number, leaf in enumerate(jax.tree.leaves(work["memo"]))}
+    return {name: value for name, value in work.items() if name != "memo"} | leaves

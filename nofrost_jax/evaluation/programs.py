@@ -47,94 +47,87 @@ class Programs:
         self.devices, self.batch_size, self.say = devices, batch_size, print
         self._logits_fns, self.num_classes = logits_fns, num_classes
         self._compiled = {}
+        self._to_pixels = devices.map_images(lambda _, images: to_pixels(images))
         self.compile_seconds = {}
 
     @property
     def total_compile_seconds(self):
         return sum(self.compile_seconds.values())
 
-    def _logits_fn(self, variables, dtype="float32"):
-        return functools.partial(self._logits_fns[dtype], variables)
-
-    def verdict(self, variables, batch, adversarial, ball=("linf", 0.0), logits=False):
-        """What the net says of adversarial images (device array, or None for the images themselves).
-
-        {"logits" float32 if asked for, "correct", "nan", "linf_255", "l2_255", "in_range", "correct_uint8"}: NumPy,
-        with padding. ball: (norm, radius in pixel values). correct_uint8: still right when the pixels are `rounded`.
-        """
-        if adversarial is None:
-            images = batch["image"]
-            adversarial = self.devices.place(_PIXELS[images] if images.dtype == np.uint8 else images)
-        rows = (self.devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
-        radii = [np.float32(ball[1]) if norm == ball[0] else np.float32(np.inf) for norm in ("linf", "l2")]
-        shared = (variables, self.devices.replicate(radii))
-        found = self._compile("verdict", "the verdict", self._verdict, shared, rows)(shared, rows)
-        return jax.device_get({name: value for name, value in found.items() if logits or name != "logits"})
-
-    def look(self, variables, batch, allowed):
+    def look(self, variables, batch, allowed=None):
         """What the net says of the images themselves, of which it may only answer classes of `allowed`, bool [K].
 
-        {"logits": float32 as they are, "correct", "nan"}: NumPy, with padding. One program whatever is allowed.
+        {"logits": float32 as they are, "correct", "nan"}: NumPy, with padding.
         """
-        rows = self.devices.place({name: batch[name] for name in ("image", "label")})
-        shared = (variables, self.devices.replicate(allowed))
-        return jax.device_get(self._compile("look", "the forward pass", self._look, shared, rows)(shared, rows))
+        images = self._to_pixels((), self.devices.place(batch["image"]))
+        found, _ = self._answer(variables, batch, images, allowed)
+        return jax.device_get({name: found[name] for name in ("logits", "correct", "nan")})
+
+    def verdict(self, variables, batch, adversarial, ball):
+        """What the net says of adversarial images (device array).
+
+        {"correct", "nan", "linf_255", "l2_255", "in_range", "correct_uint8"}: NumPy, with padding. ball: (norm, radius
+        in pixel values). correct_uint8: still right when the pixels are `rounded`. What is not finite is not correct.
+        """
+        found, whole = self._answer(variables, batch, adversarial, ball=ball)
+        again, _ = self._answer(variables, batch, self._to_pixels((), whole), ball=ball)
+        found = {name: value for name, value in found.items() if name != "logits"}
+        return jax.device_get(found | {"correct_uint8": again["correct"] & ~found["nan"]})
+
+    def _answer(self, variables, batch, adversarial, allowed=None, ball=("linf", 0.0)):
+        """The outcome of `_verdict`, on the devices. One program, whatever is allowed and whatever the ball."""
+        allowed = np.ones(self.num_classes, bool) if allowed is None else allowed
+        radii = [np.float32(ball[1]) if norm == ball[0] else np.float32(np.inf) for norm in ("linf", "l2")]
+        shared = (variables, *self.devices.replicate((allowed, radii)))
+        rows = (self.devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
+        return self._compile("verdict", "the verdict", self._verdict, shared, rows)(shared, rows)
 
     def stage(self, member, variables, batch, key, index, memo):
         """Runs stage `index` of a member on the batch; (State, adversarial images on the devices).
 
-        memo: the State's other parts from the stage before, NumPy with a row for each image, or None at stage 0.
+        memo: the State's other parts from the stage before, NumPy with a row for each image, as `blank` at stage 0.
         """
-        shared, rows = self._stage_arguments(member, variables, batch, key, index, memo)
+        shared, rows = self._stage_arguments(variables, batch, key, index, memo)
         state = self._compile(member.key, member.title, self._stage_program(member), shared, rows)(shared, rows)
         images, state = state.images, jax.device_get(state._replace(images=()))
         return state, images
 
     def compile_stage(self, member, variables, batch, key):
         """Compiles what `stage` would compile at its first call."""
-        arguments = self._stage_arguments(member, variables, batch, key, 0, None)
+        arguments = self._stage_arguments(variables, batch, key, 0, self.blank(member.attack, batch["image"].shape))
         self._compile(member.key, member.title, self._stage_program(member), *arguments)
 
-    def _stage_arguments(self, member, variables, batch, key, index, memo):
-        memo = self.blank(member.attack, batch["image"].shape[1:]) if memo is None else memo
+    def _stage_arguments(self, variables, batch, key, index, memo):
         batch = {name: batch[name] for name in ("image", "label", "index", "active")}
         return (variables, *self.devices.replicate((key, np.int32(index)))), self.devices.place((batch, memo))
 
     def blank(self, attack, shape):
-        """A batch's memo before stage 0, all zeros; its values do not count there."""
-        images = jax.ShapeDtypeStruct((self.batch_size, *shape), np.float32)
-        state = jax.eval_shape(attack.begin, images, jax.ShapeDtypeStruct((self.batch_size,), bool))
+        """The memo of images of `shape` before stage 0, all zeros; its values do not count there."""
+        state = jax.eval_shape(
+            attack.begin, jax.ShapeDtypeStruct(shape, np.float32), jax.ShapeDtypeStruct(shape[:1], bool)
+        )
         return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), memo_of(state))
 
     def _verdict(self, shared, rows):
-        (variables, (linf, l2)), (batch, adversarial) = shared, rows
+        (variables, allowed, (linf, l2)), (batch, adversarial) = shared, rows
         images = to_pixels(batch["image"])
-        logits_fn = self._logits_fn(variables)
         with jax.default_matmul_precision("highest"):
-            logits = logits_fn(adversarial)
-            logits_uint8 = logits_fn(to_pixels(rounded(adversarial, batch["image"], linf, l2).astype(jnp.uint8)))
+            logits = self._logits_fns["float32"](variables, adversarial)
         # A NaN pixel need not reach the logits: XLA's relu and maximum may drop it on a CPU.
         finite = jnp.all(jnp.isfinite(adversarial), axis=(1, 2, 3))
         distances = {
             "linf_255": jnp.max(jnp.abs(adversarial - images), axis=(1, 2, 3)),
             "l2_255": threat.lengths(adversarial - images)[:, 0, 0, 0],
         }
-        return {
+        answer, nan = jnp.argmax(jnp.where(allowed, logits, -jnp.inf), -1), ~jnp.all(jnp.isfinite(logits), -1) | ~finite
+        found = {
             "logits": logits,
-            "correct": jnp.argmax(logits, -1) == batch["label"],
-            "nan": ~jnp.all(jnp.isfinite(logits), -1) | ~finite,
+            "correct": (answer == batch["label"]) & ~nan,
+            "nan": nan,
             **{name: jnp.where(finite, 255 * distance, 0) for name, distance in distances.items()},
             "in_range": jnp.all((adversarial >= 0) & (adversarial <= 1), axis=(1, 2, 3)),
-            "correct_uint8": (jnp.argmax(logits_uint8, -1) == batch["label"]) & finite,
         }
-
-    def _look(self, shared, batch):
-        variables, allowed = shared
-        with jax.default_matmul_precision("highest"):
-            logits = self._logits_fn(variables)(to_pixels(batch["image"]))
-        answer = jnp.argmax(jnp.where(allowed, logits, -jnp.inf), -1)
-        nan = ~jnp.all(jnp.isfinite(logits), -1)
-        return {"logits": logits, "correct": (answer == batch["label"]) & ~nan, "nan": nan}
+        return found, rounded(adversarial, batch["image"], linf, l2).astype(jnp.uint8)
 
     def _stage_program(self, member):
         attack = member.attack
@@ -146,8 +139,8 @@ class Programs:
             kept = jax.tree.map(lambda fresh, old: jnp.where(index == 0, fresh, old), memo_of(state), memo)
             state = state._replace(**kept)
             image_keys = keys.per_image(keys.named(key, member.name), batch["index"])
+            logits_fn = functools.partial(self._logits_fns[member.dtype], variables)
             with jax.default_matmul_precision("highest"):
-                logits_fn = self._logits_fn(variables, member.dtype)
                 return attack.stage(logits_fn, images, batch["label"], image_keys, state, index)
 
         return program

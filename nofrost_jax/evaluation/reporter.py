@@ -1,22 +1,31 @@
 """What an evaluation says while it runs: what compiles, how far it is, how many images survive, the time left."""
 
+import time
+
 from nofrost_jax.progress import Line, duration
 
 
 class Reporter(Line):
     """The line of an evaluation; knows the time left as an upper bound, in which no further image is fooled.
 
-    Work is measured in passes through the net, in which attacks differ by a factor of a thousand. Of chunks to come,
-    an attack is expected to meet the share of images that it met in the chunks done so far.
+    Work is measured in passes through the net, in which attacks differ by a factor of a thousand; a look at an image is
+    one. Of chunks to come, an attack is expected to meet the share of images that it met in the chunks done so far.
+
+    looks: at images, of this process, in all sets that are evaluated. plans: the attacks on `images` images of one set.
     """
 
-    def __init__(self, plans, num_classes, total, active):
+    def __init__(self, looks, active, plans=(), num_classes=0, images=0):
         super().__init__(active)
-        self._total, self._finished = total, 0
+        self._looks, self._looked, self._images, self._finished = looks, 0, images, 0
         self._cost = {member: cost(member.attack, num_classes) for plan in plans for member in plan.members}
         self._met = dict.fromkeys(self._cost, 0)  # images of finished chunks that the attack met
-        self._ahead = {}  # passes that each attack may still take on the present chunk
+        self._ahead, self._chunk = {}, 0  # passes that each attack may still take on the present chunk
         self._spent = self._seconds = 0.0
+        self._last = time.perf_counter()
+
+    def found(self, images):
+        """So many looks were done by an earlier run."""
+        self._looked += images
 
     def begin_chunk(self, count):
         """A chunk of `count` images begins, all of which every attack may meet."""
@@ -34,27 +43,41 @@ class Reporter(Line):
             self._met[member] += images
         self._ahead = {}
 
-    def worked(self, passes, seconds):
-        """Passes that a batch took, padding included, and its time without compilation."""
-        self._spent, self._seconds = self._spent + passes, self._seconds + seconds
+    def looked(self, name, images, compile_seconds):
+        """So many looks more. Returns the seconds since what was done before, with the wait for the images, but without
+        compilation."""
+        seconds = max(time.perf_counter() - self._last - compile_seconds, 1e-9)
+        self._work(images, seconds)
+        self._looked += images
+        if self.is_due():
+            count = f"{self._looked:,} of {self._looks:,} looks"
+            self._show(f"{name}: {count}, {images / seconds:.3g} images/s")
+        return seconds
 
-    def progress(self, label, stage, stages, survivors, rate):
-        """Says how far it is, now and then. survivors: of this chunk; rate: this attack's images a second."""
-        if not self.is_due():
-            return
+    def attacked(self, label, stage, stages, survivors, images, passes, seconds):
+        """A batch of `images`, which took so many passes, padding included, and its time without compilation.
+        survivors: of this chunk."""
+        self._work(passes, seconds)
+        if self.is_due():
+            done = f"{self._finished}/{self._images} images done, now " if self._finished else ""
+            part = f" {stage + 1}/{stages}" if stages > 1 else ""
+            self._show(f"{done}{label}{part}: {survivors} survivors, {images / seconds:.3g} images/s")
+
+    def _work(self, passes, seconds):
+        self._spent, self._seconds, self._last = self._spent + passes, self._seconds + seconds, time.perf_counter()
+
+    def _show(self, text):
         to_come = self._to_come()
-        done = f"{self._finished}/{self._total} images done, now " if self._finished else ""
-        part = f" {stage + 1}/{stages}" if stages > 1 else ""
-        left = f", at most {duration(to_come * self._seconds / self._spent)} left" if self._spent else ""
-        text = f"  {done}{label}{part}: {survivors} survivors, {rate:.3g} images/s{left}"
-        self.show(text, self._spent / max(self._spent + to_come, 1))
+        bound = "at most " * bool(self._cost)
+        left = f", {bound}{duration(to_come * self._seconds / self._spent)} left"
+        self.show(f"  {text}{left}", self._spent / max(self._spent + to_come, 1))
 
     def _to_come(self):
-        """Passes that are left at most."""
-        to_come = self._total - self._finished - self._chunk
+        """Passes that are left, of attacks at most."""
+        images = self._images - self._finished - self._chunk
         share = {member: met / self._finished if self._finished else 1.0 for member, met in self._met.items()}
-        later = sum(passes * share[member] * to_come for member, passes in self._cost.items())
-        return sum(self._ahead.values()) + later
+        later = sum(passes * share[member] * images for member, passes in self._cost.items())
+        return max(self._looks - self._looked, 0) + sum(self._ahead.values()) + later
 
 
 def cost(attack, num_classes):

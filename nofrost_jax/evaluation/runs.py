@@ -21,11 +21,11 @@ def evaluator(config, devices, dataset, compiled=None):
     `classifier.at_gamma` for `evaluation.mbn_gamma`."""
     return Evaluator(
         compiled or programs(config, devices),
-        cascades.make_plans(config),
         Split(dataset),
-        config.seed,
         net_of(config),
-        config.evaluation.save_images,
+        config.seed,
+        plans=tuple(cascades.make_plans(config)),
+        save_images=config.evaluation.save_images,
     )
 
 

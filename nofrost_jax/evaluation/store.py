@@ -13,13 +13,13 @@ from nofrost_jax import files
 from nofrost_jax.errors import UserError
 from nofrost_jax.models import layers
 
-FORMAT = 2  # of the files, and of what the attacks compute: raised when either changes
+FORMAT = 3  # of the files, and of what the attacks compute: raised when either changes
 
 
 class Store:
     """A folder of `CHUNK.ATTACK.npz`. What is there is complete: files appear whole, by renaming.
 
-    A second kind, `CHUNK.ATTACK.partial.npz`, holds an attack in the middle of its work on a chunk.
+    A second kind, `CHUNK.ATTACK.partial.npz`, holds an attack between two of its stages.
     """
 
     def __init__(self, folder):

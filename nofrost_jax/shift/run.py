@@ -6,10 +6,10 @@ import jax
 import numpy as np
 
 from nofrost_jax.errors import about
-from nofrost_jax.evaluation import results
-from nofrost_jax.progress import Progress
+from nofrost_jax.evaluation import results, runs
+from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.evaluation.reporter import Reporter
 from nofrost_jax.shift import label_sets, scores
-from nofrost_jax.shift.looking import Looker
 from nofrost_jax.shift.suites import CLEAN, ON_THE_FLY
 
 REFERENCE_SIDE = 224  # pixels of the files on which AlexNet's errors were measured
@@ -28,26 +28,27 @@ def announcement(jobs, missing):
     names = dict.fromkeys(job.entry.name for job in jobs)
     notes = dict.fromkeys(f"note: {job.entry.name}: {line}" for job in jobs for line in job.dataset.notes)
     lines += notes
-    cells = sum(len(job.views) if job.cell else len(job.views) - 1 for job in jobs)
+    cells = sum(len(job.looks) if job.cell else len(job.looks) - 1 for job in jobs)
     corrupted = f", {cells} cells of corruptions" if cells else ""
     return [*lines, f"evaluating {', '.join(names)}{corrupted}: {_total(jobs):,} looks at images ..."]
 
 
 def _total(jobs):
-    return sum(job.dataset.count * len(job.views) for job in jobs)
+    return sum(job.dataset.count * len(job.looks) for job in jobs)
 
 
 def look(jobs, programs, variables, digest, folder, stop, progress):
-    """[[outcomes of a view] of each job]; for the arguments see `Looker`. progress: whether to print any."""
-    looked, total = [], -(-_total(jobs) // jax.process_count())
-    with Progress("evaluating", total, "looks", progress) as reporter:
-        programs.say = reporter.say
-        looker = Looker(programs, variables, digest, folder, stop, reporter)
+    """[[outcomes of a look] of each job] of a net's `variables`, whose `tree_sha256` is `digest`; for the other
+    arguments see `Evaluator.run`."""
+    found, total = [], -(-_total(jobs) // jax.process_count())
+    variables = programs.devices.replicate(variables)
+    with Reporter(total, progress) as reporter:
         for job in jobs:
             with about(job.entry.name):
-                dataset = job.open()
-            looked.append(looker.look(dataset, job.views))
-    return looked
+                images = runs.Split(job.open())
+            evaluator = Evaluator(programs, images, runs.net_of(job.config), job.config.seed, tuple(job.looks))
+            found.append(evaluator.run(variables, stop, folder, progress=reporter, digest=digest)["looks"])
+    return found
 
 
 def own_images(jobs, looked):
@@ -61,7 +62,7 @@ def summarize(suite, run, jobs, looked, missing):
     """{"clean", "attacks", "worst_case", "convergence", "flags"} of the schema, and {"shift": the sets, "corruptions",
     "missing"}. "clean" is None where the run's own images are not there."""
     pairs = list(zip(jobs, looked, strict=True))
-    sets = [_set_entry(job, views[0]) for job, views in pairs if job.cell is None]
+    sets = [_set_entry(job, found[0]) for job, found in pairs if job.cell is None]
     corrupted = _corruptions(suite, pairs)
     clean = {"clean": None, "attacks": [], "worst_case": None, "convergence": [], "flags": []}
     if jobs[0].entry.name == CLEAN:
@@ -77,7 +78,7 @@ def summarize(suite, run, jobs, looked, missing):
 
 def _set_entry(job, outcome):
     """One row of `shift`."""
-    allowed, n = job.views[0].allowed, len(outcome["correct"])
+    allowed, n = job.looks[0].allowed, len(outcome["correct"])
     seen = np.unique(outcome["label"])
     expected = job.entry.count or job.dataset.num_eval
     listed = job.entry.label_set in label_sets.TABLE
@@ -108,9 +109,9 @@ def _corruptions(suite, pairs):
     """The entry `corruptions`, or None where there are none."""
     on_the_fly = suite.corruptions == ON_THE_FLY
     jobs, cells = [pairs[0][0]] if on_the_fly else [job for job, _ in pairs if job.cell], {}
-    for job, views in pairs:
-        for view, outcome in zip(job.views, views, strict=True):
-            if cell := cell_of(job, view):
+    for job, found in pairs:
+        for one, outcome in zip(job.looks, found, strict=True):
+            if cell := cell_of(job, one):
                 cells[cell] = outcome
     if not cells:
         return None
@@ -118,11 +119,8 @@ def _corruptions(suite, pairs):
     expected = jobs[0].entry.count or jobs[0].dataset.num_eval
     every = {(name, severity) for name in scores.ALEXNET for severity in scores.SEVERITIES}
     partial = bool(every - cells.keys()) or any(len(one["correct"]) != expected for one in cells.values())
-    made = (
-        {view: view.corruption.describe(jobs[0].config.data.image_size) for view in jobs[0].views[1:]}
-        if on_the_fly
-        else {}
-    )
+    corrupted, taken = jobs[0].looks[1:] if on_the_fly else [], jobs[0].config.data.image_size
+    made = {one: one.corruption.describe(taken) for one in corrupted}
     own = jobs[0].own
     side = jobs[0].config.data.image_size if on_the_fly else jobs[0].side
     published = not on_the_fly and own is None
@@ -136,7 +134,7 @@ def _corruptions(suite, pairs):
         "imagenet_c_crop": None if on_the_fly else suite.crop,
         "side": side,
         "source": jobs[0].config.data.source if on_the_fly else f"folder:{suite.imagenet_c.folder}",
-        "label_set": label_sets.describe(label_sets.ALL, jobs[0].views[0].allowed),
+        "label_set": label_sets.describe(label_sets.ALL, jobs[0].looks[0].allowed),
         "expected": expected,
         **scores.scores(accuracy, scores.ALEXNET if reference else None),
         "reference": "AlexNet, published" if reference else None,
@@ -165,9 +163,9 @@ def _piece(job):
     return f"the net sees the central {job.config.data.image_size} of {job.side} pixels"
 
 
-def cell_of(job, view):
-    """(corruption, severity) of a view, of files or made on the fly, or None."""
-    return job.cell or (view.corruption and (view.corruption.name, view.corruption.severity))
+def cell_of(job, look):
+    """(corruption, severity) of a look, of files or made on the fly, or None."""
+    return job.cell or (look.corruption and (look.corruption.name, look.corruption.severity))
 
 
 def _how_made(suite, described):
@@ -200,12 +198,12 @@ def columns(jobs, looked):
     """The arrays of `NAME.npz`: index, label, clean_correct of the run's own images; of each set SET.label and
     SET.correct, of each cell of corruptions CORRUPTION.SEVERITY.label and .correct, in the order of the set."""
     arrays = {}
-    for job, views in zip(jobs, looked, strict=True):
-        for view, outcome in zip(job.views, views, strict=True):
-            if view.name == CLEAN:
+    for job, found in zip(jobs, looked, strict=True):
+        for one, outcome in zip(job.looks, found, strict=True):
+            if one.name == CLEAN:
                 arrays |= {"index": outcome["index"], "label": outcome["label"], "clean_correct": outcome["correct"]}
                 continue
-            cell = cell_of(job, view)
+            cell = cell_of(job, one)
             name = f"{cell[0]}.{cell[1]}" if cell else job.entry.name
             arrays |= {f"{name}.label": outcome["label"], f"{name}.correct": outcome["correct"]}
     return arrays

@@ -7,23 +7,46 @@ import json
 
 import numpy as np
 
-from nofrost_jax import data
+from nofrost_jax import corruptions, data
 from nofrost_jax.corruptions.constants import SETTINGS
 from nofrost_jax.data.folder import has_subfolders, root_of
 from nofrost_jax.data.tfds_source import find_builder, prepare_command
 from nofrost_jax.errors import UserError, about
+from nofrost_jax.evaluation.looks import Look
 from nofrost_jax.shift import label_sets
-from nofrost_jax.shift.looking import Corruption, View, check_labels
 from nofrost_jax.shift.suites import CLEAN, CROPS, FILES, IMAGENET_C, ON_THE_FLY, Entry
 
 IMAGENET_VAL, IMAGENET_CLASSES = 50_000, 1000
 EVALUATION = ("evaluation",)
 
 
+@dataclasses.dataclass(frozen=True)
+class Corruption:
+    """One corruption of `corruptions`, made on the fly; what an image becomes depends on these and its index.
+
+    jpeg_quality: of the JPEG round trip at the end, 0 = none. textures: folder of frost's pictures, "" = grown ones.
+    """
+
+    name: str
+    severity: int
+    seed: int
+    jpeg_quality: int
+    textures: str = ""
+
+    def __call__(self, images, index, devices=None):
+        """uint8 [N, H, H, 3] -> the same, for int [N] indices; the bytes do not depend on the `parallel.Devices`."""
+        options = {"textures": self.textures or None, "jpeg_quality": self.jpeg_quality, "devices": devices}
+        return corruptions.corrupt(images, self.name, self.severity, index, self.seed, **options)
+
+    def describe(self, side):
+        """What it uses on images of `side` pixels, plain values. Raises UserError where the textures are not there."""
+        return corruptions.describe(self.name, self.severity, side, textures=self.textures or None)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
     """Looks at one set. config: the run's, with the set as its evaluation split; dataset: its images, for ImageNet-C
-    those of the first cell, as the cells are alike. views: how it is looked at; the run's own images are also seen
+    those of the first cell, as the cells are alike. looks: how it is looked at; the run's own images are also seen
     under corruptions made on the fly. cell: (corruption, severity) of ImageNet-C's files, each of which is a job, or
     None; side: their pixels. own: what `corruptions.json` says where these files are not the published ones but made by
     `nofrost_jax.tools.corrupt`. class_names: of the run's own classes, by which those of folders are labelled."""
@@ -31,7 +54,7 @@ class Job:
     entry: Entry
     config: object
     dataset: data.Dataset
-    views: list
+    looks: list
     cell: tuple | None = None
     own: dict | None = None
     side: int = 0
@@ -127,13 +150,13 @@ def _own(suite, run):
         get += f", or run: {prepare_command(name, data_dir)}" * (kind == "tfds")
         return [], [Missing(CLEAN, entry.what, where, get)]
     allowed = np.ones(run.model.num_classes, bool)
-    views = [View(CLEAN, allowed, probe=True)]
+    looks = [Look(CLEAN, allowed, probe=True)]
     for name, severity in suite.cells if suite.corruptions == ON_THE_FLY else ():
         made_by = Corruption(name, severity, run.seed, suite.jpeg_quality, suite.textures)
         made_by.describe(run.data.image_size)  # refuses a folder without textures now, not in the middle
-        views.append(View(f"{suite.corrupted} {name} {severity}", allowed, made_by))
+        looks.append(Look(f"{suite.corrupted} {name} {severity}", allowed, made_by))
     with about(CLEAN):
-        return [Job(entry, run, suite.own.checked(EVALUATION), views)], []
+        return [Job(entry, run, suite.own.checked(EVALUATION), looks)], []
 
 
 def _set(entry, suite, run):
@@ -153,10 +176,10 @@ def _set(entry, suite, run):
         raise UserError(
             f"config.shift.{entry.name}.label_set=present is for folders, whose classes are seen at once; set it to all"
         )
-    view = View(entry.name, label_sets.mask(entry.label_set, num_classes, labels))
+    look = Look(entry.name, label_sets.mask(entry.label_set, num_classes, labels))
     if labels is not None:
-        check_labels(view, labels, np.arange(len(labels)))
-    return [Job(entry, config, dataset, [view])], []
+        look.check_labels(labels, np.arange(len(labels)))
+    return [Job(entry, config, dataset, [look])], []
 
 
 def _imagenet_c(suite, run):
@@ -181,8 +204,8 @@ def _imagenet_c(suite, run):
                 dataset = data.open(config, (), suite.class_names)
                 side = _side(dataset)  # has a line of its own, which comes first
                 dataset = dataset.checked(EVALUATION)
-        views = [View(f"{title} {name} {severity}", allowed)]
-        made.append(Job(entry, config, dataset, views, (name, severity), own, side, suite.class_names))
+        looks = [Look(f"{title} {name} {severity}", allowed)]
+        made.append(Job(entry, config, dataset, looks, (name, severity), own, side, suite.class_names))
     if not lacking:
         return made, []
     missing = _lacking(entry, run)

@@ -7,8 +7,8 @@ import pytest
 
 import nofrost_jax
 from nofrost_jax import data, parallel
-from nofrost_jax.evaluation import attacking, programs
-from nofrost_jax.evaluation.work import COLUMNS
+from nofrost_jax.evaluation import engine, programs
+from nofrost_jax.evaluation.outcomes import COLUMNS
 from tests.evaluation import suite
 
 K, EPSILON, N = 4, 3 / 255, 40
@@ -89,8 +89,8 @@ class Killed(BaseException):
 
 def test_goes_on_after_a_kill_between_stages(whole, tmp_path, monkeypatch, capsys):
     """The same rows, and no stage twice; another function or other labels find nothing in the folder."""
-    monkeypatch.setattr(attacking, "SAVE_SECONDS", -1)
-    monkeypatch.setattr(attacking, "SAVE_COST", 0)
+    monkeypatch.setattr(engine, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(engine, "SAVE_COST", 0)
     stage, stages = programs.Programs.stage, []
 
     def counted(self, *arguments):
@@ -111,12 +111,13 @@ def test_goes_on_after_a_kill_between_stages(whole, tmp_path, monkeypatch, capsy
     assert len(stages) - (needed - 1) < needed, "fewer than from the beginning"
     stages.clear()
     assert_same_rows(attack(quiet=True, folder=str(tmp_path))["rows"], whole["rows"])
+    nofrost_jax.autoattack(linear, IMAGES, LABELS, EPSILON, "apgd_t", batch_size=24, folder=tmp_path, quiet=True)
     assert not stages and capsys.readouterr().out == ""
     attack(lambda x: x.reshape(len(x), -1) @ (W + 0.001), quiet=True, folder=tmp_path)
     assert len(stages) >= 3
     stages.clear()
     masked = jax.custom_vjp(linear)
-    masked.defvjp(lambda x: (linear(x), None), lambda _, cotangent: (jnp.zeros(IMAGES[:2].shape),))
+    masked.defvjp(lambda x: (linear(x), None), lambda _, given: (jnp.zeros((len(given), 4, 4, 3)),))
     assert "zero_gradient" in attack(masked, quiet=True, folder=tmp_path)["flags"]
     assert len(stages) >= 3
     stages.clear()
@@ -137,6 +138,7 @@ def test_goes_on_after_a_kill_between_stages(whole, tmp_path, monkeypatch, capsy
         ({"protocol": "autoattack"}, "unknown attack 'autoattack'.*aa_standard"),
         ({"logits_fn": lambda x: linear(x)[:, :3]}, "needs 4 classes.*aa_few_classes"),
         ({"logits_fn": lambda x: (linear(x), 0)}, "one float array"),
+        ({"batch_size": 0}, "batch_size must be 1 or more"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, words):

@@ -1,37 +1,58 @@
-"""How the images of a chunk are looked at, batch by batch."""
+"""How the images of a set are looked at, batch by batch."""
+
+import types
 
 import numpy as np
 import pytest
 
-from nofrost_jax.evaluation.chunks import Chunk, look
+from nofrost_jax import parallel
+from nofrost_jax.evaluation.autoattack import Arrays
+from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.flags import NOTES, PROBES
+from nofrost_jax.evaluation.looks import Look
+
+INDEX = np.arange(22, dtype=np.int32)
 
 
-def looked(number, probe, logits):
-    """(rows, how often each batch was looked at) of a chunk of 11 images in batches of 4; logits: of a pass."""
-    index = np.arange(11, dtype=np.int32) + 11 * number
-    chunk = Chunk(number, np.zeros((11, 2, 2, 3), np.uint8), index % 3, index)
-    passes = []
+class Programs:
+    """Those of a net that answers as `logits(pass)` says; every third image is right."""
 
-    def forward(batch, rows, times):
-        passes.append(times)
-        np.testing.assert_array_equal(batch["index"][: len(rows)], index[rows])
-        assert batch["active"].sum() == len(rows) and len(batch["active"]) == 4
-        return [{"logits": logits(i), "double": 2 * batch["index"], "unused": 0} for i in range(times)]
+    def __init__(self, logits):
+        self.batch_size, self.num_classes, self.total_compile_seconds, self.passes = 4, 3, 0.0, []
+        self.devices, self._logits = types.SimpleNamespace(replicate=lambda tree: tree), logits
 
-    return look(chunk, 4, forward, ("double",), probe), passes
-
-
-@pytest.mark.parametrize("number, probe", [(0, True), (0, False), (1, True)])
-def test_rows_come_without_padding_and_the_first_batch_of_all_is_probed(number, probe):
-    rows, passes = looked(number, probe, lambda i: np.eye(4, 3) * 5 + i)
-    np.testing.assert_array_equal(rows.pop("double"), 2 * (np.arange(11) + 11 * number))
-    first = probe and number == 0
-    assert passes == [PROBES if first else 1, 1, 1]
-    assert rows == ({"randomised": first, "probabilities": False} if probe else {})
+    def look(self, variables, batch, allowed):
+        assert len(batch["active"]) == 4 and not batch["index"][~batch["active"]].any() and allowed is None
+        np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["index"])
+        self.passes.append(batch["active"].sum())
+        nothing = np.zeros(4, bool)
+        return {"logits": self._logits(len(self.passes) - 1), "correct": batch["index"] % 3 == 0, "nan": nothing}
 
 
-def test_what_a_probe_notes():
-    for logits, raised in ((np.eye(4, 3) + np.eye(4, 3, -3), "probabilities"), (5 * np.eye(4, 3), None)):
-        rows, _ = looked(0, True, lambda i, logits=logits: logits)
-        assert [name for name in NOTES if rows[name]] == [raised] * (raised is not None)
+def looked(folder, probe, logits):
+    """(the outcome of a look at two chunks of 11 images, images in each pass)."""
+    images = Arrays(np.broadcast_to(INDEX.astype(np.uint8)[:, None, None, None], (22, 2, 2, 3)), INDEX % 3)
+    images.chunk_size, programs = 11, Programs(logits)
+    evaluator = Evaluator(programs, images, {}, 0, looks=(Look(probe=probe),))
+    (found,) = evaluator.run((), parallel.StopSignal(), folder)["looks"]
+    return found, programs.passes
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_rows_come_without_padding_and_the_first_batch_of_all_is_probed(tmp_path, probe):
+    found, passes = looked(tmp_path, probe, lambda i: np.eye(4, 3) * 5 + i)
+    for name, wanted in (("correct", INDEX % 3 == 0), ("index", INDEX), ("label", INDEX % 3)):
+        np.testing.assert_array_equal(found[name], wanted)
+    assert passes == [4] * (PROBES if probe else 1) + [4, 3, 4, 4, 3]
+    assert {name: found[name] for name in NOTES if probe} == (
+        {"randomised": True, "probabilities": False} if probe else {}
+    )
+    assert probe or NOTES[0] not in found
+
+
+def test_what_a_probe_notes(tmp_path):
+    for number, (logits, raised) in enumerate(
+        ((np.eye(4, 3) + np.eye(4, 3, -3), "probabilities"), (5 * np.eye(4, 3), None))
+    ):
+        found, _ = looked(tmp_path / str(number), True, lambda i, logits=logits: logits)
+        assert [name for name in NOTES if found[name]] == [raised] * (raised is not None)

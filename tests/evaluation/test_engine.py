@@ -15,9 +15,9 @@ from nofrost_jax import attacks, data, keys, parallel, progress
 from nofrost_jax.attacks import base
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import Preempted, UserError
-from nofrost_jax.evaluation import attacking, programs, results, table
+from nofrost_jax.evaluation import engine, programs, results, table
+from nofrost_jax.evaluation.outcomes import COLUMNS
 from nofrost_jax.evaluation.store import Store
-from nofrost_jax.evaluation.work import COLUMNS
 from tests.data.helpers import dataset_of
 from tests.evaluation import suite
 
@@ -25,7 +25,7 @@ NEVER = parallel.StopSignal()
 
 
 def assert_same(found, expected):
-    for name in ("index", "label", "correct", "correct_uint8", "nan", "pixels"):
+    for name in ("index", "label", "correct", "nan", "pixels"):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
     for label, plan in expected["plans"].items():
         for position, rows in enumerate(plan["members"]):
@@ -113,9 +113,9 @@ class Killed(BaseException):
 
 
 def test_goes_on_after_a_kill_at_every_save(reference, tmp_path, monkeypatch):
-    """Killed right after each save, of chunks and of unfinished work; every run must do something and end the same."""
-    monkeypatch.setattr(attacking, "SAVE_SECONDS", -1)
-    monkeypatch.setattr(attacking, "SAVE_COST", 0)
+    """Killed right after each save, of chunks and of stages; every run must do something and end the same."""
+    monkeypatch.setattr(engine, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(engine, "SAVE_COST", 0)
     write, kills = Store.save, 0
 
     def save(self, *arguments, **options):
@@ -130,14 +130,15 @@ def test_goes_on_after_a_kill_at_every_save(reference, tmp_path, monkeypatch):
         except Killed:
             kills += 1
     assert_same(found, reference.outcomes)
-    # Two chunks: the clean file and six attacks each, and at least one batch before each attack is finished.
-    assert kills >= 2 * (1 + 6 + 6)
+    # Two chunks: the clean file and six attacks each; and between the two stages of APGD-T and FAB-T.
+    assert kills >= 2 * (1 + 6) + 2
     assert not glob.glob(f"{tmp_path}/*/*.partial.npz") and not glob.glob(f"{tmp_path}/*/.*.tmp")
 
 
 def test_a_finished_evaluation_computes_nothing_again(reference, monkeypatch):
     monkeypatch.setattr(reference.evaluator.programs, "stage", lambda *_: 1 / 0)
     monkeypatch.setattr(reference.evaluator.programs, "verdict", lambda *_: 1 / 0)
+    monkeypatch.setattr(reference.evaluator.programs, "look", lambda *_: 1 / 0)
     assert_same(
         reference.evaluator.run(reference.variables, NEVER, reference.folder, labels=("cascade", "pgd_20", "rays")),
         reference.outcomes,
@@ -165,11 +166,14 @@ def test_a_damaged_file_is_named(reference, tmp_path):
 def test_stops_between_batches_and_says_how_far_it_is(reference, tmp_path, capsys, monkeypatch):
     """SIGTERM is heard within an evaluation, not only after it: on ImageNet one lasts for hours."""
     monkeypatch.setattr(progress, "EVERY", -1)
-    asked = iter([False] * 8 + [True])
-    stop = types.SimpleNamespace(requested=lambda: next(asked), local=True, name="SIGUSR1")
+    monkeypatch.setattr(engine, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(engine, "SAVE_COST", 0)
+    asked, between = [], f"{tmp_path}/*/000000.apgd_t-*.partial.npz"
+    requested = lambda: asked.append(1) or bool(glob.glob(between))  # noqa: E731
+    stop = types.SimpleNamespace(requested=requested, local=True, name="SIGUSR1")
     with pytest.raises(Preempted, match=r"stopped by SIGUSR1 .* run the same command again"):
         reference.evaluator.run(reference.variables, stop, tmp_path, progress=True)
-    assert glob.glob(f"{tmp_path}/*/000000.*.partial.npz")
+    assert len(asked) > 8 and glob.glob(between)
     printed = capsys.readouterr().out
     assert "survivors" in printed and "images/s" in printed and "left" in printed
     assert_same(reference.evaluator.run(reference.variables, NEVER, tmp_path), reference.outcomes)
@@ -328,7 +332,7 @@ def test_pixels_are_rounded_within_the_ball():
 def test_individual_members_meet_every_image(reference, variables, tmp_path):
     options = {"cascade": suite.ATTACKS["cascade"] | {"individual": True}}
     evaluator, devices = suite.make(suite.tiny_config(attacks=options))
-    evaluator.programs = reference.evaluator.programs
+    evaluator = dataclasses.replace(evaluator, programs=reference.evaluator.programs)
     outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
     cascade = outcomes["plans"]["cascade"]
     for rows in cascade["members"]:

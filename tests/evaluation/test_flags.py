@@ -10,7 +10,7 @@ import pytest
 from nofrost_jax import attacks
 from nofrost_jax.config import for_evaluation, resolve
 from nofrost_jax.evaluation import cascades, flags, results
-from nofrost_jax.evaluation.work import blank_rows
+from nofrost_jax.evaluation.outcomes import blank_rows
 
 N = 1000
 CORRECT = np.arange(N) < 900

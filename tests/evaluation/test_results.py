@@ -1,5 +1,6 @@
 """The result: intervals, the schema, the table with both protocols, files whole or not at all, pictures."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -91,7 +92,7 @@ def test_saved_images_are_those_that_were_verified(reference, tmp_path):
     """Kept for the first 35 images, over a chunk's end; outcomes that were there without images are made again."""
     config = suite.tiny_config(save_images=35)
     evaluator, _ = suite.make(config)
-    evaluator.programs = reference.evaluator.programs
+    evaluator = dataclasses.replace(evaluator, programs=reference.evaluator.programs)
     labels = ("pgd_20", "cascade")
     outcomes = evaluator.run(reference.variables, parallel.StopSignal(), reference.folder, labels=labels)
     plans = [plan for plan in evaluator.plans if plan.label in labels]
@@ -115,7 +116,7 @@ def test_saved_images_are_those_that_were_verified(reference, tmp_path):
         assert picture.width > 8 * pictures.SIDE and picture.height > 3 * pictures.SIDE
 
     fewer, _ = suite.make(suite.tiny_config(save_images=2))  # of which more are kept, of clean images and of one attack
-    fewer.programs = reference.evaluator.programs
+    fewer = dataclasses.replace(fewer, programs=reference.evaluator.programs)
     outcomes = fewer.run(reference.variables, parallel.StopSignal(), reference.folder, labels=("pgd_20", "rays"))
     assert len(outcomes["pixels"]) == 2
     pictures.save(tmp_path, "fewer", [plan for plan in fewer.plans if plan.label in ("pgd_20", "rays")], outcomes)

@@ -101,4 +101,4 @@ def test_progress_tells_the_time_left(cli, copy, monkeypatch):
     done = cli(*trees.SUITE, f"--workdir={copy[1]}", "--config.sets=imagenet_r")
     lines = [line for line in done.stdout.splitlines() if "looks, " in line]
     assert len(lines) == 2 + 4 and all("/s" in line for line in lines)
-    assert "evaluating: 43 of 43 looks" in lines[-1] and lines[-1].endswith("0 s left, now imagenet_r")
+    assert "imagenet_r: 43 of 43 looks" in lines[-1] and lines[-1].endswith(" 0 s left")
