@@ -34,6 +34,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from benchmarks.tasks.common import RESULTS, ROOT, read_json, write_json
+from nofrost_jax import signals
 from nofrost_jax.tables import aligned
 
 COMPILED = os.path.join(tempfile.gettempdir(), "nofrost_jax_compiled")  # where tasks find each other's programs
@@ -92,9 +93,7 @@ def main():
     options = parser.parse_args()
     if options.data and not os.path.exists(options.data):
         parser.error(f"--data={options.data} is not there; give CIFAR-10 as a folder of JPEGs, or a .tar.gz of one")
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, signals.raising():
         if options.rehearse and not options.output:
             options.output = stack.enter_context(tempfile.TemporaryDirectory())
         sys.exit(Queue(options).run(chosen(parser, options)))
@@ -247,10 +246,6 @@ def folder_name(kind):
 def last_line(text):
     text = text.decode(errors="replace") if isinstance(text, bytes) else text  # of a command that took too long
     return (text.strip().splitlines() or ["no output"])[-1]
-
-
-def _interrupt(*_):
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ def load(path, gamma=None, interpolation=None, p=None, seed=None):
     Returns a function: uint8 or [0, 1] float images [N, H, W, 3] -> logits, float32 [N, K].
     Raises UserError where there is no run or it does not fit.
     """
-    import jax
     from ml_collections import ConfigDict
 
     from nofrost_jax import models
@@ -35,7 +34,7 @@ def load(path, gamma=None, interpolation=None, p=None, seed=None):
     config = ConfigDict(read_config(path))
     model = create_model(config.model)
     size = config.data.image_size
-    abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
+    abstract = models.abstract_variables(model, size)
     _, variables, _ = load_variables(path, abstract)
     mixture = {"gamma": gamma, "interpolation": interpolation, "p": p, "seed": seed}
     given = [name for name, value in mixture.items() if value is not None]

@@ -39,7 +39,7 @@ def check_net(config):
     """Raises UserError where the net cannot take images of its size; shapes only, nothing is computed."""
     model, size = create_model(config.model), config.data.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), "float32")
-    variables = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
+    variables = models.abstract_variables(model, size)
     jax.eval_shape(lambda variables, images: model.apply(variables, images, train=False), variables, images)
 
 

@@ -268,11 +268,5 @@ def check_devices(config, devices, processes, uses_groups):
             f"config.batch_size={size} does not divide over {devices} devices; the nearest that do are "
             f"{max(size // devices, 1) * devices} and {(size // devices + 1) * devices}"
         )
-    if not uses_groups or config.model.bn_group_size == "global":
-        return
-    group, shard = int(config.model.bn_group_size), size // devices
-    if size % group or (shard % group and group % shard):
-        raise UserError(
-            f"config.model.bn_group_size={group} does not fit a batch of {size} over {devices} devices ({shard} images "
-            "each): it must divide the batch, and divide or be a multiple of a device's share; or set it to global"
-        )
+    if uses_groups and config.model.bn_group_size != "global":
+        models.layers.group_span(int(config.model.bn_group_size), size // devices, devices)

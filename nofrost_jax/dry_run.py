@@ -106,7 +106,7 @@ def describe(config, missing):
     problems, dataset = data.examine(config)
     missing = [*missing, *problems]
     model = create_model(config.model)
-    variables = jax.eval_shape(lambda key: models.init(model, key, config.data.image_size), jax.random.key(0))
+    variables = models.abstract_variables(model, config.data.image_size)
     print(metrics.parameter_overview(variables))
     devices = parallel.Devices().count
     try:
@@ -203,7 +203,7 @@ def describe_evaluation(configs, dataset, missing):
     first, total = configs[0], 0.0
     num_eval = dataset.num_eval if dataset else data.PUBLISHED_SIZES.get(first.data.source, (None, None))[1]
     model = create_model(first.model)
-    variables = jax.eval_shape(lambda key: models.init(model, key, first.data.image_size), jax.random.key(0))
+    variables = models.abstract_variables(model, first.data.image_size)
     with convolutions("xla"):
         flops = forward_flops(model, variables, first.data.image_size)
     if num_eval:

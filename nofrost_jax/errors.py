@@ -117,7 +117,11 @@ def about(name):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that raises UserError, one line, for a command line that is wrong."""
+    """The command line of `python -m nofrost_jax.NAME`, described by the first line of the module's text `doc`; raises
+    UserError, one line, where it is wrong."""
+
+    def __init__(self, name, doc):
+        super().__init__(prog=f"python -m nofrost_jax.{name}", description=doc.splitlines()[0], allow_abbrev=False)
 
     def error(self, message):
         raise UserError(f"{message}; see {self.prog} --help")

@@ -175,7 +175,7 @@ def _look_at_sets(config, output, suite, jobs, missing, devices, stop, variables
 def _restore(config, workdir):
     """(variables, the result's `checkpoint`) of a run, or of an export."""
     model, size = create_model(config.model), config.data.image_size
-    abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
+    abstract = models.abstract_variables(model, size)
     step, variables, meta = load_variables(workdir, abstract)
     checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": tree_sha256(variables)}
     checkpoint |= {name: meta[name] for name in ("selection", "forced") if name in meta}

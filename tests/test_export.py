@@ -27,7 +27,7 @@ def make_run(folder, row, **fields):
     """A run's folder with one checkpoint, of step 7, of random variables; nothing is trained."""
     config = prepare(tiny_config(row, **fields))
     write_config(config, folder)
-    shapes = jax.eval_shape(lambda key: models.init(create_model(config.model), key, 8), jax.random.key(0))
+    shapes = models.abstract_variables(create_model(config.model), 8)
     random = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: jnp.asarray(random.uniform(0.1, 0.5, leaf.shape), leaf.dtype), shapes)
     checkpoints = checkpoint.Checkpoints(str(folder))

@@ -51,7 +51,7 @@ def random_like(shapes, seed=0):
 
 @functools.cache
 def variables():
-    return random_like(jax.eval_shape(lambda key: models.init(network(), key, 8), jax.random.key(0)))
+    return random_like(models.abstract_variables(network(), 8))
 
 
 def images():
@@ -277,7 +277,7 @@ def test_one_program_serves_every_gamma(interpolation, remat):
     """Logits and gradients are the Classifier's; of the two ends, one branch, to the bit."""
     config = prepare(tiny_config("mbnat", evaluation__mbn_interpolation=interpolation, model__remat=remat))
     model = create_model(config.model)
-    fresh = random_like(jax.eval_shape(lambda key: models.init(model, key, 8), jax.random.key(0)))
+    fresh = random_like(models.abstract_variables(model, 8))
     x, logits_fn, traces = images().astype(np.float32), logits_fns(config)["float32"], []
 
     def both(logits_fn):

@@ -104,7 +104,7 @@ def draw_in_float32():
 
 def variables_of(model, size):
     """Float32 variables like a trained net's, from NumPy's fixed streams."""
-    shapes = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
+    shapes = models.abstract_variables(model, size)
     flat = flax.traverse_util.flatten_dict(shapes, sep="/")
     values = {path: as_if_trained(path, leaf.shape).astype(np.float32) for path, leaf in flat.items()}
     return flax.traverse_util.unflatten_dict(values, sep="/")

@@ -150,7 +150,7 @@ def parts_figures(task, row):
 def forward_flops(config):
     """Operations of one image's forward pass."""
     model, size = create_model(config.model), config.data.image_size
-    variables = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
+    variables = models.abstract_variables(model, size)
     with dry_run.convolutions("xla"):
         return dry_run.forward_flops(model, variables, size)
 

@@ -7,7 +7,6 @@ Exit codes: 0 done; 1 the machine failed; 2 there is no run, or the folder for t
 
 import os
 
-import jax
 from ml_collections import ConfigDict
 
 from nofrost_jax import checkpoint, errors, lock, models
@@ -26,7 +25,7 @@ def export(run, out):
         raise errors.UserError(f"{out} is a training run; choose another folder for the export")
     _require_own(out, config)
     model, size = create_model(ConfigDict(config).model), config["data"]["image_size"]
-    abstract = jax.eval_shape(lambda key: models.init(model, key, size), jax.random.key(0))
+    abstract = models.abstract_variables(model, size)
     step, variables, _ = checkpoint.load_variables(run, abstract)
     with open(os.path.join(run, "config.json")) as file:
         text = file.read()
@@ -45,7 +44,7 @@ def _require_own(out, config):
 
 
 def main(arguments=None):
-    parser = errors.Parser(prog="python -m nofrost_jax.convert.export", description=__doc__.splitlines()[0])
+    parser = errors.Parser("convert.export", __doc__)
     parser.add_argument("run", help="folder of a training run")
     parser.add_argument("out", help="folder for params.npz and config.json")
     with errors.exit_codes():

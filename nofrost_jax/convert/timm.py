@@ -55,7 +55,7 @@ def from_timm(state_dict: Mapping[str, Any] | str | os.PathLike, model: nn.Modul
     """
     if getattr(model, "norm", "bn") != "bn":
         raise UserError(f"timm has no network with norm={model.norm!r}; convert to one with norm='bn'")
-    shapes = jax.eval_shape(lambda key: models.init(model, key, 64), jax.random.key(0))
+    shapes = models.abstract_variables(model, 64)
     given = _cleaned(state_dict)
     leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
     values, wrong, wanted, normalizer_free = [], [], set(), not model.has_batch_stats

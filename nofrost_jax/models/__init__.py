@@ -91,6 +91,11 @@ def init(model: nn.Module, key: jax.Array, image_size: int) -> dict:
     return jax.device_put(model.lazy_init(key, sample))
 
 
+def abstract_variables(model: nn.Module, image_size: int) -> dict:
+    """`init`'s variables as shapes and types alone; nothing is computed."""
+    return jax.eval_shape(lambda key: init(model, key, image_size), jax.random.key(0))
+
+
 def check(section) -> None:
     """Raises UserError where `config.model`, resolved, asks for what no network has; `create` knows the rest."""
     group = section.bn_group_size
@@ -110,4 +115,4 @@ def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
         raise UserError(f"{field}={value!r} is unknown; choose one of {', '.join(choices)}")
 
 
-__all__ = ["BN_RUNNING", "DTYPES", "NAMES", "NORMS", "STEMS", "check", "create", "init", "layers"]
+__all__ = ["BN_RUNNING", "DTYPES", "NAMES", "NORMS", "STEMS", "abstract_variables", "check", "create", "init", "layers"]

@@ -209,28 +209,30 @@ class BatchNorm(nn.Module):
         return lax.psum(jnp.where(lax.axis_index(self.axis_name) == 0, statistics[0], 0.0), self.axis_name)
 
 
+def group_span(group_size: int, shard: int, shards: int) -> int:
+    """Of `shards` of `shard` images each, how many a group of batch norm spans. Raises UserError where it cannot."""
+    if (shard * shards) % group_size or (shard % group_size and group_size % shard):
+        fits = f"must divide the batch of {shard * shards} images, and divide or be a multiple of a device's {shard}"
+        raise UserError(f"bn_group_size={group_size} {fits}; or let all images be one group (0; in a config, global)")
+    return max(1, group_size // shard)
+
+
 def group_statistics(x: jax.Array, group_size: int, axis_name: str | None):
     """Batch statistics of x [N, H, W, C]: x as [groups, N / groups, H, W, C], mean and biased variance (both
     [groups, 1, 1, 1, C]) and the number of values behind each of them. Raises UserError for an impossible group."""
     n, height, width, features = x.shape
     shards = 1 if axis_name is None else lax.axis_size(axis_name)
     group_size = group_size or n * shards
-    spread = max(1, group_size // n)  # shards that one group spans
-    if (n % group_size if group_size < n else group_size % n) or shards % spread:
-        raise UserError(
-            f"bn_group_size={group_size} does not fit a global batch of {n * shards} images on {shards} device(s); "
-            f"choose 0 (all images) or a size that divides the batch and divides, or is a multiple of, {n}"
-        )
+    span = group_span(group_size, n, shards)
     count = group_size * height * width
     if count < 2:
         raise UserError("batch normalization of one value per channel; use larger images, batches or bn_group_size")
 
+    members = None if span == shards else [list(range(first, first + span)) for first in range(0, shards, span)]
+
     def average(values):
         values = values.mean((1, 2, 3), keepdims=True)
-        if spread == 1:
-            return values
-        members = [list(range(first, first + spread)) for first in range(0, shards, spread)]
-        return lax.pmean(values, axis_name, axis_index_groups=None if spread == shards else members)
+        return values if span == 1 else lax.pmean(values, axis_name, axis_index_groups=members)
 
     grouped = x.reshape(max(1, n // group_size), -1, height, width, features)
     mean = average(grouped)

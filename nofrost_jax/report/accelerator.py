@@ -6,7 +6,6 @@
 The two lines are `<!-- table accelerator -->` and the next `<!-- end -->`. Exit codes as in `nofrost_jax.report.study`.
 """
 
-import argparse
 import json
 import pathlib
 
@@ -93,13 +92,11 @@ def study(results):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m nofrost_jax.report.accelerator", description=__doc__.splitlines()[0]
-    )
+    parser = errors.Parser("report.accelerator", __doc__)
     parser.add_argument("folder", nargs="?", default=RESULTS, help=f"of the result files; default: {RESULTS}")
     parser.add_argument("--into", help="file whose table is replaced; without it the tables are printed")
-    options = parser.parse_args(arguments)
     with errors.exit_codes():
+        options = parser.parse_args(arguments)
         text = render(read(options.folder))
         if not options.into:
             print(text)

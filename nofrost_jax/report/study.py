@@ -191,7 +191,7 @@ def write_into(path, name, content):
 
 
 def main(arguments=None):
-    parser = errors.Parser(prog="python -m nofrost_jax.report.study", description=__doc__.splitlines()[0])
+    parser = errors.Parser("report.study", __doc__)
     parser.add_argument("study", type=os.path.expanduser, help="the study.json of nofrost_jax.tools.reproduce")
     parser.add_argument(
         "--into", type=os.path.expanduser, help="file whose table is replaced; without it the table is printed"

@@ -7,7 +7,6 @@ result on disk for a while, or more. Other data sets are downloaded, or taken fr
 already, under the name that --list tells.
 """
 
-import argparse
 import contextlib
 import errno
 import importlib.util
@@ -18,7 +17,7 @@ import tarfile
 
 from nofrost_jax import lock
 from nofrost_jax.data import downloads, tfds_source
-from nofrost_jax.errors import MachineError, UserError
+from nofrost_jax.errors import MachineError, Parser, UserError, exit_codes
 
 
 def prepare(name: str, data_dir: str = "", manual_dir: str = "", ignore_disk: bool = False) -> str:
@@ -97,24 +96,21 @@ def _list(name: str, data_dir: str) -> None:
         print(f"configurations: {', '.join(names)}; these files are of {builder.builder_config.name}")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.tools.prepare", description=__doc__.splitlines()[0])
+    parser = Parser("tools.prepare", __doc__)
     parser.add_argument("name", help="tfds data set, e.g. imagenet2012 or cifar10")
     parser.add_argument("--data_dir", default="", help="where to put it; default: tfds's own place")
     parser.add_argument("--manual_dir", default="", help="where tar files or downloads lie that you placed yourself")
     parser.add_argument("--ignore_disk", action="store_true", help="try it with less free space than is estimated")
     parser.add_argument("--list", action="store_true", help="only tell which files it is made of")
-    arguments = parser.parse_args()
-    try:
-        if arguments.list:
-            _list(arguments.name, arguments.data_dir)
+    with exit_codes():
+        options = parser.parse_args(arguments)
+        if options.list:
+            _list(options.name, options.data_dir)
             return
-        path = prepare(arguments.name, arguments.data_dir, arguments.manual_dir, arguments.ignore_disk)
-        print(f"prepared: {path}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        path = prepare(options.name, options.data_dir, options.manual_dir, options.ignore_disk)
+    print(f"prepared: {path}")
 
 
 if __name__ == "__main__":

@@ -6,19 +6,17 @@ The validation images come without labels; they are sorted by the official list,
 where it was stopped: files that have their full size already stay. Either tar alone is enough for its split.
 """
 
-import argparse
 import importlib.util
 import os
 import re
 import shutil
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from nofrost_jax import files, lock
 from nofrost_jax.data import downloads
-from nofrost_jax.errors import UserError, refused
+from nofrost_jax.errors import Parser, UserError, exit_codes, refused
 from nofrost_jax.progress import shown
 
 _TRAIN, _VAL = downloads.SPLITS
@@ -114,17 +112,14 @@ def _write(content: _Content, path: Path) -> int:
     return 1
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.tools.unpack", description=__doc__.splitlines()[0])
+    parser = Parser("tools.unpack", __doc__)
     parser.add_argument("--manual_dir", required=True, help="where the tar files are")
     parser.add_argument("--output", required=True, help="folder to make; then config.data.source=folder:OUTPUT")
-    arguments = parser.parse_args()
-    try:
-        counts = unpack(os.path.expanduser(arguments.manual_dir), arguments.output)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    with exit_codes():
+        options = parser.parse_args(arguments)
+        counts = unpack(os.path.expanduser(options.manual_dir), options.output)
     print(f"unpacked: {', '.join(f'{count:,} images in {split}/' for split, count in counts.items())}")
 
 

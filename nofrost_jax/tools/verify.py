@@ -6,7 +6,6 @@
 A run checks a sample only before it starts (`nofrost_jax.data.open`). Ends with exit code 2 if an image is unreadable.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy as np
 from nofrost_jax.data import preprocess
 from nofrost_jax.data.catalog import is_known, open_source
 from nofrost_jax.data.sources import Source, size
-from nofrost_jax.errors import UserError
+from nofrost_jax.errors import Parser, UserError, exit_codes
 from nofrost_jax.progress import shown
 from nofrost_jax.tools.wording import speaking_of
 
@@ -77,18 +76,18 @@ def _splits(source: Source, name: str, data_dir: str, eval_split: str) -> Iterat
         raise UserError(f"{name} has neither a training nor an evaluation split; {errors[0]}")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m nofrost_jax.tools.verify", description=__doc__.splitlines()[0])
+    parser = Parser("tools.verify", __doc__)
     parser.add_argument("source", help="folder:PATH or tfds:NAME")
     parser.add_argument("--data_dir", default="", help="as config.data.data_dir")
     parser.add_argument("--train_split", default="train")
     parser.add_argument("--eval_split", default="validation")
     parser.add_argument("--access", default="random", choices=("random", "sequential"))
     parser.add_argument("--workers", type=int, default=0, help="threads; 0 = one a core")
-    given = parser.parse_args()
-    name, workers, place = given.source, given.workers or os.cpu_count() or 1, (given.data_dir, given.eval_split)
-    try:
+    with exit_codes():
+        given = parser.parse_args(arguments)
+        name, workers, place = given.source, given.workers or os.cpu_count() or 1, (given.data_dir, given.eval_split)
         if not is_known(name) or name == "fake":
             raise UserError(f"unknown data source {name!r}; give folder:PATH or tfds:NAME, e.g. folder:/data/imagenet")
         images = bad = 0
@@ -100,9 +99,6 @@ def main() -> None:
                 print(f"unreadable: {line}", flush=True)
                 bad += 1
             images += size(split)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
     print(f"{name}: {images:,} images, {bad:,} unreadable")
     if bad:
         raise SystemExit(2)

@@ -217,7 +217,7 @@ def test_training_steps_and_evaluations_vouch_for_their_values(loss_of, monkeypa
     image_keys = jax.random.split(jax.random.key(0), helpers.BATCH)
     trace = functools.partial(jax.eval_shape, loss_of(model, config, PGD(RADIUS, steps=2)))
     evaluated, shape = suite.tiny_config(), (4, 8, 8, 3)
-    fresh = jax.eval_shape(lambda key: models.init(create_model(evaluated.model), key, 8), jax.random.key(0))
+    fresh = models.abstract_variables(create_model(evaluated.model), 8)
     monkeypatch.setattr(inputs, "good", lambda *_, **__: pytest.fail("the values are looked at again"))
     trace(variables["params"], {}, helpers.DATA, image_keys)
     jax.eval_shape(logits_fns(evaluated)["float32"], fresh, jax.ShapeDtypeStruct(shape, np.float32))

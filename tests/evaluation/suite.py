@@ -89,7 +89,7 @@ def make_run(folder, row="mbnat", **fields):
     config = prepare(conftest.tiny_config(row, **fields))
     folder.mkdir()
     train.write_config(config, str(folder))
-    shapes = jax.eval_shape(lambda key: models.init(create_model(config.model), key, 8), jax.random.key(0))
+    shapes = models.abstract_variables(create_model(config.model), 8)
     checkpoints = checkpoint.Checkpoints(str(folder))
     checkpoints.save(7, {"variables": jax.tree.map(jnp.asarray, random_like(shapes))}, conftest.saved_with(config))
     checkpoints.close()

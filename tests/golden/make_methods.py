@@ -66,7 +66,7 @@ def config_of(row):
 
 
 def first_variables(model):
-    shapes = jax.eval_shape(lambda key: models.init(model, key, SIZE), jax.random.key(0))
+    shapes = models.abstract_variables(model, SIZE)
     values = {path: as_if_trained(path, leaf.shape) for path, leaf in flat(shapes).items()}
     values["params/head/bias"] += FAVOUR * (np.arange(CLASSES) == 0)
     return flax.traverse_util.unflatten_dict(values, sep="/")

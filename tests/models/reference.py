@@ -58,7 +58,7 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def torch_shapes(model) -> dict[str, tuple[int, ...]]:
     """Name and PyTorch shape of every tensor that timm's network of the same kind has, counters left out."""
-    shapes = jax.eval_shape(lambda key: models.init(model, key, 64), jax.random.key(0))
+    shapes = models.abstract_variables(model, 64)
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
         path = tuple(entry.key for entry in path)[1:]

@@ -16,7 +16,7 @@ COUNTS = {"26": 15_995_176, "50": 25_557_032}
 
 
 def shapes(model):
-    return jax.eval_shape(lambda key: models.init(model, key, 32), jax.random.key(0))
+    return models.abstract_variables(model, 32)
 
 
 def size(tree):

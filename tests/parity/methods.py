@@ -104,7 +104,7 @@ def config_of(case):
 def start():
     """(variables, batches): float64 weights by name, images with saturated pixels, mostly the net's own labels."""
     model = create_model(config_of(next(cases())).model, dtype="float64")
-    shapes = jax.eval_shape(lambda key: models.init(model, key, SIZE), jax.random.key(0))
+    shapes = models.abstract_variables(model, SIZE)
     flat = flax.traverse_util.flatten_dict(shapes, sep="/")
     variables = {path: as_if_trained(path, leaf.shape) for path, leaf in flat.items()}
     variables = flax.traverse_util.unflatten_dict(variables, sep="/")

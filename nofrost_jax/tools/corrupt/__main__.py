@@ -27,13 +27,12 @@ from nofrost_jax.fields import check_seed, require_known
 from nofrost_jax.tools.corrupt import preview, tree
 from nofrost_jax.tools.corrupt.originals import open_originals
 
-_PROGRAM = "python -m nofrost_jax.tools.corrupt"
 _SEVERITIES = tuple(map(str, corruptions.SEVERITIES))
 SMALL = 64  # pixels of a side, up to which files are lossless
 
 
 def _options(arguments):
-    parser = Parser(prog=_PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser("tools.corrupt", __doc__)
     parser.add_argument("--preview", default="", help="picture to draw, e.g. grid.png")
     parser.add_argument(
         "--output", default="", help="folder of the corrupted copies: new, empty or begun by this command"
@@ -64,7 +63,7 @@ def _options(arguments):
     options = parser.parse_args(arguments)
     options.preview, options.output = map(os.path.expanduser, (options.preview, options.output))
     if bool(options.preview) == bool(options.output):
-        raise UserError(f"give either --preview or --output; see {_PROGRAM} --help")
+        parser.error("give either --preview or --output")
     if not 0 <= (options.jpeg_quality or 0) <= 100:
         raise UserError(f"--jpeg_quality={options.jpeg_quality} must be between 1 and 100, or 0 for none")
     check_seed("--seed", options.seed)

@@ -19,12 +19,10 @@ from nofrost_jax.errors import UserError
 from nofrost_jax.fields import check_seed
 from nofrost_jax.tools.deepaugment import generate
 
-PROGRAM = "python -m nofrost_jax.tools.deepaugment"
-
 
 def parse(arguments=None):
     """The options, checked. Raises UserError for whatever is wrong."""
-    parser = errors.Parser(prog=PROGRAM, description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = errors.Parser("tools.deepaugment", __doc__)
     parser.add_argument("--source", required=True, help="folder:PATH or PATH, with PATH/SPLIT/CLASS/image files")
     parser.add_argument("--split", default="train", help="folder of the classes below PATH")
     parser.add_argument("--output", required=True, help="folder for the distorted images")

@@ -12,7 +12,7 @@ from nofrost_jax.errors import UserError
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
-    parser = errors.Parser(prog="python -m nofrost_jax.tools.deepaugment.weights", allow_abbrev=False)
+    parser = errors.Parser("tools.deepaugment.weights", __doc__)
     parser.add_argument("published", help="edsr_baseline_x4.pt or model_final.state")
     parser.add_argument("output", type=os.path.expanduser, help="the .npz file to write")
     with errors.exit_codes():

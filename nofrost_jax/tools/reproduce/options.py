@@ -9,7 +9,6 @@ from nofrost_jax.tools.reproduce import files
 from nofrost_jax.tools.reproduce.study import STUDIES, Plan
 from nofrost_jax.workdir import check_workdir
 
-PROGRAM = "python -m nofrost_jax.tools.reproduce"
 RESERVED = (  # the study's own
     *("seed", "optimizer.learning_rate", "evaluation.name", "start_from"),
     *(f"data.{name}" for name in ("source", "holdout", "train_split", "eval_split")),
@@ -18,7 +17,7 @@ RESERVED = (  # the study's own
 
 def parse(arguments=None):
     """The Plan of a command line. Raises UserError for whatever is wrong in it."""
-    parser = errors.Parser(prog=PROGRAM, description="Runs a study; the same command resumes it.", allow_abbrev=False)
+    parser = errors.Parser("tools.reproduce", "Runs a study; the same command resumes it.")
     parser.add_argument("study", help=", ".join(STUDIES))
     parser.add_argument("--workdir", default="", help="folder of the study: all its runs, and study.json")
     parser.add_argument("--rows", help="rows of configs/methods.py, with commas; default: the study's")
