@@ -1,4 +1,4 @@
-"""Checkpoints (orbax) and params-only exports. A checkpoint counts only if it still has the hash it was saved with."""
+"""Checkpoints (orbax) and params-only exports. A checkpoint counts only if its files still have their hashes."""
 
 import functools
 import json
@@ -14,6 +14,7 @@ from nofrost_jax import digests, files, formats, identity, parallel
 from nofrost_jax.errors import UserError, refused
 from nofrost_jax.trees import flatten, require_fit, shapes, tree_sha256
 
+META = os.path.join("meta", "metadata")  # orbax's file of the dict
 BEST, SELECTION = "best", "selection.json"  # the variables that `config.checkpoint.select` chose, and how
 
 
@@ -26,13 +27,11 @@ class Checkpoints:
 
     def __init__(self, workdir, keep=2, writable=True):
         import orbax.checkpoint as ocp
-        from orbax.checkpoint import checkpoint_managers
 
         self._args = ocp.args
-        self._writable = writable
+        self._keep, self._writable = keep, writable
         self.directory = os.path.join(os.path.abspath(workdir), "checkpoints")
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.LatestN(keep),
             enable_async_checkpointing=False,
             cleanup_tmp_directories=writable,
             create=writable,
@@ -49,50 +48,52 @@ class Checkpoints:
 
     def save(self, step, items, meta):
         """Saves {name: pytree} and a JSON-able dict. All processes take part."""
-        hashes = {name: tree_sha256(tree) for name, tree in items.items()}
-        meta = {**meta, "sha256": hashes, "shapes": {name: shapes(tree) for name, tree in items.items()}}
+        meta = {**meta, "shapes": {name: shapes(tree) for name, tree in items.items()}}
         saves = {name: self._args.StandardSave(parallel.to_global(tree)) for name, tree in items.items()}
         with digests.quiet_if_it_fails():
             self._manager.save(step, args=self._args.Composite(**saves, meta=self._args.JsonSave(meta)), force=True)
             self._manager.wait_until_finished()
         if jax.process_index() == 0:
             digests.write(self._folder(step))
+        for old in self.steps[: -self._keep]:  # not before: without its hashes the new one does not count
+            self._manager.delete(old)
 
     def amend(self, step, changes):
         """Sets some of what was saved in a checkpoint's dict."""
-        folder = self._folder(step)
         if jax.process_index() == 0:
-            path = os.path.join(folder, *META)
-            with open(path) as file:
-                meta = json.load(file) | changes
-            os.remove(f"{folder}/{digests.NAME}")  # killed in between, the arrays' own hashes are left
-            files.write_json(path, meta, indent=None)
-            digests.write(folder)
+            path = os.path.join(self._folder(step), META)
+            files.write_json(path, files.read_json(path) | changes, indent=None)
+            digests.write(self._folder(step), only=META)
         parallel.wait_for_all(f"checkpoint {step} is amended")
 
     def restore(self, abstract):
         """(step, {name: pytree}, meta) of the newest whole checkpoint, or None. Says when it passes over a damaged one.
 
         abstract: {name: pytree of ShapeDtypeStructs with shardings} of the wanted items, so that any number and kind of
-        devices can restore. Damage is a file, or an array, that is missing or not what was saved; process 0 decides for
-        all. A writer moves damaged checkpoints to `checkpoints_damaged/`: their steps come again. Raises UserError
-        where all are damaged, or one is of another net or optimizer; any other error passes.
+        devices can restore. Damage is a file that is missing, or not what was saved; process 0 decides for all. A
+        writer moves damaged checkpoints to `checkpoints_damaged/`: their steps come again. Raises UserError where all
+        are damaged, or one is of another net or optimizer; any other error passes.
         """
         damaged = []
         for step in parallel.on_main(lambda: self.steps[::-1]):
-            meta, whole, damage = parallel.on_main(functools.partial(self._examine, step, {*abstract, "meta"}))
-            if not damage:
-                for name, tree in abstract.items():
-                    what = f"{name} of checkpoint {step} in {self.directory}"
-                    require_fit(what, meta["shapes"].get(name, {}), shapes(tree))
-                items, damage = self._read(step, abstract, meta["sha256"], whole)
-            if not damage:
-                self._finish(step, whole, damaged)
-                return step, items, meta
-            if parallel.on_main(functools.partial(self._is_outdated, step)):
+            meta, damage = parallel.on_main(functools.partial(self._examine, step, {*abstract, "meta"}))
+            if damage:
+                if parallel.on_main(functools.partial(self._is_outdated, step)):
+                    return self.restore(abstract)
+                parallel.say(f"checkpoint {step} is damaged ({damage}); trying the one before")
+                damaged.append(step)
+                continue
+            for name, tree in abstract.items():
+                what = f"{name} of checkpoint {step} in {self.directory}"
+                require_fit(what, meta["shapes"].get(name, {}), shapes(tree))
+            items = self._read(step, abstract)
+            if parallel.on_main(lambda items=items: items is None):
                 return self.restore(abstract)
-            parallel.say(f"checkpoint {step} is damaged ({damage}); trying the one before")
-            damaged.append(step)
+            if items is None:
+                raise RuntimeError(f"checkpoint {step} is there for process 0, but not here")
+            if self._writable:
+                self._move_away(damaged)
+            return step, items, meta
         if damaged:
             raise UserError(
                 f"no checkpoint in {self.directory} can be restored ({', '.join(map(str, damaged))} are damaged); "
@@ -101,47 +102,22 @@ class Checkpoints:
         return None
 
     def _examine(self, step, items):
-        """(meta, whether each file has the hash it was saved with, the damage or "")."""
+        """(the dict that was saved, ""), or (None, the damage)."""
         folder = self._folder(step)
-        try:
-            whole = digests.check(folder, items)
-            with open(os.path.join(folder, *META)) as file:
-                meta = json.load(file)
-            if lacking := [name for name in SAVED_WITH if name not in meta]:
-                return None, False, f"{'/'.join(META)} has no {', '.join(lacking)}: altered, or of another program"
-            return meta, whole, ""
-        except FileNotFoundError as error:
-            return None, False, f"{os.path.relpath(error.filename, folder)} is missing"
-        except (ValueError, TypeError) as error:
-            return None, False, str(error)
+        if damage := digests.damage(folder, items):
+            return None, damage
+        meta = files.read_json(os.path.join(folder, META))
+        return meta, "" if meta else f"{META} is missing"
 
-    def _read(self, step, abstract, hashes, whole):
-        """({name: pytree}, ""), or (None, the damage). All processes take part."""
+    def _read(self, step, abstract):
+        """{name: pytree}, or None where the checkpoint was removed meanwhile. All processes take part."""
         restores = {name: self._args.StandardRestore(tree) for name, tree in abstract.items()}
-        items, damage = None, ""
         try:
-            items = dict(self._manager.restore(step, args=self._args.Composite(**restores)).items())
-            altered = [name for name in abstract if tree_sha256(items[name]) != hashes[name]]
-            damage = f"{altered[0]} is not what was saved: its hash differs" if altered else ""
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            if whole and not self._is_outdated(step):  # then it is not the files
+            return dict(self._manager.restore(step, args=self._args.Composite(**restores)).items())
+        except Exception:  # its files have their hashes, so it is none of their damage
+            if not self._is_outdated(step):
                 raise
-            damage = _first_line(error)
-        decided = parallel.on_main(lambda: damage)
-        if damage and not decided:
-            raise RuntimeError(f"checkpoint {step} is whole for process 0, but not here: {damage}")
-        return items, decided
-
-    def _finish(self, step, whole, damaged):
-        """Puts in order what was found on the way to a checkpoint that could be restored."""
-        if not whole:  # killed between the save and the hashes, or the machine crashed then
-            parallel.say(
-                f"checkpoint {step} has no readable {digests.NAME}; its arrays have the hashes they were saved with"
-            )
-        if self._writable and not whole and jax.process_index() == 0:
-            digests.write(self._folder(step))
-        if self._writable:
-            self._move_away(damaged)
+            return None
 
     def _is_outdated(self, step):
         """Whether a run that goes on has removed this checkpoint while it was read."""
@@ -161,15 +137,6 @@ class Checkpoints:
 
     def close(self):
         self._manager.close()
-
-
-META = ("meta", "metadata")  # orbax's file of the dict
-SAVED_WITH = ("step", "sums", "evaluation_due", "config", "training_set", "sha256", "shapes")  # what is always in it
-
-
-def _first_line(error):
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:160] if text else ''}"
 
 
 def export(path, variables, config_json):

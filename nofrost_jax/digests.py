@@ -12,30 +12,35 @@ from nofrost_jax import files
 NAME = "files_sha256.json"
 
 
-def write(folder):
-    """Writes the hash of every file below a folder."""
-    digests = {}
-    for root, _, names in os.walk(folder):
-        for name in names:
-            if name != NAME and not files.is_temporary(name):
-                path = os.path.join(root, name)
-                digests[os.path.relpath(path, folder)] = files.file_sha256(path)
-    files.write_json(f"{folder}/{NAME}", digests, indent=None)
+def write(folder: str, only: str = "") -> None:
+    """Writes the hash of every file below a folder; only: of this one, a path in it, anew."""
+    found = files.read_json(os.path.join(folder, NAME)) if only else {}
+    every = (os.path.join(root, name) for root, _, names in os.walk(folder) for name in names)
+    for path in [os.path.join(folder, only)] if only else every:
+        if not files.is_temporary(os.path.basename(path)) and path != os.path.join(folder, NAME):
+            found[os.path.relpath(path, folder)] = files.file_sha256(path)
+    files.write_json(os.path.join(folder, NAME), found, indent=None)
 
 
-def check(folder, items):
-    """Whether the hashes are there, can be read, and are right for the files of the items, names of folders in it.
-
-    Raises ValueError for the first file that is altered, and FileNotFoundError for one that is missing.
+def damage(folder: str, items: set[str]) -> str:
+    """The first file that is missing or not what it was, as text; "" where all are. items: folders in `folder`, which
+    alone are looked at, beside the files that lie in none.
     """
     try:
-        digests = dict(files.read_json(f"{folder}/{NAME}"))
-    except (ValueError, TypeError):  # no word on the files, neither for nor against them
-        return False
-    for name, digest in sorted(digests.items()):
-        if name.split(os.sep)[0] in items and files.file_sha256(os.path.join(folder, name)) != digest:
-            raise ValueError(f"{name} is not what was saved: its hash differs")
-    return True
+        found = files.read_json(os.path.join(folder, NAME))
+        if found is None:
+            return f"{NAME} is missing, as where a save was cut"
+        for name, digest in sorted(dict(found).items()):
+            item, below, _ = name.partition(os.sep)
+            if (item in items or not below) and files.file_sha256(os.path.join(folder, name)) != digest:
+                return f"{name} is not what was saved: its hash differs"
+        if lacking := sorted(items - {name.partition(os.sep)[0] for name in found}):
+            return f"{lacking[0]} is missing"
+    except FileNotFoundError as error:
+        return f"{os.path.relpath(error.filename, folder)} is missing"
+    except (ValueError, TypeError):
+        return f"{NAME} is not what was saved"
+    return ""
 
 
 @contextlib.contextmanager

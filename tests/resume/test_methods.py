@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from nofrost_jax import train
+from nofrost_jax import checkpoint, train
 from nofrost_jax.config import prepare
 from nofrost_jax.errors import UserError
 from tests.conftest import tiny_config
+from tests.resume.helpers import arrays
 
 
 def trained(folder, row="freeat", **fields):
@@ -19,9 +20,10 @@ def trained(folder, row="freeat", **fields):
 
 
 def saved(folder, step):
-    """({item: hash}, {array: shape} of the optimizer's item) of a checkpoint, as it was saved."""
+    """({item: hash}, {array: shape} of the optimizer's item) of a checkpoint."""
     meta = json.loads((folder / "checkpoints" / str(step) / "meta" / "metadata").read_text())
-    return meta["sha256"], meta["shapes"]["optimizer"]
+    hashes = map(checkpoint.tree_sha256, arrays(folder, step))
+    return dict(zip(("variables", "optimizer"), hashes, strict=True)), meta["shapes"]["optimizer"]
 
 
 @pytest.mark.usefixtures("compile_once")
