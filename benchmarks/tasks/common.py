@@ -27,6 +27,8 @@ import subprocess
 import sys
 import time
 
+from nofrost_jax import files
+
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "timm")
 RESULTS = ROOT / "benchmarks" / "results" / "accelerator"
@@ -142,9 +144,6 @@ def read_json(path):
 
 
 def write_json(path, value):
-    """Writes JSON, whole or not at all."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    temporary.replace(path)
+    """Writes JSON, whole or not at all, and its folder."""
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, value, indent=1)
