@@ -1,15 +1,27 @@
 """The documentation's Python runs as it stands there."""
 
-import pathlib
 import re
 
-PAGE = pathlib.Path(__file__).parents[1] / "docs" / "attacks.md"
+from tests.conftest import ROOT
+
+
+def run(page):
+    """The names that a page's blocks of Python leave behind, one after the other."""
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S):
+        exec(compile(block, page, "exec"), names)
+    return names
 
 
 def test_attacks_on_a_model_that_is_not_ours(capsys):
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S):
-        exec(compile(block, str(PAGE), "exec"), names)
+    names = run("docs/attacks.md")
     assert 0 <= names["found"]["attacks"][0]["robust_accuracy"] <= 1
     assert names["result"].images.shape == (8, 32, 32, 3)
     assert capsys.readouterr().out
+
+
+def test_readme(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    found = run("README.md")["found"]
+    assert found["clean"]["accuracy"] > 0.95 and 0.4 < found["attacks"][0]["robust_accuracy"] < 0.9
+    assert "aa_standard  not run" in capsys.readouterr().out
