@@ -83,7 +83,7 @@ def test_rooms_keep_to_their_libraries(path):
     if room(path) == "report":
         assert not modules & {"jax", "flax"}
     if room(path) == "attacks":
-        assert modules <= {"jax", "nofrost_jax", "dataclasses", "typing", "functools", "math"}
+        assert modules <= {"jax", "nofrost_jax", "collections", "dataclasses", "typing", "functools", "math"}
     if room(path) != "parallel":
         assert "pmap" not in path.read_text()
 

@@ -3,6 +3,8 @@
 result = APGD(epsilon=8 / 255, steps=100)(logits_fn, images, labels, keys)
 """
 
+from typing import Any
+
 from nofrost_jax.attacks.apgd import APGD, TargetedAPGD
 from nofrost_jax.attacks.base import Attack, AttackResult
 from nofrost_jax.attacks.cw import CW
@@ -53,7 +55,7 @@ __all__ = [
 ]
 
 
-def create(name, *, epsilon_255=None, norm="linf", **overrides):
+def create(name: str, *, epsilon_255: float | None = None, norm: str = "linf", **overrides: Any) -> Attack:
     """The attack of a config: `create("pgd", epsilon_255=8, steps=10)`. `epsilon_255` is the radius in pixel values,
     of either norm: l2 3.0 on the [0, 1] scale is 765.
 

@@ -5,10 +5,12 @@ Untargeted on the cross-entropy or the DLR loss (`APGD`), and on the targeted DL
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from nofrost_jax.attacks import base, losses, threat
 from nofrost_jax.keys import named
@@ -34,7 +36,7 @@ class _Loop(NamedTuple):
     halved_at_check: jax.Array
 
 
-def windows(steps):
+def windows(steps: int) -> list[int]:
     """A list of `steps` ints: for the iterations after which the step may halve, how many of the last ones are judged.
 
     0 for all others. The windows shrink from 22 % to 6 % of the steps, by 3 %, in whole iterations (truncated).
@@ -48,7 +50,7 @@ def windows(steps):
     return lengths
 
 
-def maximise(evaluate, images, start, epsilon, steps):
+def maximise(evaluate: Callable, images: Array, start: Array, epsilon: float | Array, steps: int) -> tuple[Array, ...]:
     """Maximises a loss over the l-infinity ball. `evaluate(points) -> (fooled, loss, gradient)`, the loss [N].
 
     images, start: [N, H, W, C]; start in [0, 1]. Returns (fooled [N], adversarial images: the latest fooled iterate, or
@@ -131,16 +133,18 @@ class APGD(base.Attack):
             raise ValueError(f"unknown loss {self.loss!r}; choose one of {', '.join(LOSSES)}")
 
     @property
-    def min_classes(self):
+    def min_classes(self) -> int:
         return LOSSES[self.loss][1]
 
-    def stages(self, num_classes):
+    def stages(self, num_classes: int) -> int:
         return self.restarts
 
-    def passes(self, num_classes):
+    def passes(self, num_classes: int) -> tuple[int, int]:
         return self.restarts * (self.steps + 1), self.restarts * (self.steps + 1)
 
-    def stage(self, logits_fn, images, labels, keys, state, index):
+    def stage(
+        self, logits_fn: base.LogitsFn, images: Array, labels: Array, keys: Array, state: base.State, index: Array
+    ) -> base.State:
         loss, _ = LOSSES[self.loss]
         return _restart(self, logits_fn, images, labels, keys, state, index, lambda logits: loss(logits, labels))
 
@@ -164,14 +168,16 @@ class TargetedAPGD(base.Attack):
         threat.check_budget(self.epsilon, self.steps, self.restarts)
         threat.require_count("target", targets=self.targets)
 
-    def stages(self, num_classes):
+    def stages(self, num_classes: int) -> int:
         return self.restarts * min(self.targets, num_classes - 1)
 
-    def passes(self, num_classes):
+    def passes(self, num_classes: int) -> tuple[int, int]:
         stages = self.stages(num_classes)
         return stages * (self.steps + 2), stages * (self.steps + 1)
 
-    def stage(self, logits_fn, images, labels, keys, state, index):
+    def stage(
+        self, logits_fn: base.LogitsFn, images: Array, labels: Array, keys: Array, state: base.State, index: Array
+    ) -> base.State:
         targets = runner_up(logits_fn(images), index // self.restarts)
 
         def loss(logits):
@@ -180,7 +186,7 @@ class TargetedAPGD(base.Attack):
         return _restart(self, logits_fn, images, labels, keys, state, index, loss, extra_forwards=1)
 
 
-def runner_up(logits, rank):
+def runner_up(logits: Array, rank: Array) -> Array:
     """The class of rank 2 + `rank` (int32 scalar) in each image's logits [N, K], int32 [N]."""
     return jnp.take(jnp.argsort(-logits, axis=-1), rank + 1, axis=-1).astype(jnp.int32)
 

@@ -1,12 +1,15 @@
 """What all attacks share: how one is called, what it returns, and how its work is cut into stages."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from nofrost_jax.attacks import inputs, threat
+from nofrost_jax.attacks.inputs import LogitsFn
 
 
 class AttackResult(NamedTuple):
@@ -50,7 +53,9 @@ class Attack:
     min_classes = 2
     attacks_misclassified = False  # whether images that are wrong without any attack are attacked, too
 
-    def __call__(self, logits_fn, images, labels, keys, active=None):
+    def __call__(
+        self, logits_fn: LogitsFn, images: Array, labels: Array, keys: Array, active: Array | None = None
+    ) -> AttackResult:
         """Attacks `images` of `labels`. Jit-able.
 
         logits_fn: any JAX function from images in [0, 1] to logits, float [N, K], in evaluation mode (no image's logits
@@ -97,30 +102,32 @@ class Attack:
         result = AttackResult(found, state.forwards, state.backwards, state.zero_gradient)
         return jax.lax.stop_gradient(result)
 
-    def begin(self, images, active):
+    def begin(self, images: Array, active: Array) -> State:
         """The State before the first stage; computes nothing with the model."""
         none = jnp.zeros(len(images), jnp.int32)
         return State(images, ~active, none, none, jnp.zeros(len(images), bool), self.carry(images))
 
-    def carry(self, images):
+    def carry(self, images: Array) -> Any:
         """What this attack keeps between stages, before the first one: a pytree of arrays with a row for each image."""
         del images
         return ()
 
-    def stages(self, num_classes):
+    def stages(self, num_classes: int) -> int:
         """How many stages there are at most."""
         del num_classes
         return 1
 
-    def stage(self, logits_fn, images, labels, keys, state, index):
+    def stage(
+        self, logits_fn: LogitsFn, images: Array, labels: Array, keys: Array, state: State, index: Array
+    ) -> State:
         """Stage number `index` (int32 scalar, the same for all rows) of the rows that are not done."""
         raise NotImplementedError
 
-    def passes(self, num_classes):
+    def passes(self, num_classes: int) -> tuple[int, int]:
         """(forwards, backwards) of an image that survives every stage: the most that an image can cost."""
         raise NotImplementedError
 
-    def check_classes(self, num_classes):
+    def check_classes(self, num_classes: int) -> None:
         """Raises ValueError where the attack needs more classes than there are."""
         if num_classes < self.min_classes:
             raise ValueError(
@@ -128,7 +135,17 @@ class Attack:
             )
 
 
-def update(state, images, *, found, done, forwards, backwards, zero_gradient=False, carry=None):
+def update(
+    state: State,
+    images: Array,
+    *,
+    found: bool | Array,
+    done: bool | Array,
+    forwards: int | Array,
+    backwards: int | Array,
+    zero_gradient: bool | Array = False,
+    carry: Any = None,
+) -> State:
     """`state` after a stage: rows that were done before stay as they are.
 
     images: candidates [N, H, W, C], kept where `found`. forwards, backwards: passes of this stage, int or int32 [N].
@@ -146,27 +163,27 @@ def update(state, images, *, found, done, forwards, backwards, zero_gradient=Fal
     )
 
 
-def select(condition, new, old):
+def select(condition: Array, new: Array, old: Array) -> Array:
     """`new` in the rows where `condition` [N] holds, else `old`; arrays with N rows of any shape."""
     return jnp.where(condition.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-def right(logits_fn, images, labels):
+def right(logits_fn: LogitsFn, images: Array, labels: Array) -> Array:
     """bool [N]: the label has the greatest logit, the first of equals."""
     return jnp.argmax(logits_fn(images), axis=-1) == labels
 
 
-def all_zero(gradients):
+def all_zero(gradients: Array) -> Array:
     """bool [N]: every component of the image's gradient is exactly zero."""
     return jnp.all(gradients == 0, axis=tuple(range(1, gradients.ndim)))
 
 
-def fold(keys, number):
+def fold(keys: Array, number: int | Array) -> Array:
     """One key for each image and restart, target or query `number`."""
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
 
 
-def evaluate(logits_fn, loss, points):
+def evaluate(logits_fn: LogitsFn, loss: Callable[[Array], Array], points: Array) -> tuple[Array, Array, Array]:
     """(logits, losses [N], gradients) at `points`; `loss` maps logits to one number for each image.
 
     Components of the gradient that are not finite become 0: a model that overflows must not put NaN into images.

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax.numpy as jnp
+from jax import Array
 
 from nofrost_jax.attacks import losses
 from nofrost_jax.attacks.pgd import PGD
@@ -17,7 +18,7 @@ class CW(PGD):
 
     kappa: float = 50.0
 
-    def loss(self, logits, labels, keys):
+    def loss(self, logits: Array, labels: Array, keys: Array) -> Array:
         # jnp.maximum(x, 0) would have the gradient 1/2 at 0; the reference's clamp passes the gradient there.
         excess = self.kappa - losses.margin(logits, labels)
         return -jnp.where(excess >= 0, excess, 0)

@@ -8,6 +8,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from nofrost_jax.attacks import base, losses, threat
 from nofrost_jax.attacks.apgd import runner_up
@@ -16,7 +17,7 @@ from nofrost_jax.keys import named
 SHORTEST = 1e-8  # least length of a projection when two are weighed, so that two of length zero weigh the same
 
 
-def project(points, normals, excess):
+def project(points: Array, normals: Array, excess: Array) -> Array:
     """The smallest l-infinity displacements onto hyperplanes within [0, 1], float [N, D].
 
     points: [N, D] in [0, 1]. normals: [N, D]. excess: [N], <normal, point> minus the hyperplane's offset: the
@@ -46,7 +47,18 @@ def project(points, normals, excess):
     return -jnp.sign(normals) * jnp.minimum(reach[:, None], room)
 
 
-def minimum_norm(logits_fn, images, labels, targets, start, *, steps=100, alpha_max=0.1, eta=1.05, beta=0.9):
+def minimum_norm(
+    logits_fn: base.LogitsFn,
+    images: Array,
+    labels: Array,
+    targets: Array,
+    start: Array,
+    *,
+    steps: int = 100,
+    alpha_max: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+) -> tuple[Array, Array, Array]:
     """The nearest misclassified images found on the way to the boundary between `labels` and `targets`.
 
     images, start: float [N, H, W, C] in [0, 1]. labels, targets: int [N]. The other arguments are FAB's fields. Returns
@@ -114,14 +126,16 @@ class FAB(base.Attack):
                 f"alpha_max={self.alpha_max}, eta={self.eta}, beta={self.beta}"
             )
 
-    def stages(self, num_classes):
+    def stages(self, num_classes: int) -> int:
         return self.restarts * min(self.targets, num_classes - 1)
 
-    def passes(self, num_classes):
+    def passes(self, num_classes: int) -> tuple[int, int]:
         stages = self.stages(num_classes)
         return stages * (2 * self.steps + 1), stages * self.steps
 
-    def stage(self, logits_fn, images, labels, keys, state, index):
+    def stage(
+        self, logits_fn: base.LogitsFn, images: Array, labels: Array, keys: Array, state: base.State, index: Array
+    ) -> base.State:
         targets = runner_up(logits_fn(images), index // self.restarts)
         start = images
         if self.restarts > 1:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax.numpy as jnp
+from jax import Array
 
 from nofrost_jax.attacks import base, losses, threat
 
@@ -18,10 +19,12 @@ class FGSM(base.Attack):
     def __post_init__(self):
         threat.check_budget(self.epsilon)
 
-    def passes(self, num_classes):
+    def passes(self, num_classes: int) -> tuple[int, int]:
         return 1, 1
 
-    def stage(self, logits_fn, images, labels, keys, state, index):
+    def stage(
+        self, logits_fn: base.LogitsFn, images: Array, labels: Array, keys: Array, state: base.State, index: Array
+    ) -> base.State:
         _, _, gradients = base.evaluate(logits_fn, lambda logits: losses.cross_entropy(logits, labels), images)
         points = threat.project(images + self.epsilon * jnp.sign(gradients), images, self.epsilon)
         always = jnp.ones_like(state.done)

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from nofrost_jax.attacks import base, losses, threat
 from nofrost_jax.keys import named
@@ -51,10 +52,12 @@ class FriendlyPGD(base.Attack):
         if not 0 <= self.jitter_255 <= 255:
             raise ValueError(f"jitter_255 must lie in 0 to 255, got {self.jitter_255!r}")
 
-    def passes(self, num_classes):
+    def passes(self, num_classes: int) -> tuple[int, int]:
         return self.steps + (self.loss == "kl"), self.steps
 
-    def stage(self, logits_fn, images, labels, keys, state, index):
+    def stage(
+        self, logits_fn: base.LogitsFn, images: Array, labels: Array, keys: Array, state: base.State, index: Array
+    ) -> base.State:
         keys = base.fold(keys, index)
         objective, clean_passes = losses.cross_entropy, 0
         targets = labels

@@ -9,14 +9,19 @@ Training steps and evaluations know their values. They say so by `inputs_are_che
 function, and their programs get no operation from here.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax import Array
 
+LogitsFn = Callable[[Array], Array]  # float images [N, H, W, C] in [0, 1] -> logits, float [N, K]
 SLACK = 1e-6  # by which a pixel may leave [0, 1]: rounding, where a normalization was undone
 READING_SLACK = 0.01  # for who only reads: TRADES's start leaves the range by some thousandths
 
 
-def as_array(values, what, convert=jnp.asarray):
+def as_array(values: Any, what: str, convert: Callable = jnp.asarray) -> Array:
     """`values` as a JAX array; NumPy's, PyTorch's and lists of equal shapes are converted. Raises ValueError.
 
     convert: what does it, `np.asarray` for an array on the host.
@@ -31,7 +36,7 @@ def as_array(values, what, convert=jnp.asarray):
         raise ValueError(f"{what} must be an array, not {type(values).__name__}: {reason}") from error
 
 
-def read(images, channels, checked=False):
+def read(images: Any, channels: int, checked: bool = False) -> tuple[Array, Array | None]:
     """What a classifier reads: (float images [N, H, W, channels] in [0, 1], which are good: bool [N], None for all).
 
     images: uint8, or float in [0, 1]. checked: the values are known to be good. Raises ValueError.
@@ -49,7 +54,7 @@ def read(images, channels, checked=False):
     return array, None if checked else good(array, slack=READING_SLACK)
 
 
-def check_layout(shape, channels=None):
+def check_layout(shape: tuple[int, ...], channels: int | None = None) -> None:
     """Raises ValueError unless `shape` is that of images [N, H, W, C], C being `channels` if given; says what to do."""
     wanted = f"images must be [N, H, W, {channels or 'C'}], got shape {tuple(shape)}"
     if len(shape) == 3:
@@ -65,7 +70,7 @@ def check_layout(shape, channels=None):
     raise ValueError(f"{wanted}; of RGBA give the colours: images[..., :3]" if shape[3] == channels + 1 else wanted)
 
 
-def check_arguments(images, labels, keys, active):
+def check_arguments(images: Any, labels: Any, keys: Any, active: Any) -> None:
     """Raises ValueError unless these are arguments of an attack, by shape and dtype."""
     check_pair(images, labels)
     count = len(images)
@@ -80,7 +85,7 @@ def check_arguments(images, labels, keys, active):
         raise ValueError(f"active must be bool [{count}], got {active.dtype} {active.shape}")
 
 
-def check_pair(images, labels, may_be_pixels=False):
+def check_pair(images: Any, labels: Any, may_be_pixels: bool = False) -> None:
     """Raises ValueError unless these are images [N, H, W, C] and their labels [N], by shape and dtype.
 
     may_be_pixels: uint8 images will do.
@@ -100,7 +105,7 @@ def check_pair(images, labels, may_be_pixels=False):
         raise ValueError(f"labels must be integers [{count}], got {labels.dtype} {labels.shape}{hint}")
 
 
-def count_classes(logits_fn, images):
+def count_classes(logits_fn: LogitsFn, images: Array) -> int:
     """K of a model's logits [N, K]. Raises ValueError for a model that returns, or is, anything else."""
     if any(base.__module__.startswith("torch.") for base in type(logits_fn).__mro__):
         raise ValueError(f"the model must be a JAX function, and {type(logits_fn).__name__} is PyTorch's; convert it")
@@ -134,7 +139,15 @@ def count_classes(logits_fn, images):
     return logits.shape[1]
 
 
-def good(images, labels=None, classes=0, active=None, radius=None, greatest=jnp.inf, slack=SLACK):
+def good(
+    images: Array,
+    labels: Array | None = None,
+    classes: int = 0,
+    active: Array | None = None,
+    radius: float | Array | None = None,
+    greatest: float = jnp.inf,
+    slack: float = SLACK,
+) -> Array | None:
     """None where the values keep the rules; under jit bool [N], which images do. Raises ValueError outside jit.
 
     images: float [N, H, W, C]. labels: int [N], or None; classes: how many there are. active: bool [N], the rows that
@@ -150,7 +163,7 @@ def good(images, labels=None, classes=0, active=None, radius=None, greatest=jnp.
         raise ValueError(_complaint(images[~fine], None if labels is None else labels[~fine], classes, slack, fine))
 
 
-def nan_unless(fine, values):
+def nan_unless(fine: Array | None, values: Array) -> Array:
     """`values` [N, ...] with NaN in the rows where `fine` (of `good`) is False."""
     return values if fine is None else jnp.where(fine.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
 

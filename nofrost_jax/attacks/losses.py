@@ -6,27 +6,28 @@ Maxima over classes are gathered at their index: where logits are equal, the gra
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits: Array, labels: Array) -> Array:
     """-log p(label), without label smoothing."""
     return -pick(jax.nn.log_softmax(_wide(logits)), labels)
 
 
-def kl_divergence(logits, clean_logits):
+def kl_divergence(logits: Array, clean_logits: Array) -> Array:
     """KL(p || q) = sum_k p_k (log p_k - log q_k), p of `clean_logits`, q of `logits`, both [N, K] (TRADES)."""
     clean, other = jax.nn.log_softmax(_wide(clean_logits)), jax.nn.log_softmax(_wide(logits))
     return jnp.sum(jnp.exp(clean) * (clean - other), axis=-1)
 
 
-def margin(logits, labels):
+def margin(logits: Array, labels: Array) -> Array:
     """Greatest other logit minus the label's: positive where the image is misclassified (Carlini & Wagner, 2017)."""
     logits = _wide(logits)
     others = jnp.where(jax.nn.one_hot(labels, logits.shape[-1], dtype=bool), -jnp.inf, logits)
     return pick(logits, jnp.argmax(others, axis=-1)) - pick(logits, labels)
 
 
-def dlr(logits, labels):
+def dlr(logits: Array, labels: Array) -> Array:
     """Difference of logits ratio (Croce & Hein, 2020b): -(z_y - z_other) / (z_1 - z_3), for at least 3 classes."""
     logits = _wide(logits)
     best, order = jax.lax.top_k(logits, 3)
@@ -34,7 +35,7 @@ def dlr(logits, labels):
     return -(pick(logits, labels) - other) / (best[:, 0] - best[:, 2] + 1e-12)
 
 
-def dlr_targeted(logits, labels, targets):
+def dlr_targeted(logits: Array, labels: Array, targets: Array) -> Array:
     """Its targeted form: -(z_y - z_t) / (z_1 - (z_3 + z_4) / 2), for at least 4 classes."""
     logits = _wide(logits)
     best, _ = jax.lax.top_k(logits, 4)
@@ -42,7 +43,7 @@ def dlr_targeted(logits, labels, targets):
     return -(pick(logits, labels) - pick(logits, targets)) / scale
 
 
-def pick(logits, classes):
+def pick(logits: Array, classes: Array) -> Array:
     """logits[i, classes[i]], [N]."""
     return jnp.take_along_axis(logits, classes[:, None], axis=1)[:, 0]
 

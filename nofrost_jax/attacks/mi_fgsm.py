@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from nofrost_jax.attacks import base, losses, threat
 from nofrost_jax.attacks.pgd import PGD
@@ -25,7 +26,9 @@ class MIFGSM(PGD):
         if self.norm != "linf":
             raise ValueError(f"MI-FGSM is an l-infinity attack, got norm={self.norm!r}")
 
-    def ascend(self, logits_fn, images, labels, keys, points):
+    def ascend(
+        self, logits_fn: base.LogitsFn, images: Array, labels: Array, keys: Array, points: Array
+    ) -> tuple[Array, Array]:
         size = threat.step_size(self.step_rule, self.epsilon, self.steps)
 
         def step(number, loop):

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from nofrost_jax.attacks import base, losses, threat
 from nofrost_jax.keys import named
@@ -38,18 +39,20 @@ class PGD(base.Attack):
         if self.start == "zero" and self.restarts > 1:
             raise ValueError(f"restarts={self.restarts} from the image itself would all be the same; use start=uniform")
 
-    def stages(self, num_classes):
+    def stages(self, num_classes: int) -> int:
         return self.restarts
 
-    def passes(self, num_classes):
+    def passes(self, num_classes: int) -> tuple[int, int]:
         return self.restarts * (self.steps + (self.restarts > 1)), self.restarts * self.steps
 
-    def loss(self, logits, labels, keys):
+    def loss(self, logits: Array, labels: Array, keys: Array) -> Array:
         """The loss that is maximised, [N]. keys: one for each image, the same in all restarts."""
         del keys
         return losses.cross_entropy(logits, labels)
 
-    def stage(self, logits_fn, images, labels, keys, state, index):
+    def stage(
+        self, logits_fn: base.LogitsFn, images: Array, labels: Array, keys: Array, state: base.State, index: Array
+    ) -> base.State:
         points = images
         if self.start == "uniform":
             points = threat.uniform_start(images, self.epsilon, named(base.fold(keys, index), "start"), self.norm)
@@ -62,7 +65,9 @@ class PGD(base.Attack):
             state, points, found=found, done=done, forwards=forwards, backwards=self.steps, zero_gradient=blind
         )
 
-    def ascend(self, logits_fn, images, labels, keys, points):
+    def ascend(
+        self, logits_fn: base.LogitsFn, images: Array, labels: Array, keys: Array, points: Array
+    ) -> tuple[Array, Array]:
         """(the last of `steps` iterates from `points`, whether the first gradient was all zeros)."""
         size = threat.step_size(self.step_rule, self.epsilon, self.steps, self.norm)
 
@@ -81,7 +86,7 @@ class PGD(base.Attack):
 class TargetedPGD(PGD):
     """PGD towards a wrong class that each image draws once, uniformly; any wrong prediction counts (Figure 7)."""
 
-    def loss(self, logits, labels, keys):
+    def loss(self, logits: Array, labels: Array, keys: Array) -> Array:
         count = logits.shape[-1]
         shift = jax.vmap(lambda key: jax.random.randint(key, (), 1, count))(named(keys, "target"))
         return -losses.cross_entropy(logits, (labels + shift) % count)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from nofrost_jax.attacks import base, threat
 
@@ -65,15 +66,15 @@ class RayS(base.Attack):
         threat.require_count("query", queries=self.queries)
 
     @property
-    def attacks_misclassified(self):
+    def attacks_misclassified(self) -> bool:
         return self.official
 
     @property
-    def strict(self):
+    def strict(self) -> bool:
         """Whether no image can spend more than `queries`."""
         return self.strict_budget and not self.official
 
-    def carry(self, images):
+    def carry(self, images: Array) -> Search:
         count = len(images)
         # At least float32, as the authors' distances: it resolves 3e-5 on the longest ray at 224 pixels, 388, and 1e-6
         # where success lies, near 12. Bisections end at 1e-3.
@@ -89,13 +90,15 @@ class RayS(base.Attack):
             first_success=number,
         )
 
-    def stages(self, num_classes):
+    def stages(self, num_classes: int) -> int:
         return math.ceil(self.passes(num_classes)[0] / STAGE)
 
-    def passes(self, num_classes):
+    def passes(self, num_classes: int) -> tuple[int, int]:
         return self.queries + (0 if self.strict else OVERRUN), 0
 
-    def stage(self, logits_fn, images, labels, keys, state, index):
+    def stage(
+        self, logits_fn: base.LogitsFn, images: Array, labels: Array, keys: Array, state: base.State, index: Array
+    ) -> base.State:
         total, _ = self.passes(2)
 
         def more(loop):

@@ -10,6 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from nofrost_jax.attacks import base, losses, threat
 from nofrost_jax.keys import named
@@ -43,18 +44,18 @@ class Square(base.Attack):
         if not 0 < self.p <= 1:
             raise ValueError(f"p is a share of the image and must lie in (0, 1], got p={self.p:g}")
 
-    def carry(self, images):
+    def carry(self, images: Array) -> tuple[Array, Array]:
         """(up, margin): where the best point so far is above the image, bool [N, H, W, C], and its margin [N]."""
         least = jnp.full(len(images), -jnp.inf, jnp.promote_types(images.dtype, jnp.float32))
         return jnp.zeros(images.shape, bool), least
 
-    def stages(self, num_classes):
+    def stages(self, num_classes: int) -> int:
         return math.ceil(self.passes(num_classes)[0] / STAGE)
 
-    def passes(self, num_classes):
+    def passes(self, num_classes: int) -> tuple[int, int]:
         return self.queries + (not self.strict_budget), 0
 
-    def sides(self, height, width):
+    def sides(self, height: int, width: int) -> list[int]:
         """Side in pixels of the square of each query, from the second query on: a list of ints."""
         return [self._side(number, height, width) for number in range(self.passes(2)[0] - 1)]
 
@@ -63,7 +64,7 @@ class Square(base.Attack):
         share = self.p / 2 ** sum(reached > halving for halving in HALVINGS)
         return min(max(round(math.sqrt(share * height * width)), 1), height, width)
 
-    def draw(self, images, keys, query):
+    def draw(self, images: Array, keys: Array, query: Array) -> tuple[Array, Array, Array]:
         """The random numbers of query number `query` (int32 scalar), each image's from its own key.
 
         Returns (stripes, place, up): the signs of the first query's stripes, bool [N, W, C]; where the square lies
@@ -81,11 +82,13 @@ class Square(base.Attack):
 
         return jax.vmap(one)(base.fold(named(keys, "square"), query))
 
-    def points(self, images, up):
+    def points(self, images: Array, up: Array) -> Array:
         """The corners of the ball that the signs `up` (bool, as the images) name, cut to [0, 1]."""
         return jnp.clip(jnp.where(up, images + self.epsilon, images - self.epsilon), 0, 1)
 
-    def stage(self, logits_fn, images, labels, keys, state, index):
+    def stage(
+        self, logits_fn: base.LogitsFn, images: Array, labels: Array, keys: Array, state: base.State, index: Array
+    ) -> base.State:
         _, height, width, _ = images.shape
         total, _ = self.passes(2)
         sides = jnp.asarray([0, *self.sides(height, width)], jnp.int32)

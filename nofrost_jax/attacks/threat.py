@@ -1,19 +1,21 @@
 """Threat models: the l-infinity or l2 ball around an image, cut by the pixel range; images float, radii on [0, 1]."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 NORMS = ("linf", "l2")
 
 
-def greatest(norm):
+def greatest(norm: str) -> float:
     """The largest radius of a norm: the whole pixel range for l-infinity; l2 has none."""
     return 1.0 if norm == "linf" else math.inf
 
 
-def check_budget(epsilon, steps=1, restarts=1, norm="linf"):
+def check_budget(epsilon: float | Array, steps: int = 1, restarts: int = 1, norm: str = "linf") -> None:
     """Raises ValueError unless `epsilon` is a radius of `norm`, and `steps` and `restarts` are at least 1.
 
     Of a traced radius nothing is known but its shape; what it is gets looked at when it is used (`inputs.good`).
@@ -32,14 +34,14 @@ def check_budget(epsilon, steps=1, restarts=1, norm="linf"):
     require_count("start", restarts=restarts)
 
 
-def require_count(what, **field):
+def require_count(what: str, **field: Any) -> None:
     """Raises ValueError unless the one field is a whole number of 1 or more; `what` says of what, in the singular."""
     ((name, value),) = field.items()
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"an attack needs at least 1 {what}, and a whole number of them, got {name}={value!r}")
 
 
-def step_size(rule, epsilon, steps, norm="linf"):
+def step_size(rule: str, epsilon: float | Array, steps: int, norm: str = "linf") -> float | Array:
     """Step size on the [0, 1] scale, for `epsilon` on the [0, 1] scale, which may be traced, in `norm`.
 
     `nofrost`: min(1.25 epsilon, epsilon + 4/255) / steps, the rule of the authors' code; `madry`: 2.5 epsilon / steps
@@ -67,17 +69,17 @@ def step_size(rule, epsilon, steps, norm="linf"):
     return number / 255 if name == "fixed" else number * epsilon
 
 
-def uniform(images, keys, low, high):
+def uniform(images: Array, keys: Array, low: float, high: float) -> Array:
     """Uniform numbers in [low, high) of the images' shape and dtype; each image draws from its own key."""
     return jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:], images.dtype, low, high))(keys)
 
 
-def normal(images, keys):
+def normal(images: Array, keys: Array) -> Array:
     """Standard normal numbers of the images' shape and dtype; each image draws from its own key."""
     return jax.vmap(lambda key: jax.random.normal(key, images.shape[1:], images.dtype))(keys)
 
 
-def uniform_start(images, epsilon, keys, norm="linf"):
+def uniform_start(images: Array, epsilon: float | Array, keys: Array, norm: str = "linf") -> Array:
     """A random point of the ball, cut to [0, 1]. l2: a uniform direction, and a uniform share of the radius."""
     if norm == "linf":
         return jnp.clip(images + uniform(images, keys, -epsilon, epsilon), 0, 1)
@@ -90,14 +92,14 @@ def uniform_start(images, epsilon, keys, norm="linf"):
     return jnp.clip(images + epsilon * jax.vmap(direction)(keys), 0, 1)
 
 
-def largest_start(images, share, keys):
+def largest_start(images: Array, share: float, keys: Array) -> Array:
     """A random point whose greatest pixel change is `share` exactly, before it is cut to [0, 1] (APGD's, FAB's)."""
     noise = 2 * uniform(images, keys, 0, 1) - 1
     greatest = jnp.max(jnp.abs(noise), axis=(1, 2, 3), keepdims=True)
     return jnp.clip(images + share * (noise / (greatest + 1e-12)), 0, 1)
 
 
-def project(points, images, epsilon, norm="linf"):
+def project(points: Array, images: Array, epsilon: float | Array, norm: str = "linf") -> Array:
     """Nearest point of the ball, then of [0, 1], in the delta form: clip the perturbation, add it, clip the pixels."""
     delta = points - images
     if norm == "linf":
@@ -106,16 +108,16 @@ def project(points, images, epsilon, norm="linf"):
     return jnp.clip(images + delta * jnp.minimum(1, epsilon / jnp.maximum(length, 1e-12)), 0, 1)
 
 
-def project_box(points, images, epsilon):
+def project_box(points: Array, images: Array, epsilon: float | Array) -> Array:
     """The same point of the l-infinity ball in the box form, one unit in the last place apart: AutoAttack's order."""
     return jnp.clip(jnp.minimum(jnp.maximum(points, images - epsilon), images + epsilon), 0, 1)
 
 
-def direction(gradients, norm):
+def direction(gradients: Array, norm: str) -> Array:
     """Steepest ascent of unit length: the sign for l-infinity, the normalized gradient for l2 (0 where it is 0)."""
     return jnp.sign(gradients) if norm == "linf" else gradients / (lengths(gradients) + 1e-10)
 
 
-def lengths(deltas):
+def lengths(deltas: Array) -> Array:
     """l2 lengths [N, 1, 1, 1] of [N, H, W, C]."""
     return jnp.sqrt(jnp.sum(jnp.square(deltas), axis=(1, 2, 3), keepdims=True))

@@ -13,8 +13,12 @@
 import dataclasses
 from collections.abc import Callable
 
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
 from nofrost_jax.methods import at, augmented, fast, fat, free, standard, trades, trades_fat
-from nofrost_jax.methods.base import at_precision
+from nofrost_jax.methods.base import Step, at_precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,13 @@ class Method:
     updates: Callable = lambda config: 1
     notes: Callable = lambda config: ()
 
-    def make_step(self, model, optimizer, config, steps_per_epoch=None):
+    def make_step(
+        self,
+        model: nn.Module,
+        optimizer: optax.GradientTransformation,
+        config: ConfigDict,
+        steps_per_epoch: int | None = None,
+    ) -> Step:
         """The method's step at `config.matmul_precision`."""
         step = self.make_own_step(model, optimizer, config, steps_per_epoch)
         return at_precision(step, config.matmul_precision)

@@ -5,10 +5,18 @@ as AdvProp's code adds them (the same up to the learning rate at lambda 0.5). No
 normalizer-free net, MBNAT (Xie & Yuille, 2020) this very step on a mixture-BN net.
 """
 
+from collections.abc import Callable
+
+import optax
+from flax import linen as nn
+from jax import Array
+from ml_collections import ConfigDict
+
 from nofrost_jax import attacks
 from nofrost_jax.classifier import to_float
 from nofrost_jax.methods import standard
 from nofrost_jax.methods.base import (
+    Step,
     accuracy,
     attacked_forwards,
     gradient_step,
@@ -19,14 +27,16 @@ from nofrost_jax.methods.base import (
 )
 
 
-def make_step(model, optimizer, config, steps_per_epoch=None):
+def make_step(
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
+) -> Step:
     """The attack's passes, and one or two train-mode forwards and backwards per image."""
     if config.method.adversarial_weight == 0:
         return standard.make_step(model, optimizer, config, steps_per_epoch)
     return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer)
 
 
-def make_loss(model, config, attack):
+def make_loss(model: nn.Module, config: ConfigDict, attack: attacks.Attack) -> Callable:
     """`loss_fn(params, stats, batch, image_keys)` of Equation 1 on images that `attack` makes."""
     weight = config.method.adversarial_weight
     clean_weight, adversarial_weight = (1, 1) if config.method.sum_losses else (1 - weight, weight)
@@ -50,12 +60,12 @@ def make_loss(model, config, attack):
     return loss_fn
 
 
-def sees_clean(config):
+def sees_clean(config: ConfigDict) -> bool:
     """Whether clean images pass in train mode. At weight 1 the authors' code does so still, for BN's statistics."""
     return config.method.adversarial_weight < 1 or config.method.pgdat_clean_forward
 
 
-def attack_metrics(adversarial, labels, result, images):
+def attack_metrics(adversarial: Array, labels: Array, result: attacks.AttackResult, images: Array) -> dict[str, Array]:
     """What a method that attacks reports, as (sum, count); attack_steps: gradient steps that an image took."""
     return {
         "adversarial_accuracy": accuracy(adversarial, labels),
@@ -64,7 +74,7 @@ def attack_metrics(adversarial, labels, result, images):
     }
 
 
-def passes(config):
+def passes(config: ConfigDict) -> tuple[int, int, int]:
     """(forward, backward to the image, backward to the parameters) passes per training image, at most."""
     if config.method.adversarial_weight == 0:
         return standard.passes(config)

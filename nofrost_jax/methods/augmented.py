@@ -13,8 +13,15 @@ images are attacked. The batch holds the views (`data.views`); what a view lacks
 device.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax import Array
+from ml_collections import ConfigDict
 
 from nofrost_jax import attacks, keys
 from nofrost_jax.augment import noise2net, tda
@@ -23,6 +30,7 @@ from nofrost_jax.classifier import normalize, to_float
 from nofrost_jax.data.views import has_deepaugment, origins_of_trees
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import (
+    Step,
     accuracy,
     attacked_forwards,
     forwards,
@@ -40,13 +48,15 @@ TERMS = {  # method.terms of `augmented`: the streams whose losses are averaged,
 }
 
 
-def make_step(model, optimizer, config, steps_per_epoch=None):
+def make_step(
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
+) -> Step:
     """A train-mode forward and backward per image for each stream, and the attack's passes if one is adversarial."""
     del steps_per_epoch
     return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer)
 
 
-def make_loss(model, config, attack):
+def make_loss(model: nn.Module, config: ConfigDict, attack: attacks.Attack) -> Callable:
     """`loss_fn(params, stats, batch, image_keys)`: the mean of the streams' losses; `attack` makes the adversarial one.
 
     Statistics thread through the streams in the order of the table above; the attack sees those of all the others.
@@ -74,14 +84,14 @@ def make_loss(model, config, attack):
     return loss_fn
 
 
-def load_nets(config):
+def load_nets(config: ConfigDict) -> dict[str, Any]:
     """{net: parameters} of those that distort images on the device; {} in the other modes. Raises UserError."""
     if not has_deepaugment(config) or config.deepaugment.mode != "on_device":
         return {}
     return weights.load(config.deepaugment.weights, tuple(config.deepaugment.sources))
 
 
-def stream(name, config, nets, batch, image_keys):
+def stream(name: str, config: ConfigDict, nets: dict[str, Any], batch: dict[str, Array], image_keys: Array) -> Array:
     """The images [N, H, W, 3] of one stream: clean ones in [0, 1], or distorted on the device."""
     if name == "clean":
         return to_float(batch["image"])
@@ -94,7 +104,9 @@ def stream(name, config, nets, batch, image_keys):
     return jnp.where(chosen[:, None, None, None], deepaugment(config, nets, images, image_keys, chosen), textures)
 
 
-def deepaugment(config, nets, images, image_keys, chosen=True):
+def deepaugment(
+    config: ConfigDict, nets: dict[str, Any], images: Array, image_keys: Array, chosen: bool | Array = True
+) -> Array:
     """DeepAugment's view of images in [0, 1]: they are distorted already, or by the `nets` or Noise2Net here.
 
     Of several nets each image takes one by its own key. Noise2Net works on normalized pixels and cuts nothing off, so
@@ -115,7 +127,7 @@ def deepaugment(config, nets, images, image_keys, chosen=True):
     return noise2net.apply(normalize(images, mean, std), net_keys, maximum=section.maximum, chosen=chosen) * std + mean
 
 
-def textures_removed(config, images, image_keys):
+def textures_removed(config: ConfigDict, images: Array, image_keys: Array) -> Array:
     """TDA's view of images in [0, 1]; blur and noise, where they are on, follow the colours."""
     images = tda.colours(images, keys.named(image_keys, "tda colours"))
     if config.method.tda_blur:
@@ -125,7 +137,7 @@ def textures_removed(config, images, image_keys):
     return images
 
 
-def passes(config):
+def passes(config: ConfigDict) -> tuple[int, int, int]:
     """(forward, backward to the image, backward to the parameters) passes per training image."""
     names = TERMS[config.method.terms]
     forward, backward = (0, 0)
@@ -134,7 +146,7 @@ def passes(config):
     return forward + len(names), backward, len(names)
 
 
-def view_flops(config):
+def view_flops(config: ConfigDict) -> float:
     """Floating-point operations (a multiply-add counts two) that distort the views of a training image on the device,
     in the mean; 0 for methods without DeepAugment."""
     if not has_deepaugment(config) or config.deepaugment.mode == "files":
@@ -147,7 +159,7 @@ def view_flops(config):
     return 2 * each * config.data.image_size**2
 
 
-def notes(config):
+def notes(config: ConfigDict) -> list[str]:
     """What a user should know of where DeepAugment's images come from; nothing where they are the paper's."""
     if not has_deepaugment(config):
         return []

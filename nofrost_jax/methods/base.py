@@ -1,18 +1,36 @@
 """What every training method is made of: train-mode forwards, the frozen classifier to attack, the loss, the update."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
+from jax import Array
+from ml_collections import ConfigDict
 
 from nofrost_jax import keys, parallel
 from nofrost_jax.attacks import threat
+from nofrost_jax.attacks.base import Attack, AttackResult
 from nofrost_jax.classifier import Classifier, normalize
-from nofrost_jax.state import join
+from nofrost_jax.state import TrainState, join
+
+#: One shard's training step: (state, {view: uint8 [n, H, W, 3], "label": int [n]}, key) -> (state, {name: [sum, count]})
+Step = Callable[[TrainState, dict[str, Array], Array], tuple[TrainState, dict[str, Array]]]
 
 PRECISIONS = ("default", "high", "highest")
 
 
-def train_forward(model, config, params, stats, images, image_keys, branch="clean"):
+def train_forward(
+    model: nn.Module,
+    config: ConfigDict,
+    params: dict[str, Any],
+    stats: dict[str, Any],
+    images: Array,
+    image_keys: Array,
+    branch: str = "clean",
+) -> tuple[Array, dict[str, Any]]:
     """Train-mode logits [N, K] of images [N, H, W, 3] in [0, 1], and the batch statistics after this forward."""
     inputs = normalize(images, config.data.mean, config.data.std)
     logits, updated = model.apply(
@@ -21,7 +39,14 @@ def train_forward(model, config, params, stats, images, image_keys, branch="clea
     return logits, updated.get("batch_stats", stats)
 
 
-def forwards(model, config, params, stats, streams, image_keys):
+def forwards(
+    model: nn.Module,
+    config: ConfigDict,
+    params: dict[str, Any],
+    stats: dict[str, Any],
+    streams: dict[str, Array],
+    image_keys: Array,
+) -> tuple[dict[str, Array], dict[str, Any]]:
     """({stream: train-mode logits}, statistics) of `streams`, {name: images}, each with the same N images' keys.
 
     Where the net has batch statistics every stream is a forward of its own, in the order given, a mixture-BN net's
@@ -41,7 +66,17 @@ def forwards(model, config, params, stats, streams, image_keys):
     return dict(zip(order, jnp.split(joint, len(order)), strict=True)), stats
 
 
-def attacked_forwards(model, config, attack, params, stats, streams, images, labels, image_keys):
+def attacked_forwards(
+    model: nn.Module,
+    config: ConfigDict,
+    attack: Attack,
+    params: dict[str, Any],
+    stats: dict[str, Any],
+    streams: dict[str, Array],
+    images: Array,
+    labels: Array,
+    image_keys: Array,
+) -> tuple[dict[str, Array], AttackResult, dict[str, Any]]:
     """({stream: train-mode logits}, AttackResult, statistics) of `streams`, and of "adversarial" versions of `images`.
 
     Statistics thread streams -> (attack, frozen) -> adversarial, as in the authors' code: the attack already sees those
@@ -57,7 +92,9 @@ def attacked_forwards(model, config, attack, params, stats, streams, images, lab
     return logits | last, result, stats
 
 
-def frozen_classifier(model, config, params, stats):
+def frozen_classifier(
+    model: nn.Module, config: ConfigDict, params: dict[str, Any], stats: dict[str, Any]
+) -> Classifier:
     """What an attack sees: the classifier in evaluation mode, parameters fixed, an MBN's adversarial branch.
 
     Batches are made of uint8 images and of labels that are classes, so that nothing is checked again in the step."""
@@ -66,38 +103,38 @@ def frozen_classifier(model, config, params, stats):
     return Classifier(variables, model, *normalization, gamma=1.0, inputs_are_checked=True)
 
 
-def smoothed_cross_entropy(logits, labels, smoothing):
+def smoothed_cross_entropy(logits: Array, labels: Array, smoothing: float) -> Array:
     """Mean over the shard of (1 - smoothing) (-log p_y) + smoothing mean_k(-log p_k) (Szegedy et al., 2016)."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), smoothing)
     return jnp.mean(optax.softmax_cross_entropy(logits, targets))
 
 
-def accuracy(logits, labels):
+def accuracy(logits: Array, labels: Array) -> Array:
     """(correct, count) of a shard, float32 [2]."""
     return over_images(jnp.argmax(logits, -1) == labels)
 
 
-def over_images(values):
+def over_images(values: Array) -> Array:
     """(sum, count) of one value for each image of a shard, float32 [2]."""
     return jnp.stack([jnp.sum(values.astype(jnp.float32)), jnp.float32(values.shape[0])])
 
 
-def linf_255(perturbed, images):
+def linf_255(perturbed: Array, images: Array) -> Array:
     """(sum, count) of each image's greatest pixel change, in pixel values."""
     return over_images(jnp.max(jnp.abs(perturbed - images), axis=(1, 2, 3)) * 255)
 
 
-def l2_255(perturbed, images):
+def l2_255(perturbed: Array, images: Array) -> Array:
     """(sum, count) of the l2 length of each image's change, in pixel values."""
     return over_images(threat.lengths(perturbed - images) * 255)
 
 
-def clip_pixels(images):
+def clip_pixels(images: Array) -> Array:
     """Cut to [0, 1]. A pixel on the border passes the gradient on (PyTorch before 2.14 did, too), one beyond not."""
     return jnp.where(images < 0, 0, jnp.where(images > 1, 1, images))
 
 
-def gradient_step(loss_fn, optimizer):
+def gradient_step(loss_fn: Callable, optimizer: optax.GradientTransformation) -> Step:
     """`step(state, batch, key) -> (state, metrics)` of one shard, from `loss_fn(params, stats, batch, image_keys)`.
 
     `loss_fn` returns the shard's mean loss and (statistics, {name: (sum, count)}). Gradients are averaged over the
@@ -114,7 +151,7 @@ def gradient_step(loss_fn, optimizer):
     return step
 
 
-def at_precision(step, name):
+def at_precision(step: Step, name: str) -> Step:
     """`step` with its matrix products and convolutions at a precision of PRECISIONS; "default" leaves all as it is."""
     if name == "default":
         return step
@@ -126,13 +163,19 @@ def at_precision(step, name):
     return precise
 
 
-def keys_of(state, batch, key):
+def keys_of(state: TrainState, batch: dict[str, Array], key: Array) -> Array:
     """One key for each image of the shard: a function of (key, step, the image's position in the global batch)."""
     positions = parallel.global_positions(batch["label"].shape[0])
     return keys.per_image(jax.random.fold_in(key, state.step), positions)
 
 
-def update(state, grads, loss, metrics, optimizer):
+def update(
+    state: TrainState,
+    grads: dict[str, Any],
+    loss: Array,
+    metrics: dict[str, Array],
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, dict[str, Array]]:
     """(state, metrics) after one optimizer step by the shards' mean gradients; `state.step` stays."""
     grads = parallel.mean(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

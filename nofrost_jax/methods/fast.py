@@ -7,11 +7,15 @@ step's size, 1.25 epsilon in their code.
 
 import jax
 import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
 
 from nofrost_jax import keys
 from nofrost_jax.attacks import losses, threat
 from nofrost_jax.classifier import to_float
 from nofrost_jax.methods.base import (
+    Step,
     accuracy,
     clip_pixels,
     gradient_step,
@@ -21,7 +25,9 @@ from nofrost_jax.methods.base import (
 )
 
 
-def make_step(model, optimizer, config, steps_per_epoch=None):
+def make_step(
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
+) -> Step:
     """Two train-mode forwards, one backward to the image and one to the parameters per image."""
     del steps_per_epoch
     epsilon = config.attack.epsilon_255 / 255
@@ -52,7 +58,7 @@ def make_step(model, optimizer, config, steps_per_epoch=None):
     return gradient_step(loss_fn, optimizer)
 
 
-def passes(config):
+def passes(config: ConfigDict) -> tuple[int, int, int]:
     """(forward, backward to the image, backward to the parameters) passes per training image."""
     del config
     return 2, 1, 1

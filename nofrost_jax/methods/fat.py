@@ -6,24 +6,36 @@ these epochs, as the code of FAT's authors does by default: from 0, after epochs
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
 
 from nofrost_jax import attacks
 from nofrost_jax.methods import at, standard
-from nofrost_jax.methods.base import gradient_step
+from nofrost_jax.methods.base import Step, gradient_step
 
 passes = at.passes
 
 
-def make_step(model, optimizer, config, steps_per_epoch=None):
+def make_step(
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
+) -> Step:
     """At most `attack.steps` gradient steps, and one train-mode forward and backward per image."""
     if config.method.adversarial_weight == 0:
         return standard.make_step(model, optimizer, config, steps_per_epoch)
     return with_tau(at.make_loss, model, optimizer, config, steps_per_epoch)
 
 
-def with_tau(make_loss, model, optimizer, config, steps_per_epoch):
+def with_tau(
+    make_loss: Callable,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    config: ConfigDict,
+    steps_per_epoch: int | None,
+) -> Step:
     """The step of `make_loss(model, config, attack)` whose attack has the tau of the current epoch."""
     attack, epochs = attacks.create(**config.attack), tuple(config.method.tau_epochs)
     if not epochs:

@@ -8,12 +8,17 @@ the positions of the global batch, zero at first, in the checkpoint too.
 
 import jax
 import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax import Array
+from ml_collections import ConfigDict
 
 from nofrost_jax import keys, parallel
 from nofrost_jax.attacks import base as attack_base
 from nofrost_jax.attacks import threat
 from nofrost_jax.classifier import to_float
 from nofrost_jax.methods.base import (
+    Step,
     accuracy,
     clip_pixels,
     keys_of,
@@ -24,7 +29,9 @@ from nofrost_jax.methods.base import (
 )
 
 
-def make_step(model, optimizer, config, steps_per_epoch=None):
+def make_step(
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
+) -> Step:
     """m train-mode forwards, each with one backward to both the image and the parameters. Metrics are over replays."""
     del steps_per_epoch
     epsilon = config.attack.epsilon_255 / 255
@@ -62,16 +69,16 @@ def make_step(model, optimizer, config, steps_per_epoch=None):
     return step
 
 
-def begin(config, image_size):
+def begin(config: ConfigDict, image_size: int) -> dict[str, Array]:
     """The noise before the first step: float32 [batch_size, H, W, 3], for the global batch."""
     return {"noise": jnp.zeros((config.batch_size, image_size, image_size, 3), jnp.float32)}
 
 
-def updates(config):
+def updates(config: ConfigDict) -> int:
     """Optimizer steps of one training step."""
     return config.method.replays
 
 
-def passes(config):
+def passes(config: ConfigDict) -> tuple[int, int, int]:
     """(forward, backward to the image, backward to the parameters) passes per training image."""
     return (config.method.replays,) * 3

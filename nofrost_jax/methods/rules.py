@@ -1,12 +1,14 @@
 """What a method needs of its config: its own attack, the views of its streams, DeepAugment's images."""
 
+from ml_collections import ConfigDict
+
 from nofrost_jax.augment.deepaugment import SOURCES
 from nofrost_jax.errors import UserError
 from nofrost_jax.fields import require_choice
 from nofrost_jax.methods.augmented import TERMS
 
 
-def check(config):
+def check(config: ConfigDict) -> None:
     """Raises UserError for the first of these rules that a resolved config breaks."""
     method = config.method
     if config.model.norm == "mbn" and not (method.name == "at" and 0 < method.adversarial_weight < 1):
@@ -18,14 +20,14 @@ def check(config):
     _check_views(config)
 
 
-def views_of(method):
+def views_of(method: ConfigDict) -> tuple[str, ...]:
     """The views of an image that a method's batches hold, in the order of `data.views`."""
     if method.name != "augmented" or method.terms not in TERMS:
         return ("clean",)
     return tuple(name for name in TERMS[method.terms] if name != "adversarial")
 
 
-def is_adversarial(method):
+def is_adversarial(method: ConfigDict) -> bool:
     """Whether a method attacks images that it trains on."""
     if method.name == "augmented":
         return "adversarial" in TERMS.get(method.terms, ())

@@ -1,11 +1,17 @@
 """Standard training: clean images only (the paper's ST; Equation 1 with adversarial weight 0)."""
 
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
 from nofrost_jax import keys
 from nofrost_jax.classifier import to_float
-from nofrost_jax.methods.base import accuracy, gradient_step, smoothed_cross_entropy, train_forward
+from nofrost_jax.methods.base import Step, accuracy, gradient_step, smoothed_cross_entropy, train_forward
 
 
-def make_step(model, optimizer, config, steps_per_epoch=None):
+def make_step(
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
+) -> Step:
     """One forward and one backward pass per image."""
     del steps_per_epoch
 
@@ -18,7 +24,7 @@ def make_step(model, optimizer, config, steps_per_epoch=None):
     return gradient_step(loss_fn, optimizer)
 
 
-def passes(config):
+def passes(config: ConfigDict) -> tuple[int, int, int]:
     """(forward, backward to the image, backward to the parameters) passes per training image."""
     del config
     return 1, 0, 1

@@ -6,13 +6,19 @@ The gradient flows through both predictions. Label smoothing is part of the firs
 their notation: 1 in the paper ("trade-off parameter 1"), 6 in their CIFAR-10 script.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
 
 from nofrost_jax import attacks, keys
 from nofrost_jax.attacks import losses
 from nofrost_jax.classifier import to_float
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import (
+    Step,
     accuracy,
     forwards,
     frozen_classifier,
@@ -22,13 +28,15 @@ from nofrost_jax.methods.base import (
 )
 
 
-def make_step(model, optimizer, config, steps_per_epoch=None):
+def make_step(
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
+) -> Step:
     """The attack's passes, and two train-mode forwards and backwards per image, or three (`trades_forwards`)."""
     del steps_per_epoch
     return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer)
 
 
-def make_loss(model, config, attack):
+def make_loss(model: nn.Module, config: ConfigDict, attack: attacks.Attack) -> Callable:
     """`loss_fn(params, stats, batch, image_keys)` on images that `attack` makes.
 
     The attack comes first and sees the statistics of the step before, then the clean forward, then the adversarial.
@@ -53,7 +61,7 @@ def make_loss(model, config, attack):
     return loss_fn
 
 
-def passes(config):
+def passes(config: ConfigDict) -> tuple[int, int, int]:
     """(forward, backward to the image, backward to the parameters) passes per training image, at most."""
     forward, backward = attacks.create(**config.attack).passes(config.model.num_classes)
     trained = config.method.trades_forwards

@@ -4,11 +4,18 @@
 30, 50 and 70 of 85.
 """
 
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
 from nofrost_jax.methods import fat, trades
+from nofrost_jax.methods.base import Step
 
 passes = trades.passes
 
 
-def make_step(model, optimizer, config, steps_per_epoch=None):
+def make_step(
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
+) -> Step:
     """At most `attack.steps` gradient steps, and two train-mode forwards and backwards per image."""
     return fat.with_tau(trades.make_loss, model, optimizer, config, steps_per_epoch)
