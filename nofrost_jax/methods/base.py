@@ -16,7 +16,7 @@ from nofrost_jax.attacks.base import Attack, AttackResult
 from nofrost_jax.classifier import Classifier, normalize
 from nofrost_jax.state import TrainState, join
 
-#: One shard's training step: (state, {view: uint8 [n, H, W, 3], "label": int [n]}, key) -> (state, {name: [sum, count]})
+#: One shard's training step: (state, {view: uint8 [n, H, W, 3], "label": int [n]}, key) -> (state, {name: float [2]})
 Step = Callable[[TrainState, dict[str, Array], Array], tuple[TrainState, dict[str, Array]]]
 
 PRECISIONS = ("default", "high", "highest")
