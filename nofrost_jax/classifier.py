@@ -1,6 +1,7 @@
 """From images in [0, 1] to logits: a Linen model, its variables, and the normalization between them."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -65,7 +66,7 @@ def mixed_layers(names, interpolation, p=0.5, seed=0):
     return frozenset(() if interpolation == "logits" else names)
 
 
-def at_gamma(variables, gamma):
+def at_gamma(variables: dict[str, Any], gamma: float) -> dict[str, Any]:
     """The variables of a mixture-BN net with the adversarial branch's weight in them, for `logits_fns`.
 
     Between 0 and 1 the branches' weights are two more numbers, `branch_weights`, float32 [2]. 1 leaves the variables
@@ -83,7 +84,7 @@ def at_gamma(variables, gamma):
     )
 
 
-def logits_fns(config):
+def logits_fns(config) -> dict[str, Callable]:
     """{dtype: `logits_fn(variables, images)`} of a config's net in evaluation mode: float32, and the one of attacks.
 
     variables: of `at_gamma`; images: float32 [N, H, W, 3] whose values are known to lie in [0, 1]. Logits float32.

@@ -3,13 +3,17 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import tempfile
 import time
 import types
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from nofrost_jax import files, parallel, progress
 from nofrost_jax.attacks import inputs
@@ -23,8 +27,16 @@ _NEVER = types.SimpleNamespace(requested=lambda: False, local=True)  # in a note
 
 
 def autoattack(
-    logits_fn, images, labels, epsilon=8 / 255, protocol="aa_standard", seed=0, batch_size=256, folder=None, quiet=False
-):
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: ArrayLike,
+    labels: ArrayLike,
+    epsilon: float = 8 / 255,
+    protocol: str = "aa_standard",
+    seed: int = 0,
+    batch_size: int = 256,
+    folder: str | os.PathLike | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
     """Robust accuracy of any JAX function under standard AutoAttack, or another protocol, as of an evaluated run.
 
     logits_fn: images, float32 [n, H, W, C] in [0, 1] -> logits, float [n, K]; normalization is inside, no image's
@@ -88,11 +100,11 @@ def autoattack(
 class Arrays:
     """Images in memory, a set. count: how many; chunk_size: of them attacked at once."""
 
-    def __init__(self, images, labels):
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
         self._images, self._labels, self.count = images, labels, len(images)
         self.chunk_size = min(CHUNK_SIZE, -(-self.count // jax.process_count()))
 
-    def batches(self, size, process, processes, wanted):
+    def batches(self, size: int, process: int, processes: int, wanted: Callable[[int], bool]) -> Iterator[dict]:
         """As `Dataset.eval_batches`."""
         share = size // processes
         for turn in range(-(-self.count // size)):
@@ -102,10 +114,10 @@ class Arrays:
                 found = {"image": self._images[index], "label": self._labels[index], "index": index}
                 yield found | {"mask": np.ones(len(index), bool)}
 
-    def ranks(self):
+    def ranks(self) -> np.ndarray:
         return np.arange(self.count)
 
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """What tells these images and labels from others, plain values."""
         described = f"{self._images.dtype} {self._images.shape}"
         return {"data": [described, files.sha256(self._images, self._labels)]}

@@ -1,6 +1,7 @@
 """An evaluation set in chunks, which bound the memory: each process does its own, and all wait for what others do."""
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -20,18 +21,18 @@ class Chunk(NamedTuple):
     label: np.ndarray
     index: np.ndarray
 
-    def batch(self, rows, size):
+    def batch(self, rows: np.ndarray, size: int) -> dict[str, np.ndarray]:
         """`rows` of this chunk as a batch of `size`: zeros where there are fewer, and `active` False."""
         batch = {name: getattr(self, name)[rows] for name in ("image", "label", "index")}
         return {name: padded(value, size) for name, value in (batch | {"active": np.ones(len(rows), bool)}).items()}
 
 
-def padded(values, size):
+def padded(values: np.ndarray, size: int) -> np.ndarray:
     """`values` [n, ...] and zeros after them, [size, ...]."""
     return np.pad(values, [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1))
 
 
-def fill_all(images, stop, is_known, fill):
+def fill_all(images, stop, is_known: Callable[[int], bool], fill: Callable[[Chunk], None]) -> None:
     """Calls `fill(chunk)`, in order, for each chunk of this process's share that is not known yet, and then waits until
     the other processes, which write to the same folder of outcomes, have done theirs.
 
@@ -54,13 +55,13 @@ def fill_all(images, stop, is_known, fill):
         time.sleep(POLL_SECONDS)
 
 
-def check(stop):
+def check(stop) -> None:
     """Raises Preempted where the StopSignal says so."""
     if stop.requested():
         raise preempted(stop)
 
 
-def preempted(stop):
+def preempted(stop) -> Preempted:
     """The Preempted of a StopSignal that came within an evaluation."""
     return Preempted(
         f"stopped by {stop.name} during an evaluation; run the same command again to go on, nothing is lost"

@@ -7,7 +7,9 @@ run again, an evaluation goes on where it was. With several processes each has c
 
 import dataclasses
 import functools
+import os
 import time
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -48,7 +50,15 @@ class Evaluator:
     plans: tuple = ()
     save_images: int = 0
 
-    def run(self, variables, stop, folder, labels=None, progress=False, digest=None):
+    def run(
+        self,
+        variables: Any,
+        stop: Any,
+        folder: str | os.PathLike,
+        labels: Collection[str] | None = None,
+        progress: bool | Reporter = False,
+        digest: str | None = None,
+    ) -> dict[str, Any]:
         """Per-image outcomes of a net's `variables`: a dict of NumPy arrays over all images, in their order,
 
         {"index", "label", "correct", "nan": [N], "seconds", "randomised", "probabilities", "pixels": the first images,

@@ -27,7 +27,7 @@ class Look:
     probe: bool = False
 
     @property
-    def key(self):
+    def key(self) -> str:
         """A file name: a hash of all that rows depend on beside the set and the net."""
         barred = [] if self.allowed is None else np.flatnonzero(~self.allowed).tolist()
         if self.probe and not barred and self.corruption is None:
@@ -36,11 +36,11 @@ class Look:
         return f"{lead}-{files.sha256(repr((barred, self.corruption)))[:10]}"
 
     @property
-    def required(self):
+    def required(self) -> tuple[str, ...]:
         """What its rows must have."""
         return ("index", "label", "correct", "nan", "pixels", "seconds", *(flags.NOTES if self.probe else ()))
 
-    def check_labels(self, labels, index):
+    def check_labels(self, labels: np.ndarray, index: np.ndarray) -> None:
         """Raises UserError for the first of the images, int [N] labels and indices, whose class it does not allow."""
         outside = np.flatnonzero(~self.allowed[labels]) if self.allowed is not None else ()
         if len(outside):

@@ -1,8 +1,11 @@
 """Rows: what became of each image under one attack, and how those of chunks are put together. NumPy only."""
 
+from typing import Any
+
 import numpy as np
 
 from nofrost_jax.evaluation import flags
+from nofrost_jax.evaluation.cascades import Plan
 
 COLUMNS = {  # per image: outcomes of one attack
     "attacked": bool,
@@ -20,13 +23,13 @@ COLUMNS = {  # per image: outcomes of one attack
 _TRUE = ("robust", "robust_uint8", "in_range")
 
 
-def blank_rows(count):
+def blank_rows(count: int) -> dict[str, np.ndarray]:
     """COLUMNS of `count` images that were not attacked; the time spent; adversarial images saved of the first ones."""
     rows = {name: np.full(count, name in _TRUE, dtype) for name, dtype in COLUMNS.items()}
     return rows | {"seconds": np.float64(0), "pixels": np.zeros((0,), np.float32)}
 
 
-def begin(rows, chosen, to_save, shape):
+def begin(rows: dict, chosen: np.ndarray, to_save: int, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     """A copy of `rows` in which the images at `chosen`, int [n], were not attacked yet, with room for the adversarial
     images, of `shape`, of the first `to_save`."""
     rows = {column: np.array(values) for column, values in rows.items()}
@@ -37,7 +40,7 @@ def begin(rows, chosen, to_save, shape):
     return rows
 
 
-def record(rows, where, verdict, always_moves, images):
+def record(rows: dict, where: np.ndarray, verdict: dict, always_moves: bool, images: Any) -> None:
     """Writes a verdict on adversarial `images` (device array) of the rows at `where` into `rows`. What was fooled by an
     earlier stage stays so, with its image. always_moves: whether the attack changes images without claiming success."""
     robust = verdict["correct"]
@@ -55,7 +58,7 @@ def record(rows, where, verdict, always_moves, images):
         rows["pixels"][now[saved]] = np.asarray(images)[: len(where)][new][saved]
 
 
-def join_looks(parts):
+def join_looks(parts: list[dict]) -> dict[str, Any]:
     """The rows of a look at each chunk, as one."""
     names = ("index", "label", "correct", "nan", "pixels")
     joined = {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -63,7 +66,9 @@ def join_looks(parts):
     return joined | {"seconds": float(sum(part["seconds"] for part in parts))}
 
 
-def join_plan(plan, clean, selected, parts, saved):
+def join_plan(
+    plan: Plan, clean: dict, selected: np.ndarray, parts: list[list[dict]], saved: list[int]
+) -> dict[str, Any]:
     """The outcome of a plan: {"selected", "robust", "robust_uint8": [N], "members": [{column of COLUMNS: [N], "pixels",
     "survivors": [N], "seconds"}]}.
 

@@ -2,25 +2,30 @@
 
 import functools
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nofrost_jax import keys
-from nofrost_jax.attacks import threat
+from nofrost_jax.attacks import Attack, threat
+from nofrost_jax.attacks.base import State
+from nofrost_jax.evaluation.cascades import Member
+from nofrost_jax.parallel import Devices
 
 ATTACK_DTYPES = ("float32", "bfloat16")
 _PIXELS = np.arange(256, dtype=np.float32) / np.float32(255)
 
 
-def to_pixels(images):
+def to_pixels(images: jax.Array) -> jax.Array:
     """uint8 images as float32 in [0, 1], the same bits in every program: compilers divide by 255 in several ways. Float
     images pass."""
     return jnp.asarray(_PIXELS)[images.astype(jnp.int32)] if images.dtype == jnp.uint8 else images
 
 
-def rounded(adversarial, images, linf, l2):
+def rounded(adversarial: jax.Array, images: jax.Array, linf: float, l2: float) -> jax.Array:
     """Adversarial images rounded to pixel values 0 to 255, float32, within the ball: of l-infinity that of whole pixel
     values; of l2, where rounding to the nearest leaves it, all are rounded towards the image.
 
@@ -43,7 +48,7 @@ class Programs:
     images, gradients and losses are float32 always.
     """
 
-    def __init__(self, logits_fns, num_classes, devices, batch_size):
+    def __init__(self, logits_fns: dict[str, Callable], num_classes: int, devices: Devices, batch_size: int):
         self.devices, self.batch_size, self.say = devices, batch_size, print
         self._logits_fns, self.num_classes = logits_fns, num_classes
         self._compiled = {}
@@ -51,10 +56,10 @@ class Programs:
         self.compile_seconds = {}
 
     @property
-    def total_compile_seconds(self):
+    def total_compile_seconds(self) -> float:
         return sum(self.compile_seconds.values())
 
-    def look(self, variables, batch, allowed=None):
+    def look(self, variables: Any, batch: dict, allowed: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """What the net says of the images themselves, of which it may only answer classes of `allowed`, bool [K].
 
         {"logits": float32 as they are, "correct", "nan"}: NumPy, with padding.
@@ -63,7 +68,9 @@ class Programs:
         found, _ = self._answer(variables, batch, images, allowed)
         return jax.device_get({name: found[name] for name in ("logits", "correct", "nan")})
 
-    def verdict(self, variables, batch, adversarial, ball):
+    def verdict(
+        self, variables: Any, batch: dict, adversarial: jax.Array, ball: tuple[str, float]
+    ) -> dict[str, np.ndarray]:
         """What the net says of adversarial images (device array).
 
         {"correct", "nan", "linf_255", "l2_255", "in_range", "correct_uint8"}: NumPy, with padding. ball: (norm, radius
@@ -82,7 +89,9 @@ class Programs:
         rows = (self.devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
         return self._compile("verdict", "the verdict", self._verdict, shared, rows)(shared, rows)
 
-    def stage(self, member, variables, batch, key, index, memo):
+    def stage(
+        self, member: Member, variables: Any, batch: dict, key: jax.Array, index: int, memo: dict
+    ) -> tuple[State, jax.Array]:
         """Runs stage `index` of a member on the batch; (State, adversarial images on the devices).
 
         memo: the State's other parts from the stage before, NumPy with a row for each image, as `blank` at stage 0.
@@ -92,7 +101,7 @@ class Programs:
         images, state = state.images, jax.device_get(state._replace(images=()))
         return state, images
 
-    def compile_stage(self, member, variables, batch, key):
+    def compile_stage(self, member: Member, variables: Any, batch: dict, key: jax.Array) -> None:
         """Compiles what `stage` would compile at its first call."""
         arguments = self._stage_arguments(variables, batch, key, 0, self.blank(member.attack, batch["image"].shape))
         self._compile(member.key, member.title, self._stage_program(member), *arguments)
@@ -101,7 +110,7 @@ class Programs:
         batch = {name: batch[name] for name in ("image", "label", "index", "active")}
         return (variables, *self.devices.replicate((key, np.int32(index)))), self.devices.place((batch, memo))
 
-    def blank(self, attack, shape):
+    def blank(self, attack: Attack, shape: tuple[int, ...]) -> dict[str, Any]:
         """The memo of images of `shape` before stage 0, all zeros; its values do not count there."""
         state = jax.eval_shape(
             attack.begin, jax.ShapeDtypeStruct(shape, np.float32), jax.ShapeDtypeStruct(shape[:1], bool)
@@ -156,6 +165,6 @@ class Programs:
         return self._compiled[key]
 
 
-def memo_of(state):
+def memo_of(state: State) -> dict[str, Any]:
     """The parts of a State that outlive a stage beside `done`; images do not: rows that go on have the clean ones."""
     return {name: getattr(state, name) for name in ("forwards", "backwards", "zero_gradient", "carry")}

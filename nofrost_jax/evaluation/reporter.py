@@ -1,7 +1,10 @@
 """What an evaluation says while it runs: what compiles, how far it is, how many images survive, the time left."""
 
 import time
+from collections.abc import Iterable
 
+from nofrost_jax.attacks import Attack
+from nofrost_jax.evaluation.cascades import Member, Plan
 from nofrost_jax.progress import Line, duration
 
 
@@ -14,7 +17,7 @@ class Reporter(Line):
     looks: at images, of this process, in all sets that are evaluated. plans: the attacks on `images` images of one set.
     """
 
-    def __init__(self, looks, active, plans=(), num_classes=0, images=0):
+    def __init__(self, looks: int, active: bool, plans: Iterable[Plan] = (), num_classes: int = 0, images: int = 0):
         super().__init__(active)
         self._looks, self._looked, self._images, self._finished = looks, 0, images, 0
         self._cost = {member: cost(member.attack, num_classes) for plan in plans for member in plan.members}
@@ -23,27 +26,27 @@ class Reporter(Line):
         self._spent = self._seconds = 0.0
         self._last = time.perf_counter()
 
-    def found(self, images):
+    def found(self, images: int) -> None:
         """So many looks were done by an earlier run."""
         self._looked += images
 
-    def begin_chunk(self, count):
+    def begin_chunk(self, count: int) -> None:
         """A chunk of `count` images begins, all of which every attack may meet."""
         self._chunk = count
         self._ahead = {member: count * passes for member, passes in self._cost.items()}
 
-    def expect(self, member, images, share=1.0):
+    def expect(self, member: Member, images: int, share: float = 1.0) -> None:
         """A member has at most `images` of the chunk before it, and `share` of its stages."""
         self._ahead[member] = images * share * self._cost[member]
 
-    def end_chunk(self, met):
+    def end_chunk(self, met: dict[Member, int]) -> None:
         """met: {member: images of the chunk that it attacked}."""
         self._finished += self._chunk
         for member, images in met.items():
             self._met[member] += images
         self._ahead = {}
 
-    def looked(self, name, images, compile_seconds):
+    def looked(self, name: str, images: int, compile_seconds: float) -> float:
         """So many looks more. Returns the seconds since what was done before, with the wait for the images, but without
         compilation."""
         seconds = max(time.perf_counter() - self._last - compile_seconds, 1e-9)
@@ -54,7 +57,9 @@ class Reporter(Line):
             self._show(f"{name}: {count}, {images / seconds:.3g} images/s")
         return seconds
 
-    def attacked(self, label, stage, stages, survivors, images, passes, seconds):
+    def attacked(
+        self, label: str, stage: int, stages: int, survivors: int, images: int, passes: float, seconds: float
+    ) -> None:
         """A batch of `images`, which took so many passes, padding included, and its time without compilation.
         survivors: of this chunk."""
         self._work(passes, seconds)
@@ -80,7 +85,7 @@ class Reporter(Line):
         return max(self._looks - self._looked, 0) + sum(self._ahead.values()) + later
 
 
-def cost(attack, num_classes):
+def cost(attack: Attack, num_classes: int) -> int:
     """Passes of an image that survives, a backward pass to the image counting as two forwards."""
     forwards, backwards = attack.passes(num_classes)
     return forwards + 2 * backwards

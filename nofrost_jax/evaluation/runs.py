@@ -1,21 +1,27 @@
 """What a run's config says to the engine: its net, its images, its attacks."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import jax
+import numpy as np
 
 from nofrost_jax import classifier
+from nofrost_jax.data import Dataset
 from nofrost_jax.evaluation import cascades
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import Programs
 from nofrost_jax.fields import to_plain
+from nofrost_jax.parallel import Devices
 
 
-def programs(config, devices):
+def programs(config, devices: Devices) -> Programs:
     """The Programs of a resolved config's net, in its evaluation's batches."""
     size = config.evaluation.batch_size // jax.process_count()
     return Programs(classifier.logits_fns(config), config.model.num_classes, devices, size)
 
 
-def evaluator(config, devices, dataset, compiled=None):
+def evaluator(config, devices: Devices, dataset: Dataset, compiled: Programs | None = None) -> Evaluator:
     """The Evaluator of a resolved config: every attack of `evaluation.attacks` on the evaluation images of a Dataset.
     compiled: the Programs of the same net and batch, if there are any. Its variables are those of
     `classifier.at_gamma` for `evaluation.mbn_gamma`."""
@@ -29,7 +35,7 @@ def evaluator(config, devices, dataset, compiled=None):
     )
 
 
-def net_of(config):
+def net_of(config) -> dict[str, Any]:
     """What a config's net is beside its parameters: plain values."""
     names = ("mbn_gamma", "mbn_interpolation", "mbn_p", "mbn_seed") if config.model.norm == "mbn" else ("mbn_gamma",)
     return {"model": to_plain(config)["model"], **{name: config.evaluation[name] for name in names}}
@@ -38,20 +44,20 @@ def net_of(config):
 class Split:
     """The evaluation images of a Dataset, a set. count: how many; chunk_size: of them in memory at once."""
 
-    def __init__(self, dataset):
+    def __init__(self, dataset: Dataset):
         self._dataset, self.count = dataset, dataset.count
         # Each process has chunks of its own: where there are few images, smaller ones, so that none stands idle.
         self.chunk_size = min(dataset.config.evaluation.chunk_size, -(-self.count // jax.process_count()))
 
-    def batches(self, size, process, processes, wanted):
+    def batches(self, size: int, process: int, processes: int, wanted: Callable[[int], bool]) -> Iterator[dict]:
         """See `Dataset.eval_batches`."""
         return self._dataset.eval_batches(size, process, processes, wanted)
 
-    def ranks(self):
+    def ranks(self) -> np.ndarray:
         """The place of each image in the order of classes and file names, which is that of any source: int [count]."""
         return self._dataset.eval_ranks
 
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """What tells these images from others, plain values. Of a folder and of tfds, what is in it counts
         (`Dataset.fingerprint`) and not where it lies; how it is read is left out. Raises UserError."""
         section = self._dataset.config.data

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import zipfile
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,11 +24,11 @@ class Store:
     A second kind, `CHUNK.ATTACK.partial.npz`, holds an attack between two of its stages.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | os.PathLike):
         self.folder = folder
 
     @classmethod
-    def open(cls, parent, identity):
+    def open(cls, parent: str | os.PathLike, identity: dict[str, Any]) -> "Store":
         """The store below `parent` of an identity: plain values, all that outcomes depend on beside the attack."""
         text = json.dumps(identity, indent=2, sort_keys=True)
         store = cls(os.path.join(parent, files.sha256(text)[:16]))
@@ -34,7 +36,9 @@ class Store:
         files.create(os.path.join(store.folder, "identity.json"), text)
         return store
 
-    def load(self, chunk, attack, required=(), partial=False):
+    def load(
+        self, chunk: int, attack: str, required: Iterable[str] = (), partial: bool = False
+    ) -> dict[str, np.ndarray] | None:
         """{name: array} of an attack on a chunk, or None. Raises UserError for a file that cannot be read, or that
         lacks what is required."""
         path = os.path.join(self.folder, _name(chunk, attack, partial))
@@ -51,13 +55,13 @@ class Store:
                 f"the saved outcomes {path} cannot be read ({error}); remove this file and run again"
             ) from error
 
-    def save(self, chunk, attack, arrays, partial=False):
+    def save(self, chunk: int, attack: str, arrays: dict[str, np.ndarray], partial: bool = False) -> None:
         """Writes the arrays, whole or not at all; a complete file takes the place of a partial one."""
         files.write_npz(os.path.join(self.folder, _name(chunk, attack, partial)), arrays)
         if not partial:
             self.drop_partial(chunk, attack)
 
-    def drop_partial(self, chunk, attack):
+    def drop_partial(self, chunk: int, attack: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # also where another evaluation, which shares it, is as far
             os.remove(os.path.join(self.folder, _name(chunk, attack, partial=True)))
 
@@ -66,7 +70,7 @@ def _name(chunk, attack, partial):
     return f"{chunk:06d}.{attack}{'.partial' if partial else ''}.npz"
 
 
-def identity(params_sha256, net, images, seed):
+def identity(params_sha256: str, net: dict[str, Any], images: Any, seed: int) -> dict[str, Any]:
     """All that an image's outcome under an attack depends on beside the attack, and how the images are cut in chunks;
     plain values. net: what the net is beside its parameters; images: a set (`runs.Split`). Raises UserError where the
     data cannot be read."""
