@@ -150,8 +150,7 @@ def get_config(arg=""):
     # simplejpeg and cykooz-resizer)
     config.data.on_error = "raise"  # unreadable training images: raise | skip (the next one takes its place; counted)
     config.data.other_files = "raise"  # files other than images in the class folders of an evaluation: raise | skip
-    config.data.access = "random"  # to tfds record files: random | sequential (for slow seeks, gs:// paths)
-    config.data.shuffle_buffer = 16384  # in encoded images; sequential access only
+    config.data.shuffle_buffer = 16384  # in encoded images; for TFRecord files only, which are read in sequence
     config.data.fake_train = 1_281_167
     config.data.fake_eval = 50_000
 

@@ -30,7 +30,6 @@ CHOICES = {  # field: its allowed values, of the rooms' own tables
     "attack.name": attacks.NAMES,
     "optimizer.schedule": optim.SCHEDULES,
     "data.augmentation": data.AUGMENTATIONS,
-    "data.access": data.ACCESS,
     "data.decode": data.DECODE,
     "data.on_error": data.ON_ERROR,
     "data.other_files": data.OTHER_FILES,
@@ -45,7 +44,7 @@ EVALUATION_FIELDS = (
         for name in ("name", "attacks", "batch_size", "chunk_size", "limit", "ids", "attack_dtype", "save_images")
     ),
     *(f"evaluation.mbn_{name}" for name in ("gamma", "interpolation", "p", "seed", "gammas")),
-    *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "other_files", "workers", "access")),
+    *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "other_files", "workers")),
 )
 
 

@@ -2,7 +2,7 @@
 
 One preprocessing code serves all sources: Pillow and NumPy, equal to torchvision on PIL images. Batches are NumPy
 arrays on the host; a training batch is a pure function of (`config.seed`, step), so that resuming needs nothing but
-the step. (With `data.access = "sequential"`, of the number of processes too.)
+the step. (Of TFRecord files, of the number of processes too.)
 
 Fields of the config that count here:
 
@@ -39,9 +39,7 @@ Fields of the config that count here:
   Evaluation never skips.
 * `data.other_files` ("raise" | "skip"): `folder` only, files in the class folders of evaluation images that are no
   images by their extension: refused, or left out and counted, as in training.
-* `data.access` ("random" | "sequential"): how record files of tfds are read. Random: exact shuffling, resumes anywhere
-  in seconds; an index of the files is made once. Sequential: where seeking is slow, and for gs:// paths.
-* `data.shuffle_buffer` (int): encoded images in the shuffle buffer of sequential access.
+* `data.shuffle_buffer` (int): encoded images in the shuffle buffer of TFRecord files, which are read in sequence.
 * `data.fake_train`, `data.fake_eval` (int): number of images of the `fake` source.
 """
 
@@ -57,11 +55,7 @@ from nofrost_jax.data.views import DEEPAUGMENT_MODES
 #: Training and evaluation images of data sets that take long to prepare, for a dry run before they are there.
 PUBLISHED_SIZES = {"tfds:imagenet2012": (1_281_167, 50_000), "tfds:cifar10": (50_000, 10_000)}
 
-#: Ways to read the record files of a tfds source.
-ACCESS = ("random", "sequential")
-
 __all__ = [
-    "ACCESS",
     "AUGMENTATIONS",
     "DECODE",
     "DEEPAUGMENT_MODES",

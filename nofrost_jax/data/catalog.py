@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nofrost_jax.data.sources import RandomAccess, Source, Subset, size
+from nofrost_jax.data.sources import RandomAccess, Source, Subset, is_random
 from nofrost_jax.errors import UserError
 
 SOURCES = ("digits", "fake", "tfds:NAME", "folder:PATH")
@@ -20,15 +20,21 @@ def holdout_mask(n: int, holdout: int) -> np.ndarray:
 def hold_out(split: RandomAccess, holdout: int, name: str) -> tuple[Subset, Subset]:
     """(what is left of a training split, the `holdout` examples that are kept out of training). name: the source's.
 
-    Raises UserError where there are too few.
+    Raises UserError where there are too few, or where the split is read in sequence.
     """
-    if holdout >= size(split):
+    if not is_random(split):
         raise UserError(
-            f"the training split has {size(split)} images, so {holdout} cannot be held out; {name}; lower "
+            f"{name} is prepared as TFRecord files, which are read in sequence, so that no single images can be kept "
+            "out of training; config.data.holdout; prepare it anew with nofrost_jax.tools.prepare into another "
+            'config.data.data_dir, or use slices: train_split = "train[:90%]", eval_split = "train[90%:]", holdout = 0'
+        )
+    if holdout >= split.size:
+        raise UserError(
+            f"the training split has {split.size} images, so {holdout} cannot be held out; {name}; lower "
             "config.data.holdout"
         )
-    mask = holdout_mask(size(split), holdout)
-    return Subset.of(split, np.flatnonzero(~mask)), Subset.of(split, np.flatnonzero(mask))
+    mask = holdout_mask(split.size, holdout)
+    return Subset(split, np.flatnonzero(~mask)), Subset(split, np.flatnonzero(mask))
 
 
 def is_known(source: str) -> bool:
@@ -63,12 +69,6 @@ def open_config(config, class_names: tuple[str, ...] = ()) -> Source:
     name, is_holdout = data.source, data.eval_split == HOLDOUT
     if not is_known(name):
         raise UserError(f"unknown data source {name!r}; config.data.source; use one of {', '.join(SOURCES)}")
-    if name.startswith("tfds:") and (data.holdout or is_holdout) and data.access == "sequential":
-        raise UserError(
-            f"{name} is read in sequence and cannot keep single images out of training; config.data.holdout = "
-            f"{data.holdout}, config.data.eval_split = {data.eval_split}; set config.data.access = random, or use "
-            'slices: config.data.holdout = 0, config.data.train_split = "train[:90%]", eval_split = "train[90%:]"'
-        )
     if is_holdout and not data.holdout:
         raise UserError(
             "config.data.eval_split = holdout, but no images are held out; config.data.holdout = 0; set it to a number "
@@ -87,7 +87,6 @@ def open_config(config, class_names: tuple[str, ...] = ()) -> Source:
         num_classes=config.model.num_classes,
         class_names=class_names,
         skip_others=data.other_files == "skip",
-        random_access=data.access == "random",
         shuffle_buffer=data.shuffle_buffer,
         image_size=data.image_size,
     )
@@ -102,7 +101,6 @@ def open_source(
     num_classes: int = 0,
     class_names: tuple[str, ...] = (),
     skip_others: bool = True,
-    random_access: bool = True,
     shuffle_buffer: int = 1,
     image_size: int = 8,
 ) -> Source:
@@ -119,7 +117,7 @@ def open_source(
     if kind == "tfds":
         from nofrost_jax.data import tfds_source
 
-        return tfds_source.open_source(rest, data_dir, train_split, eval_split, random_access, shuffle_buffer)
+        return tfds_source.open_source(rest, data_dir, train_split, eval_split, shuffle_buffer)
     from nofrost_jax.data import digits
 
     return digits.open_source(image_size)

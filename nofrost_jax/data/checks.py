@@ -11,7 +11,7 @@ from nofrost_jax.data import preprocess, views
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.preprocess import Geometry
 from nofrost_jax.data.records import Records
-from nofrost_jax.data.sources import Subset, size, whole_of
+from nofrost_jax.data.sources import RandomAccess, is_random, whole_of
 from nofrost_jax.errors import UserError
 from nofrost_jax.progress import shown
 
@@ -100,29 +100,29 @@ def _checking(dataset, name: str) -> _Checking:
 def _check_split(dataset, name: str, notes: list[str]) -> bool:
     """Looks at images of a split, and notes what was left out. Returns True."""
     split, section = getattr(dataset, name), dataset.config.data
-    if size(split) == 0:
+    if split.size == 0:
         raise UserError(f"the {name} split has no images; {section.source}; add images")
     whole = whole_of(split)
     if isinstance(whole, Folder) and whole.others:
         notes.append(f"of the {name} split {whole.left_out}; left out")
     if isinstance(whole, Folder | Records):
         looked = _check_files(split, whole, section.workers or os.cpu_count() or 1, _checking(dataset, name))
-        notes += [f"of {size(split):,} {name} images {looked}; python -m nofrost_jax.tools.verify decodes all"] * bool(
+        notes += [f"of {split.size:,} {name} images {looked}; python -m nofrost_jax.tools.verify decodes all"] * bool(
             looked
         )
-    elif not hasattr(split, "labels"):
+    elif not is_random(split):
         notes.append(f"no {name} image was looked at, as they are read in sequence")
     return True
 
 
-def _check_files(split: Folder | Records | Subset, whole, workers: int, checking: _Checking) -> str:
+def _check_files(split: RandomAccess, whole: RandomAccess, workers: int, checking: _Checking) -> str:
     """Decodes all files, or a sample of them; then reads the headers of all evaluation files. Returns what was looked
     at, "" where it was all.
 
     Raises UserError that names the first bad one, unless it `may_skip`: then only if all are bad; training names and
     counts what it skips.
     """
-    n = size(split)
+    n = split.size
     every = n <= DECODE_ALL
     sample = range(n) if every else np.unique(np.linspace(0, n - 1, SAMPLE).astype(int)).tolist()
     _refuse_bad(split, sample, workers, checking.image, checking.may_skip)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nofrost_jax.data.sources import RandomAccess, Sequential, listing, size
+from nofrost_jax.data.sources import RandomAccess, Sequential
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
 
@@ -60,7 +60,7 @@ class Choice:
 
         Raises UserError for an id that is not there, or that may mean several images.
         """
-        n = size(split)
+        n = split.size
         if self.count(n) == n and not self.ids:
             return np.arange(n)
         labels, names = _listing(split)
@@ -108,7 +108,7 @@ def ranks(split: RandomAccess | Sequential, places: np.ndarray) -> np.ndarray:
 
 def _listing(split: RandomAccess | Sequential) -> tuple[np.ndarray, list[str] | None]:
     try:
-        return listing(split)
+        return split.listing()
     except OSError as error:
         raise UserError(f"cannot read the files' names ({error}); {split.where(0)}; prepare the data anew") from error
 

@@ -10,7 +10,7 @@ import numpy as np
 from nofrost_jax.data import catalog, checks, fast, fingerprints, pipeline, preprocess, views
 from nofrost_jax.data.choice import Choice, ranks
 from nofrost_jax.data.preprocess import Geometry
-from nofrost_jax.data.sources import RandomAccess, Sequential, Source, Subset, size
+from nofrost_jax.data.sources import RandomAccess, Sequential, Source, Subset
 from nofrost_jax.data.views import Tree, Views
 from nofrost_jax.errors import UserError
 
@@ -54,12 +54,12 @@ class Dataset:
     @property
     def num_train(self) -> int:
         """Number of training images."""
-        return size(self.train)
+        return self.train.size
 
     @property
     def num_eval(self) -> int:
         """Number of evaluation images, before any choice among them."""
-        return size(self.evaluation)
+        return self.evaluation.size
 
     @property
     def count(self) -> int:

@@ -10,7 +10,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from nofrost_jax.data.sources import Source
+from nofrost_jax.data.sources import Listed, Source
 
 NUM_CLASSES = 10
 NATIVE_SIZE = 8
@@ -18,7 +18,7 @@ EVAL_PER_CLASS = 36
 
 
 @dataclasses.dataclass(frozen=True)
-class Digits:
+class Digits(Listed):
     """A split: images uint8 [n, size, size, 3] with three equal channels, labels int32 [n]."""
 
     name: str

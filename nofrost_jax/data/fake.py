@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from nofrost_jax.data.sources import Source
+from nofrost_jax.data.sources import Listed, Source
 
 _KEY = {"train": 0, "evaluation": 1}
 _NOISE = 24  # Half width of the uniform pixel noise, of 255.
@@ -19,14 +19,14 @@ _STRIPE = 40.0  # Amplitude of the pattern, of 255.
 
 
 @dataclasses.dataclass(frozen=True)
-class Fake:
+class Fake(Listed):
     """A split of `len(labels)` images of `shape` (height, width); labels run 0, 1, .., num_classes - 1, 0, ..."""
 
     name: str
     shape: tuple[int, int]
     labels: np.ndarray
     num_classes: int
-    images: None = None
+    images = None
 
     def load(self, index: int) -> np.ndarray:
         """uint8 [height, width, 3]."""

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from nofrost_jax.data.folder import Folder
-from nofrost_jax.data.sources import RandomAccess, Sequential, Source, size, whole_of
+from nofrost_jax.data.sources import RandomAccess, Sequential, Source, whole_of
 from nofrost_jax.data.views import Tree
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
@@ -42,7 +42,7 @@ def of_training(source: Source, train: RandomAccess | Sequential, trees: tuple[T
     split = whole_of(train)
     if not source.version and not isinstance(split, Folder):
         return {}
-    found = {"images": size(train), "contents": source.version or _of_names([split])}
+    found = {"images": train.size, "contents": source.version or _of_names([split])}
     return found | ({"deepaugment": _of_names(trees)} if trees else {})
 
 

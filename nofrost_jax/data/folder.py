@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nofrost_jax.data.sources import EVAL_ALIASES, Source, find_eval_split
+from nofrost_jax.data.sources import EVAL_ALIASES, Listed, Source, find_eval_split
 from nofrost_jax.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
@@ -38,7 +38,7 @@ _SPLITS = (*EVAL_ALIASES, "train")  # the first that is there is the one to give
 
 
 @dataclasses.dataclass(frozen=True)
-class Folder:
+class Folder(Listed):
     """A split. `files` are paths below `root`, "CLASS/NAME" or "CLASS/FOLDER/NAME", in the order of the index; labels
     int32 [n]; others: files in the class folders that are left out."""
 
@@ -46,7 +46,7 @@ class Folder:
     files: list[str]
     labels: np.ndarray
     others: tuple[str, ...] = ()
-    images: None = None
+    images = None
 
     def load(self, index: int) -> bytes:
         """The file's content. Raises OSError."""
@@ -57,9 +57,9 @@ class Folder:
         """The file's path."""
         return f"{self.root}/{self.files[index]}"
 
-    def file_names(self) -> list[str]:
-        """ "CLASS/NAME" of each."""
-        return self.files
+    def listing(self) -> tuple[np.ndarray, list[str]]:
+        """Labels, and "CLASS/NAME" of each."""
+        return self.labels, self.files
 
     @property
     def left_out(self) -> str:

@@ -13,7 +13,7 @@ from nofrost_jax.data import preprocess, views
 from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.data.rng import PERMUTATION, generator
 from nofrost_jax.data.skips import Skips
-from nofrost_jax.data.sources import Chunk, RandomAccess, Sequential, size
+from nofrost_jax.data.sources import Chunk, RandomAccess, Sequential, is_random
 from nofrost_jax.data.views import Views
 from nofrost_jax.errors import UserError
 
@@ -36,13 +36,11 @@ class Share:
     epoch: int = 0
     position: int = 0
 
-    def label(self, place: int) -> int:
-        """The label of the example at a place of the order."""
-        return int(self.split.labels[self.order[place]] if self.chunk is None else self.chunk.labels[place])
-
-    def image(self, place: int) -> bytes | np.ndarray:
-        """The image there, as the split has it. Raises OSError."""
-        return self.split.load(int(self.order[place])) if self.chunk is None else self.chunk.images[place]
+    def example(self, place: int) -> tuple[bytes | np.ndarray, int]:
+        """The image at a place of the order, as the split has it, and its label. Raises OSError."""
+        if self.chunk is None:
+            return self.split.example(int(self.order[place]))
+        return self.chunk.images[place], int(self.chunk.labels[place])
 
 
 def train_batches(dataset, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
@@ -85,8 +83,8 @@ def _training(dataset, start_step: int, process: tuple[int, int], local: int) ->
         is_new = step // per_epoch != epoch
         epoch, done = divmod(step, per_epoch)
         position = done * config.batch_size + process[0] * local
-        if hasattr(split, "labels"):
-            order = permutation(config.seed, epoch, size(split)) if is_new else order
+        if is_random(split):
+            order = permutation(config.seed, epoch, split.size) if is_new else order
             yield Share(split, order, position, local, None, epoch, position)
         else:
             chunks = split.train(config.seed, epoch, done, local, process) if is_new else chunks
@@ -98,7 +96,7 @@ def _evaluation(split, places: np.ndarray, process: tuple[int, int], local: int,
     """The process's share of every batch that is wanted. Every process has as many, also one that has run out of
     examples: collective operations wait for all."""
     batch_size = local * process[1]
-    chunks = None if hasattr(split, "labels") else split.evaluation(local, process, places)
+    chunks = None if is_random(split) else split.evaluation(local, process, places)
     for number in range(-(-len(places) // batch_size)):
         first = number * batch_size + process[0] * local
         count = min(max(len(places) - first, 0), local)
@@ -176,7 +174,7 @@ def _fill(dataset, wanted: Views | None, share: Share, rows: range, batch: dict,
             place = (share.first + row + attempt) % len(share.order)
             index = int(share.order[place])
             try:
-                image = share.image(place)
+                image, label = share.example(place)
                 if wanted:
                     made = wanted.make(image, index, dataset.config.seed, share.epoch, share.position + row)
                 else:
@@ -187,7 +185,7 @@ def _fill(dataset, wanted: Views | None, share: Share, rows: range, batch: dict,
                 if skips is None:
                     raise UserError(f"{error}; {where}; replace this image or remove it from the data") from error
                 skips.note(error, where, attempt + 1)
-        batch["label"][row], batch["index"][row] = share.label(place), index
+        batch["label"][row], batch["index"][row] = label, index
         if attempt:
             batch["replaced"][row] = True
         for name, value in made.items():

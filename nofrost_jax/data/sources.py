@@ -14,17 +14,40 @@ EVAL_ALIASES = ("val", "validation", "test")
 class RandomAccess(Protocol):
     """A split whose examples can be had in any order; example `i` is the i-th of a fixed order."""
 
-    labels: np.ndarray  # int32 [n]
+    size: int
     images: np.ndarray | None  # uint8 [n, h, w, 3] where all of them lie in memory, else None
 
     def load(self, index: int) -> bytes | np.ndarray:
         """The encoded image, or uint8 [h, w, 3]. Called from several threads. Raises OSError."""
 
+    def example(self, index: int) -> tuple[bytes | np.ndarray, int]:
+        """The image and its label. Called from several threads. Raises OSError."""
+
+    def listing(self) -> tuple[np.ndarray, list[str] | None]:
+        """Labels, int32 [size], and file names, "NAME" or "CLASS/NAME", if there are any, of all examples; where these
+        are only known by reading every example, that is done once. Raises OSError."""
+
     def where(self, index: int) -> str:
         """What to call this example in a message, e.g. its path."""
 
-    def file_names(self) -> list[str] | None:
-        """The files' names, "NAME" or "CLASS/NAME", or None where examples have none (or no such method)."""
+
+class Listed:
+    """A split with random access whose labels are known at once: `labels`, int32 [n]."""
+
+    labels: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return len(self.labels)
+
+    def example(self, index: int) -> tuple[bytes | np.ndarray, int]:
+        """The image and its label. Raises OSError."""
+        return self.load(index), int(self.labels[index])
+
+    def listing(self) -> tuple[np.ndarray, list[str] | None]:
+        """Labels, and no file names."""
+        return self.labels, None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,26 +118,38 @@ class Subset:
 
     whole: RandomAccess
     places: np.ndarray  # int64 [n], ascending
-    labels: np.ndarray  # int32 [n]
-    images: np.ndarray | None
 
-    @classmethod
-    def of(cls, whole: RandomAccess, places: np.ndarray) -> "Subset":
-        """The examples at `places`."""
-        return cls(whole, places, whole.labels[places], None if whole.images is None else whole.images[places])
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return len(self.places)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """int32 [n]; no such attribute where `whole` has none."""
+        return self.whole.labels[self.places]
+
+    @functools.cached_property
+    def images(self) -> np.ndarray | None:
+        """As `whole` has them."""
+        return None if self.whole.images is None else self.whole.images[self.places]
 
     def load(self, index: int) -> bytes | np.ndarray:
         """As `whole` has it. Raises OSError."""
         return self.whole.load(int(self.places[index]))
 
+    def example(self, index: int) -> tuple[bytes | np.ndarray, int]:
+        """As `whole` has it. Raises OSError."""
+        return self.whole.example(int(self.places[index]))
+
     def where(self, index: int) -> str:
         """What `whole` calls it."""
         return self.whole.where(int(self.places[index]))
 
-    def file_names(self) -> list[str] | None:
-        """As `whole` has them."""
-        names = listing(self.whole)[1]
-        return None if names is None else [names[place] for place in self.places]
+    def listing(self) -> tuple[np.ndarray, list[str] | None]:
+        """As `whole` has it. Raises OSError."""
+        labels, names = self.whole.listing()
+        return labels[self.places], None if names is None else [names[place] for place in self.places]
 
 
 def whole_of(split: RandomAccess | Sequential) -> RandomAccess | Sequential:
@@ -122,16 +157,9 @@ def whole_of(split: RandomAccess | Sequential) -> RandomAccess | Sequential:
     return split.whole if isinstance(split, Subset) else split
 
 
-def size(split: RandomAccess | Sequential) -> int:
-    """Number of examples."""
-    return split.size if hasattr(split, "size") else len(split.labels)
-
-
-def listing(split: RandomAccess | Sequential) -> tuple[np.ndarray, list[str] | None]:
-    """(labels int32 [n], file names or None) of all examples. Raises OSError where they cannot be read."""
-    if not hasattr(split, "labels"):
-        return split.listing()
-    return split.labels, split.file_names() if hasattr(split, "file_names") else None
+def is_random(split: RandomAccess | Sequential) -> bool:
+    """Whether its examples can be had in any order."""
+    return hasattr(split, "load")
 
 
 def find_eval_split(configured: str, available) -> str | None:

@@ -1,15 +1,16 @@
 """`tfds:NAME`: any prepared TensorFlow Datasets image classification set. The only module that imports TensorFlow.
 
-`config.data.access` says how the records are read. "random": through an index of their places (`records`), in any
-order, so that shuffling is exact and a run resumes anywhere at once; TensorFlow only tells which files there are.
-"sequential": by tf.data, file after file, through a shuffle buffer; for storage where seeking is slow, and for gs://
-paths. An example's index is its place in its split or slice, whatever the shuffling.
+How it was prepared says how it is read. ArrayRecord files, which `nofrost_jax.tools.prepare` writes: in any order
+(`records`), so that shuffling is exact and a run resumes anywhere at once, without TensorFlow. TFRecord files: by
+tf.data, file after file, through a shuffle buffer. An example's index is its place in its split or slice, whatever the
+shuffling.
 """
 
 import contextlib
 import dataclasses
 import difflib
 import functools
+import importlib
 import json
 import os
 import re
@@ -19,38 +20,43 @@ from typing import Any
 
 import numpy as np
 
-from nofrost_jax.data import downloads, records
+from nofrost_jax.data import downloads
+from nofrost_jax.data.records import Records
 from nofrost_jax.data.rng import SHUFFLE_SEEDS, generator
 from nofrost_jax.data.sources import EVAL_ALIASES, Chunk, Source, find_eval_split
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
 
 _NAME_FEATURES = ("file_name", "image/filename", "filename", "id")  # what data sets call their files' names
+FORMATS = ("array_record", "tfrecord")
 _MOST_NAMES = 20  # Some data sets have hundreds of configurations.
 
 
-def import_tfds() -> tuple[Any, Any]:
-    """(tensorflow, tensorflow_datasets), with all accelerators hidden from TensorFlow and its start-up chatter off.
-
-    Raises:
-      UserError: one of them is not installed.
-    """
+def import_tfds() -> Any:
+    """tensorflow_datasets, which imports TensorFlow only where it must. Raises UserError where it is not installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # No arithmetic here; otherwise TensorFlow announces it.
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # About the packages' own imports; nothing that a user could mend.
-            import tensorflow as tf
-            import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise UserError(
-            f"cannot import TensorFlow Datasets ({error}); config.data.source = tfds:...; "
-            "pip install tensorflow-cpu tensorflow-datasets importlib_resources"
-        ) from error
+    return _import("tensorflow_datasets", "tensorflow-datasets importlib_resources")
+
+
+def import_tensorflow() -> Any:
+    """tensorflow, with all accelerators hidden from it and its start-up chatter off. Raises UserError, as above."""
+    tf = _import("tensorflow", "tensorflow-cpu")
     tf.get_logger().setLevel("ERROR")
     if tf.config.get_visible_devices("GPU"):
         tf.config.set_visible_devices([], "GPU")
-    return tf, tfds
+    return tf
+
+
+def _import(name: str, packages: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # About the packages' own imports; nothing that a user could mend.
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"cannot import {name} ({error}); config.data.source = tfds:...; pip install {packages}"
+        ) from error
 
 
 def prepare_command(name: str, data_dir: str) -> str:
@@ -61,7 +67,7 @@ def prepare_command(name: str, data_dir: str) -> str:
 
 def find_builder(name: str, data_dir: str):
     """The tfds builder, prepared or not. Raises UserError if there is no such data set, configuration or version."""
-    _, tfds = import_tfds()
+    tfds = import_tfds()
     try:
         return tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None)
     except (ValueError, AssertionError) as error:
@@ -71,7 +77,7 @@ def find_builder(name: str, data_dir: str):
 
 def configurations(name: str) -> list[str]:
     """Names of the configurations of a data set that tfds knows; the first is the default, [] where there are none."""
-    _, tfds = import_tfds()
+    tfds = import_tfds()
     return [one.name for one in tfds.builder_cls(_parts(name)[0]).BUILDER_CONFIGS]
 
 
@@ -111,39 +117,33 @@ def is_prepared(name: str, data_dir: str) -> bool:
     )
 
 
-def open_source(
-    name: str, data_dir: str, train_split: str, eval_split: str, random_access: bool = True, shuffle_buffer: int = 1
-) -> Source:
-    """A prepared tfds data set. random_access: whether the records are read in any order, or in sequence through a
-    buffer of `shuffle_buffer` images.
+def open_source(name: str, data_dir: str, train_split: str, eval_split: str, shuffle_buffer: int = 1) -> Source:
+    """A prepared tfds data set: of ArrayRecord files, or of TFRecord files, whose training images are shuffled through
+    a buffer of `shuffle_buffer`.
 
     Raises:
-      UserError: not installed, unknown, not prepared, prepared in another format than TFRecord, without a single
-        `label`, or not to be had by random access; on opening a split also: no such split, damaged record files.
+      UserError: not installed, unknown, not prepared, prepared in another format, or without a single `label`; on
+        opening a split also: no such split, missing record files.
     """
     builder = find_builder(name, data_dir)
     if not builder.info.splits:
         where = os.path.dirname(str(builder.data_path))
         files = downloads.describe(downloads.of(builder))
         raise UserError(f"{name} is not prepared; nothing in {where}; run: {prepare_command(name, data_dir)} ({files})")
-    if builder.info.file_format.value != "tfrecord":
+    file_format = builder.info.file_format.value
+    if file_format not in FORMATS:
         raise UserError(
-            f"{name} is prepared as {builder.info.file_format.value}, but tfrecord is needed; {builder.data_path}; "
+            f"{name} is prepared as {file_format}, but one of {', '.join(FORMATS)} is needed; {builder.data_path}; "
             f"run: {prepare_command(name, 'ANOTHER_DIR')} and set config.data.data_dir"
         )
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "num_classes"):
         raise UserError(f"{name} has no `image` with one class `label`; config.data.source; choose another data set")
 
-    text = import_tfds()[1].features.Text
+    text = import_tfds().features.Text
     name_feature = next((one for one in _NAME_FEATURES if one in features and isinstance(features[one], text)), "")
-    if random_access and "://" in str(builder.data_path):
-        raise UserError(
-            f"{builder.data_path} can be read in sequence only; config.data.access = random; set it to sequential, or "
-            "copy the data to a file system"
-        )
 
-    def split(expression: str, wanted: str) -> TfdsSplit | records.Records:
+    def split(expression: str, wanted: str) -> TfdsSplit | Records:
         available = builder.info.splits
         try:
             info = available[expression]
@@ -152,9 +152,11 @@ def open_source(
                 f"{name} has no split {wanted} (only {', '.join(available)}); {builder.data_path}; set the split in "
                 f"config.data, or run: {prepare_command(name, data_dir)}"
             ) from error
-        if random_access:
-            title, shards = f"{name} {expression}", _shards(builder, expression)
-            return records.open_split(title, info.file_instructions, shards, name_feature)
+        _check_files(info)
+        if file_format == "array_record":
+            keep = {"image": import_tfds().decode.SkipDecoding()}
+            rows = builder.as_data_source(split=expression, decoders=keep)
+            return Records(f"{name} {expression}", rows, name_feature, str(builder.data_path))
         return TfdsSplit(builder, expression, info.num_examples, shuffle_buffer, name_feature)
 
     evaluation = find_eval_split(eval_split, builder.info.splits) or eval_split
@@ -180,11 +182,12 @@ def _version(builder) -> str:
     return f"{builder.info.full_name} {sha256(json.dumps(sizes))}"
 
 
-def _shards(builder, expression: str) -> dict[str, list[tuple[str, int]]]:
-    """Record files, and examples in each, of the splits that occur in an expression like "train[:90%]+test"."""
-    splits = {part.partition("[")[0].strip(): None for part in expression.split("+")}
-    infos = {name: builder.info.splits[name] for name in splits}
-    return {name: list(zip(map(str, info.filepaths), info.shard_lengths, strict=True)) for name, info in infos.items()}
+def _check_files(info) -> None:
+    """Raises UserError where a record file of a split is not there. Looks at no bucket."""
+    for part in info.file_instructions:
+        path = str(part.filename)
+        if "://" not in path and not os.path.isfile(path):
+            raise UserError(f"record file missing; {path}; prepare the data anew")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +206,7 @@ class TfdsSplit:
         Files and a buffer of records are shuffled with seeds of (seed, epoch). Skipping reads records without
         decoding them.
         """
-        _, tfds = import_tfds()
+        tfds = import_tfds()
         index, count = process
         files_seed, buffer_seed = generator(seed, SHUFFLE_SEEDS, epoch).integers(1, 2**31, 2).tolist()
         share = tfds.even_splits(self.expression, count)[index]
@@ -220,7 +223,7 @@ class TfdsSplit:
         if len(places) < self.size:
             chosen = np.zeros(self.size, bool)
             chosen[places] = True
-            table = import_tfds()[0].constant(chosen)
+            table = import_tensorflow().constant(chosen)
             dataset = dataset.enumerate().filter(lambda place, _: table[place]).map(lambda _, example: example)
         return self._chunks(dataset.batch(local).shard(count, index))
 
@@ -243,12 +246,12 @@ class TfdsSplit:
 
     def _in_order(self, name_feature: str | None = None):
         """All examples in the order of the files: encoded, or (label, file name) of each."""
-        _, tfds = import_tfds()
+        tfds = import_tfds()
         read = tfds.ReadConfig(interleave_cycle_length=1)  # One file after the other.
         return self._encoded(self.expression, read, False, name_feature)
 
     def _encoded(self, split, read, shuffle: bool, name_feature: str | None = None):
-        tf, tfds = import_tfds()
+        tf, tfds = import_tensorflow(), import_tfds()
         read.add_tfds_id = True
         read.try_autocache = False  # A cache would be filled by the first epoch and keep its order.
         read.options = tf.data.Options()
@@ -267,7 +270,7 @@ class TfdsSplit:
 
     @contextlib.contextmanager
     def _telling_damage(self) -> Iterator[None]:
-        damaged = import_tfds()[0].errors.OpError  # Looked up now: an iterator may outlive the modules at exit.
+        damaged = import_tensorflow().errors.OpError  # Looked up now: an iterator may outlive the modules at exit.
         try:
             yield
         except damaged as error:

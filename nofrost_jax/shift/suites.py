@@ -148,7 +148,7 @@ def imagenet_run(config):
     plain = {"source": "folder:imagenet", "data_dir": "", "train_split": "train", "eval_split": "validation"}
     plain |= {"image_size": 224, "eval_resize": 256, "augmentation": "none", "crop_scale": (1.0, 1.0)}
     plain |= {"holdout": 0, "workers": 0, "shuffle_buffer": 1, "eval_pad": False, "train_resize": 0}
-    plain |= {"decode": "exact", "on_error": "raise", "other_files": "raise", "access": "random"}
+    plain |= {"decode": "exact", "on_error": "raise", "other_files": "raise"}
     more = {"model": {"num_classes": 1000}, "evaluation": {"limit": 0, "ids": ""}}
     run = ConfigDict({"seed": 0, **more, "data": plain | given})
     if "source" not in given and not data.is_present(run.data.source, run.data.data_dir):

@@ -21,14 +21,15 @@ from nofrost_jax.errors import MachineError, Parser, UserError, exit_codes
 
 
 def prepare(name: str, data_dir: str = "", manual_dir: str = "", ignore_disk: bool = False) -> str:
-    """Downloads or reads, converts to TFRecord files and returns their directory; at once if they are there.
+    """Downloads or reads, converts to ArrayRecord files (in a bucket to TFRecord files) and returns their directory; at
+    once if they are there.
 
     Raises:
       UserError: unknown data set; a file is not in `manual_dir`, misnamed, incomplete or another one than published; a
         download fails; not enough disk (unless `ignore_disk`); a package of tfds's is missing.
     """
     builder = tfds_source.find_builder(name, data_dir)
-    _, tfds = tfds_source.import_tfds()
+    tfds = tfds_source.import_tfds()
     if builder.info.splits:
         return str(builder.data_path)
     if importlib.util.find_spec("importlib_resources") is None:
@@ -41,7 +42,8 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "", ignore_disk: bo
     download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
     try:
         with _alone(str(builder.data_path)):
-            builder.download_and_prepare(download_config=download, file_format="tfrecord")
+            kind = "tfrecord" if "://" in str(builder.data_path) else "array_record"
+            builder.download_and_prepare(download_config=download, file_format=kind)
     except (AssertionError, FileNotFoundError) as error:  # How tfds reports missing manual files.
         raise UserError(f"{_line(error)}; --manual_dir={manual_dir}; put the files there and run again") from error
     except (tarfile.ReadError, EOFError) as error:

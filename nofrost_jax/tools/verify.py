@@ -15,7 +15,7 @@ import numpy as np
 
 from nofrost_jax.data import preprocess
 from nofrost_jax.data.catalog import is_known, open_source
-from nofrost_jax.data.sources import Source, size
+from nofrost_jax.data.sources import Source, is_random
 from nofrost_jax.errors import Parser, UserError, exit_codes
 from nofrost_jax.progress import shown
 from nofrost_jax.tools.wording import speaking_of
@@ -23,7 +23,7 @@ from nofrost_jax.tools.wording import speaking_of
 BLOCK = 1024  # Images that are handed to the threads at once.
 _OPTIONS = {
     "config.data.source": "source",
-    **{f"config.data.{name}": f"--{name}" for name in ("data_dir", "train_split", "eval_split", "access")},
+    **{f"config.data.{name}": f"--{name}" for name in ("data_dir", "train_split", "eval_split")},
     "config.data": "--train_split or --eval_split",  # as in: set the split in config.data
 }
 
@@ -35,18 +35,18 @@ def unreadable(split, workers: int, what: str = "reading") -> Iterator[str]:
       UserError: a source that can only be read in sequence is damaged, so that nothing after it can be read.
     """
     with ThreadPoolExecutor(workers) as pool:
-        checked = _random(split, pool) if hasattr(split, "labels") else _sequential(split, pool)
-        yield from filter(None, shown(checked, size(split), what, "images"))
+        checked = _random(split, pool) if is_random(split) else _sequential(split, pool)
+        yield from filter(None, shown(checked, split.size, what, "images"))
 
 
 def _random(split, pool: ThreadPoolExecutor) -> Iterator[str | None]:
-    for first in range(0, size(split), BLOCK):
-        block = range(first, min(first + BLOCK, size(split)))
+    for first in range(0, split.size, BLOCK):
+        block = range(first, min(first + BLOCK, split.size))
         yield from pool.map(lambda index: _problem(lambda: split.load(index), split.where(index)), block)
 
 
 def _sequential(split, pool: ThreadPoolExecutor) -> Iterator[str | None]:
-    for chunk in split.evaluation(BLOCK, (0, 1), np.arange(size(split))):
+    for chunk in split.evaluation(BLOCK, (0, 1), np.arange(split.size)):
         items = zip(chunk.images, chunk.index.tolist(), strict=True)
         yield from pool.map(lambda item: _problem(lambda: item[0], split.where(item[1])), items)
 
@@ -83,7 +83,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data_dir", default="", help="as config.data.data_dir")
     parser.add_argument("--train_split", default="train")
     parser.add_argument("--eval_split", default="validation")
-    parser.add_argument("--access", default="random", choices=("random", "sequential"))
     parser.add_argument("--workers", type=int, default=0, help="threads; 0 = one a core")
     with exit_codes():
         given = parser.parse_args(arguments)
@@ -92,13 +91,12 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"unknown data source {name!r}; give folder:PATH or tfds:NAME, e.g. folder:/data/imagenet")
         images = bad = 0
         with speaking_of(_OPTIONS, name, *place):
-            is_random = given.access == "random"
-            source = open_source(name, given.data_dir, given.train_split, given.eval_split, random_access=is_random)
+            source = open_source(name, given.data_dir, given.train_split, given.eval_split)
         for part, split in _splits(source, name, *place):
             for line in unreadable(split, workers, f"reading {part} of {name}"):
                 print(f"unreadable: {line}", flush=True)
                 bad += 1
-            images += size(split)
+            images += split.size
     print(f"{name}: {images:,} images, {bad:,} unreadable")
     if bad:
         raise SystemExit(2)

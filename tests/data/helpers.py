@@ -38,7 +38,6 @@ def config(source: str, batch_size: int = 8, num_classes: int = 10, seed: int = 
         "workers": 2,
         "decode": "exact",
         "on_error": "raise",
-        "access": "random",
         "shuffle_buffer": 16,
         "fake_train": 52,
         "fake_eval": 21,

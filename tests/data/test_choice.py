@@ -5,6 +5,7 @@ import pytest
 
 from nofrost_jax import data
 from nofrost_jax.data.choice import Choice, ranks
+from nofrost_jax.data.sources import Listed
 from tests.data.helpers import complaint, config, dataset_of, encoded, picture, write
 
 
@@ -148,7 +149,7 @@ def test_held_out_images_have_names(tree):
     assert batches[0]["image"][batches[0]["mask"]][:, 0, 0, :2].tolist() == [[0, 2], [1, 4]]
 
 
-class Named:
+class Named(Listed):
     """A split whose files lie in another order than their names, as tfds has them."""
 
     images = None
@@ -156,8 +157,8 @@ class Named:
     def __init__(self, labels, names):
         self.labels, self._names = np.array(labels, np.int32), names
 
-    def file_names(self):
-        return self._names
+    def listing(self):
+        return self.labels, self._names
 
 
 def test_names_tell_the_order_within_a_class():

@@ -59,32 +59,40 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The same through tfds's own builder of ImageNet, from tar files."""
-    pytest.importorskip("tensorflow_datasets")
-    from nofrost_jax.tools import prepare
-
-    tars, target = tmp_path_factory.mktemp("tars"), tmp_path_factory.mktemp("tfds")
+    """{file format: the same through tfds's own builder of ImageNet, from tar files}."""
+    tfds, found = pytest.importorskip("tensorflow_datasets"), {}
+    tars = tmp_path_factory.mktemp("tars")
     train = {name: {f"{name}_{file}": content for file, content in CONTENT[name].items()} for name in CLASSES}
     write_imagenet_tars(tars, train, validation_files(encoded(picture(i)) for i in range(4)))
-    prepare.prepare("imagenet2012", str(target), str(tars))
-    return config("tfds:imagenet2012", data_dir=str(target))
+    download = tfds.download.DownloadConfig(manual_dir=str(tars))
+    for kind in ("array_record", "tfrecord"):
+        target = tmp_path_factory.mktemp(kind)
+        builder = tfds.builder("imagenet2012", data_dir=str(target))
+        builder.download_and_prepare(download_config=download, file_format=kind)
+        found[kind] = config("tfds:imagenet2012", data_dir=str(target))
+    return found
 
 
-@pytest.fixture(params=["folder", "random", "sequential"])
+@pytest.fixture(params=["folder", "array_record", "tfrecord"])
 def settings(request):
-    found = request.getfixturevalue("tree" if request.param == "folder" else "prepared")
-    found = found.copy_and_resolve_references()
+    name = "tree" if request.param == "folder" else "prepared"
+    found = request.getfixturevalue(name)
+    found = (found if name == "tree" else found[request.param]).copy_and_resolve_references()
     found.model.num_classes, found.batch_size = 1000, 4
     found.data.eval_resize, found.data.augmentation = 18, "random_resized_crop"
-    found.data.on_error, found.data.access = "skip", "sequential" if request.param == "sequential" else "random"
+    found.data.on_error = "skip"
     return found
+
+
+def is_random(settings):
+    return "tfrecord" not in settings.data.data_dir
 
 
 def contents(settings):
     """[(label, encoded image)] by index, from the split itself."""
     split = dataset_of(settings).train
-    if hasattr(split, "labels"):
-        return [(int(label), split.load(i)) for i, label in enumerate(split.labels)]
+    if is_random(settings):
+        return [split.example(i)[::-1] for i in range(split.size)]
     found = {}
     for chunk in split.train(0, 0, 0, 1, (0, 1)):
         found[int(chunk.index[0])] = int(chunk.labels[0]), chunk.images[0]
@@ -117,7 +125,7 @@ def test_raise_names_the_image(settings, capsys):
         take(settings, 0, 4)
     named = "truncated.JPEG", "text.JPEG", "imagenet2012 train example"
     assert "\n" not in str(info.value) and any(name in str(info.value) for name in named)
-    if settings.data.access == "random":  # Decodes every file, so that training does not start.
+    if is_random(settings):  # Decodes every file, so that training does not start.
         with pytest.raises(UserError, match=r"and 1 more.*replace it"):
             data.open(settings)
     assert capsys.readouterr().err == ""
@@ -140,7 +148,7 @@ def test_the_replacement_is_the_next_readable_of_the_order(settings):
     settings.data.augmentation = "none"
     found, plain = contents(settings), settings.copy_and_resolve_references()
     bad = {i for i, (_, image) in enumerate(found) if image in BROKEN.values()}
-    if settings.data.access == "random":
+    if is_random(settings):
         order = permutation(settings.seed, 0, NUM_TRAIN).tolist()
         own = order[: NUM_TRAIN // 4 * 4]
         expected = [next(i for i in order[p:] + order[:p] if i not in bad) for p in range(len(own))]
@@ -159,10 +167,10 @@ def test_the_replacement_is_the_next_readable_of_the_order(settings):
 def test_skipping_knows_no_threads_and_no_resume(settings):
     settings.data.workers = 1
     whole = take(settings, 0, 9)
-    starts = (1, 5) if settings.data.access == "sequential" else (0, 1, 4, 5, 8)
+    starts = (0, 1, 4, 5, 8) if is_random(settings) else (1, 5)
     for settings.data.workers, start in itertools.product((3, 8), starts):
         assert_resumes(settings, whole, [start])
-    if settings.data.access == "random":
+    if is_random(settings):
         parts = [take(settings, 1, 6, process_index=k, process_count=2) for k in (0, 1)]
         assert_equal_streams(joined(parts), whole[1:7])
 
@@ -171,7 +179,7 @@ def test_evaluation_never_skips(settings):
     settings.data.eval_split = "train"
     with pytest.raises(UserError, match="unreadable image"):
         list(dataset_of(settings).eval_batches(8))
-    if settings.data.access == "random":
+    if is_random(settings):
         with pytest.raises(UserError, match="unreadable image"):
             data.open(settings)
 
@@ -194,7 +202,7 @@ def test_wordnet_ids_are_the_labels():
 
 def verified(settings, monkeypatch, capsys, *more):
     fields = settings.data
-    arguments = [fields.source, f"--data_dir={fields.data_dir}", f"--access={fields.access}", *more]
+    arguments = [fields.source, f"--data_dir={fields.data_dir}", *more]
     monkeypatch.setattr(sys, "argv", ["verify", *arguments])
     code = 0
     try:

@@ -23,7 +23,7 @@ SETS = {  # name: (builder, folder, allowed, images, of which wrong)
 
 def prepare_from(tree, builder, target):
     """Prepares a builder whose download is replaced by the tree: a folder, or a zip of it for those that want one."""
-    _, tfds = tfds_source.import_tfds()
+    tfds = tfds_source.import_tfds()
     manager = tfds.download.DownloadManager
 
     def zipped(*_):

@@ -99,7 +99,7 @@ def cifar10(tmp_path_factory):
     rows = [bytes([label]) + image.transpose(2, 0, 1).tobytes() for label, image in zip(labels, images, strict=True)]
     for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
         (folder / f"{name}.bin").write_bytes(b"".join(rows))
-    _, tfds = tfds_source.import_tfds()
+    tfds = tfds_source.import_tfds()
     with mock.patch.object(tfds.download.DownloadManager, "download_and_extract", lambda *_: str(root / "files")):
         prepare.prepare("cifar10", str(data_dir))
     return data_dir, images, labels
@@ -113,14 +113,14 @@ def test_cifar10_through_tfds(cifar10, tmp_path):
     assert sorted(name for _, name in found) == [f"{index:08d}.PNG" for index in range(30)]
     split = dataset_of(config("tfds:cifar10", data_dir=str(data_dir), eval_split="test")).evaluation
     stored = np.stack([np.asarray(command.open_originals("tfds:cifar10", str(data_dir)).load(i)) for i in range(30)])
-    assert [label_of[image.tobytes()] for image in stored] == split.labels.tolist()
+    assert [label_of[image.tobytes()] for image in stored] == split.listing()[0].tolist()
     want = corruptions.corrupt(stored, "gaussian_noise", 4, np.arange(30), 0, jpeg_quality=0)
     for name, file in found:
         index = int(file[:8])
-        assert name == CIFAR10[split.labels[index]]
+        assert name == CIFAR10[split.listing()[0][index]]
         assert np.array_equal(pixels(tmp_path / "gaussian_noise/4" / name / file)[1], want[index])
     read = dataset_of(config(f"folder:{tmp_path}/gaussian_noise/4", eval_split=".")).evaluation
-    assert read.labels.tolist() == [split.labels[int(file[-12:-4])] for file in read.files]
+    assert read.labels.tolist() == [split.listing()[0][int(file[-12:-4])] for file in read.files]
     settings = json.loads((tmp_path / "corruptions.json").read_text())
     assert (settings["side"], settings["resize"], settings["source"]) == (32, 0, "tfds:cifar10 test")
     command.main(

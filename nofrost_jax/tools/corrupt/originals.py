@@ -12,7 +12,7 @@ from nofrost_jax.data import digits, fingerprints, preprocess
 from nofrost_jax.data.catalog import is_known, open_source
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.preprocess import Geometry, ImageError
-from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source, size
+from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
 from nofrost_jax.progress import shown
@@ -42,18 +42,19 @@ class Originals:
     geometry: Geometry
     title: str
     digest: str
+    labels: np.ndarray
     classes: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
         """Number of images."""
-        return size(self.split)
+        return self.split.size
 
     def name(self, index: int) -> str:
         """CLASS/NAME of an image's copy; without an extension if the image is no file: CLASS/00000012."""
         if isinstance(self.split, Folder):
             return self.split.files[index]
-        return f"{self.classes[self.split.labels[index]]}/{index:08d}"
+        return f"{self.classes[self.labels[index]]}/{index:08d}"
 
     def load(self, index: int) -> np.ndarray:
         """uint8 [side, side, 3]. Raises ImageError, "WHY; WHERE", for an unreadable or too small image."""
@@ -99,16 +100,17 @@ def open_originals(
             print(f"note: {found.left_out}; left out", file=sys.stderr)
         if side is None or resize is None:
             source = dataclasses.replace(source, side=_common_side(found))
-        return Originals(found, _geometry(source, side, resize), title, fingerprints.of_folder(found))
+        return Originals(found, _geometry(source, side, resize), title, fingerprints.of_folder(found), found.labels)
     told = json.dumps([name, source.version, source.eval_name])
     digest = sha256(told)
-    return Originals(found, _geometry(source, side, resize), title, digest, _class_folders(source, found.labels))
+    labels, _ = found.listing()
+    return Originals(found, _geometry(source, side, resize), title, digest, labels, _class_folders(source, labels))
 
 
 def _common_side(split: Folder) -> int:
     """Pixels of a side where all images are squares of one size, by their headers; otherwise 0, which the first that
     differs tells. Those without a readable header do not count."""
-    side, count = 0, size(split)
+    side, count = 0, split.size
     blocks = (range(first, min(first + _BLOCK, count)) for first in range(0, count, _BLOCK))
     with ThreadPoolExecutor(_READERS) as threads:
         found = (

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nofrost_jax import data
-from nofrost_jax.data import folder
+from nofrost_jax.data import folder, tfds_source
 from nofrost_jax.tools import prepare
 from tests.data.helpers import config, encoded, picture, validation_files, write_imagenet_tars
 
@@ -26,6 +25,22 @@ def imagenet(tmp_path_factory):
     return str(target), train, evaluation, tars
 
 
+@pytest.fixture(scope="session")
+def tfrecord(imagenet, tmp_path_factory):
+    """data_dir of the same, prepared as TFRecord files."""
+    target = tmp_path_factory.mktemp("tfrecord")
+    prepare_with_tfds(target, imagenet[3], "tfrecord")
+    return str(target)
+
+
+def prepare_with_tfds(target, tars, kind, **options):
+    """In a file format, without our command."""
+    tfds = tfds_source.import_tfds()
+    download = tfds.download.DownloadConfig(manual_dir=str(tars), **options)
+    builder = tfds.builder("imagenet2012", data_dir=str(target))
+    builder.download_and_prepare(download_config=download, file_format=kind)
+
+
 @pytest.fixture
 def imagenet_config(imagenet):
     return config(
@@ -33,7 +48,13 @@ def imagenet_config(imagenet):
     )
 
 
-@pytest.fixture(params=data.ACCESS)
+@pytest.fixture(params=["array_record", "tfrecord"])
 def settings(imagenet_config, request):
-    imagenet_config.data.access = request.param
+    if request.param == "tfrecord":
+        imagenet_config.data.data_dir = request.getfixturevalue("tfrecord")
     return imagenet_config
+
+
+def in_sequence(settings):
+    """Whether the data set is prepared as TFRecord files."""
+    return "tfrecord" in settings.data.data_dir

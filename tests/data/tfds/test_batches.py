@@ -1,4 +1,4 @@
-"""What the real ImageNet builder's batches hold, by either access."""
+"""What the real ImageNet builder's batches hold, of ArrayRecord and of TFRecord files."""
 
 import itertools
 import sys
@@ -23,7 +23,7 @@ from tests.data.helpers import (
     validation_files,
     write,
 )
-from tests.data.tfds.conftest import NUM_EVAL, NUM_TRAIN
+from tests.data.tfds.conftest import NUM_EVAL, NUM_TRAIN, in_sequence, prepare_with_tfds
 
 pytest.importorskip("tensorflow_datasets")
 
@@ -31,7 +31,7 @@ pytest.importorskip("tensorflow_datasets")
 def examples(split, epoch=0, process=(0, 1)):
     """(index, label, encoded image) of all training examples, or of one process's share of an epoch."""
     if isinstance(split, records.Records):
-        return [(i, int(label), split.load(i)) for i, label in enumerate(split.labels)]
+        return [(i, *split.example(i)[::-1]) for i in range(split.size)]
     chunks = split.train(3, epoch, 0, 4, process)
     return [
         (int(i), int(label), image)
@@ -59,7 +59,7 @@ def test_bytes_and_labels(settings, imagenet):
     settings.data.train_split = "validation"
     found = examples(dataset_of(settings).train)
     kept = len(found)  # Sequential access drops what fills no batch.
-    assert kept == NUM_EVAL if settings.data.access == "random" else kept == NUM_EVAL // 4 * 4
+    assert kept == (NUM_EVAL // 4 * 4 if in_sequence(settings) else NUM_EVAL)
     assert {(image, label) for _, label, image in found} <= set(zip(imagenet[2], official_labels(), strict=True))
     settings.data.train_split = "train"
 
@@ -75,12 +75,12 @@ def test_index_names_the_same_image_in_every_epoch_and_share(settings):
 
 def test_several_record_files(settings, imagenet, tmp_path):
     """Real ImageNet has 1,024 files; index, order of evaluation and shares must not depend on their number."""
-    tfds = sys.modules["tensorflow_datasets"]
-    download = tfds.download.DownloadConfig(manual_dir=str(imagenet[3]), num_shards=2)
-    tfds.builder("imagenet2012", data_dir=str(tmp_path)).download_and_prepare(download_config=download)
+    kind = "tfrecord" if in_sequence(settings) else "array_record"
+    target = tmp_path / kind
+    prepare_with_tfds(target, imagenet[3], kind, num_shards=2)
     (whole,) = dataset_of(settings).eval_batches(NUM_EVAL)
-    settings.data.data_dir = str(tmp_path)
-    assert len(list(tmp_path.rglob("*train.tfrecord*"))) == 2
+    settings.data.data_dir = str(target)
+    assert len(list(target.rglob(f"*train.{kind}*"))) == 2
     (sharded,) = dataset_of(settings).eval_batches(NUM_EVAL)
     assert_equal_batches(whole, sharded)
     settings.data.eval_split = "train"  # 18 and 18 examples; tfds by itself would take turns after 16.
@@ -131,12 +131,13 @@ def test_two_processes_are_disjoint(settings):
     assert {len(batch["label"]) for part in parts for batch in part} == {4}
 
 
-def test_both_accesses_tell_the_same_images(settings):
+def test_both_formats_hold_the_same_images(imagenet_config, tfrecord):
     """The same index is the same image, training and evaluation, slices and sums of them."""
+    settings, formats = imagenet_config, (imagenet_config.data.data_dir, tfrecord)
     for train in ("train", "train[5:20]", "validation+train[:50%]", "train[30:]+train[:7]"):
         settings.data.train_split = train
         found = []
-        for settings.data.access in data.ACCESS:
+        for settings.data.data_dir in formats:
             split = dataset_of(settings).train
             found.append({i: (label, image) for i, label, image in examples(split)})
         random, sequential = found
@@ -144,7 +145,7 @@ def test_both_accesses_tell_the_same_images(settings):
         assert sequential.items() <= random.items()
         settings.data.eval_split = train
         batches = []
-        for settings.data.access in data.ACCESS:
+        for settings.data.data_dir in formats:
             batches.append(list(dataset_of(settings).eval_batches(8)))
         assert_equal_streams(*batches)
         assert [label for label, _ in (random[i] for i in range(len(random)))] == [
@@ -158,12 +159,13 @@ def test_random_access_batches_do_not_depend_on_the_processes(imagenet_config):
     assert_equal_streams(whole, joined(parts))
 
 
-def test_random_access_holds_images_out(imagenet_config):
+def test_random_access_holds_images_out(imagenet_config, tfrecord):
     imagenet_config.data.holdout, imagenet_config.data.eval_split = 6, "holdout"
     spec = data.open(imagenet_config)
     assert (spec.num_train, spec.num_eval) == (30, 6)
-    imagenet_config.data.access = "sequential"
-    assert "config.data.access = random" in complaint(data.open, imagenet_config)
+    imagenet_config.data.data_dir = tfrecord
+    message = complaint(data.open, imagenet_config)
+    assert "read in sequence" in message and 'train_split = "train[:90%]"' in message
 
 
 @pytest.mark.parametrize(("batch_size", "count"), [(4, 1), (4, 2), (12, 2), (8, 4), (64, 2)])
@@ -184,7 +186,7 @@ def test_eval_is_exact(settings, batch_size, count):
 
 
 def test_the_same_images_as_of_a_folder(settings, imagenet, tmp_path):
-    """A limit and a list choose the same files, of record files by either access and of a folder of them."""
+    """A limit and a list choose the same files, of record files of either format and of a folder of them."""
     wnids, labels = folder._imagenet_wnids(), official_labels()
     names = [*validation_files(imagenet[2])]
     for name, label, image in zip(names, labels, imagenet[2], strict=True):
@@ -216,7 +218,7 @@ def test_views_of_an_image(settings, imagenet):
         assert (batch["tda"] != batch["image"]).any() and (batch["tda"] != batch["deepaugment"]).any()
     assert_resumes(settings, whole, [5])
     geometry = preprocess.Geometry(16, 18, "random_resized_crop", (0.64, 1.0))
-    settings.data.access = "random"
+    settings.data.data_dir = imagenet[0]
     stored = dataset_of(settings).train
     for row, index in enumerate(whole[1]["index"]):
         draws = preprocess.augmentation_draws(settings.seed, 0, 8 + row, geometry.draws, rng.TDA)
@@ -232,12 +234,14 @@ def test_slices_of_splits(settings):
     assert train == set(range(24)) and held_out == set(range(NUM_TRAIN - 24))  # Places within each slice.
 
 
-def test_silent_from_import_to_exit(imagenet):
-    """No chatter, no hang with live iterators, no accelerator visible to TensorFlow."""
+def test_silent_from_import_to_exit(settings):
+    """No chatter, no hang with live iterators; no TensorFlow, or no accelerator visible to it."""
+    hidden = "not sys.modules['tensorflow'].config.get_visible_devices('GPU')"
+    expected = hidden if in_sequence(settings) else "'tensorflow' not in sys.modules"
     program = (
         "import sys; from nofrost_jax import data; from tests.data.helpers import config\n"
-        f"c = config('tfds:imagenet2012', data_dir={imagenet[0]!r}, num_classes=1000, eval_resize=18)\n"
+        f"c = config('tfds:imagenet2012', data_dir={settings.data.data_dir!r}, num_classes=1000, eval_resize=18)\n"
         "d = data.open(c); live = [d.train_batches(2), d.eval_batches(4)]; [next(b) for b in live]\n"
-        "assert not sys.modules['tensorflow'].config.get_visible_devices('GPU')\n"
+        f"assert {expected}\n"
     )
     assert_silent(program, timeout=120)
