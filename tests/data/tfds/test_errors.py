@@ -50,6 +50,14 @@ def test_damaged_records(settings, imagenet, tmp_path):
     assert "\n" not in str(info.value) and str(tmp_path) in str(info.value)
 
 
+def test_a_record_file_that_is_gone_is_named(settings, tmp_path):
+    shutil.copytree(settings.data.data_dir, tmp_path, dirs_exist_ok=True)
+    (gone,) = tmp_path.rglob("*train.*record*")
+    gone.unlink()
+    settings.data.data_dir = str(tmp_path)
+    assert str(gone) in problem(settings) and "record file missing" in problem(settings)
+
+
 def test_prepare_names_missing_tars(tmp_path):
     with pytest.raises(UserError, match=r"ILSVRC2012_img_train\.tar") as info:
         prepare.prepare("imagenet2012", str(tmp_path), str(tmp_path / "nothing"))
