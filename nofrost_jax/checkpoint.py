@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from typing import Any
 
 import flax
 import jax
@@ -25,7 +26,7 @@ class Checkpoints:
     it may look at a run that goes on.
     """
 
-    def __init__(self, workdir, keep=2, writable=True):
+    def __init__(self, workdir: str, keep: int = 2, writable: bool = True) -> None:
         import orbax.checkpoint as ocp
 
         self._args = ocp.args
@@ -39,14 +40,14 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     @property
-    def steps(self):
+    def steps(self) -> list[int]:
         """Saved steps, ascending."""
         return sorted(self._manager.all_steps())
 
     def _folder(self, step):
         return os.path.join(self.directory, str(step))
 
-    def save(self, step, items, meta):
+    def save(self, step: int, items: dict[str, Any], meta: dict[str, Any]) -> None:
         """Saves {name: pytree} and a JSON-able dict. All processes take part."""
         meta = {**meta, "shapes": {name: shapes(tree) for name, tree in items.items()}}
         saves = {name: self._args.StandardSave(parallel.to_global(tree)) for name, tree in items.items()}
@@ -58,7 +59,7 @@ class Checkpoints:
         for old in self.steps[: -self._keep]:  # not before: without its hashes the new one does not count
             self._manager.delete(old)
 
-    def amend(self, step, changes):
+    def amend(self, step: int, changes: dict[str, Any]) -> None:
         """Sets some of what was saved in a checkpoint's dict."""
         if jax.process_index() == 0:
             path = os.path.join(self._folder(step), META)
@@ -66,7 +67,7 @@ class Checkpoints:
             digests.write(self._folder(step), only=META)
         parallel.wait_for_all(f"checkpoint {step} is amended")
 
-    def restore(self, abstract):
+    def restore(self, abstract: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
         """(step, {name: pytree}, meta) of the newest whole checkpoint, or None. Says when it passes over a damaged one.
 
         abstract: {name: pytree of ShapeDtypeStructs with shardings} of the wanted items, so that any number and kind of
@@ -135,11 +136,11 @@ class Checkpoints:
             parallel.wait_for_all("damaged checkpoints are out of the way")
             self._manager.reload()
 
-    def close(self):
+    def close(self) -> None:
         self._manager.close()
 
 
-def export(path, variables, config_json):
+def export(path: str, variables: dict[str, Any], config_json: str) -> None:
     """Writes `PATH/params.npz` and `PATH/config.json`: all that `nofrost_jax.load` needs, without orbax's folders.
 
     A new folder appears whole, or not at all; in one that is there each file is replaced once both are written.
@@ -158,7 +159,7 @@ def export(path, variables, config_json):
             os.rename(whole, path)
 
 
-def load_export(path):
+def load_export(path: str) -> dict[str, Any]:
     """The variables of an export, as nested dicts of NumPy arrays. Raises UserError for a file that cannot be read."""
     file = os.path.join(path, "params.npz")
     try:
@@ -167,7 +168,7 @@ def load_export(path):
         raise UserError(f"cannot read {file}: {error}; or export the run again") from error
 
 
-def load_variables(path, abstract):
+def load_variables(path: str, abstract: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]]:
     """(step, variables, meta) of a run's newest whole checkpoint, or of an export (step -1, meta {}).
 
     Of a run that counts its most robust checkpoint (`nofrost_jax.selection`) that one, with meta["selection"].
@@ -193,7 +194,7 @@ def load_variables(path, abstract):
     return step, items["variables"], meta
 
 
-def require_variables(path):
+def require_variables(path: str) -> None:
     """Raises UserError unless there is something for `load_variables` to read; whether it is whole is not looked at."""
     there = [name for name in ("params.npz", "checkpoints", BEST) if os.path.exists(os.path.join(path, name))]
     if not there:
@@ -240,7 +241,7 @@ def _require_config(what, own, path):
         )
 
 
-def read_selection(folder):
+def read_selection(folder: str) -> dict[str, Any] | None:
     """How the variables in a folder `best/` were chosen, or None where there are none yet."""
     try:
         return files.read_json(os.path.join(folder, SELECTION))
@@ -248,7 +249,7 @@ def read_selection(folder):
         raise UserError(f"{folder}/{SELECTION} cannot be read ({error}); remove {folder} and run again") from error
 
 
-def read_config(workdir):
+def read_config(workdir: str) -> dict[str, Any]:
     """The resolved config of a run as plain dicts. Raises UserError where there is none."""
     path = os.path.join(os.path.expanduser(workdir), "config.json")
     try:

@@ -1,13 +1,15 @@
 """From images in [0, 1] to logits: a Linen model, its variables, and the normalization between them."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
 
 from nofrost_jax import models
 from nofrost_jax.attacks import inputs
@@ -18,17 +20,17 @@ INTERPOLATIONS = ("logits", "all", "random")  # of the two branches of a mixture
 WEIGHTS = "branch_weights"  # beside the variables of a mixture-BN net: see `at_gamma`
 
 
-def normalize(images, mean, std):
+def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
     """(images - mean) / std per channel; images [N, H, W, 3] in [0, 1], mean and std three floats on the same scale."""
     return (images - jnp.asarray(mean, images.dtype)) / jnp.asarray(std, images.dtype)
 
 
-def to_float(images):
+def to_float(images: jax.Array) -> jax.Array:
     """uint8 [0, 255] images to float32 [0, 1]; float images pass."""
     return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
 
 
-def create_model(model_config, axis_name=None, **overrides):
+def create_model(model_config: ConfigDict, axis_name: str | None = None, **overrides: Any) -> nn.Module:
     """The Linen model of a config's `model` section. `bn_group_size` there is a number in a string, or "global"."""
     options = {**dict(model_config), "stage_sizes": tuple(model_config.stage_sizes), **overrides}
     group = options["bn_group_size"]
@@ -36,7 +38,7 @@ def create_model(model_config, axis_name=None, **overrides):
     return models.create(options.pop("name"), axis_name=axis_name, **options)
 
 
-def check_net(config):
+def check_net(config: ConfigDict) -> None:
     """Raises UserError where the net cannot take images of its size; shapes only, nothing is computed."""
     model, size = create_model(config.model), config.data.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), "float32")
@@ -44,13 +46,13 @@ def check_net(config):
     jax.eval_shape(lambda variables, images: model.apply(variables, images, train=False), variables, images)
 
 
-def mixture_layers(batch_stats):
+def mixture_layers(batch_stats: dict[str, Any]) -> list[str]:
     """Sorted names of the mixture-BN layers behind a tree of statistics, e.g. "stage1_block1/norm1"."""
     paths = flax.traverse_util.flatten_dict(batch_stats)
     return sorted({"/".join(path[:-2]) for path in paths})  # without the branch and the statistic
 
 
-def mixed_layers(names, interpolation, p=0.5, seed=0):
+def mixed_layers(names: Iterable[str], interpolation: str, p: float = 0.5, seed: int = 0) -> frozenset[str]:
     """Which of the layers `names` mix the outputs of both norms, a frozenset: none under "logits", every one under
     "all", round(p * len(names)) drawn by `seed` under "random". Raises UserError for other values."""
     if interpolation not in INTERPOLATIONS:
@@ -84,7 +86,7 @@ def at_gamma(variables: dict[str, Any], gamma: float) -> dict[str, Any]:
     )
 
 
-def logits_fns(config) -> dict[str, Callable]:
+def logits_fns(config: ConfigDict) -> dict[str, Callable[[Any, jax.Array], jax.Array]]:
     """{dtype: `logits_fn(variables, images)`} of a config's net in evaluation mode: float32, and the one of attacks.
 
     variables: of `at_gamma`; images: float32 [N, H, W, 3] whose values are known to lie in [0, 1]. Logits float32.
@@ -126,7 +128,7 @@ class Classifier:
         kind, classes = type(self.model).__name__, self.model.num_classes
         return f"Classifier({kind}, {classes} classes, {self.parameter_count:,} parameters)"
 
-    def __call__(self, images):
+    def __call__(self, images: jax.Array) -> jax.Array:
         """Logits, float32 [N, K], of images [N, H, W, 3]: float in [0, 1], or uint8.
 
         Raises ValueError for other dtypes and shapes, and for pixels outside [0, 1]; under jit nobody sees them, and
@@ -154,11 +156,11 @@ class Classifier:
         both = self.model.apply(variables, jnp.concatenate([images, images]), train=False, branch=mixture)
         return mixture.sum(*jnp.split(both, 2))
 
-    def predict(self, images):
+    def predict(self, images: jax.Array) -> jax.Array:
         """Class indices, int32 [N]; -1, which is no class, where a logit is NaN."""
         logits = self(images)
         return jnp.where(jnp.isnan(logits).any(axis=-1), -1, jnp.argmax(logits, axis=-1))
 
     @property
-    def parameter_count(self):
+    def parameter_count(self) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))

@@ -6,6 +6,7 @@ orbax fills the screen with its threads' tracebacks when it reads damaged files,
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 from nofrost_jax import files
 
@@ -44,7 +45,7 @@ def damage(folder: str, items: set[str]) -> str:
 
 
 @contextlib.contextmanager
-def quiet_if_it_fails():
+def quiet_if_it_fails() -> Iterator[None]:
     """Keeps off the screen what the threads of a failed save cannot deliver any more: hundreds of lines."""
     hook = sys.unraisablehook
     sys.unraisablehook = lambda told: None if "Event loop is closed" in str(told.exc_value) else hook(told)

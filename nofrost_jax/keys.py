@@ -3,9 +3,10 @@
 import zlib
 
 import jax
+import numpy as np
 
 
-def named(key, name):
+def named(key: jax.Array, name: str) -> jax.Array:
     """Key for one purpose, e.g. `named(key, "attack")`. `key` is a typed key, or an array of them (one per image)."""
     fold = lambda single: jax.random.fold_in(single, zlib.crc32(name.encode()))  # noqa: E731
     for _ in range(key.ndim):
@@ -13,6 +14,6 @@ def named(key, name):
     return fold(key)
 
 
-def per_image(key, indices):
+def per_image(key: jax.Array, indices: jax.Array | np.ndarray) -> jax.Array:
     """One key for each of `indices` (int array [N]); an image's key depends on nothing but `key` and its own index."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import warnings
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,10 +16,10 @@ class Sums:
     """Running (sum, count) pairs in float64 on the host. `state` round-trips through JSON exactly, so a resumed run
     continues a half-filled window as if nothing had happened."""
 
-    def __init__(self, state=None):
+    def __init__(self, state: dict[str, list[float]] | None = None) -> None:
         self.state = {name: list(pair) for name, pair in (state or {}).items()}
 
-    def add(self, metrics):
+    def add(self, metrics: dict[str, jax.Array]) -> list[str]:
         """Adds {name: float32 [2]} and returns the names whose sums are not finite."""
         host = jax.device_get(metrics)
         for name, (value, count) in host.items():
@@ -27,7 +28,7 @@ class Sums:
             pair[1] += float(count)
         return sorted(name for name, pair in host.items() if not np.all(np.isfinite(pair)))
 
-    def means(self):
+    def means(self) -> dict[str, float]:
         """{name: sum / count} so far; the window starts anew."""
         means = {name: value / count for name, (value, count) in self.state.items()}
         self.state = {}
@@ -41,12 +42,12 @@ class Writer:
     Speeds go to TensorBoard and the screen.
     """
 
-    def __init__(self, workdir, active=True, tensorboard=True):
+    def __init__(self, workdir: str, active: bool = True, tensorboard: bool = True) -> None:
         self.path = os.path.join(workdir, "metrics.jsonl")
         self._active = active
         self._board = _summary_writer(workdir) if active and tensorboard else None
 
-    def rewind(self, step, drop_evaluation=False):
+    def rewind(self, step: int, drop_evaluation: bool = False) -> None:
         """Drops the lines of later steps, and `step`'s own evaluation if told so: the resumed run writes them again."""
         if not self._active or not os.path.exists(self.path):
             return
@@ -60,7 +61,7 @@ class Writer:
             lines = [line for line in file if line.endswith("\n") and keep(line)]
         files.write(self.path, "".join(lines))
 
-    def write(self, step, scalars, speeds=None):
+    def write(self, step: int, scalars: dict[str, float], speeds: dict[str, float] | None = None) -> None:
         """`scalars` {name: float} to both, `speeds` to TensorBoard only."""
         if not self._active:
             return
@@ -71,7 +72,7 @@ class Writer:
         if self._board:
             self._board.write_scalars(step, {**scalars, **(speeds or {})})
 
-    def close(self):
+    def close(self) -> None:
         if self._board:
             self._board.close()
 
@@ -93,7 +94,7 @@ def _summary_writer(workdir):
         return None
 
 
-def parameter_overview(variables):
+def parameter_overview(variables: dict[str, Any]) -> str:
     """A table of every parameter with its shape and size (clu's where installed), and the total."""
     try:
         from clu import parameter_overview as overview

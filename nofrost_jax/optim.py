@@ -1,15 +1,18 @@
 """The optimizer: SGD with momentum and coupled weight decay, as `torch.optim.SGD` does it (paper, Section 4.1)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from nofrost_jax.errors import UserError
 
 SCHEDULES = ("cosine_epochs", "cosine", "constant", "points", "decay")
 
 
-def learning_rate(config, steps_per_epoch):
+def learning_rate(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
     """Schedule: int step -> learning rate.
 
     The peak is `optimizer.learning_rate` times batch_size / `optimizer.learning_rate_batch` (0: no scaling).
@@ -44,7 +47,7 @@ def learning_rate(config, steps_per_epoch):
     return schedule
 
 
-def create(config, steps_per_epoch, updates=1):
+def create(config: ConfigDict, steps_per_epoch: int, updates: int = 1) -> optax.GradientTransformation:
     """optax transformation: [adaptive gradient clipping] -> weight decay -> SGD with (Nesterov) momentum.
 
     updates: optimizer steps of one training step, during which the rate stays.
@@ -65,12 +68,12 @@ def create(config, steps_per_epoch, updates=1):
     return optax.chain(*chain)
 
 
-def not_head(params):
+def not_head(params: Any) -> Any:
     """True for every parameter outside the classifier head."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key != "head", params)
 
 
-def check(config):
+def check(config: ConfigDict) -> None:
     """Raises UserError unless the points of the schedule make one line from left to right, and the warm-up ends."""
     optimizer = config.optimizer
     epochs, shares = list(optimizer.point_epochs), list(optimizer.point_shares)

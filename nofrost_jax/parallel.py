@@ -9,6 +9,8 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,54 +35,51 @@ class Devices:
     subset: tuple | None = None
 
     @property
-    def local(self):
+    def local(self) -> list[jax.Device]:
         return list(self.subset or jax.local_devices())
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Devices of all processes."""
         return len(self.subset) if self.subset else jax.device_count()
 
     @property
-    def replicated(self):
+    def replicated(self) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec())
 
     @property
     def _mesh(self):
         return Mesh(np.array(self.local), (AXIS,))  # the name must equal the mapped axis', or it traces twice
 
-    def replicate(self, tree):
+    def replicate(self, tree: Any) -> Any:
         """A copy of every leaf on each local device."""
         return jax.device_put(tree, self.replicated)
 
-    def shard(self, batch):
+    def shard(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """Host arrays [local batch, ...] -> device arrays [local devices, local batch / local devices, ...]."""
-        sharding, count = NamedSharding(self._mesh, PartitionSpec(AXIS)), len(self.local)
-        return jax.device_put(
-            {name: value.reshape(count, -1, *value.shape[1:]) for name, value in batch.items()}, sharding
-        )
+        count = len(self.local)
+        return self.place({name: value.reshape(count, -1, *value.shape[1:]) for name, value in batch.items()})
 
-    def place(self, rows):
+    def place(self, rows: Any) -> Any:
         """Host arrays [N, ...] -> device arrays of the same shape, split over the local devices, for `map_images`."""
         return jax.device_put(rows, NamedSharding(self._mesh, PartitionSpec(AXIS)))
 
-    def map_step(self, step):
+    def map_step(self, step: Callable) -> Callable:
         """`step(state, batch, key) -> (state, metrics)` over the shards of a batch; the state is donated.
 
         The step reduces over `AXIS` itself: what is not reduced comes back from one device, silently.
         """
-        return jax.pmap(
-            step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0, devices=self._explicit
-        )
+        devices = list(self.subset) if self.subset else None
+        return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0, devices=devices)
 
-    def compile_step(self, step, *arguments):
+    def compile_step(self, step: Callable, *arguments: Any) -> Callable:
         """`map_step(step)`, traced and compiled for `arguments`; a call with their like compiles nothing."""
         mapped = self.map_step(step)
         compiled = mapped.lower(*arguments).compile()
         # Only pmap itself turns a process's arrays into global ones and back; it finds the compiled program again.
         return compiled if jax.process_count() == 1 else mapped
 
-    def map_images(self, fn):
+    def map_images(self, fn: Callable) -> Callable:
         """`fn(shared, rows) -> rows`, jitted over this process's devices: shared is replicated, rows are split.
 
         No device talks to another, so that processes need not call it equally often.
@@ -90,11 +89,7 @@ class Devices:
             jax.shard_map(fn, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)
         )
 
-    @property
-    def _explicit(self):
-        return list(self.subset) if self.subset else None
-
-    def prefetch(self, batches, size=2):
+    def prefetch(self, batches: Iterable[dict[str, np.ndarray]], size: int = 2) -> Iterator[dict[str, jax.Array]]:
         """Shards the batches, keeping `size` of them on their way to the devices."""
         queue = collections.deque()
         for batch in batches:
@@ -104,30 +99,32 @@ class Devices:
         yield from queue
 
 
-def global_positions(count):
+def global_positions(count: int) -> jax.Array:
     """Inside a mapped step: positions [count] of this shard's images in the global batch."""
     return jax.lax.axis_index(AXIS) * count + np.arange(count)
 
 
-def own_rows(rows, count):
+def own_rows(rows: Any, count: int) -> jax.Array:
     """Inside a mapped step: this shard's `count` rows of an array with a row for each image of the global batch."""
     return jax.lax.dynamic_slice_in_dim(rows, jax.lax.axis_index(AXIS) * count, count)
 
 
-def all_rows(rows):
+def all_rows(rows: Any) -> jax.Array:
     """Inside a mapped step: the rows of all shards, in the order of the global batch, on every device."""
     return jax.lax.all_gather(rows, AXIS, tiled=True)
 
 
-def mean(tree):
+def mean(tree: Any) -> Any:
+    """Inside a mapped step: the mean of every leaf over the shards."""
     return jax.lax.pmean(tree, AXIS)
 
 
-def total(tree):
+def total(tree: Any) -> Any:
+    """Inside a mapped step: the sum of every leaf over the shards."""
     return jax.lax.psum(tree, AXIS)
 
 
-def to_global(tree):
+def to_global(tree: Any) -> Any:
     """Replicated arrays of this process as arrays over all processes, which orbax wants; shares their memory."""
     if jax.process_count() == 1:
         return tree
@@ -135,18 +132,24 @@ def to_global(tree):
     return multihost_utils.host_local_array_to_global_array(tree, mesh, PartitionSpec())
 
 
-def is_main_process():
+def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
-def say(text):
+def say(text: str) -> None:
     """Prints a line, once for all processes."""
     if is_main_process():
         print(text, flush=True)
 
 
 @contextlib.contextmanager
-def joined(coordinator_address="", num_processes=1, process_id=0, timeout=300, each_alone=False):
+def joined(
+    coordinator_address: str = "",
+    num_processes: int = 1,
+    process_id: int = 0,
+    timeout: int = 300,
+    each_alone: bool = False,
+) -> Iterator[None]:
     """Joins the processes of one run for a block; where one is lost, or ends with an error, the others end as well.
 
     See `initialize`. each_alone: each hears signals by itself, as in an evaluation, and when one is stopped all stop;
@@ -183,7 +186,9 @@ def joined(coordinator_address="", num_processes=1, process_id=0, timeout=300, e
         among.leave()
 
 
-def initialize(coordinator_address="", num_processes=1, process_id=0, timeout=300):
+def initialize(
+    coordinator_address: str = "", num_processes: int = 1, process_id: int = 0, timeout: int = 300
+) -> peers.Peers | None:
     """Joins the processes of one run; their `peers.Peers`, if it is up to us. Touches no device: a config that is
     refused shall not take one.
 
@@ -214,7 +219,7 @@ def initialize(coordinator_address="", num_processes=1, process_id=0, timeout=30
     return among
 
 
-def require_joined():
+def require_joined() -> None:
     """Raises UserError where there are several hosts, but this process has not joined the others."""
     if jax.process_count() > 1 and not jax.distributed.is_initialized():
         raise UserError(
@@ -223,7 +228,7 @@ def require_joined():
         )
 
 
-def leave(code):
+def leave(code: int) -> None:
     """Ends this process. A failure (1) or a refusal (2) may be this process's alone, while the others wait for it in a
     collective: then it must not wait for them at jax's shutdown barrier."""
     if code in (1, 2) and jax.distributed.is_initialized():  # process_count would touch the devices
@@ -238,13 +243,13 @@ def _leave_at_once(code):
     os._exit(code)
 
 
-def wait_for_all(name):
+def wait_for_all(name: str) -> None:
     """Returns when every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
-def on_main(act):
+def on_main(act: Callable[[], Any]) -> Any:
     """What `act()` returns on process 0, a value that JSON has, on all processes; where it raises there, all raise."""
     if jax.process_count() == 1:
         return act()
@@ -265,7 +270,7 @@ def on_main(act):
 
 
 @contextlib.contextmanager
-def exclusive(path, what, stop=None):
+def exclusive(path: str, what: str, stop: "StopSignal | None" = None) -> Iterator[None]:
     """Holds the lock file at `path` (`lock.Lock`) for a block of all processes; process 0 takes it.
 
     stop: the StopSignal; where another holds the lock, waits for its end, and raises Preempted when the signal says so.
@@ -297,7 +302,7 @@ class StopSignal(signals.Stop):
     (`local`).
     """
 
-    def __init__(self, each_alone=False):
+    def __init__(self, each_alone: bool = False) -> None:
         self.local, self._calls = each_alone or jax.process_count() == 1, 0
         if self.local:
             super().__init__()
@@ -305,7 +310,7 @@ class StopSignal(signals.Stop):
             others = [number for number in signals.NUMBERS if number != signal.SIGTERM]
             super().__init__(others, then=lambda _: os.kill(os.getpid(), signal.SIGTERM))
 
-    def requested(self):
+    def requested(self) -> bool:
         """Whether to save what there is and stop here."""
         if self.local:
             return self.heard

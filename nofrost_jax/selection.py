@@ -14,6 +14,8 @@ They look at clean accuracy after every epoch.
 import json
 import os
 import shutil
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -21,16 +23,18 @@ from ml_collections import ConfigDict
 from nofrost_jax import checkpoint, files, parallel
 from nofrost_jax.attacks import threat
 from nofrost_jax.classifier import at_gamma
+from nofrost_jax.data.dataset import Dataset
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import results, runs
 from nofrost_jax.fields import require_choice, to_plain
+from nofrost_jax.state import TrainState
 
 LABEL = "selection"
 
 SELECTIONS = ("last", "best_ra_val", "best_sa_val", "best_ra_holdout")
 
 
-def check_rule(config):
+def check_rule(config: ConfigDict) -> None:
     """Raises UserError where the checkpoint is to be chosen on images that nobody held out."""
     require_choice("checkpoint.select", config.checkpoint.select, SELECTIONS)
     if config.checkpoint.select == "best_ra_holdout" and not config.data.holdout:
@@ -40,7 +44,7 @@ def check_rule(config):
         )
 
 
-def evaluation_config(config):
+def evaluation_config(config: ConfigDict) -> ConfigDict:
     """The run's config with the selection's split and its single attack."""
     own = config.copy_and_resolve_references()
     with own.unlocked():
@@ -54,7 +58,7 @@ def evaluation_config(config):
     return own
 
 
-def selection_attack(config):
+def selection_attack(config: ConfigDict) -> dict[str, Any] | None:
     """Options of the authors' attack at the training radius, or None where clean accuracy decides."""
     if config.checkpoint.select == "best_sa_val":
         return None
@@ -69,7 +73,7 @@ def selection_attack(config):
     return {"name": "pgd", "protocol": "selection", **own, "epsilon_255": radius, "norm": training.norm}
 
 
-def looks_after(config, epoch):
+def looks_after(config: ConfigDict, epoch: int) -> bool:
     """Whether a state is measured after `epoch`, from 1 to `config.epochs`."""
     if config.checkpoint.select == "best_sa_val":
         return True
@@ -77,14 +81,14 @@ def looks_after(config, epoch):
     return epoch > int(rest * config.epochs) or bool(every and (epoch - 1) % every == 0)
 
 
-def start(config, workdir, devices, dataset):
+def start(config: ConfigDict, workdir: str, devices: parallel.Devices, dataset: Dataset) -> "Best | None":
     """The run's Best, or None where its last checkpoint counts."""
     if parallel.is_main_process():
         _finish_replacing(os.path.join(workdir, checkpoint.BEST))
     return None if config.checkpoint.select == "last" else Best(config, workdir, devices, dataset)
 
 
-def put_aside(config, workdir):
+def put_aside(config: ConfigDict, workdir: str) -> None:
     """What another rule or attack chose in this folder, before `--force`, becomes `best_before`."""
     folder = os.path.join(workdir, checkpoint.BEST)
     kept = checkpoint.read_selection(folder)
@@ -112,16 +116,16 @@ class Best:
     Of equal ones the later stays, so that a resumed run, which measures some steps again, ends with the same.
     """
 
-    def __init__(self, config, workdir, devices, dataset):
+    def __init__(self, config: ConfigDict, workdir: str, devices: parallel.Devices, dataset: Dataset) -> None:
         self.folder, self.config = os.path.join(workdir, checkpoint.BEST), config
         self._per_epoch, own = dataset.steps_per_epoch, evaluation_config(config)
         self._evaluator = runs.evaluator(own, devices, dataset.under(own))
 
-    def kept(self):
+    def kept(self) -> dict[str, Any] | None:
         """How the variables that are kept were chosen, or None."""
         return checkpoint.read_selection(self.folder)
 
-    def require(self, known, forced=()):
+    def require(self, known: dict[str, Any] | None, forced: Sequence[str] = ()) -> None:
         """Raises UserError where a choice that a checkpoint knows of is lost; known: `kept` when it was saved, or None.
 
         forced: what --force changed in the config, under which this choice counts, too.
@@ -139,12 +143,12 @@ class Best:
     def _config_json(self):
         return json.dumps(to_plain(self.config), indent=2) + "\n"
 
-    def is_due(self, step):
+    def is_due(self, step: int) -> bool:
         """Whether the state after `step` is measured: at the end of some epochs."""
         epoch, rest = divmod(step, self._per_epoch)
         return rest == 0 and looks_after(self.config, epoch)
 
-    def look(self, state, step, stop):
+    def look(self, state: TrainState, step: int, stop: parallel.StopSignal) -> float:
         """Measures the state after `step`; returns its accuracy. Raises Preempted as an evaluation does."""
         folder = f"{self.folder}_outcomes"
         variables = at_gamma(state.variables, self.config.evaluation.mbn_gamma)

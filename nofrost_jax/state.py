@@ -5,6 +5,7 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+import optax
 
 
 @flax.struct.dataclass
@@ -19,16 +20,18 @@ class TrainState:
     method: Any = flax.struct.field(default_factory=dict)
 
     @classmethod
-    def create(cls, variables, optimizer, method=None):
+    def create(
+        cls, variables: dict[str, Any], optimizer: optax.GradientTransformation, method: Any = None
+    ) -> "TrainState":
         """A fresh state from `models.init`'s variables, an optax optimizer and what the method's `begin` returns."""
         params, stats = variables["params"], variables.get("batch_stats", {})
         return cls(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), method or {})
 
     @property
-    def variables(self):
+    def variables(self) -> dict[str, Any]:
         return join(self.params, self.batch_stats)
 
 
-def join(params, batch_stats):
+def join(params: dict[str, Any], batch_stats: dict[str, Any]) -> dict[str, Any]:
     """Linen variables; the collection of batch statistics is there only where the net has some."""
     return {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}

@@ -1,5 +1,7 @@
 """Trees of arrays as {path: leaf}: their hash, their shapes, and whether two are of the same net."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -7,25 +9,25 @@ from nofrost_jax import files
 from nofrost_jax.errors import UserError
 
 
-def tree_sha256(tree):
+def tree_sha256(tree: Any) -> str:
     """Hex SHA-256 of all leaves with their paths, types and shapes; the same on any number of devices."""
     leaves = sorted(flatten(tree).items())
     return files.sha256(*(part for path, leaf in leaves for part in (f"{path}:{leaf.dtype}:{leaf.shape};", leaf)))
 
 
-def flatten(tree):
+def flatten(tree: Any) -> dict[str, np.ndarray]:
     """{path: NumPy array} of all leaves, paths with / between the names."""
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
 
 
-def shapes(tree):
+def shapes(tree: Any) -> dict[str, list[int]]:
     """{path: shape} of all leaves, shapes as lists."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(key, simple=True, separator="/"): list(leaf.shape) for key, leaf in leaves}
 
 
-def require_fit(what, found, expected):
+def require_fit(what: str, found: dict[str, list[int]], expected: dict[str, list[int]]) -> None:
     """Raises UserError unless two {path: shape} are the same."""
     names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if names:
