@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 
 from nofrost_jax import files, parallel, progress
 from nofrost_jax.attacks import inputs
+from nofrost_jax.attacks.inputs import LogitsFn
 from nofrost_jax.evaluation import cascades, results, table
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.outcomes import COLUMNS
@@ -27,7 +28,7 @@ _NEVER = types.SimpleNamespace(requested=lambda: False, local=True)  # in a note
 
 
 def autoattack(
-    logits_fn: Callable[[jax.Array], jax.Array],
+    logits_fn: LogitsFn,
     images: ArrayLike,
     labels: ArrayLike,
     epsilon: float = 8 / 255,
