@@ -141,6 +141,7 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
         "needs the published weights: tests/augment/test_weights.py"
     ),
     # benchmarks
+    "python benchmarks/picture.py": "eighteen evaluations: tests/evaluation/test_autoattack.py has one of each kind",
     "python benchmarks/attacks.py": Run("--parts=memory,counts", "--images=16", "--stage_sizes=1", "--attacks=pgd"),
     "python benchmarks/attacks.py --parts=compile": Run("--attacks=pgd", "--stage_sizes=1"),
     "python benchmarks/attacks.py --parts=peer": Run(
