@@ -51,20 +51,15 @@ def apply(
 ) -> jax.Array:
     """Images through one random net each: float32 [N, H, W, 3] -> the same shape; jit-able.
 
-    Args:
-      images: normalized by mean and standard deviation, as a classifier's net sees them.
-      image_keys: typed keys [N]; an image's outcome depends on its own key (and `epoch_key`) alone.
-      maximum: epsilon is uniform between half of this and this.
-      epsilon: the same for all images, instead of a draw per image.
-      epoch_key: one typed key for the kernel sizes and dilations of all images, as the original has them for an epoch;
-        None draws them per image.
-      implementation: "map" runs image by image and computes only the taps that a kernel has, "vmap" all images at
-        once; None takes "map" on CPU. They agree up to summation order.
-      chosen: bool [N], the images to distort, or None for all; the others come back as they are. "map" passes over
-        them.
+    images: normalized by mean and standard deviation, as a classifier's net sees them. image_keys: typed keys [N]; an
+    image's outcome depends on its own key (and `epoch_key`) alone. maximum: epsilon is uniform between half of this and
+    this. epsilon: the same for all images, instead of a draw per image. epoch_key: one typed key for the kernel sizes
+    and dilations of all images, as the original has them for an epoch; None draws them per image. implementation: "map"
+    runs image by image and computes only the taps that a kernel has, "vmap" all images at once; None takes "map" on
+    CPU. They agree up to summation order. chosen: bool [N], the images to distort, or None for all; the others come
+    back as they are. "map" passes over them.
 
-    Raises:
-      UserError: the shapes do not fit, or the implementation is unknown.
+    Raises UserError where the shapes do not fit, or the implementation is unknown.
     """
     if images.ndim != 4 or images.shape[-1] != 3 or image_keys.shape != images.shape[:1]:
         raise UserError(

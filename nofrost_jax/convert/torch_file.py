@@ -83,8 +83,7 @@ class _Reader(pickle.Unpickler):
 def read(path: str) -> dict[str, np.ndarray]:
     """The arrays of a state dict by name; of one within a dictionary, see `unwrapped`.
 
-    Raises:
-      UserError: no such file, not a PyTorch file, damaged, or a pickle that asks for more than tensors.
+    Raises UserError for a file that is not there, is no PyTorch file, is damaged, or asks for more than tensors.
     """
     try:
         with open(path, "rb") as file:

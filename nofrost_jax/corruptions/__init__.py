@@ -57,23 +57,17 @@ def corrupt(
     jpeg_quality: int = JPEG_QUALITY,
     devices=None,
 ) -> np.ndarray:
-    """Corrupted images. JPEG is done in threads, while the devices work on the images that follow.
+    """Corrupted images, uint8 [N, side, side, 3]. JPEG is done in threads, while the devices work on the images that
+    follow.
 
-    Args:
-      images: uint8 [N, side, side, 3], side >= 8.
-      name: one of `NAMES`.
-      severity: 1 to 5.
-      indices: int [N]; an image's place in its data set, of which its random draws are a function.
-      seed: 0 to 2**32 - 1.
-      textures: for `frost`, the folder of the published files; None: ice grown here.
-      jpeg_quality: of the final JPEG round trip (Pillow, optimized Huffman tables); 0: none.
-      devices: a `parallel.Devices`, over whose local devices the images are split; None: JAX's default device.
+    images: uint8 [N, side, side, 3], side >= 8. name: one of `NAMES`. severity: 1 to 5. indices: int [N]; an image's
+    place in its data set, of which its random draws are a function. seed: 0 to 2**32 - 1. textures: for `frost`, the
+    folder of the published files; None: ice grown here. jpeg_quality: of the final JPEG round trip (Pillow, optimized
+    Huffman tables); 0: none. devices: a `parallel.Devices`, over whose local devices the images are split; None: JAX's
+    default device.
 
-    Returns:
-      uint8 [N, side, side, 3].
-
-    Raises:
-      UserError: unknown name or severity, a seed out of range, images of another type or shape, textures missing.
+    Raises UserError for an unknown name or severity, a seed out of range, images of another type or shape, and where
+    textures are missing.
     """
     images, indices = np.asarray(images), np.asarray(indices)
     _check(name, severity)
@@ -183,13 +177,10 @@ def _frost_arrays(textures, devices):
 def describe(name: str, severity: int, side: int, *, textures=None) -> dict:
     """What is used for a corruption: plain values, for result files.
 
-    Returns:
-      `name`, `severity`, `side`; `constants` as used at this side; `published` as they are at 224, where they differ;
-      `drawn_at` = 224 where a layer is fitted to the side; `vanishes`: whether no value of any image changes by more
-      than one level, before JPEG, since a length became too small; for frost `textures`, "procedural" or "published".
-
-    Raises:
-      UserError: see `corrupt`.
+    `name`, `severity`, `side`; `constants` as used at this side; `published` as they are at 224, where they differ;
+    `drawn_at` = 224 where a layer is fitted to the side; `vanishes`: whether no value of any image changes by more than
+    one level, before JPEG, since a length became too small; for frost `textures`, "procedural" or "published". Raises
+    UserError as `corrupt` does.
     """
     _check(name, severity)
     used, original = constants.scaled(name, severity, side), constants.published(name, severity)

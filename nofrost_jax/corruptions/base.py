@@ -17,11 +17,9 @@ SLACK = 1e-6  # a 4,000th of a level
 class Corruption:
     """Three functions of one image. Random draws are apart from what is done with them, so that both can be tested.
 
-    Attributes:
-      prepare: (severity, side) -> {name: NumPy array}, on the host. Shapes are those of any other severity, so that
-        one compiled program serves all five.
-      draw: (key, side, arrays) -> pytree of random arrays.
-      apply: (image uint8 [side, side, 3], draws, arrays) -> uint8 [side, side, 3].
+    prepare: (severity, side) -> {name: NumPy array}, on the host; of equal shapes for all severities, so that one
+    compiled program serves all five. draw: (key, side, arrays) -> pytree of random arrays. apply: (image uint8 [side,
+    side, 3], draws, arrays) -> uint8 [side, side, 3].
     """
 
     prepare: Callable

@@ -47,11 +47,8 @@ def fit_matrix(size, side):
 
 
 def box_taps(size, side, width):
-    """Pillow's BOX resize of an axis from `size` to `side` in its fixed point (22 bits).
-
-    Returns:
-      Sources int32 and weights int32, both [side, width]; weights beyond an output's window are 0.
-    """
+    """Pillow's BOX resize of an axis from `size` to `side` in its fixed point (22 bits): sources and weights, both int32
+    [side, width]; weights beyond an output's window are 0."""
     scale = size / side
     support = 0.5 * max(scale, 1.0)
     sources, weights = np.zeros((2, side, width), np.int32)
@@ -79,8 +76,7 @@ def motion(image, angle, weights, count, reach):
     out[y, x] = sum over i < count of weights[i] * image[y + ceil(i sin - 1/2), x + ceil(i cos - 1/2)], the border
     repeated; as ImageMagick 6 writes it, rounded to 16 bits, of which the upper 8 are kept: whole numbers in float32.
 
-    Args:
-      angle: degrees. weights: float32 [reach + 1], of which the first `count` are used.
+    angle: degrees. weights: float32 [reach + 1], of which the first `count` are used.
     """
     step = jnp.arange(reach + 1)
     direction = jnp.deg2rad(angle)

@@ -40,11 +40,7 @@ def _stacked(origin, images):
 
 @functools.cache
 def load(folder: str) -> Textures:
-    """The published files, from a folder.
-
-    Raises:
-      UserError: a file is missing, unreadable or not larger than 224 x 224.
-    """
+    """The published files, from a folder. Raises UserError where one is missing, unreadable or not larger than 224 x 224."""
     root, images = Path(os.path.expanduser(folder)), []
     missing = [name for name in FILES if not (root / name).is_file()]
     if missing:

@@ -27,8 +27,7 @@ _IMAGE = re.compile(r"[\w.-]+\.JPEG")
 def unpack(tars: str, output: str) -> dict[str, int]:
     """Images of each split that was unpacked, {"train": ..., "val": ...}.
 
-    Raises:
-      UserError: neither tar is there, one is damaged or holds something else, or the disk is full.
+    Raises UserError where neither tar is there, one is damaged or holds something else, or the disk is full.
     """
     there = [name for name in (_TRAIN, _VAL) if os.path.isfile(os.path.join(tars, name))]
     if not there:

@@ -31,8 +31,7 @@ _OPTIONS = {
 def unreadable(split, workers: int, what: str = "reading") -> Iterator[str]:
     """ "WHY; WHERE" of each image of a split that cannot be decoded, in order; tells its progress on stderr.
 
-    Raises:
-      UserError: a source that can only be read in sequence is damaged, so that nothing after it can be read.
+    Raises UserError where a source that can only be read in sequence is damaged: nothing after that can be read.
     """
     with ThreadPoolExecutor(workers) as pool:
         checked = _random(split, pool) if is_random(split) else _sequential(split, pool)

@@ -26,15 +26,12 @@ def distort(
     the result resized back. Groups run one after the other, so that a choice of a distortion runs that one alone, and
     a group without a chosen image costs nothing.
 
-    Args:
-      image_keys: typed keys [N]. A group's weights hang on the key of its first image, all else on an image's own.
-      params: of the net, see `weights.load`.
-      network: "edsr" or "cae".
-      group: most images that share a set of distorted weights; groups are of equal size.
-      chosen: bool [N], the images to distort, or None for all; the others come back as they are.
+    image_keys: typed keys [N]. A group's weights depend on the key of its first image, all else on an image's own.
+    params: of the net, see `weights.load`. network: "edsr" or "cae". group: most images that share a set of distorted
+    weights; groups are of equal size. chosen: bool [N], the images to distort, or None for all; the others come back as
+    they are.
 
-    Raises:
-      UserError: shapes that do not fit, images below 12 pixels, unknown network, a group of none.
+    Raises UserError for shapes that do not fit, images below 12 pixels, an unknown network and a group of none.
     """
     n, height, width, channels = images.shape
     if channels != 3 or image_keys.shape != (n,):

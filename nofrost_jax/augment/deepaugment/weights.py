@@ -23,11 +23,8 @@ RANDOM = "random:"  # as a file name: a seed follows
 
 
 def load(text: str, networks: tuple[str, ...]) -> dict[str, dict]:
-    """{network: parameters} for `--weights=...`: files, with commas, or "random:SEED".
-
-    Raises:
-      UserError: a network without weights, or see `read`.
-    """
+    """{network: parameters} for `--weights=...`: files, with commas, or "random:SEED". Raises UserError for a network
+    without weights, and as `read` does."""
     found = {}
     for item in filter(None, text.split(",")):
         if item.startswith(RANDOM):
@@ -51,8 +48,7 @@ def load(text: str, networks: tuple[str, ...]) -> dict[str, dict]:
 def read(path: str) -> tuple[str, dict]:
     """(network, parameters, float32) of a published or a converted file.
 
-    Raises:
-      UserError: no such file, or not one; a kernel that is all zero, or numbers that are not finite.
+    Raises UserError where there is no such file, or it is not one, a kernel is all zero, or a number is not finite.
     """
     path = os.path.expanduser(path)
     network, params = _from_npz(path) if path.endswith(".npz") else _from_torch(path)

@@ -77,14 +77,12 @@ def open_originals(
 ) -> Originals:
     """The images of `split` of a source.
 
-    Args:
-      name: digits, tfds:NAME or folder:PATH. data_dir: of the last two, as config.data.data_dir.
-      split: where there is none of this name, the first of `val`, `validation`, `test` may stand for another of them.
-      side, resize: pixels of the square images, and the short side before they are cut out, 0 = as it is. None: the
-        size of the images if all are squares of one size, uncut, or else 224 and side * 256 / 224.
+    name: digits, tfds:NAME or folder:PATH. data_dir: of the last two, as config.data.data_dir. split: where there is
+    none of this name, the first of `val`, `validation`, `test` may stand for another of them. side, resize: pixels of
+    the square images, and the short side before they are cut out, 0 = as it is. None: the size of the images if all are
+    squares of one size, uncut, or else 224 and side * 256 / 224.
 
-    Raises:
-      UserError: unknown source or split, data that is not there, an impossible size.
+    Raises UserError for an unknown source or split, data that is not there and an impossible size.
     """
     if not is_known(name) or name == "fake":
         raise UserError(f"no source of images to corrupt; --source={name}; use digits, tfds:NAME or folder:PATH")

@@ -17,9 +17,7 @@ def grid(
 ) -> Image.Image:
     """The image itself, the 15 corruptions in mCE order.
 
-    Args:
-      image: uint8 [side, side, 3]; small ones are shown with magnified pixels.
-      severity, seed, textures, jpeg_quality: see `corruptions.corrupt`.
+    image: uint8 [side, side, 3]; small ones are shown with magnified pixels. For the rest see `corruptions.corrupt`.
     """
     options = {"textures": textures, "jpeg_quality": jpeg_quality}
     cells = [picture_grid.Cell(image, "clean")]

@@ -148,9 +148,8 @@ def generate(job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers:
 
     Each size of image among `block` of them compiles once; the files are the same for every `block`.
 
-    Raises:
-      Preempted: a signal came; what is there is whole, and the same command goes on.
-      UserError: an unreadable image, a result that cannot be written, an output made with other settings.
+    Raises Preempted where a signal came: what is there is whole, and the same command goes on. Raises UserError for an
+    unreadable image, a result that cannot be written and an output made with other settings.
     """
     check_settings(job)
     own = os.path.join(os.path.dirname(job.output), f"shard_{shard[0]}_of_{shard[1]}.lock")
