@@ -22,6 +22,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,7 +56,7 @@ def corrupt(
     *,
     textures: str | os.PathLike | ice.Textures | None = None,
     jpeg_quality: int = JPEG_QUALITY,
-    devices=None,
+    devices: Any = None,
 ) -> np.ndarray:
     """Corrupted images, uint8 [N, side, side, 3]. JPEG is done in threads, while the devices work on the images that
     follow.
@@ -174,7 +175,7 @@ def _frost_arrays(textures, devices):
     return devices.replicate({"textures": textures.images, "sizes": textures.sizes})
 
 
-def describe(name: str, severity: int, side: int, *, textures=None) -> dict:
+def describe(name: str, severity: int, side: int, *, textures: str | os.PathLike | ice.Textures | None = None) -> dict:
     """What is used for a corruption: plain values, for result files.
 
     `name`, `severity`, `side`; `constants` as used at this side; `published` as they are at 224, where they differ;

@@ -1,12 +1,13 @@
 """Blur: defocus_blur, glass_blur, motion_blur and zoom_blur."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
-from nofrost_jax.corruptions.base import SLACK, Corruption, nothing, to_uint8, uniform, unit
+from nofrost_jax.corruptions.base import SLACK, Arrays, Corruption, nothing, to_uint8, uniform, unit
 from nofrost_jax.corruptions.constants import PUBLISHED, SEVERITIES, SIDE, published, scaled
 from nofrost_jax.corruptions.kernels import (
     both_axes,
@@ -17,7 +18,7 @@ from nofrost_jax.corruptions.kernels import (
 )
 
 
-def largest(name, constant, side):
+def largest(name: str, constant: str, side: int) -> float:
     """The greatest value of a constant over the five severities at this side: what fixes the shapes."""
     return max(scaled(name, severity, side)[constant] for severity in SEVERITIES)
 
@@ -25,7 +26,7 @@ def largest(name, constant, side):
 # defocus_blur
 
 
-def disk(radius, alias_sigma):
+def disk(radius: float, alias_sigma: float) -> np.ndarray:
     """The published kernel at side 224, float64 [n, n]: a disk, then a small Gaussian against its jagged edge."""
     half, reach = (8, 1) if radius <= 8 else (radius, 2)
     place = np.arange(-half, half + 1)
@@ -66,7 +67,7 @@ def _transform_size(side):
     return min(size for size in sizes if size >= side + 2 * _defocus_reach(side))
 
 
-def defocus(image, draws, arrays):
+def defocus(image: Array, draws: Any, arrays: Arrays) -> Array:
     """Correlation with the symmetric kernel, the border mirrored (the edge pixel not repeated)."""
     side = image.shape[0]
     reach, size = _defocus_reach(side), _transform_size(side)
@@ -94,7 +95,7 @@ def _draw_glass(key, side, arrays):
     return jnp.floor(uniform(key, (_ITERATIONS, side, side, 2)) * (2 * reach)).astype(jnp.int32) - reach
 
 
-def scatter(image, offsets, reach):
+def scatter(image: Array, offsets: Array, reach: int | Array) -> Array:
     """One pass of glass_blur over an image [side, side, C]: pixels take the value of a pixel near by, in place.
 
     The original visits rows and columns from side - reach down to reach + 1, so that a value already replaced may be
@@ -121,7 +122,7 @@ def scatter(image, offsets, reach):
     return image.reshape(side * side, -1)[source[root]].reshape(image.shape)
 
 
-def glass(image, draws, arrays):
+def glass(image: Array, draws: Any, arrays: Arrays) -> Array:
     """A Gaussian to 8 bits, pixels scattered `iterations` times, the Gaussian again."""
     image = to_uint8(both_axes(arrays["matrix"], unit(image)))
     scattered = lax.fori_loop(
@@ -137,7 +138,7 @@ def _prepare_motion(severity, side):
     return motion_weights(**scaled("motion_blur", severity, side), reach=2 * largest("motion_blur", "radius", side))
 
 
-def motion_blur(image, angle, arrays):
+def motion_blur(image: Array, angle: Array, arrays: Arrays) -> Array:
     """ImageMagick's motion blur at a random angle."""
     reach = len(arrays["weights"]) - 1
     return motion(image.astype(jnp.float32), angle, arrays["weights"], arrays["count"], reach).astype(jnp.uint8)
@@ -146,7 +147,7 @@ def motion_blur(image, angle, arrays):
 # zoom_blur
 
 
-def zoom_factors(severity):
+def zoom_factors(severity: int) -> np.ndarray:
     """The published factors; the first severity's include 1.11 by a rounding error of `arange`."""
     constants = published("zoom_blur", severity)
     return np.arange(1, constants["stop"], constants["step"])
@@ -162,7 +163,7 @@ def _prepare_zoom(severity, side):
     return {"matrices": matrices, "count": np.int32(len(factors))}
 
 
-def zoom(image, draws, arrays):
+def zoom(image: Array, draws: Any, arrays: Arrays) -> Array:
     """The mean of the image and of its enlargements by all factors, the first of which is 1."""
     x = unit(image)
 
@@ -181,7 +182,7 @@ TABLE = {
 }
 
 
-def vanishes(name, severity, side):
+def vanishes(name: str, severity: int, side: int) -> bool:
     """Whether a blur changes no value by more than one level of 255, since its weight is all in the centre."""
     if name == "defocus_blur":
         centre = np.fft.irfft2(_prepare_defocus(severity, side)["transform"])[0, 0]

@@ -4,14 +4,17 @@ import concurrent.futures
 import functools
 import io
 import os
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.scipy.ndimage import map_coordinates
 from PIL import Image
 
-from nofrost_jax.corruptions.base import Corruption, nothing, plain, to_uint8, uniform, unit
+from nofrost_jax.corruptions.base import Arrays, Corruption, nothing, plain, to_uint8, uniform, unit
 from nofrost_jax.corruptions.constants import SEVERITIES, SIDE, published, scaled
 from nofrost_jax.corruptions.kernels import HIGHEST, both_axes, box_taps, gaussian_matrix
 from nofrost_jax.corruptions.weather import fitted
@@ -19,7 +22,7 @@ from nofrost_jax.corruptions.weather import fitted
 # contrast
 
 
-def contrast(image, draws, arrays):
+def contrast(image: Array, draws: Any, arrays: Arrays) -> Array:
     """Every channel drawn to its mean over the image."""
     mean = jnp.sum(image.astype(jnp.int32), (0, 1)).astype(jnp.float32) / image[..., 0].size
     return jnp.clip((image - mean) * arrays["factor"] + mean, 0, 255).astype(jnp.uint8)
@@ -43,19 +46,19 @@ def _draw_elastic(key, side, arrays):
     return numbers[:6].reshape(3, 2), numbers[6:].reshape(2, SIDE, SIDE)
 
 
-def sample(image, rows, columns, mode):
+def sample(image: Array, rows: Array, columns: Array, mode: str) -> Array:
     """Bilinear samples of float32 [H, W, C] at [H, W] places."""
     at = functools.partial(map_coordinates, coordinates=[rows, columns], order=1, mode=mode)
     return jax.vmap(at, in_axes=-1, out_axes=-1)(image)
 
 
-def anchors(side):
+def anchors(side: int) -> Array:
     """Three points (x, y) of the image, float32 [3, 2]: (186, 186), (186, 38) and (38, 38) at side 224."""
     low, high = side // 2 - side // 3, side // 2 + side // 3
     return jnp.array([[high, high], [high, low], [low, low]], jnp.float32)
 
 
-def affine(image, moved):
+def affine(image: Array, moved: Array) -> Array:
     """The affine map that takes the three `anchors` to `moved` [3, 2], in OpenCV's fixed point; mirrored border."""
     side = len(image)
     fixed = anchors(side)
@@ -74,7 +77,7 @@ def affine(image, moved):
     return sample(image, y, x, "mirror")
 
 
-def elastic(image, draws, arrays):
+def elastic(image: Array, draws: Any, arrays: Arrays) -> Array:
     """A random affine map, then a random smooth displacement; waves drawn at 224 and fitted, as the weather is."""
     corners, fields = draws
     side = len(image)
@@ -98,7 +101,7 @@ def _prepare_pixelate(severity, side):
     return {"sources": sources[copied], "weights": weights[copied]}
 
 
-def pixelate(image, draws, arrays):
+def pixelate(image: Array, draws: Any, arrays: Arrays) -> Array:
     """Pillow's BOX to a smaller side and back, in its fixed point: equal to the bit."""
     x = image.astype(jnp.int32)
     for axis in (1, 0):  # Pillow's order; 8 bits in between
@@ -115,7 +118,7 @@ def pixelate(image, draws, arrays):
 # jpeg_compression
 
 
-def jpeg(images, quality, optimize=False):
+def jpeg(images: Iterable[np.ndarray], quality: int, optimize: bool = False) -> np.ndarray:
     """Images uint8 [H, W, 3], N of them, as they look after Pillow wrote them as JPEG (4:2:0) and read them: uint8
     [N, H, W, 3]. On the host, in threads, each as soon as `images` yields it."""
 

@@ -4,12 +4,12 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 HIGHEST = lax.Precision.HIGHEST
 
 
-def gaussian_matrix(side, sigma, truncate=4.0, mode="edge"):
+def gaussian_matrix(side: int, sigma: float, truncate: float = 4.0, mode: str = "edge") -> np.ndarray:
     """A Gaussian filter along an axis, cut off at `truncate` deviations as scipy has it: float64 [side, side].
 
     mode: of the border, "edge" (the last pixel repeated) or "symmetric" (mirrored, the last pixel included).
@@ -20,7 +20,7 @@ def gaussian_matrix(side, sigma, truncate=4.0, mode="edge"):
     return sum(tap * rows[start : start + side] for start, tap in enumerate(taps / taps.sum()))
 
 
-def zoom_matrix(side, factor):
+def zoom_matrix(side: int, factor: float) -> np.ndarray:
     """The original's clipped zoom along an axis, float64 [side, side].
 
     The central ceil(side / factor) pixels are enlarged linearly with their end points kept, the central `side` taken.
@@ -36,7 +36,7 @@ def zoom_matrix(side, factor):
     return matrix
 
 
-def fit_matrix(size, side):
+def fit_matrix(size: int, side: int) -> np.ndarray:
     """Resizes an axis from `size` to `side` samples: mean over the covered length, linear where it grows."""
     if side > size:
         place = np.clip((np.arange(side) + 0.5) * size / side - 0.5, 0, size - 1)
@@ -46,9 +46,11 @@ def fit_matrix(size, side):
     return np.clip(covered, 0, None) * side / size
 
 
-def box_taps(size, side, width):
-    """Pillow's BOX resize of an axis from `size` to `side` in its fixed point (22 bits): sources and weights, both int32
-    [side, width]; weights beyond an output's window are 0."""
+def box_taps(size: int, side: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pillow's BOX resize of an axis from `size` to `side` in its fixed point (22 bits).
+
+    Returns (sources, weights), both int32 [side, width]; weights beyond an output's window are 0.
+    """
     scale = size / side
     support = 0.5 * max(scale, 1.0)
     sources, weights = np.zeros((2, side, width), np.int32)
@@ -62,7 +64,7 @@ def box_taps(size, side, width):
     return sources, weights
 
 
-def both_axes(matrix, image):
+def both_axes(matrix: Array | np.ndarray, image: Array) -> Array:
     """matrix @ channel @ matrix.T for every channel: float32 [n, n] or [n, n, C] with matrix [m, n] -> [m, m(, C)]."""
     tall = jnp.tensordot(matrix, image, 1, precision=HIGHEST)
     if image.ndim == 2:
@@ -70,7 +72,7 @@ def both_axes(matrix, image):
     return jnp.einsum("yxc,zx->yzc", tall, matrix, precision=HIGHEST)
 
 
-def motion(image, angle, weights, count, reach):
+def motion(image: Array, angle: Array, weights: Array, count: int | Array, reach: int) -> Array:
     """ImageMagick's motion blur of float32 [H, W, C] in 0..255: a one-sided trail of pixels at whole positions.
 
     out[y, x] = sum over i < count of weights[i] * image[y + ceil(i sin - 1/2), x + ceil(i cos - 1/2)], the border
@@ -89,7 +91,7 @@ def motion(image, angle, weights, count, reach):
     return jnp.floor(lax.fori_loop(0, count, add, jnp.zeros_like(image)) + 0.5 / 257)
 
 
-def motion_weights(radius, sigma, reach):
+def motion_weights(radius: float, sigma: float, reach: int) -> dict[str, np.ndarray]:
     """{"weights": float32 [reach + 1], "count": how many count} for `motion`."""
     count = 2 * radius + 1
     weights = np.exp(-0.5 * (np.arange(count) / max(sigma, 1e-6)) ** 2)

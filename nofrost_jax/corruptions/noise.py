@@ -1,11 +1,13 @@
 """Noise: gaussian_noise, shot_noise and impulse_noise. No lengths, any side."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from nofrost_jax.corruptions.base import Corruption, bits, normal, plain, to_uint8, uniform, unit
+from nofrost_jax.corruptions.base import Arrays, Corruption, bits, normal, plain, to_uint8, uniform, unit
 from nofrost_jax.corruptions.constants import scaled
 
 _LEVELS = 63  # of shot noise, at most: 60 photons and what six steps of a binary search can reach
@@ -23,12 +25,12 @@ def _words(key, side, arrays):
     return bits(key, (side, side, 3))
 
 
-def gaussian(image, draws, arrays):
+def gaussian(image: Array, draws: Any, arrays: Arrays) -> Array:
     """x + N(0, deviation) in every element."""
     return to_uint8(unit(image) + draws * arrays["deviation"])
 
 
-def impulse(image, draws, arrays):
+def impulse(image: Array, draws: Any, arrays: Arrays) -> Array:
     """Every element by itself is replaced with probability `amount`, half of the time by 255, half by 0."""
     amount = arrays["amount"]
     return jnp.where(draws < amount / 2, 255, jnp.where(draws < amount, 0, image)).astype(jnp.uint8)
@@ -48,7 +50,7 @@ def _prepare_shot(severity, side):
     return {"thresholds": np.pad(thresholds, ((0, 0), (0, 1)), mode="edge").reshape(-1), "levels": levels}
 
 
-def shot(image, draws, arrays):
+def shot(image: Array, draws: Any, arrays: Arrays) -> Array:
     """Poisson(x L) / L by inversion of the distribution function: exact to 2**-32.
 
     Values are bytes, so that there are 256 distributions, and what exceeds L photons is white: a table of at most 61

@@ -40,7 +40,7 @@ def _stacked(origin, images):
 
 @functools.cache
 def load(folder: str) -> Textures:
-    """The published files, from a folder. Raises UserError where one is missing, unreadable or not larger than 224 x 224."""
+    """The published files, from a folder. Raises UserError where one is missing, unreadable or not above 224 pixels."""
     root, images = Path(os.path.expanduser(folder)), []
     missing = [name for name in FILES if not (root / name).is_file()]
     if missing:
@@ -80,7 +80,9 @@ def procedural() -> Textures:
     return _stacked("procedural", [grow(np.random.default_rng([_SEED, i]), *kind) for i, kind in enumerate(_KINDS)])
 
 
-def grow(rng, colour, contrast, ferns, length):
+def grow(
+    rng: np.random.Generator, colour: tuple[int, int, int], contrast: float, ferns: int, length: float
+) -> np.ndarray:
     """One texture, uint8 [384, 512, 3]: feathered crystals in relief on a cloudy pane."""
     pane = Image.new("L", (2 * _WIDTH, 2 * _HEIGHT), 0)
     brush = ImageDraw.Draw(pane)
@@ -119,7 +121,7 @@ def _standard(field):
     return (field - field.mean()) / field.std()
 
 
-def resolve(textures) -> Textures:
+def resolve(textures: str | os.PathLike | Textures | None) -> Textures:
     """Textures from None (grown), the path of a folder (published files) or Textures. Raises UserError: see `load`."""
     if textures is None or textures == "":
         return procedural()

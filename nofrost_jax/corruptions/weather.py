@@ -4,16 +4,18 @@ What falls on the image is drawn at 224 x 224 whatever the image's side, then fi
 another resolution.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
-from nofrost_jax.corruptions.base import Corruption, normal, nothing, plain, to_uint8, uniform, unit
+from nofrost_jax.corruptions.base import Arrays, Corruption, normal, nothing, plain, to_uint8, uniform, unit
 from nofrost_jax.corruptions.constants import PUBLISHED, SIDE, published
 from nofrost_jax.corruptions.kernels import both_axes, fit_matrix, motion, motion_weights, zoom_matrix
 
 
-def fitted(layer, side):
+def fitted(layer: Array, side: int) -> Array:
     """float32 [224, 224] -> [side, side]."""
     return layer if side == SIDE else both_axes(jnp.asarray(fit_matrix(SIDE, side), jnp.float32), layer)
 
@@ -36,14 +38,14 @@ def _draw_snow(key, side, arrays):
     return normal(key, (SIDE, SIDE)), uniform(key, (), -135.0, -45.0)
 
 
-def snow_layer(field, angle, arrays):
+def snow_layer(field: Array, angle: Array, arrays: Arrays) -> Array:
     """Flakes before they are fitted to the image: float32 [224, 224] in [0, 1], in steps of 1 / 255."""
     flakes = both_axes(arrays["zoom"], arrays["mean"] + arrays["deviation"] * field)
     flakes = to_uint8(jnp.where(flakes < arrays["threshold"], 0.0, flakes)).astype(jnp.float32)
     return motion(flakes[..., None], angle, arrays["weights"], arrays["count"], _REACH)[..., 0] / 255.0
 
 
-def snow(image, draws, arrays):
+def snow(image: Array, draws: Any, arrays: Arrays) -> Array:
     """A whitened image, and flakes on it twice, the second time turned by 180 degrees."""
     x, weight = unit(image), arrays["image_weight"]
     layer = fitted(snow_layer(*draws, arrays), len(image))[..., None]
@@ -70,7 +72,7 @@ def _draw_frost(key, side, arrays):
     return jnp.concatenate([which[None], jnp.floor(jnp.stack([down, right]) * room).astype(jnp.int32)])
 
 
-def frost(image, window, arrays):
+def frost(image: Array, window: Array, arrays: Arrays) -> Array:
     """Image and ice, weighted and added."""
     side = len(image)
     which, row, column = window
@@ -95,7 +97,7 @@ def _draw_fog(key, side, arrays):
     return uniform(key, (_PLASMA**2 - 1,), -1.0, 1.0)
 
 
-def plasma(draws, decay):
+def plasma(draws: Any, decay: float | Array) -> Array:
     """Diamond-square noise that wraps around (Fournier, Fussell and Carpenter, 1982): float32 [256, 256] in [0, 1].
 
     Level by level the known places move apart: each gains a centre, from its four corners, and two edges, from two
@@ -116,7 +118,7 @@ def plasma(draws, decay):
     return known / known.max()
 
 
-def fog(image, draws, arrays):
+def fog(image: Array, draws: Any, arrays: Arrays) -> Array:
     """Plasma added, then darkened so that the brightest value can stay."""
     x, strength = unit(image), arrays["strength"]
     brightest = x.max()
@@ -139,7 +141,7 @@ def _prepare_brightness(severity, side):
     return {"table": (np.clip(brighter, 0, 1) * 255).astype(np.uint8).reshape(-1)}
 
 
-def brightness(image, draws, arrays):
+def brightness(image: Array, draws: Any, arrays: Arrays) -> Array:
     """The value of HSV raised."""
     image = image.astype(jnp.int32)
     return arrays["table"][image.max(-1, keepdims=True) * 256 + image]

@@ -24,7 +24,7 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "", ignore_disk: bo
     """Downloads or reads, converts to ArrayRecord files (in a bucket to TFRecord files) and returns their directory; at
     once if they are there.
 
-    Raises UserError for an unknown data set; a file that is not in `manual_dir`, misnamed, incomplete or another one than
+    Raises UserError for an unknown data set; a file that is not in `manual_dir`, misnamed, incomplete or not as
     published; a download that fails; too little room on the disk (unless `ignore_disk`); a missing package of tfds's.
     """
     builder = tfds_source.find_builder(name, data_dir)

@@ -43,8 +43,8 @@ def write(
     It is written first, once all images have been looked at: a tree is of one set of images, so one that must be
     replaced makes all earlier files worthless.
 
-    Raises Preempted where a signal came: what is there is whole, and the same command goes on. Raises UserError where an
-    image is unreadable or too small, or the output folder holds other things or cannot be written.
+    Raises Preempted where a signal came: what is there is whole, and the same command goes on; UserError where an image
+    is unreadable or too small, or the output folder holds other things or cannot be written.
     """
     check_seed("seed", seed)
     cells = [(name, severity) for name in names for severity in severities]
