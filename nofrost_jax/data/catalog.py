@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nofrost_jax.data.sources import RandomAccess, Source, Subset, is_random
+from nofrost_jax.data.sources import RandomAccess, Sequential, Source, Subset, is_random
 from nofrost_jax.errors import UserError
 
 SOURCES = ("digits", "fake", "tfds:NAME", "folder:PATH")
@@ -17,17 +17,23 @@ def holdout_mask(n: int, holdout: int) -> np.ndarray:
     return mask
 
 
+def require_random(split: RandomAccess | Sequential, name: str, prevented: str, otherwise: str = "") -> None:
+    """Raises UserError where the split is read in sequence. name: the source's; prevented: what that makes impossible,
+    and the field that asks for it; otherwise: another way out."""
+    if not is_random(split):
+        raise UserError(
+            f"{name} is prepared as TFRecord files, which are read in sequence, so that {prevented}; prepare it anew "
+            f"with nofrost_jax.tools.prepare into another config.data.data_dir{otherwise}"
+        )
+
+
 def hold_out(split: RandomAccess, holdout: int, name: str) -> tuple[Subset, Subset]:
     """(what is left of a training split, the `holdout` examples that are kept out of training). name: the source's.
 
     Raises UserError where there are too few, or where the split is read in sequence.
     """
-    if not is_random(split):
-        raise UserError(
-            f"{name} is prepared as TFRecord files, which are read in sequence, so that no single images can be kept "
-            "out of training; config.data.holdout; prepare it anew with nofrost_jax.tools.prepare into another "
-            'config.data.data_dir, or use slices: train_split = "train[:90%]", eval_split = "train[90%:]", holdout = 0'
-        )
+    slices = 'use slices: train_split = "train[:90%]", eval_split = "train[90%:]", holdout = 0'
+    require_random(split, name, "no single images can be kept out of training; config.data.holdout", f", or {slices}")
     if holdout >= split.size:
         raise UserError(
             f"the training split has {split.size} images, so {holdout} cannot be held out; {name}; lower "

@@ -132,6 +132,16 @@ def test_cifar10_through_tfds(cifar10, tmp_path):
         )
 
 
+def test_tfrecord_files_are_refused_before_they_are_read(cifar10, tmp_path, monkeypatch):
+    tfds, files = tfds_source.import_tfds(), str(cifar10[0].parent / "files")
+    with mock.patch.object(tfds.download.DownloadManager, "download_and_extract", lambda *_: files):
+        tfds.builder("cifar10", data_dir=str(tmp_path)).download_and_prepare(file_format="tfrecord")
+    monkeypatch.setattr(tfds_source.TfdsSplit, "listing", lambda _: pytest.fail("it is read"))
+    words = "cifar10 is prepared as TFRecord files, .*; --source; prepare it anew .* into another --data_dir$"
+    with pytest.raises(UserError, match=words):
+        command.main([f"--output={tmp_path}/copies", "--source=tfds:cifar10", f"--data_dir={tmp_path}", *CELLS])
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from nofrost_jax.data import digits, fingerprints, preprocess
-from nofrost_jax.data.catalog import is_known, open_source
+from nofrost_jax.data.catalog import is_known, open_source, require_random
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source
@@ -93,6 +93,7 @@ def open_originals(
         if split not in (source.eval_name, *EVAL_ALIASES):
             raise UserError(f"{name} has no split {split}; --split={split}; use {source.eval_name or 'another'}")
         found, title = source.evaluation, " ".join(filter(None, (name, source.eval_name)))
+        require_random(found, name, "no single images can be corrupted; config.data.source")
     if isinstance(found, Folder):
         if found.left_out:
             print(f"note: {found.left_out}; left out", file=sys.stderr)
