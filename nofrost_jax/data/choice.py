@@ -63,7 +63,7 @@ class Choice:
         n = split.size
         if self.count(n) == n and not self.ids:
             return np.arange(n)
-        labels, names = _listing(split)
+        labels, names = listing(split)
         ordered = _order(labels, names)
         if self.ids:
             ordered = ordered[np.isin(ordered, self._listed(labels, names, class_names))]
@@ -98,7 +98,7 @@ def spread(n: int, count: int) -> np.ndarray:
 
 def ranks(split: RandomAccess | Sequential, places: np.ndarray) -> np.ndarray:
     """The rank of each of some examples among them, in the order of classes and names: int64 [len(places)]."""
-    labels, names = _listing(split)
+    labels, names = listing(split)
     chosen = _order(labels, names)
     chosen = chosen[np.isin(chosen, places)]
     found = np.empty(len(places), np.int64)
@@ -106,11 +106,12 @@ def ranks(split: RandomAccess | Sequential, places: np.ndarray) -> np.ndarray:
     return found
 
 
-def _listing(split: RandomAccess | Sequential) -> tuple[np.ndarray, list[str] | None]:
+def listing(split: RandomAccess | Sequential) -> tuple[np.ndarray, list[str] | None]:
+    """What `split.listing()` returns. Raises UserError where a file cannot be read."""
     try:
         return split.listing()
     except OSError as error:
-        raise UserError(f"cannot read the files' names ({error}); {split.where(0)}; prepare the data anew") from error
+        raise UserError(f"cannot read labels and names ({error}); {split.where(0)}; prepare the data anew") from error
 
 
 def _order(labels: np.ndarray, names: list[str] | None) -> np.ndarray:

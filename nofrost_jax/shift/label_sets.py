@@ -34,7 +34,7 @@ IMAGENET_A = (
     *(934, 937, 943, 945, 947, 951, 954, 956, 957, 959, 971, 972, 980, 981, 984, 986, 987, 988),
 )
 ALL = "all"  # as a set's `label_set`: the net may answer any class
-PRESENT = "present"  # the classes that occur in the data; folders only
+PRESENT = "present"  # the classes that occur in the data; not of TFRecord files
 TABLE = {"imagenet_r": IMAGENET_R, "imagenet_a": IMAGENET_A}
 NAMES = (ALL, PRESENT, *TABLE)
 

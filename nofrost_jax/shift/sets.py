@@ -9,6 +9,8 @@ import numpy as np
 
 from nofrost_jax import corruptions, data
 from nofrost_jax.corruptions.constants import SETTINGS
+from nofrost_jax.data.catalog import require_random
+from nofrost_jax.data.choice import listing
 from nofrost_jax.data.folder import has_subfolders, root_of
 from nofrost_jax.data.tfds_source import find_builder, prepare_command
 from nofrost_jax.errors import UserError, about
@@ -171,15 +173,18 @@ def _set(entry, suite, run):
         return [], [_lacking(entry, run)]
     with about(entry.name):
         dataset = data.open(config, EVALUATION, suite.class_names)
-        labels = dataset.eval_labels
-    if entry.label_set == label_sets.PRESENT and labels is None:
-        raise UserError(
-            f"config.shift.{entry.name}.label_set=present is for folders, whose classes are seen at once; set it to all"
-        )
+        labels = _present_labels(entry, dataset) if entry.label_set == label_sets.PRESENT else dataset.eval_labels
     look = Look(entry.name, label_sets.mask(entry.label_set, num_classes, labels))
     if labels is not None:
         look.check_labels(labels, np.arange(len(labels)))
     return [Job(entry, config, dataset, [look])], []
+
+
+def _present_labels(entry, dataset):
+    """The labels of all images of a set, int32 [N], also where that means reading its records."""
+    prevented = f"the classes that occur are not known at once; config.shift.{entry.name}.label_set=present"
+    require_random(dataset.evaluation, dataset.config.data.source, prevented, ", or set it to all")
+    return listing(dataset.evaluation)[0]
 
 
 def _imagenet_c(suite, run):

@@ -5,9 +5,14 @@ import shutil
 import zipfile
 from unittest import mock
 
+import numpy as np
 import pytest
 
-from nofrost_jax.data import tfds_source
+from configs.eval import shift
+from nofrost_jax.config import for_sets
+from nofrost_jax.data import catalog, tfds_source
+from nofrost_jax.errors import UserError
+from nofrost_jax.shift import sets as evaluation_sets
 from nofrost_jax.shift.label_sets import IMAGENET_A, IMAGENET_R
 from nofrost_jax.tools import prepare
 from tests.shift import trees
@@ -40,6 +45,18 @@ def prepare_from(tree, builder, target):
         prepare.prepare(builder, str(target))
 
 
+def check_present_classes(run, labels):
+    """label_set=present reads the labels of ArrayRecord files, and refuses what can only be read in sequence."""
+    config = shift.get_config()
+    config.sets, config.shift.imagenet_v2.label_set = "imagenet_v2", "present"
+    own, suite, _ = for_sets(str(run), config)
+    ((job,), _) = evaluation_sets.jobs(suite, own)
+    assert np.flatnonzero(job.looks[0].allowed).tolist() == sorted(set(labels.tolist()))
+    words = "^imagenet_v2: .* read in sequence, .*; config.shift.imagenet_v2.label_set=present; .* or set it to all$"
+    with mock.patch.object(catalog, "is_random", lambda _: False), pytest.raises(UserError, match=words):
+        evaluation_sets.jobs(suite, own)
+
+
 @pytest.mark.usefixtures("compile_once")
 def test_tfds_and_folders_give_the_same_results(cli, tmp_path):
     tree, target = tmp_path / "tree", tmp_path / "data"
@@ -56,6 +73,7 @@ def test_tfds_and_folders_give_the_same_results(cli, tmp_path):
     arguments = ["--mode=evaluate", "--config=configs/eval/shift.py", f"--workdir={run}"]
     done = cli(*arguments, f"--config.sets={','.join(SETS)},tfds:imagenet_a")
     assert done.returncode == 2 and "two sets called imagenet_a" in done.stderr
+    check_present_classes(run, sets["imagenet_v2"].labels)
 
     found = {}
     for source in ("tfds", "folder"):
