@@ -38,6 +38,11 @@ class Checkpoints:
             create=writable,
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
+        if writable:
+            unfinished = parallel.on_main(self._unfinished)
+            for step in unfinished:
+                parallel.say(f"checkpoint {step} was not saved to its end; it goes to checkpoints_damaged/")
+            self._move_away(unfinished)
 
     @property
     def steps(self) -> list[int]:
@@ -46,6 +51,10 @@ class Checkpoints:
 
     def _folder(self, step):
         return os.path.join(self.directory, str(step))
+
+    def _unfinished(self):
+        """The newest step, in a list, where it has no hashes yet: it is being saved, or a kill came while it was."""
+        return [step for step in self.steps[-1:] if not digests.are_there(self._folder(step))]
 
     def save(self, step: int, items: dict[str, Any], meta: dict[str, Any]) -> None:
         """Saves {name: pytree} and a JSON-able dict. All processes take part."""
@@ -62,13 +71,13 @@ class Checkpoints:
     def amend(self, step: int, changes: dict[str, Any]) -> None:
         """Sets some of what was saved in a checkpoint's dict."""
         if jax.process_index() == 0:
-            path = os.path.join(self._folder(step), META)
-            files.write_json(path, files.read_json(path) | changes, indent=None)
-            digests.write(self._folder(step), only=META)
+            meta = files.read_json(os.path.join(self._folder(step), META)) | changes
+            digests.replace(self._folder(step), META, json.dumps(meta))
         parallel.wait_for_all(f"checkpoint {step} is amended")
 
     def restore(self, abstract: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-        """(step, {name: pytree}, meta) of the newest whole checkpoint, or None. Says when it passes over a damaged one.
+        """(step, {name: pytree}, meta) of the newest whole checkpoint, or None. Says when it passes over a damaged one;
+        what is being saved does not count yet.
 
         abstract: {name: pytree of ShapeDtypeStructs with shardings} of the wanted items, so that any number and kind of
         devices can restore. Damage is a file that is missing, or not what was saved; process 0 decides for all. A
@@ -76,7 +85,7 @@ class Checkpoints:
         are damaged, or one is of another net or optimizer; any other error passes.
         """
         damaged = []
-        for step in parallel.on_main(lambda: self.steps[::-1]):
+        for step in parallel.on_main(lambda: sorted({*self.steps} - {*self._unfinished()}, reverse=True)):
             meta, damage = parallel.on_main(functools.partial(self._examine, step, {*abstract, "meta"}))
             if damage:
                 if parallel.on_main(functools.partial(self._is_outdated, step)):

@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from nofrost_jax import checkpoint, digests, train
+from nofrost_jax import checkpoint, digests, files, train
 from nofrost_jax.errors import UserError
 from tests.conftest import tiny_args
 from tests.resume.helpers import arrays, contents, saved_steps, train_here
@@ -52,7 +52,7 @@ def lose_the_hashes(folder):
     (folder / digests.NAME).unlink()
 
 
-DAMAGES = [truncate, alter, lose_a_file, lose_the_optimizer, empty_the_meta, lose_the_hashes]
+DAMAGES = [truncate, alter, lose_a_file, lose_the_optimizer, empty_the_meta]
 
 
 @pytest.mark.usefixtures("compile_once")
@@ -64,6 +64,48 @@ def test_damaged_newest_checkpoint_falls_back(whole, copy, capsys, damage):
     assert text.count("checkpoint 15 is damaged") == 1 and "resuming from the checkpoint of step 12" in text
     assert contents(copy) == contents(whole[0])
     assert [path.name for path in (copy / "checkpoints_damaged").iterdir()] == ["15"]
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_a_kill_between_a_save_and_its_hashes_loses_the_save_alone(whole, copy, capsys):
+    variables = abstract_variables(copy)
+    lose_the_hashes(copy / "checkpoints/15")
+    train_here(copy)
+    text = capsys.readouterr().out
+    assert "checkpoint 15 was not saved to its end" in text and "resuming from the checkpoint of step 12" in text
+    assert contents(copy) == contents(whole[0])
+    shutil.rmtree(copy / "checkpoints/12")
+    lose_the_hashes(copy / "checkpoints/15")  # as if it were the first
+    assert restored(copy, variables) is None  # a reader waits for it
+    train_here(copy)
+    assert "resuming" not in capsys.readouterr().out
+    assert contents(copy) == contents(whole[0])
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_kill_while_a_checkpoint_is_amended_does_no_harm(copy, monkeypatch, after):
+    checkpoints, write = checkpoint.Checkpoints(copy), files.write
+
+    def killed(path, *rest, **options):
+        if not (is_meta := str(path).endswith(checkpoint.META)) or after:
+            write(path, *rest, **options)
+        if is_meta:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files, "write", killed)
+        checkpoints.amend(15, {"forced": ["a change"]})
+    variables = abstract_variables(copy)
+    assert checkpoints.restore(variables)[2].get("forced") == (["a change"] if after else None)
+    checkpoints.amend(15, {"forced": ["another"]})
+    step, _, meta = checkpoints.restore(variables)
+    assert (step, meta["forced"]) == (15, ["another"])
+    checkpoints.close()
+
+
+def abstract_variables(folder):
+    saved = {"variables": next(iter(arrays(folder, 15)))}
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), saved)
 
 
 def test_no_byte_of_a_checkpoint_can_be_altered_in_silence(copy):
