@@ -12,12 +12,15 @@ NOTES = "notes.txt"  # what a training does in another way than the paper; resul
 
 
 def check_config(config, workdir, force=False):
-    """Raises UserError where the folder is a run's with another result, unless forced; says what that changes."""
-    deciding, _ = _changes(config, workdir)
+    """Raises UserError where the folder is a run's with another result, unless forced; says what that changes, and
+    what else differs."""
+    deciding, free = _changes(config, workdir)
     if deciding and not force:
         raise _another(workdir, deciding)
     if deciding:
         parallel.say(f"note: --force goes on although the result changes: {'; '.join(deciding)}")
+    if free:
+        parallel.say(f"note: goes on under values that do not change the result: {'; '.join(free)}")
 
 
 def check_checkpoint(meta, config, workdir, training_set, force=False):
@@ -50,16 +53,14 @@ def _other_images(old, new):
 
 
 def write_config(config, workdir, force=False):
-    """Writes the resolved config as `config.json`, whole or not at all; over one with another result only if forced.
-    Says what else differs."""
+    """Writes the resolved config as `config.json`, whole or not at all; over one with another result only if
+    forced."""
     path, text = os.path.join(workdir, "config.json"), json.dumps(to_plain(config), indent=2) + "\n"
     if files.create(path, text):
         return
-    deciding, free = _changes(config, workdir)
+    deciding, _ = _changes(config, workdir)
     if deciding and not force:
         raise _another(workdir, deciding)
-    if free:
-        print(f"note: goes on under values that do not change the result: {'; '.join(free)}", flush=True)
     files.write(path, text)
 
 

@@ -133,7 +133,8 @@ def test_dry_run_tells_that_the_folder_is_another_runs(cli, tmp_path):
     folder = make_run(cli, tmp_path)
     outcome = cli(*tiny_args(folder, epochs=4), "--mode=dry_run")
     assert outcome.returncode == 3 and "epochs: 3 -> 4" in outcome.stdout.splitlines()[-1], outcome
-    assert cli(*tiny_args(folder), "--mode=dry_run").returncode == 0
+    outcome = cli(*tiny_args(folder, data__workers=3), "--mode=dry_run")
+    assert outcome.returncode == 0 and "do not change the result: data.workers: 0 -> 3\n" in outcome.stdout, outcome
 
 
 def test_dry_run_needs_no_right_to_the_workdir(cli, tmp_path, monkeypatch):
