@@ -19,6 +19,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 from nofrost_jax import errors, lock
 from nofrost_jax.errors import Preempted, UserError
@@ -109,9 +110,14 @@ def _call(root, cache, stop, title, given, log, is_done):
     Preempted where a signal came, unless is_done() even so.
     """
     stopped = f"{title}: stopped by {{}}; run the same command again to go on"
+    folder = pathlib.Path(log).parent
+    for path in (*folder.glob("lock"), *folder.glob("evaluations/*.lock")):
+        _wait_for_another(path, title, stop)
     if stop.heard:
         raise Preempted(stopped.format(stop.name))
-    os.makedirs(os.path.dirname(log), exist_ok=True)
+    if is_done():  # by the one that was waited for
+        return 0, ""
+    folder.mkdir(parents=True, exist_ok=True)
     with open(log, "a+", errors="replace") as file:
         file.write(f"$ python main.py {' '.join(given)}\n")
         file.flush()
@@ -138,6 +144,19 @@ def _call(root, cache, stop, title, given, log, is_done):
     if not is_done() and (code == PREEMPTED or (told and code < 0)):  # below 0: before it listens, or at its very end
         raise Preempted(stopped.format(stop.name))
     return code, complaints[-1] if complaints else ""
+
+
+def _wait_for_another(path, title, stop):
+    """Returns when no process holds a lock file of a run, as one that a killed study left may do, or after a signal."""
+    own, told = lock.Lock(path, "a study"), False
+    while holder := own.take():
+        if not told:
+            print(f"{title}: waiting for {holder} ({path})", flush=True)
+            told = True
+        if stop.heard:
+            return
+        time.sleep(LOOK_SECONDS)
+    own.give_back()
 
 
 def outcome(plan, run, failed):

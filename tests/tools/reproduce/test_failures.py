@@ -1,5 +1,9 @@
 """Runs of a study that fail, are not finite or are stopped, and its time."""
 
+import os
+import signal
+import threading
+
 import pytest
 
 from nofrost_jax import errors, lock
@@ -104,3 +108,21 @@ def test_a_second_command_is_refused(fake):
         fake.run(rates="0.1", rows="st", seeds="0")
     assert fake.run(rates="0.1", rows="st", seeds="0") == 0
     assert not (fake.workdir / "lock").exists()
+
+
+@pytest.mark.parametrize("name", ["lock", "evaluations/shift.lock"])
+def test_what_a_killed_command_left_at_work_is_waited_for(fake, capsys, name):
+    """Its main.py works on in the folder of a run; a signal ends the waiting, too."""
+    one = {"rates": "0.1", "rows": "st", "seeds": "0"}
+    path = fake.workdir / FINALS[0] / name
+    left = lock.Lock(path, "a training")
+    assert left.take() == ""
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(errors.Preempted, match="stopped by SIGTERM; run the same command again"):
+        fake.run(**one)
+    assert fake.runs == []
+    waiting = f"seed 0, rate 0.1: waiting for a training: process {os.getpid()} on "
+    assert capsys.readouterr().out.count(waiting) == 1
+    threading.Timer(0.5, left.give_back).start()
+    assert fake.run(**one) == 0
+    assert capsys.readouterr().out.count(waiting) == 1 and fake.runs == [FINALS[0]] and not path.exists()
