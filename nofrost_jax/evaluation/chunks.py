@@ -64,7 +64,8 @@ def check(stop) -> None:
 def preempted(stop) -> Preempted:
     """The Preempted of a StopSignal that came within an evaluation."""
     return Preempted(
-        f"stopped by {stop.name} during an evaluation; run the same command again to go on, nothing is lost"
+        f"stopped by {stop.name} during an evaluation; run the same command again to go on; "
+        "only work since the last save is done again"
     )
 
 

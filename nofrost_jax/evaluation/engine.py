@@ -125,7 +125,10 @@ class _Run:
 
     def _is_known(self, number):
         looked = all(self._look_rows(number, look) is not None for look in self._looks)
-        return looked and next(self._missing(number), None) is None
+        known = looked and next(self._missing(number), None) is None
+        if not known and number % jax.process_count() != jax.process_index():
+            self._known[number].clear()  # another process is at work on it: what it writes must be read
+        return known
 
     def _numbers(self, number):
         """Numbers of a chunk's images among all that are evaluated: int [n]."""
@@ -243,8 +246,8 @@ class _Run:
         work = {"chosen": chosen, "done": np.zeros(len(chosen), bool), "stage": np.int64(0), "memo": blank}
         rows, names = self._member_rows(chunk.number, member), _flat(work)
         partial = self._store.load(chunk.number, member.key, (*rows, *names), partial=True)
-        if partial is None or not np.array_equal(partial["chosen"], chosen):
-            to_save = self._to_save(chunk.number).sum()
+        to_save = self._to_save(chunk.number).sum()
+        if partial is None or not np.array_equal(partial["chosen"], chosen) or len(partial["pixels"]) < to_save:
             return outcomes.begin(rows, chosen, to_save, chunk.image.shape[1:]), work
         memo = [partial[name] for name in names if name.startswith("memo_")]
         work |= {name: partial[name] for name in ("done", "stage")}

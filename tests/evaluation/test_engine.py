@@ -15,7 +15,7 @@ from nofrost_jax import attacks, data, keys, parallel, progress
 from nofrost_jax.attacks import base
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import Preempted, UserError
-from nofrost_jax.evaluation import engine, programs, results, table
+from nofrost_jax.evaluation import chunks, engine, programs, results, table
 from nofrost_jax.evaluation.outcomes import COLUMNS
 from nofrost_jax.evaluation.store import Store
 from tests.data.helpers import dataset_of
@@ -135,6 +135,45 @@ def test_goes_on_after_a_kill_at_every_save(reference, tmp_path, monkeypatch):
     assert not glob.glob(f"{tmp_path}/*/*.partial.npz") and not glob.glob(f"{tmp_path}/*/.*.tmp")
 
 
+@pytest.mark.parametrize("change", ["limit", "save_images"])
+def test_a_chunk_that_another_process_does_again_is_read_again(variables, tmp_path, monkeypatch, change):
+    """An earlier evaluation attacked, or kept, fewer images of it."""
+    pgd = suite.ATTACKS["pgd_20"]
+    small = suite.tiny_config(attacks={"pgd_20": pgd | {"limit": 40 if change == "limit" else 0}})
+    large = suite.tiny_config(attacks={"pgd_20": pgd}, save_images=40 if change == "save_images" else 0)
+    (evaluator, devices), (wanted, _) = suite.make(small), suite.make(large)
+    wanted = dataclasses.replace(wanted, programs=evaluator.programs)
+    evaluator.run(devices.replicate(variables), NEVER, tmp_path)
+    expected = wanted.run(devices.replicate(variables), NEVER, tmp_path / "alone")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+
+    def second(_):
+        """The other process does its chunk while the first waits."""
+        with monkeypatch.context() as other:
+            other.setattr(jax, "process_index", lambda: 1)
+            other.setattr(chunks.time, "sleep", lambda _: pytest.fail("the first has done its share"))
+            wanted.run(devices.replicate(variables), NEVER, tmp_path)
+        monkeypatch.setattr(chunks.time, "sleep", lambda _: pytest.fail("what the other wrote is not seen"))
+
+    monkeypatch.setattr(chunks.time, "sleep", second)
+    assert_same(wanted.run(devices.replicate(variables), NEVER, tmp_path), expected)
+
+
+def test_more_saved_images_begin_an_unfinished_attack_anew(reference, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(engine, "SAVE_COST", 0)
+    between = f"{tmp_path}/*/000000.apgd_t-*.partial.npz"
+    stop = types.SimpleNamespace(requested=lambda: bool(glob.glob(between)), local=True, name="SIGTERM")
+    with pytest.raises(Preempted):
+        reference.evaluator.run(reference.variables, stop, tmp_path)
+    more = dataclasses.replace(reference.evaluator, save_images=20)
+    monkeypatch.setattr(chunks.time, "sleep", lambda _: pytest.fail("waits for what nobody does"))
+    found = more.run(reference.variables, NEVER, tmp_path)
+    rows = found["plans"]["cascade"]["members"][1]  # apgd_t
+    assert (rows["pixels"][rows["attacked"][:20]] > 0).any((1, 2, 3)).all()
+    assert_same(found | {"pixels": reference.outcomes["pixels"]}, reference.outcomes)
+
+
 def test_a_finished_evaluation_computes_nothing_again(reference, monkeypatch):
     monkeypatch.setattr(reference.evaluator.programs, "stage", lambda *_: 1 / 0)
     monkeypatch.setattr(reference.evaluator.programs, "verdict", lambda *_: 1 / 0)
@@ -171,7 +210,7 @@ def test_stops_between_batches_and_says_how_far_it_is(reference, tmp_path, capsy
     asked, between = [], f"{tmp_path}/*/000000.apgd_t-*.partial.npz"
     requested = lambda: asked.append(1) or bool(glob.glob(between))  # noqa: E731
     stop = types.SimpleNamespace(requested=requested, local=True, name="SIGUSR1")
-    with pytest.raises(Preempted, match=r"stopped by SIGUSR1 .* run the same command again"):
+    with pytest.raises(Preempted, match=r"stopped by SIGUSR1 .* to go on; only work since the last save is done"):
         reference.evaluator.run(reference.variables, stop, tmp_path, progress=True)
     assert len(asked) > 8 and glob.glob(between)
     printed = capsys.readouterr().out
