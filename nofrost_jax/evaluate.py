@@ -132,8 +132,13 @@ def _evaluate(config, dataset, output, evaluator, stop, variables, checkpoint):
             flush=True,
         )
     start, folder = time.perf_counter(), os.path.join(output, "evaluations", "outcomes")
-    outcomes = evaluator.run(at_gamma(variables, config.evaluation.mbn_gamma), stop, folder, progress=main)
-    summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, evaluator.programs.compile_seconds)
+    programs, digest = evaluator.programs, checkpoint["params_sha256"]
+    earlier = dict(programs.compile_seconds)  # of evaluations before this one
+    outcomes = evaluator.run(
+        at_gamma(variables, config.evaluation.mbn_gamma), stop, folder, progress=main, digest=digest
+    )
+    compiling = {name: seconds - earlier.get(name, 0.0) for name, seconds in programs.compile_seconds.items()}
+    summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, compiling)
     result = describe(config, dataset, checkpoint, outcomes["index"], evaluator.images.chunk_size, summary)
     if main:
         path = results.save(output, result, results.columns(outcomes))

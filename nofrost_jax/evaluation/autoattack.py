@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import numbers
 import os
 import tempfile
 import time
@@ -58,8 +59,7 @@ def autoattack(
     Raises ValueError for arguments that do not fit, with their shapes, dtypes or values.
     """
     images, labels = _arrays(images, labels)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+    batch_size, seed = _whole("batch_size", batch_size, 1), _whole("seed", seed, 0)
     if jax.process_count() > 1 and not folder:
         raise ValueError("with several processes give a folder that all of them share")
     devices = parallel.Devices(tuple(jax.local_devices()))
@@ -132,6 +132,13 @@ def _arrays(images, labels):
     if not len(images):
         raise ValueError(f"images must be one or more, got shape {images.shape}")
     return images if images.dtype == np.uint8 else _as_pixels(images.astype(np.float32)), labels
+
+
+def _whole(name, value, least):
+    """`value` as an int. Raises ValueError unless it is a whole number from `least` on, below 2**32."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= value < 2**32:
+        raise ValueError(f"{name} must be a whole number from {least} to {2**32 - 1}, got {value!r}")
+    return int(value)
 
 
 def _as_pixels(images):

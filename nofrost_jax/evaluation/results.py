@@ -40,7 +40,7 @@ def robust_accuracy(outcome):
 def summarize(plans, outcomes, num_classes, compile_seconds):
     """{"clean", "attacks", "worst_case", "convergence", "flags"} of the schema, from an Evaluator's outcomes.
 
-    compile_seconds: {member description: seconds}, for what was compiled in this process.
+    compile_seconds: {member description: seconds}, for what this process compiled for these outcomes.
     """
     curves = flags.convergence(plans, outcomes)
     entries = [attack_entry(plan, outcomes, num_classes, compile_seconds) for plan in plans]

@@ -138,7 +138,10 @@ def test_goes_on_after_a_kill_between_stages(whole, tmp_path, monkeypatch, capsy
         ({"protocol": "autoattack"}, "unknown attack 'autoattack'.*aa_standard"),
         ({"logits_fn": lambda x: linear(x)[:, :3]}, "needs 4 classes.*aa_few_classes"),
         ({"logits_fn": lambda x: (linear(x), 0)}, "one float array"),
-        ({"batch_size": 0}, "batch_size must be 1 or more"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1"),
+        ({"batch_size": 16.0}, r"batch_size must be a whole number from 1.*got 16\.0"),
+        ({"seed": -1}, "seed must be a whole number from 0 to 4294967295, got -1"),
+        ({"seed": 2**32}, "seed must be a whole number"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, words):

@@ -78,6 +78,7 @@ def test_the_sweep_evaluates_each_gamma_once(cli, mbnat, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(data.Dataset, "eval_batches", stopped_batches)
+        patch.setattr(engine, "tree_sha256", lambda _: pytest.fail("the parameters are hashed twice"))
         stopped = cli(*sweep_args(mbnat, **FIELDS))
         assert stopped.returncode == 75 and begun == [[], ["sweep_gamma_0"]], stopped
         done = cli(*sweep_args(mbnat, **FIELDS))
@@ -88,6 +89,8 @@ def test_the_sweep_evaluates_each_gamma_once(cli, mbnat, monkeypatch):
 
     results = {name: json.loads((mbnat / f"evaluations/sweep_{name}.json").read_text()) for name in GAMMAS}
     assert [result["name"] for result in results.values()] == [f"sweep_{name}" for name in GAMMAS]
+    compiling = [results[name]["attacks"][0]["compile_seconds"] for name in GAMMAS]
+    assert compiling[2] == 0 < min(compiling[:2] + compiling[3:]), "each its own, none those of others"
     title, head, *rows = done.stdout.splitlines()[-6:]
     assert "sweep" in title and "logits" in title and "64 validation images" in title
     assert head.split()[:3] == ["gamma", "clean", "pgd_20"]
