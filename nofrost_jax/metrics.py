@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from nofrost_jax import files
 
@@ -33,6 +34,14 @@ class Sums:
         means = {name: value / count for name, (value, count) in self.state.items()}
         self.state = {}
         return means
+
+
+def over_processes(counts: dict[str, list[float]]) -> dict[str, list[float]]:
+    """{name: [whole numbers below 2^31]} added up over all processes, which call this together, with the same names."""
+    if jax.process_count() == 1:
+        return counts
+    gathered = multihost_utils.process_allgather({name: np.array(row, np.int32) for name, row in counts.items()})
+    return {name: rows.sum(0).tolist() for name, rows in gathered.items()}
 
 
 class Writer:

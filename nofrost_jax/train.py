@@ -77,7 +77,7 @@ class Run:
         variables = self._first_variables(model, config.data.image_size)
         begun = method.begin(config, config.data.image_size)
         self.state = devices.replicate(TrainState.create(variables, optimizer, begun))
-        self.sums, self.replaced = metrics.Sums(), []
+        self.sums, self.own_sums, self.replaced = metrics.Sums(), metrics.Sums(), []  # the last two: of this process
         images = parallel.on_main(lambda: dataset.training_fingerprint)
         self.identity = identity.of(config) | {"training_set": images}  # saved with every checkpoint
         self.start_step, self.evaluation_due = self._restore(force)
@@ -118,6 +118,8 @@ class Run:
             if log or save:
                 self._read(*unread)
                 unread = None
+                self.sums.add(metrics.over_processes(self.own_sums.state))
+                self.own_sums = metrics.Sums()
             if log:
                 self._log(step)
             if save:
@@ -211,7 +213,8 @@ class Run:
 
     def _read(self, step, step_metrics):
         """Adds a step's metrics to the window; the run stops at the first that is not finite."""
-        if broken := self.sums.add(step_metrics | self.replaced.pop(0)):
+        self.own_sums.add(self.replaced.pop(0))
+        if broken := self.sums.add(step_metrics):
             self._fail(broken, step)
 
     def _fail(self, broken, step):

@@ -82,3 +82,15 @@ def test_where_the_machine_of_one_fails_it_says_so_in_a_line():
     ]
     (told,) = lines(outcomes[1])
     assert told.startswith("error: process 0 of 2 (") and "it failed; its own output says why" in told
+
+
+def test_counts_are_added_up_over_processes():
+    program = """if True:
+        from nofrost_jax import metrics
+        ready()
+        print(metrics.over_processes({'a': [2**24 + int(me), 8], 'b': [int(me), 1]}), metrics.over_processes({}))
+    """
+    for process in together(False, program, program):
+        outcome = finish(process, 60)
+        assert outcome.returncode == 0, outcome
+        assert outcome.stdout.splitlines()[-1] == "{'a': [33554433, 16], 'b': [1, 2]} {}"
