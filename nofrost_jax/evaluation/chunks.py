@@ -32,6 +32,12 @@ def padded(values: np.ndarray, size: int) -> np.ndarray:
     return np.pad(values, [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1))
 
 
+def share(count: int, size: int) -> int:
+    """How many of `count` images, in chunks of `size`, are this process's."""
+    firsts = range(jax.process_index() * size, count, jax.process_count() * size)
+    return sum(min(size, count - first) for first in firsts)
+
+
 def fill_all(images, stop, is_known: Callable[[int], bool], fill: Callable[[Chunk], None]) -> None:
     """Calls `fill(chunk)`, in order, for each chunk of this process's share that is not known yet, and then waits until
     the other processes, which write to the same folder of outcomes, have done theirs.

@@ -72,7 +72,7 @@ class Evaluator:
         store = Store.open(folder, identity(digest or tree_sha256(variables), self.net, self.images, self.seed))
         if not isinstance(progress, bool):
             return _Run(self, variables, plans, store, stop, progress).outcomes()
-        share = -(-self.images.count // jax.process_count())
+        share = chunks.share(self.images.count, self.images.chunk_size)
         with Reporter(share * len(self.looks), progress, plans, self.programs.num_classes, share) as reporter:
             return _Run(self, variables, plans, store, stop, reporter).outcomes()
 
@@ -204,12 +204,15 @@ class _Run:
                     chunk.image[rows], chunk.index[rows], self._programs.devices
                 )
             times = flags.PROBES if look.probe and chunk.number == first == 0 else 1
+            start = time.perf_counter()
             answers = [self._programs.look(self._variables, batch, look.allowed) for _ in range(times)]
+            compiled = self._programs.total_compile_seconds - compiled
+            seconds += time.perf_counter() - start - compiled
             if times > 1:
                 logits = np.stack([one["logits"][: len(rows)] for one in answers])
                 notes = flags.notes(logits, chunk.label[rows])
             parts.append({name: answers[0][name][: len(rows)] for name in ("correct", "nan")})
-            seconds += self._reporter.looked(look.name, len(rows), self._programs.total_compile_seconds - compiled)
+            self._reporter.looked(look.name, len(rows), compiled)
         joined = {name: np.concatenate([part[name] for part in parts]) for name in ("correct", "nan")}
         pixels = chunk.image[: self._to_save(chunk.number).sum()]
         heads = {"index": chunk.index, "label": chunk.label, "pixels": pixels, "seconds": seconds}

@@ -46,8 +46,8 @@ class Reporter(Line):
             self._met[member] += images
         self._ahead = {}
 
-    def looked(self, name: str, images: int, compile_seconds: float) -> float:
-        """So many looks more. Returns the seconds since what was done before, with the wait for the images, but without
+    def looked(self, name: str, images: int, compile_seconds: float) -> None:
+        """So many looks more; their time is since what was done before, with the wait for the images, but without
         compilation."""
         seconds = max(time.perf_counter() - self._last - compile_seconds, 1e-9)
         self._work(images, seconds)
@@ -55,7 +55,6 @@ class Reporter(Line):
         if self.is_due():
             count = f"{self._looked:,} of {self._looks:,} looks"
             self._show(f"{name}: {count}, {images / seconds:.3g} images/s")
-        return seconds
 
     def attacked(
         self, label: str, stage: int, stages: int, survivors: int, images: int, passes: float, seconds: float
@@ -79,7 +78,7 @@ class Reporter(Line):
 
     def _to_come(self):
         """Passes that are left, of attacks at most."""
-        images = self._images - self._finished - self._chunk
+        images = max(self._images - self._finished - self._chunk, 0)
         share = {member: met / self._finished if self._finished else 1.0 for member, met in self._met.items()}
         later = sum(passes * share[member] * images for member, passes in self._cost.items())
         return max(self._looks - self._looked, 0) + sum(self._ahead.values()) + later

@@ -1,11 +1,14 @@
 """How the images of a set are looked at, batch by batch."""
 
+import time
 import types
 
+import jax
 import numpy as np
 import pytest
 
 from nofrost_jax import parallel
+from nofrost_jax.evaluation import chunks
 from nofrost_jax.evaluation.autoattack import Arrays
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.flags import NOTES, PROBES
@@ -36,6 +39,33 @@ def looked(folder, probe, logits):
     evaluator = Evaluator(programs, images, {}, 0, looks=(Look(probe=probe),))
     (found,) = evaluator.run((), parallel.StopSignal(), folder)["looks"]
     return found, programs.passes
+
+
+@pytest.mark.parametrize(("count", "size", "shares"), [(50, 20, [30, 20]), (22, 11, [11, 11]), (5, 5, [5, 0])])
+def test_the_shares_of_processes_are_those_of_their_chunks(monkeypatch, count, size, shares):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for process, expected in enumerate(shares):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        assert chunks.share(count, size) == expected
+
+
+def test_the_seconds_of_a_look_are_the_nets_alone(tmp_path, monkeypatch):
+    """On a clock that only loading, an hour a chunk, and the net, a second a pass, move."""
+    now, batches = [0.0], Arrays.batches
+
+    def loaded(*arguments):
+        for batch in batches(*arguments):
+            now[0] += 3600
+            yield batch
+
+    def logits(_):
+        now[0] += 1
+        return np.eye(4, 3)
+
+    monkeypatch.setattr(Arrays, "batches", loaded)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    found, passes = looked(tmp_path, False, logits)
+    assert found["seconds"] == len(passes) == 6
 
 
 @pytest.mark.parametrize("probe", [True, False])
