@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from typing import IO, Any
@@ -101,7 +102,15 @@ def file_sha256(path: Path) -> str:
 
 def is_temporary(name: str) -> bool:
     """Whether a file of that name, without its folder, is what a killed writer left."""
-    return name.startswith(".") and name.endswith(".tmp")
+    return bool(re.fullmatch(r"\.[0-9a-f]{32}\.tmp", name))
+
+
+def remove_leftovers(folder: Path, now: float) -> None:
+    """Removes what killed writers left directly in a folder, more than an hour before `now`, in seconds."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if is_temporary(entry.name) and entry.stat(follow_symlinks=False).st_mtime < now - 3600:
+                _remove(entry.path)
 
 
 def _temporary(path: Path) -> str:

@@ -19,6 +19,7 @@ import threading
 import time
 import uuid
 
+from nofrost_jax import files
 from nofrost_jax.errors import UserError, refused
 
 BEAT_SECONDS = 2  # a holder renews the file's time so often
@@ -89,6 +90,8 @@ class Lock:
         self._ended.clear()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._thread.start()
+        if os.path.basename(self.path) == "lock":  # it is of the folder that it lies in
+            files.remove_leftovers(os.path.dirname(self.path) or ".", os.fstat(fd).st_mtime)
 
     def _beat(self):
         """Renews the file's time. Ends the program at once where another has taken the lock, or had it and is gone:

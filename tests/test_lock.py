@@ -96,6 +96,20 @@ def test_a_silent_holder_elsewhere_is_taken_over_and_a_living_one_is_not(path, q
     assert json.loads(path.read_text())["token"] == "theirs"
 
 
+def test_what_killed_writers_left_in_the_folder_goes(path):
+    """Their hidden files of more than an hour ago, in the folder of a `lock` alone; nobody else's."""
+    left = [path.parent / name for name in (f".{'0' * 32}.tmp", f".{'1' * 32}.tmp", ".own.tmp", f"in/.{'0' * 32}.tmp")]
+    left[-1].parent.mkdir(parents=True)
+    for file in left:
+        file.write_text("")
+        os.utime(file, (time.time() - 4000,) * 2)
+    os.utime(left[1])
+    with lock.hold(path.with_name("final.lock"), "an evaluation"):
+        assert all(file.exists() for file in left)
+    with lock.hold(path, "a training"):
+        assert [file.exists() for file in left] == [False, True, True, True]
+
+
 def test_where_the_file_system_has_no_locks_the_beat_decides(path, quick, monkeypatch):
     def unsupported(*_):
         raise OSError(38, "Function not implemented")
