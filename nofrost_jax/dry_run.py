@@ -25,7 +25,7 @@ from nofrost_jax.evaluate import note
 from nofrost_jax.evaluation import cascades, sweep
 from nofrost_jax.fields import to_plain
 from nofrost_jax.shift import sets, suites
-from nofrost_jax.workdir import check_config, check_folder, check_start
+from nofrost_jax.workdir import check_config, check_folder, check_start, say_free_changes
 
 RATE = 1e13  # floating-point operations a second: half of an A100's peak in float32, in which attacks run
 NOT_HERE = " (published size; not found here)"
@@ -56,6 +56,8 @@ def dry_run(config, workdir, output=""):
             check(config, workdir)
         except UserError as error:
             missing.append(str(error))
+    if workdir:
+        say_free_changes(config, workdir)
     describe(config, missing)
 
 

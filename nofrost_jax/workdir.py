@@ -12,15 +12,19 @@ NOTES = "notes.txt"  # what a training does in another way than the paper; resul
 
 
 def check_config(config, workdir, force=False):
-    """Raises UserError where the folder is a run's with another result, unless forced; says what that changes, and
-    what else differs."""
-    deciding, free = _changes(config, workdir)
+    """Raises UserError where the folder is a run's with another result, unless forced; says what that changes."""
+    deciding, _ = _changes(config, workdir)
     if deciding and not force:
         raise _another(workdir, deciding)
     if deciding:
         parallel.say(f"note: --force goes on although the result changes: {'; '.join(deciding)}")
-    if free:
-        parallel.say(f"note: goes on under values that do not change the result: {'; '.join(free)}")
+
+
+def say_free_changes(config, workdir):
+    """Says which values differ from the folder's own without changing the result. A training does so once nothing can
+    refuse it any more."""
+    if free := _changes(config, workdir)[1]:
+        print(f"note: goes on under values that do not change the result: {'; '.join(free)}", flush=True)
 
 
 def check_checkpoint(meta, config, workdir, training_set, force=False):
@@ -61,6 +65,7 @@ def write_config(config, workdir, force=False):
     deciding, _ = _changes(config, workdir)
     if deciding and not force:
         raise _another(workdir, deciding)
+    say_free_changes(config, workdir)
     files.write(path, text)
 
 
