@@ -2,12 +2,10 @@
 
     python benchmarks/picture.py
 
-Writes benchmarks/results/picture_digits.json, and docs/digits.png from it. Takes some ten minutes on two CPU
-cores. Needs matplotlib.
+Writes benchmarks/results/picture_digits.json, and docs/digits.png from it. Needs matplotlib.
 """
 
 import argparse
-import json
 import pathlib
 import sys
 
@@ -100,8 +98,8 @@ def main():
     options = parser.parse_args()
     classifier = nofrost_jax.load(ROOT / "notebooks" / "digits_nofrost")
     images, labels = (array[: options.images] for array in test_images())
-    save_result(options.output, "picture_digits.json", {"curves": measure(classifier, images, labels)})
-    curves = json.loads((pathlib.Path(options.output) / "picture_digits.json").read_text())["curves"]
+    curves = measure(classifier, images, labels)
+    save_result(options.output, "picture_digits.json", {"curves": curves})
     draw(classifier, images, labels, curves, options.picture)
 
 

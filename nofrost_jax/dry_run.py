@@ -56,7 +56,7 @@ def dry_run(config, workdir, output=""):
             check(config, workdir)
         except UserError as error:
             missing.append(str(error))
-    if workdir:
+    if workdir and not missing:
         say_free_changes(config, workdir)
     describe(config, missing)
 

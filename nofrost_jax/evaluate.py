@@ -19,8 +19,6 @@ from nofrost_jax.shift import table as shift_table
 from nofrost_jax.workdir import check_workdir, read_notes
 
 MIXTURE = ("gamma", "interpolation", "p", "seed")
-
-
 _KEPT = "what was evaluated so far is kept"
 
 
@@ -36,7 +34,7 @@ def evaluate(config, workdir, output="", force=False):
     if not workdir:
         raise UserError("--workdir is missing; give the folder of the run to evaluate")
     if suites.is_suite(config):
-        _evaluate_on_sets(config, workdir, output, force)
+        _evaluate_sets(config, workdir, output, force)
         return
     own, left_out = of_run(workdir, config)
     _check_output(workdir, output)
@@ -61,7 +59,7 @@ def evaluate(config, workdir, output="", force=False):
         print(sweep.render(own, found), flush=True)
 
 
-def _evaluate_on_sets(config, workdir, output, force):
+def _evaluate_sets(config, workdir, output, force):
     """Evaluates the run in `workdir` on the sets of a config like configs/eval/shift.py."""
     own, suite, left_out = for_sets(workdir, config)
     _check_output(workdir, output)
@@ -74,7 +72,10 @@ def _evaluate_on_sets(config, workdir, output, force):
     check_evaluation_devices(own, devices.count, jax.process_count())
     note(left_out)
     with parallel.StopSignal(each_alone=True) as stop, errors.machine(_KEPT):
-        _evaluate_sets(own, workdir, suite, jobs, missing, devices, stop, force, output)
+        restored, output = _restore(own, workdir), output or workdir
+        with _exclusive(own, output):
+            _make_room(own, None, output, restored, force)
+            _look_at_sets(own, output, suite, jobs, missing, devices, stop, *restored)
 
 
 def _check_output(workdir, output):
@@ -149,18 +150,8 @@ def _evaluate(config, dataset, output, evaluator, stop, variables, checkpoint):
     return result
 
 
-def _evaluate_sets(config, workdir, suite, jobs, missing, devices, stop, force=False, output=""):
-    """Writes `evaluations/NAME.json` and `.npz` of a suite of evaluation sets; returns the result, as `evaluate_run`.
-
-    suite, jobs, missing: of `shift.sets`, on the run's resolved config; devices: of `parallel`; stop: the StopSignal.
-    """
-    restored, output = _restore(config, workdir), output or workdir
-    with _exclusive(config, output):
-        _make_room(config, None, output, restored, force)
-        return _look_at_sets(config, output, suite, jobs, missing, devices, stop, *restored)
-
-
 def _look_at_sets(config, output, suite, jobs, missing, devices, stop, variables, checkpoint):
+    """Writes `evaluations/NAME.json` and `.npz` of a suite of sets. suite, jobs, missing: of `shift.sets`."""
     main, start = parallel.is_main_process(), time.perf_counter()
     if main:
         print(*shift.announcement(jobs, missing), sep="\n", flush=True)
@@ -174,7 +165,6 @@ def _look_at_sets(config, output, suite, jobs, missing, devices, stop, variables
         path = results.save(output, result, shift.columns(jobs, looked))
         print(shift_table.render(result))
         print(f"written: {path}  ({progress.duration(time.perf_counter() - start)})", flush=True)
-    return result
 
 
 def _restore(config, workdir):

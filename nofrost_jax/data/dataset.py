@@ -10,7 +10,7 @@ import numpy as np
 from nofrost_jax.data import catalog, checks, fast, fingerprints, pipeline, preprocess, views
 from nofrost_jax.data.choice import Choice, ranks
 from nofrost_jax.data.preprocess import Geometry
-from nofrost_jax.data.sources import RandomAccess, Sequential, Source, Subset
+from nofrost_jax.data.sources import RandomAccess, Sequential, Source, Subset, is_random
 from nofrost_jax.data.views import Tree, Views
 from nofrost_jax.errors import UserError
 
@@ -123,7 +123,7 @@ class Dataset:
         in sequence only."""
         split = self.evaluation
         try:
-            return min(preprocess.decode(split.load(0)).size) if hasattr(split, "load") else 0
+            return min(preprocess.decode(split.load(0)).size) if is_random(split) else 0
         except (preprocess.ImageError, OSError) as error:
             raise UserError(f"{error}; {split.where(0)}; replace it or remove it from the data") from error
 

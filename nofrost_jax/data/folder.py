@@ -105,14 +105,19 @@ def _refuse_splits(root: Path, path: str, names: list[str]) -> None:
 
 
 def _imagenet_wnids() -> list[str]:
-    """The 1,000 WordNet ids in the order of the labels, from tfds's own list; its package is found, not imported."""
+    """The 1,000 WordNet ids in the order of the labels."""
+    return imagenet_list(
+        "labels.txt", "cannot number WordNet ids without the list of all 1,000", ", or provide all 1,000 class folders"
+    )
+
+
+def imagenet_list(name: str, complaint: str, otherwise: str = "") -> list[str]:
+    """The words of one of tfds's own lists of ImageNet; its package is found, not imported. Raises UserError where it
+    is not installed, with the complaint; otherwise: another way out."""
     spec = importlib.util.find_spec("tensorflow_datasets")
-    path = Path(spec.submodule_search_locations[0], "datasets/imagenet2012/labels.txt") if spec else None
+    path = Path(spec.submodule_search_locations[0], "datasets/imagenet2012", name) if spec else None
     if path is None or not path.is_file():
-        raise UserError(
-            "cannot number WordNet ids without the list of all 1,000; package tensorflow-datasets; "
-            "pip install tensorflow-datasets, or provide all 1,000 class folders"
-        )
+        raise UserError(f"{complaint}; package tensorflow-datasets; pip install tensorflow-datasets{otherwise}")
     return path.read_text().split()
 
 

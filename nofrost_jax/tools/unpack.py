@@ -6,7 +6,6 @@ The validation images come without labels; they are sorted by the official list,
 where it was stopped: files that have their full size already stay. Either tar alone is enough for its split.
 """
 
-import importlib.util
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nofrost_jax import files, lock
-from nofrost_jax.data import downloads
+from nofrost_jax.data import downloads, folder
 from nofrost_jax.errors import Parser, UserError, exit_codes, refused
 from nofrost_jax.progress import shown
 
@@ -77,14 +76,8 @@ def _validation(archive: tarfile.TarFile) -> Iterator[tuple[str, object]]:
 
 
 def validation_wnids() -> list[str]:
-    """WordNet ids of the 50,000 validation images in the order of their names, from tfds's files."""
-    spec = importlib.util.find_spec("tensorflow_datasets")
-    path = Path(spec.submodule_search_locations[0], "datasets/imagenet2012/validation_labels.txt") if spec else None
-    if path is None or not path.is_file():
-        raise UserError(
-            "the validation labels are tfds's; package tensorflow-datasets; pip install tensorflow-datasets"
-        )
-    return path.read_text().split()
+    """WordNet ids of the 50,000 validation images in the order of their names."""
+    return folder.imagenet_list("validation_labels.txt", "the validation labels are tfds's")
 
 
 def _checked(member: tarfile.TarInfo, archive: tarfile.TarFile) -> str:

@@ -135,6 +135,9 @@ def test_dry_run_tells_that_the_folder_is_another_runs(cli, tmp_path):
     assert outcome.returncode == 3 and "epochs: 3 -> 4" in outcome.stdout.splitlines()[-1], outcome
     outcome = cli(*tiny_args(folder, data__workers=3), "--mode=dry_run")
     assert outcome.returncode == 0 and "do not change the result: data.workers: 0 -> 3\n" in outcome.stdout, outcome
+    (folder / "config.json").write_text("{")
+    outcome = cli(*tiny_args(folder), "--mode=dry_run")
+    assert outcome.returncode == 3 and "config.json" in outcome.stdout.splitlines()[-1] and not outcome.stderr, outcome
 
 
 def test_dry_run_needs_no_right_to_the_workdir(cli, tmp_path, monkeypatch):
