@@ -24,6 +24,7 @@ from nofrost_jax.errors import UserError, refused
 
 BEAT_SECONDS = 2  # a holder renews the file's time so often
 LOOKS = 10  # and is taken for dead after so many looks, as far apart, at a file that stays as it is
+NAME_SECONDS = 2  # a holder has written who it is by then
 
 
 class Lock:
@@ -48,13 +49,17 @@ class Lock:
             raise refused(f"{self.path} cannot be written", error, "choose another folder") from error
 
     def _take(self):
+        deadline = time.monotonic() + NAME_SECONDS
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             free = _kernel_lock(fd)
             holder = _read(fd)
             if free is False:
                 os.close(fd)
-                return _describe(holder)
+                if holder or time.monotonic() > deadline:
+                    return _describe(holder)
+                time.sleep(0.02)  # between its lock and its record
+                continue
             if not _is_at(self.path, fd):  # its holder gave it back, and the file is gone
                 os.close(fd)
                 continue

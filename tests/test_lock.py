@@ -1,6 +1,7 @@
 """The lock of a folder: who holds it, what becomes of a dead holder's, also one on another machine."""
 
 import concurrent.futures
+import fcntl
 import json
 import os
 import re
@@ -57,6 +58,21 @@ def test_a_second_holder_is_told_of_the_first(path):
     assert list(path.parent.iterdir()) == []
     with lock.hold(path, "a test"):
         pass
+
+
+def test_a_holder_that_has_not_yet_written_who_it_is_is_waited_for(path, monkeypatch):
+    path.parent.mkdir()
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        timer = threading.Timer(0.3, elsewhere, (path,))
+        timer.start()
+        with pytest.raises(UserError, match="in use by a training: process 12 on node7"), lock.hold(path, "a test"):
+            pass
+        timer.join()
+        path.write_text("")
+        monkeypatch.setattr(lock, "NAME_SECONDS", 0.1)
+        with pytest.raises(UserError, match="in use by another process"), lock.hold(path, "a test"):
+            pass
 
 
 def test_it_is_given_back_after_an_error(path):
