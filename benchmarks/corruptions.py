@@ -279,8 +279,8 @@ def least(function, rounds):
 
 def speed(images, names, rounds=3, severity=3):
     """{corruption: {"ours_ms", "package_ms", "ratio"}} an image."""
-    rows, indices = {}, np.arange(corruptions.CHUNK)
-    batch = np.resize(images, (corruptions.CHUNK, SIDE, SIDE, 3))
+    rows, indices = {}, np.arange(corruptions.PER_DEVICE)
+    batch = np.resize(images, (corruptions.PER_DEVICE, SIDE, SIDE, 3))
     pictures = [Image.fromarray(image) for image in images]
     for name in names:
 
@@ -301,8 +301,8 @@ def speed(images, names, rounds=3, severity=3):
 
 def compiling(images, names):
     """{corruption: [seconds to the first batch, seconds of the other four severities]}."""
-    rows, indices = {}, np.arange(corruptions.CHUNK)
-    batch = np.resize(images, (corruptions.CHUNK, SIDE, SIDE, 3))
+    rows, indices = {}, np.arange(corruptions.PER_DEVICE)
+    batch = np.resize(images, (corruptions.PER_DEVICE, SIDE, SIDE, 3))
     corruptions.corrupt(batch, "contrast", 1, indices, 0)  # starts the runtime
     corruptions._program.cache_clear()
     for name in names:

@@ -27,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from benchmarks import add_output, save_result
 from nofrost_jax.data import fast, preprocess
 from nofrost_jax.data.preprocess import Geometry
-from nofrost_jax.data.views import Tree, Views
+from nofrost_jax.data.views import Tree, ViewMaker
 from nofrost_jax.errors import UserError
 
 SIZE, RESIZE = 224, 256
@@ -104,7 +104,7 @@ def several(names, quick, files=()):
     geometry = Geometry(SIZE, RESIZE, "random_resized_crop", CROPS["training"], quick)
     tda = Geometry(SIZE, RESIZE, "random_resized_crop", CROPS["TDA"], quick)
     trees = (Tree(os.path.dirname(files[0]), [os.path.basename(file) for file in files]),) if files else ()
-    views = Views(names, {"clean": geometry, "deepaugment": geometry, "tda": tda}, trees)
+    views = ViewMaker(names, {"clean": geometry, "deepaugment": geometry, "tda": tda}, trees)
     return lambda image, i: views.make(image, i, 0, 0, i)
 
 

@@ -9,10 +9,10 @@ An image's result is a function of the image, the corruption, the severity, `see
 byte, whatever the batch. The random draws cannot be those behind the published files; scores on images made here are
 close to scores on those, not equal.
 
-The constants are for 224 x 224. At another side the lengths scale by side / 224 (`describe` tells to what), whole
+The constants are for 224 x 224. At another side the lengths scale by side / 224 (`settings` tells to what), whole
 pixels are at least 1, noise levels stay, and what falls on the image or bends it (snow, ice, fog, elastic waves) is
 drawn at 224 and fitted to the side. So this is not CIFAR-10-C or Tiny-ImageNet-C, whose authors chose other constants.
-On the smallest images a blur can vanish; `describe` says that too.
+On the smallest images a blur can vanish; `settings` says that too.
 
 `frost` needs pictures of ice: five grown here, or the published files from a folder. JPEG is Pillow's, on the host.
 """
@@ -34,11 +34,11 @@ from nofrost_jax.corruptions.constants import NAMES, SEVERITIES
 from nofrost_jax.errors import UserError
 from nofrost_jax.fields import check_seed
 
-__all__ = ["CHUNK", "JPEG_QUALITY", "NAMES", "SEVERITIES", "corrupt", "describe"]
+__all__ = ["JPEG_QUALITY", "NAMES", "PER_DEVICE", "SEVERITIES", "corrupt", "settings"]
 
 #: Images that a device gets in one call of a compiled program. Fixed, so that every image meets the same program in any
 #: batch and on any number of devices.
-CHUNK = 16
+PER_DEVICE = 16
 #: Quality of the JPEG files that ImageNet-C consists of.
 JPEG_QUALITY = 85
 
@@ -126,7 +126,7 @@ def _on_devices(images, name, severity, indices, seed, textures, devices) -> Ite
     arrays = _arrays(name, severity, images.shape[1], devices)
     if name == "frost":
         arrays = arrays | _frost_arrays(ice.resolve(textures), devices)
-    program, waiting, size = _program(name, devices), collections.deque(), CHUNK * len(devices.local)
+    program, waiting, size = _program(name, devices), collections.deque(), PER_DEVICE * len(devices.local)
     for start in range(0, len(images), size):
         count = min(size, len(images) - start)
         rows = tuple(
@@ -145,8 +145,8 @@ def _taken(result, count):
 
 @functools.cache
 def _program(name, devices):
-    """Compiled for all severities: ((key, arrays), (images [CHUNK, side, side, 3], indices [CHUNK])) -> images, as many
-    on each device.
+    """Compiled for all severities: ((key, arrays), (images [n, side, side, 3], indices [n])) -> images,
+    `PER_DEVICE` on each device.
 
     On a CPU one image at a time, which stays in the cache; elsewhere the chunk at once.
     """
@@ -175,7 +175,7 @@ def _frost_arrays(textures, devices):
     return devices.replicate({"textures": textures.images, "sizes": textures.sizes})
 
 
-def describe(name: str, severity: int, side: int, *, textures: str | os.PathLike | ice.Textures | None = None) -> dict:
+def settings(name: str, severity: int, side: int, *, textures: str | os.PathLike | ice.Textures | None = None) -> dict:
     """What is used for a corruption: plain values, for result files.
 
     `name`, `severity`, `side`; `constants` as used at this side; `published` as they are at 224, where they differ;

@@ -11,7 +11,7 @@ from nofrost_jax.data import catalog, checks, fast, fingerprints, pipeline, prep
 from nofrost_jax.data.choice import Choice, ranks
 from nofrost_jax.data.preprocess import Geometry
 from nofrost_jax.data.sources import RandomAccess, Sequential, Source, Subset, is_random
-from nofrost_jax.data.views import Tree, Views
+from nofrost_jax.data.views import Tree, ViewMaker
 from nofrost_jax.errors import UserError
 
 SPLITS = ("train", "evaluation")
@@ -171,9 +171,9 @@ class Dataset:
         return trees
 
     @property
-    def views(self) -> Views:
+    def view_maker(self) -> ViewMaker:
         """The views of a training image."""
-        return views.of(self.config, self.geometry, self.trees)
+        return views.maker(self.config, self.geometry, self.trees)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -47,7 +47,7 @@ def gigabytes(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{max(count / 2**20, 0.1):.3g} MiB"
 
 
-def describe(files: list[Download]) -> str:
+def how_to_get(files: list[Download]) -> str:
     """What has to be had, for a message: by hand, or by the command itself."""
     by_hand = [str(file) for file in files if file.by_hand]
     if by_hand:

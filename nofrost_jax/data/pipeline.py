@@ -13,8 +13,8 @@ from nofrost_jax.data import preprocess, views
 from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.data.rng import PERMUTATION, generator
 from nofrost_jax.data.skips import Skips
-from nofrost_jax.data.sources import Chunk, RandomAccess, Sequential, is_random
-from nofrost_jax.data.views import Views
+from nofrost_jax.data.sources import Examples, RandomAccess, Sequential, is_random
+from nofrost_jax.data.views import ViewMaker
 from nofrost_jax.errors import UserError
 
 AHEAD = 2  # Batches that are decoded while the caller works on one.
@@ -24,7 +24,7 @@ AHEAD = 2  # Batches that are decoded while the caller works on one.
 class Share:
     """A process's rows of a batch, not decoded yet: `count` examples of an order, from place `first` on.
 
-    order: index of each example, int [n]. chunk: what a split in sequence has read, an order by itself; None for one
+    order: index of each example, int [n]. examples: what a split in sequence has read, an order by itself; None for one
     with random access. epoch, position: of the first row in training.
     """
 
@@ -32,15 +32,15 @@ class Share:
     order: np.ndarray
     first: int
     count: int
-    chunk: Chunk | None = None
+    examples: Examples | None = None
     epoch: int = 0
     position: int = 0
 
     def example(self, place: int) -> tuple[bytes | np.ndarray, int]:
         """The image at a place of the order, as the split has it, and its label. Raises OSError."""
-        if self.chunk is None:
+        if self.examples is None:
             return self.split.example(int(self.order[place]))
-        return self.chunk.images[place], int(self.chunk.labels[place])
+        return self.examples.images[place], int(self.examples.labels[place])
 
 
 def train_batches(dataset, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
@@ -48,8 +48,8 @@ def train_batches(dataset, start_step: int, process_index: int = 0, process_coun
     local = _local(dataset.config.batch_size, process_count)
     shares = _training(dataset, start_step, (process_index, process_count), local)
     if getattr(dataset.train, "images", None) is not None and dataset.geometry.augmentation == "none":
-        return _gathered(dataset, dataset.views, shares)
-    return _decoded(dataset, dataset.views, shares, local)
+        return _gathered(dataset, dataset.view_maker, shares)
+    return _decoded(dataset, dataset.view_maker, shares, local)
 
 
 def eval_batches(
@@ -78,7 +78,7 @@ def _training(dataset, start_step: int, process: tuple[int, int], local: int) ->
     """The process's share of every step from `start_step` on: of the epoch's order, or of what a split in sequence
     reads, which is an order by itself."""
     split, config, per_epoch = dataset.train, dataset.config, dataset.steps_per_epoch
-    epoch, order, chunks = -1, None, None
+    epoch, order, parts = -1, None, None
     for step in itertools.count(start_step):
         is_new = step // per_epoch != epoch
         epoch, done = divmod(step, per_epoch)
@@ -87,24 +87,24 @@ def _training(dataset, start_step: int, process: tuple[int, int], local: int) ->
             order = permutation(config.seed, epoch, split.size) if is_new else order
             yield Share(split, order, position, local, None, epoch, position)
         else:
-            chunks = split.train(config.seed, epoch, done, local, process) if is_new else chunks
-            chunk = next(chunks)
-            yield Share(split, chunk.index, 0, local, chunk, epoch, position)
+            parts = split.train(config.seed, epoch, done, local, process) if is_new else parts
+            examples = next(parts)
+            yield Share(split, examples.index, 0, local, examples, epoch, position)
 
 
 def _evaluation(split, places: np.ndarray, process: tuple[int, int], local: int, wanted) -> Iterator[Share]:
     """The process's share of every batch that is wanted. Every process has as many, also one that has run out of
     examples: collective operations wait for all."""
     batch_size = local * process[1]
-    chunks = None if is_random(split) else split.evaluation(local, process, places)
+    parts = None if is_random(split) else split.evaluation(local, process, places)
     for number in range(-(-len(places) // batch_size)):
         first = number * batch_size + process[0] * local
         count = min(max(len(places) - first, 0), local)
-        if chunks is None or not count:
+        if parts is None or not count:
             share = Share(split, places, first, count)
         else:
-            chunk = next(chunks)
-            share = Share(split, chunk.index, 0, count, chunk)
+            examples = next(parts)
+            share = Share(split, examples.index, 0, count, examples)
         if wanted is None or wanted(number):
             yield share
 
@@ -118,7 +118,7 @@ def _check_labels(dataset, share: Share, index: np.ndarray, labels: np.ndarray) 
         )
 
 
-def _gathered(dataset, wanted: Views, shares: Iterator[Share]) -> Iterator[dict]:
+def _gathered(dataset, wanted: ViewMaker, shares: Iterator[Share]) -> Iterator[dict]:
     """Batches that are plain rows of an array in memory, every view the same: no decoding, no threads."""
     for share in shares:
         index = share.order[share.first : share.first + share.count].astype(np.int32)
@@ -132,7 +132,7 @@ def _gathered(dataset, wanted: Views, shares: Iterator[Share]) -> Iterator[dict]
         yield batch | {"label": labels, "index": index}
 
 
-def _decoded(dataset, wanted: Views | None, shares: Iterator[Share], size: int) -> Iterator[dict]:
+def _decoded(dataset, wanted: ViewMaker | None, shares: Iterator[Share], size: int) -> Iterator[dict]:
     """Batches of `size` in order, `AHEAD` of them decoded in advance by a pool of threads, which ends with the
     iterator. wanted: the views of training images, None for evaluation, which gets a mask and never skips."""
     config = dataset.config
@@ -142,7 +142,7 @@ def _decoded(dataset, wanted: Views | None, shares: Iterator[Share], size: int) 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="data")
     try:
         for share in shares:
-            batch = (wanted or Views(("clean",), {})).empty(size, config.data.image_size)
+            batch = (wanted or ViewMaker(("clean",), {})).empty(size, config.data.image_size)
             batch |= {"label": np.zeros(size, np.int32), "index": np.full(size, -1, np.int32)}
             batch |= {} if wanted else {"mask": np.arange(size) < share.count}
             batch |= {"replaced": np.zeros(size, bool)} if skips else {}
@@ -166,7 +166,7 @@ def _finished(batch: dict, futures: list[Future]) -> dict:
     return batch
 
 
-def _fill(dataset, wanted: Views | None, share: Share, rows: range, batch: dict, skips: Skips | None) -> None:
+def _fill(dataset, wanted: ViewMaker | None, share: Share, rows: range, batch: dict, skips: Skips | None) -> None:
     """Decodes some rows of a batch. With `skips` the next readable example of the order takes an unreadable one's
     place, with its own label and index; the random numbers stay those of the row."""
     for row in rows:

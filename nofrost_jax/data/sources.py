@@ -51,7 +51,7 @@ class Listed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chunk:
+class Examples:
     """Consecutive examples of a sequential split, still encoded."""
 
     images: list[bytes]
@@ -64,11 +64,11 @@ class Sequential(Protocol):
 
     size: int
 
-    def train(self, seed: int, epoch: int, skip: int, local: int, process: tuple[int, int]) -> Iterator[Chunk]:
-        """Full chunks of `local` shuffled examples of process (index, count), after skipping `skip` chunks."""
+    def train(self, seed: int, epoch: int, skip: int, local: int, process: tuple[int, int]) -> Iterator[Examples]:
+        """Full parts of `local` shuffled examples of process (index, count), after skipping `skip` parts."""
 
-    def evaluation(self, local: int, process: tuple[int, int], places: np.ndarray) -> Iterator[Chunk]:
-        """The process's chunks of `local` of the examples at `places`, ascending; the last may be short or missing."""
+    def evaluation(self, local: int, process: tuple[int, int], places: np.ndarray) -> Iterator[Examples]:
+        """The process's parts of `local` of the examples at `places`, ascending; the last may be short or missing."""
 
     def listing(self) -> tuple[np.ndarray, list[str] | None]:
         """Labels, int32 [size], and file names, if there are any, of all examples; reads all of them once."""

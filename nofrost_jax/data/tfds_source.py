@@ -23,7 +23,7 @@ import numpy as np
 from nofrost_jax.data import downloads
 from nofrost_jax.data.records import Records
 from nofrost_jax.data.rng import SHUFFLE_SEEDS, generator
-from nofrost_jax.data.sources import EVAL_ALIASES, Chunk, Source, find_eval_split
+from nofrost_jax.data.sources import EVAL_ALIASES, Examples, Source, find_eval_split
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
 
@@ -128,7 +128,7 @@ def open_source(name: str, data_dir: str, train_split: str, eval_split: str, shu
     builder = find_builder(name, data_dir)
     if not builder.info.splits:
         where = os.path.dirname(str(builder.data_path))
-        files = downloads.describe(downloads.of(builder))
+        files = downloads.how_to_get(downloads.of(builder))
         raise UserError(f"{name} is not prepared; nothing in {where}; run: {prepare_command(name, data_dir)} ({files})")
     file_format = builder.info.file_format.value
     if file_format not in FORMATS:
@@ -200,8 +200,8 @@ class TfdsSplit:
     shuffle_buffer: int
     name_feature: str = ""
 
-    def train(self, seed: int, epoch: int, skip: int, local: int, process: tuple[int, int]) -> Iterator[Chunk]:
-        """Shuffled chunks of `local` examples from the process's own share of the split, without the first `skip`.
+    def train(self, seed: int, epoch: int, skip: int, local: int, process: tuple[int, int]) -> Iterator[Examples]:
+        """Shuffled parts of `local` examples from the process's own share of the split, without the first `skip`.
 
         Files and a buffer of records are shuffled with seeds of (seed, epoch). Skipping reads records without
         decoding them.
@@ -213,10 +213,10 @@ class TfdsSplit:
         read = tfds.ReadConfig(shuffle_seed=files_seed, shuffle_reshuffle_each_iteration=False)
         dataset = self._encoded(share, read, shuffle=True)
         dataset = dataset.shuffle(max(1, self.shuffle_buffer), seed=buffer_seed, reshuffle_each_iteration=False)
-        return self._chunks(dataset.skip(skip * local).batch(local, drop_remainder=True))
+        return self._examples(dataset.skip(skip * local).batch(local, drop_remainder=True))
 
-    def evaluation(self, local: int, process: tuple[int, int], places: np.ndarray) -> Iterator[Chunk]:
-        """Chunks number j * count + index of `local` of the examples at `places`, ascending: the process's slices of
+    def evaluation(self, local: int, process: tuple[int, int], places: np.ndarray) -> Iterator[Examples]:
+        """Parts number j * count + index of `local` of the examples at `places`, ascending: the process's slices of
         global batches j = 0, 1, ..."""
         index, count = process
         dataset = self._in_order()
@@ -225,7 +225,7 @@ class TfdsSplit:
             chosen[places] = True
             table = import_tensorflow().constant(chosen)
             dataset = dataset.enumerate().filter(lambda place, _: table[place]).map(lambda _, example: example)
-        return self._chunks(dataset.batch(local).shard(count, index))
+        return self._examples(dataset.batch(local).shard(count, index))
 
     def listing(self) -> tuple[np.ndarray, list[str] | None]:
         """Labels and file names; the first call reads all records."""
@@ -262,11 +262,12 @@ class TfdsSplit:
             return dataset.map(lambda example: (example["label"], example[name_feature or "tfds_id"]))
         return dataset.map(lambda example: (example["image"], example["label"], example["tfds_id"]))
 
-    def _chunks(self, dataset) -> Iterator[Chunk]:
+    def _examples(self, dataset) -> Iterator[Examples]:
         ranges = self._ranges()
         with self._telling_damage():
             for images, labels, ids in dataset.prefetch(2).as_numpy_iterator():
-                yield Chunk(list(images), labels.astype(np.int32), np.array([_place(i, ranges) for i in ids], np.int32))
+                index = np.array([_place(one, ranges) for one in ids], np.int32)
+                yield Examples(list(images), labels.astype(np.int32), index)
 
     @contextlib.contextmanager
     def _telling_damage(self) -> Iterator[None]:

@@ -45,7 +45,7 @@ class Tree:
 
 
 @dataclasses.dataclass(frozen=True)
-class Views:
+class ViewMaker:
     """The views of a training image. names: of them, in a batch's order; geometries: of clean, deepaugment and tda;
     trees: of deepaugment's files, none where its images are made of the clean ones."""
 
@@ -91,10 +91,10 @@ def batch_name(view: str) -> str:
     return "image" if view == "clean" else view
 
 
-def of(config, geometry: Geometry, trees: tuple[Tree, ...] = ()) -> Views:
+def maker(config, geometry: Geometry, trees: tuple[Tree, ...] = ()) -> ViewMaker:
     """The views that `config.data.views` asks for; `geometry`: the clean one's."""
     tda = dataclasses.replace(geometry, crop_scale=tuple(config.data.tda_crop_scale))
-    return Views(tuple(config.data.views), dict.fromkeys(PURPOSES, geometry) | {"tda": tda}, trees)
+    return ViewMaker(tuple(config.data.views), dict.fromkeys(PURPOSES, geometry) | {"tda": tda}, trees)
 
 
 def origins_of_trees(config) -> dict[str, str]:

@@ -255,16 +255,16 @@ def test_the_kernel_of_defocus_scales():
         assert moments[side] == pytest.approx(moments[224] * (side / 224) ** 2, rel=0.02, abs=0.25)
 
 
-def test_describe():
-    told = corruptions.describe("motion_blur", 5, 112)
+def test_settings():
+    told = corruptions.settings("motion_blur", 5, 112)
     assert told["constants"] == {"radius": 10, "sigma": 7.5}
     assert told["published"] == {"radius": 20, "sigma": 15}
     assert told["vanishes"] is False
-    assert "published" not in corruptions.describe("motion_blur", 5, 224)
-    assert corruptions.describe("fog", 1, 32)["drawn_at"] == 224
-    assert corruptions.describe("glass_blur", 1, 32)["constants"]["reach"] == 1
-    assert corruptions.describe("frost", 1, 224)["textures"] == "procedural"
-    assert corruptions.describe("gaussian_noise", 3, 8)["constants"] == {"deviation": 0.18}
+    assert "published" not in corruptions.settings("motion_blur", 5, 224)
+    assert corruptions.settings("fog", 1, 32)["drawn_at"] == 224
+    assert corruptions.settings("glass_blur", 1, 32)["constants"]["reach"] == 1
+    assert corruptions.settings("frost", 1, 224)["textures"] == "procedural"
+    assert corruptions.settings("gaussian_noise", 3, 8)["constants"] == {"deviation": 0.18}
 
 
 @pytest.mark.parametrize("name", ["defocus_blur", "motion_blur"])
@@ -274,8 +274,8 @@ def test_what_vanishes_is_said(images, name):
     for severity in constants.SEVERITIES:
         result = corruptions.corrupt(small, name, severity, np.arange(20), 0, jpeg_quality=0)
         unchanged = abs(result.astype(int) - small).max() <= 1
-        assert corruptions.describe(name, severity, 8)["vanishes"] == unchanged
-        assert not corruptions.describe(name, severity, 224)["vanishes"]
+        assert corruptions.settings(name, severity, 8)["vanishes"] == unchanged
+        assert not corruptions.settings(name, severity, 224)["vanishes"]
 
 
 # Textures and errors
@@ -293,7 +293,7 @@ def test_textures_from_a_folder(published):
     black = np.zeros((40, 8, 8, 3), np.uint8)
     result = corruptions.corrupt(black, "frost", 5, np.arange(40), 0, textures=str(published), jpeg_quality=0)
     assert {round(value / 0.75 / 40) for value in np.unique(result[..., 0])} == {0, 1, 2, 3, 4}
-    assert corruptions.describe("frost", 5, 8, textures=str(published))["textures"] == "published"
+    assert corruptions.settings("frost", 5, 8, textures=str(published))["textures"] == "published"
     grown = corruptions.corrupt(black, "frost", 5, np.arange(40), 0, jpeg_quality=0)
     assert (grown != result).any()
 

@@ -94,8 +94,8 @@ def contents(settings):
     if is_random(settings):
         return [split.example(i)[::-1] for i in range(split.size)]
     found = {}
-    for chunk in split.train(0, 0, 0, 1, (0, 1)):
-        found[int(chunk.index[0])] = int(chunk.labels[0]), chunk.images[0]
+    for part in split.train(0, 0, 0, 1, (0, 1)):
+        found[int(part.index[0])] = int(part.labels[0]), part.images[0]
     return [found[i] for i in range(len(found))]
 
 
@@ -153,10 +153,10 @@ def test_the_replacement_is_the_next_readable_of_the_order(settings):
         own = order[: NUM_TRAIN // 4 * 4]
         expected = [next(i for i in order[p:] + order[:p] if i not in bad) for p in range(len(own))]
     else:
-        chunks = data.open(plain, ()).train.train(settings.seed, 0, 0, 4, (0, 1))
-        places = [chunk.index.tolist() for chunk in chunks]
-        own = [i for chunk in places for i in chunk]
-        expected = [next(i for i in chunk[p:] + chunk[:p] if i not in bad) for chunk in places for p in range(4)]
+        parts = data.open(plain, ()).train.train(settings.seed, 0, 0, 4, (0, 1))
+        places = [part.index.tolist() for part in parts]
+        own = [i for part in places for i in part]
+        expected = [next(i for i in part[p:] + part[:p] if i not in bad) for part in places for p in range(4)]
     batches = take(settings, 0, NUM_TRAIN // 4)
     assert [int(i) for batch in batches for i in batch["index"]] == expected
     assert [bool(r) for batch in batches for r in batch["replaced"]] == [i in bad for i in own]

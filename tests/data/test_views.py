@@ -10,8 +10,7 @@ from PIL import Image
 
 from nofrost_jax import data
 from nofrost_jax.data import preprocess, rng
-from nofrost_jax.data.views import of as views_of
-from nofrost_jax.data.views import origins_of_trees
+from nofrost_jax.data.views import maker, origins_of_trees
 from nofrost_jax.errors import UserError
 from tests.data.helpers import (
     assert_equal_batches,
@@ -231,12 +230,12 @@ def test_an_image_is_decoded_once_for_all_of_its_views(trees, monkeypatch):
     opened, original = [], Image.open
     monkeypatch.setattr(preprocess.Image, "open", lambda file: opened.append(1) or original(file))
     source = from_files(trees, mode="noise2net")
-    views = dataset_of(source).views
+    views = dataset_of(source).view_maker
     image = encoded(picture(0))
     made = views.make(image, 0, 0, 0, 0)
     assert list(made) == list(NAMES) and len(opened) == 1
     source.data.views = ("clean",)
-    views = dataset_of(source).views
+    views = dataset_of(source).view_maker
     np.testing.assert_array_equal(views.make(image, 0, 0, 0, 0)["image"], made["image"])
 
 
@@ -245,7 +244,7 @@ def test_only_the_view_of_the_coin_is_made(trees, monkeypatch):
     opened, original = [], Image.open
     settings = from_files(trees, views=EITHER, sources=("edsr",))
     dataset = dataset_of(settings)
-    split, views = dataset.train, dataset.views
+    split, views = dataset.train, dataset.view_maker
     monkeypatch.setattr(preprocess.Image, "open", lambda file: opened.append(1) or original(file))
     for position in range(20):
         opened.clear()
@@ -264,7 +263,7 @@ def test_fast_decoding_is_for_distorted_images_too(trees, monkeypatch):
     split, geometry = dataset.train, dataclasses.replace(dataset.geometry, fast=True)
     decoded, decode = [], preprocess.fast.decode
     monkeypatch.setattr(preprocess.fast, "decode", lambda image: decoded.append(image) or decode(image))
-    made = views_of(settings, geometry, dataset.trees).make(split.load(0), 0, 0, 0, 0)
+    made = maker(settings, geometry, dataset.trees).make(split.load(0), 0, 0, 0, 0)
     assert decoded[-1] == file.read_bytes() and len(decoded) == 2
     draws = preprocess.augmentation_draws(0, 0, 0, geometry.draws + 1, rng.DEEPAUGMENT)
     np.testing.assert_array_equal(made["deepaugment"], preprocess.train_image(file.read_bytes(), geometry, draws[:-1]))

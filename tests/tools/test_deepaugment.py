@@ -105,7 +105,7 @@ def test_a_stop_loses_nothing_and_the_same_command_goes_on(source, whole, tmp_pa
 
 
 def test_images_go_by_size_and_make_the_same_files_in_any_blocks(tmp_path, monkeypatch):
-    """Three sizes and several sets of weights: one block, blocks that cut sizes apart, and the plan's own order."""
+    """Three sizes and several sets of weights: one block, blocks that cut sizes apart, and blocks of one."""
     for i in range(COUNT):
         write(tmp_path / f"train/ant/{i}.png", encoded(picture(i, *[(24, 30), (30, 24), (24, 24)][i % 3]), "PNG"))
     monkeypatch.setattr(generate, "REDRAW", 0.5)
@@ -117,12 +117,12 @@ def test_images_go_by_size_and_make_the_same_files_in_any_blocks(tmp_path, monke
     )
     made, changes = [], []
     for block in (COUNT, 4, 1):
-        (job,) = program.jobs(program.parse(arguments(tmp_path, tmp_path / f"out{block}")))
-        assert generate.generate(job, block=block) == COUNT
+        (work,) = program.distortions(program.parse(arguments(tmp_path, tmp_path / f"out{block}")))
+        assert generate.generate(work, block=block) == COUNT
         made.append(contents(tmp_path / f"out{block}"))
         changes.append(sum(one != other for one, other in itertools.pairwise(shapes)))
         shapes.clear()
-    sets = generate.plan(COUNT, 5)[1]
+    sets = generate.schedule(COUNT, 5)[1]
     assert len(set(sets.tolist())) >= 3
     assert changes[0] == 2 < changes[2] and len(made[0]) == COUNT
     assert made[0] == made[1] == made[2]
@@ -186,16 +186,16 @@ def test_what_it_refuses(source, tmp_path, call, change, complaint):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_plan():
-    order, sets = generate.plan(20_000, 3)
+def test_the_schedule():
+    order, sets = generate.schedule(20_000, 3)
     assert np.array_equal(np.sort(order), np.arange(20_000)) and not np.array_equal(order, np.sort(order))
     lengths = np.bincount(sets)[np.bincount(sets) > 0]
     assert np.all(np.diff(sets) >= 0) and abs(lengths.mean() - 20) < 2 and lengths.std() > 15  # geometric
-    parts = [generate.plan(20_000, 3, (i, 7)) for i in range(7)]
+    parts = [generate.schedule(20_000, 3, (i, 7)) for i in range(7)]
     assert np.array_equal(np.concatenate([part[0] for part in parts]), order)
     assert np.array_equal(np.concatenate([part[1] for part in parts]), sets)
-    assert np.array_equal(generate.plan(20_000, 3, limit=50)[0], order[:50])
-    assert not np.array_equal(generate.plan(20_000, 4)[0], order)
+    assert np.array_equal(generate.schedule(20_000, 3, limit=50)[0], order[:50])
+    assert not np.array_equal(generate.schedule(20_000, 4)[0], order)
 
 
 def test_a_file_that_cannot_be_written_is_a_clear_error(tmp_path):

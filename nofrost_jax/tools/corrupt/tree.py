@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nofrost_jax import files, lock
-from nofrost_jax.corruptions import JPEG_QUALITY, corrupt, describe
+from nofrost_jax.corruptions import JPEG_QUALITY, corrupt, settings
 from nofrost_jax.corruptions.constants import SETTINGS, SIDE
 from nofrost_jax.data import image_files
 from nofrost_jax.data.preprocess import ImageError
@@ -81,7 +81,7 @@ def _settings(originals: Originals, seed: int, textures, jpeg_quality: int) -> d
         "images": originals.count,
         "source_sha256": originals.digest,
         "jpeg_quality": jpeg_quality,
-        "textures": describe("frost", 1, SIDE, textures=textures)["textures"],
+        "textures": settings("frost", 1, SIDE, textures=textures)["textures"],
     }
 
 

@@ -55,13 +55,13 @@ def _shard(text):
     return int(part), int(count)
 
 
-def jobs(options):
-    """A Job for each network. Raises UserError: data or weights are missing."""
+def distortions(options):
+    """A Distortion for each network. Raises UserError: data or weights are missing."""
     networks = generate.NETWORKS[options.network]
     params = weights.load(options.weights, tuple(name for name in networks if name != "noise2net"))
     root, files = generate.list_files(options.source, options.split)
     return [
-        generate.Job(
+        generate.Distortion(
             network=network,
             root=root,
             files=files,
@@ -83,11 +83,11 @@ def main(arguments=None):
 
 def run(options):
     """Makes the images. Raises UserError, Preempted."""
-    todo = jobs(options)
+    todo = distortions(options)
     with errors.machine("the files that are written are whole"):
-        for job in todo:
-            generate.generate(job, options.shard, options.limit, options.workers)
-            print(f"written: {job.output}", flush=True)
+        for work in todo:
+            generate.generate(work, options.shard, options.limit, options.workers)
+            print(f"written: {work.output}", flush=True)
 
 
 if __name__ == "__main__":

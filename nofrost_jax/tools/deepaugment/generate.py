@@ -40,7 +40,7 @@ BLOCK = 100_000  # images that are sorted by size at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Distortion:
     """One network over one folder. `files` are paths below `root`, CLASS/NAME, in the order that the index counts.
 
     label: what --weights said. side: short side of the result, 0 for the network's own.
@@ -55,8 +55,12 @@ class Job:
     seed: int = 0
     side: int = 0
 
+    def original(self, index: int) -> str:
+        """Path of an image."""
+        return os.path.join(self.root, self.files[index])
+
     def target(self, index: int) -> str:
-        """Where the distorted image goes."""
+        """Path of its distorted version."""
         return os.path.join(self.output, self.files[index])
 
 
@@ -72,7 +76,7 @@ def list_files(source: str, split: str) -> tuple[str, tuple[str, ...]]:
     return found.root, tuple(found.files)
 
 
-def plan(n: int, seed: int, shard: tuple[int, int] = (0, 1), limit: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def schedule(n: int, seed: int, shard: tuple[int, int] = (0, 1), limit: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(index, weight set), int [m] each, in the order of the work, of shard (i, of how many) of the first `limit`."""
     rng = np.random.default_rng([seed, n])
     order = rng.permutation(n)
@@ -143,7 +147,9 @@ def save(path: str, pixels: np.ndarray) -> None:
     image_files.save(path, pixels, "JPEG", quality=QUALITY)
 
 
-def generate(job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers: int = 4, block: int = BLOCK) -> int:
+def generate(
+    work: Distortion, shard: tuple[int, int] = (0, 1), limit: int = 0, workers: int = 4, block: int = BLOCK
+) -> int:
     """Makes the images that are not there yet; returns their number.
 
     Each size of image among `block` of them compiles once; the files are the same for every `block`.
@@ -151,34 +157,35 @@ def generate(job: Job, shard: tuple[int, int] = (0, 1), limit: int = 0, workers:
     Raises Preempted where a signal came: what is there is whole, and the same command goes on. Raises UserError for an
     unreadable image, a result that cannot be written and an output made with other settings.
     """
-    check_settings(job)
-    own = os.path.join(os.path.dirname(job.output), f"shard_{shard[0]}_of_{shard[1]}.lock")
+    check_settings(work)
+    own = os.path.join(os.path.dirname(work.output), f"shard_{shard[0]}_of_{shard[1]}.lock")
     with lock.hold(own, "a generator"):
-        return _generate(job, shard, limit, workers, block)
+        return _generate(work, shard, limit, workers, block)
 
 
-def _generate(job, shard, limit, workers, block):
-    indices, sets = plan(len(job.files), job.seed, shard, limit)
-    waiting = [(int(i), int(s)) for i, s in zip(indices, sets, strict=True) if not os.path.exists(job.target(i))]
+def _generate(work, shard, limit, workers, block):
+    indices, sets = schedule(len(work.files), work.seed, shard, limit)
+    waiting = [(int(i), int(s)) for i, s in zip(indices, sets, strict=True) if not os.path.exists(work.target(i))]
     if len(waiting) < len(indices):
-        print(f"{job.network}: {len(indices) - len(waiting)} of {len(indices)} images are there already", flush=True)
-    root_key, params, current, shapes, writes = jax.random.key(job.seed), None, None, set(), collections.deque()
+        print(f"{work.network}: {len(indices) - len(waiting)} of {len(indices)} images are there already", flush=True)
+    root_key, params, current, shapes, writes = jax.random.key(work.seed), None, None, set(), collections.deque()
     if waiting:
-        print(f"{job.network}: {len(waiting)} images to make, size by size; each size compiles first", flush=True)
-    progress = Progress(job.network, len(waiting), "files")
+        print(f"{work.network}: {len(waiting)} images to make, size by size; each size compiles first", flush=True)
+    progress = Progress(work.network, len(waiting), "files")
     with progress, Stop() as stop, ThreadPoolExecutor(workers) as pool:
-        for (index, number), pixels in _ahead(pool, job, _by_size(pool, job, waiting, block, stop), 2 * workers):
+        for (index, number), pixels in _ahead(pool, work, _by_size(pool, work, waiting, block, stop), 2 * workers):
             if stop.heard:
                 break
             if number != current:  # Seldom twice in a row among rare sizes; next to a forward pass it costs little.
                 current, key = number, jax.random.fold_in(named(root_key, "deepaugment/weights"), number)
-                params = edited(job.network, job.params, key)
+                params = edited(work.network, work.params, key)
             if len(shapes) == MOST_SHAPES and pixels.shape not in shapes:
                 jax.clear_caches()  # each compiled program holds memory maps, and their number is limited
                 shapes.clear()
             shapes.add(pixels.shape)
             key = jax.random.fold_in(named(root_key, "deepaugment/image"), index)
-            writes.append(pool.submit(save, job.target(index), np.asarray(distorted(job.network, params, pixels, key))))
+            made = np.asarray(distorted(work.network, params, pixels, key))
+            writes.append(pool.submit(save, work.target(index), made))
             while len(writes) > 2 * workers:
                 writes.popleft().result()
             progress.advance()
@@ -187,16 +194,15 @@ def _generate(job, shard, limit, workers, block):
     if stop.heard:
         done = f"{progress.done} of {len(waiting)} images"
         raise Preempted(f"stopped by {stop.name} after {done}; run the same command again to go on")
-    print(f"{job.network}: {progress.done} images made in {duration(progress.seconds())}", flush=True)
+    print(f"{work.network}: {progress.done} images made in {duration(progress.seconds())}", flush=True)
     return progress.done
 
 
-def _by_size(pool, job, waiting, block, stop):
+def _by_size(pool, work, waiting, block, stop):
     """The waiting (index, set), sorted by (size, set) within each block; once `stop` has heard, unsorted."""
 
     def shaped(item):
-        path = os.path.join(job.root, job.files[item[0]])
-        return (0, 0) if stop.heard else peek(path, job.network, job.side)
+        return (0, 0) if stop.heard else peek(work.original(item[0]), work.network, work.side)
 
     for start in range(0, len(waiting), block):
         part = waiting[start : start + block]
@@ -204,38 +210,37 @@ def _by_size(pool, job, waiting, block, stop):
         yield from (item for _, item in sorted(zip(shapes, part, strict=True), key=lambda pair: (pair[0], pair[1][1])))
 
 
-def _ahead(pool, job, waiting, depth):
+def _ahead(pool, work, waiting, depth):
     """((index, set), pixels) of the waiting images, decoded a few ahead in threads."""
     queue, source = collections.deque(), iter(waiting)
     try:
         for item in itertools.islice(source, depth):
-            queue.append((item, pool.submit(load, os.path.join(job.root, job.files[item[0]]), job.network, job.side)))
+            queue.append((item, pool.submit(load, work.original(item[0]), work.network, work.side)))
         while queue:
             item, pending = queue.popleft()
             yield item, pending.result()
             for following in itertools.islice(source, 1):
-                path = os.path.join(job.root, job.files[following[0]])
-                queue.append((following, pool.submit(load, path, job.network, job.side)))
+                queue.append((following, pool.submit(load, work.original(following[0]), work.network, work.side)))
     finally:
         for _, pending in queue:
             pending.cancel()
 
 
-def check_settings(job: Job) -> None:
+def check_settings(work: Distortion) -> None:
     """Notes what the images of an output are made with. Raises UserError where it holds images made otherwise."""
     settings = {
-        "network": job.network,
-        "weights": job.label,
-        "weights_sha256": weights.digest(job.params) if job.params else "",
-        "seed": job.seed,
-        "side": job.side or SIDE[job.network],
+        "network": work.network,
+        "weights": work.label,
+        "weights_sha256": weights.digest(work.params) if work.params else "",
+        "seed": work.seed,
+        "side": work.side or SIDE[work.network],
         "quality": QUALITY,
-        "images": len(job.files),
-        "files_sha256": files.sha256("\n".join(job.files)),
+        "images": len(work.files),
+        "files_sha256": files.sha256("\n".join(work.files)),
     }
-    path = os.path.join(os.path.dirname(job.output), SETTINGS)
+    path = os.path.join(os.path.dirname(work.output), SETTINGS)
     try:
-        os.makedirs(job.output, exist_ok=True)
+        os.makedirs(work.output, exist_ok=True)
         if files.create(path, json.dumps(settings, indent=1)):
             return
         old = files.read_json(path)

@@ -40,66 +40,66 @@ def main(command_line=None):
     sys.exit(code)
 
 
-def reproduce(plan, root=ROOT):
-    """Does all runs of the plan that are not done yet; returns the exit code. Raises Preempted after a signal.
+def reproduce(study, root=ROOT):
+    """Does all runs of the study that are not done yet; returns the exit code. Raises Preempted after a signal.
 
     root: the folder of main.py.
     """
     if not os.path.exists(os.path.join(root, "main.py")):
         raise UserError(f"there is no main.py in {root}; run this command from a clone of the repository")
-    alone, failed = lock.hold(os.path.join(plan.workdir, "lock"), "a study"), {}
+    alone, failed = lock.hold(os.path.join(study.workdir, "lock"), "a study"), {}
     with errors.machine("the runs that are done are kept"), alone, Stop() as stop:
-        call = functools.partial(_call, root, os.path.join(plan.workdir, "compilation_cache"), stop)
-        train(plan, selection_runs(plan), call, failed)
-        runs = final_runs(plan, files.chosen(plan))
-        train(plan, runs, call, failed)
-        broken = look_at_corruptions(plan, runs, call) if plan.shift else []
-        summary = files.write(plan, failed)
-    cells = len(plan.rows) * len(plan.seeds)
-    print(f"written: {plan.workdir}/study.json, {len(summary['runs'])} of {cells} cells")
+        call = functools.partial(_call, root, os.path.join(study.workdir, "compilation_cache"), stop)
+        train(study, selection_runs(study), call, failed)
+        runs = final_runs(study, files.chosen(study))
+        train(study, runs, call, failed)
+        broken = look_at_corruptions(study, runs, call) if study.shift else []
+        summary = files.write(study, failed)
+    cells = len(study.rows) * len(study.seeds)
+    print(f"written: {study.workdir}/study.json, {len(summary['runs'])} of {cells} cells")
     for cell in summary["missing"]:
         print(f"incomplete: {cell['row']} seed {cell['seed']}: {cell['reason']}")
     codes = [*broken, *(cell["code"] or 1 for cell in summary["missing"])]
     return min(codes, default=0)  # 1, a failure, before 2, a refusal
 
 
-def train(plan, runs, call, failed):
+def train(study, runs, call, failed):
     """Does those of the runs that are not settled, one after the other; a line on the screen before and after each.
 
     call: see `_call`. failed: {run: (exit code, complaint)}, to which this adds.
     """
-    waiting = [run for run in runs if not files.is_settled(plan, run)]
+    waiting = [run for run in runs if not files.is_settled(study, run)]
     if len(waiting) < len(runs):
         print(f"{len(runs) - len(waiting)} of {len(runs)} {runs[0].stage} runs are there already", flush=True)
     for number, run in enumerate(waiting, 1):
         title = f"[{number}/{len(waiting)}] {run.stage} {run.row}, seed {run.seed}, rate {run.rate:g}"
-        print(f"{title}: {'goes on' if files.record(plan, run)['seconds'] else 'starts'}", flush=True)
-        is_done, log = functools.partial(files.is_settled, plan, run), files.path(plan, run, "log.txt")
-        with files.timed(plan, run):
-            code, complaint = call(title, arguments(plan, run), log, is_done)
+        print(f"{title}: {'goes on' if files.record(study, run)['seconds'] else 'starts'}", flush=True)
+        is_done, log = functools.partial(files.is_settled, study, run), files.path(study, run, "log.txt")
+        with files.timed(study, run):
+            code, complaint = call(title, arguments(study, run), log, is_done)
         if code == 2 and "not finite" in complaint:  # it is not started again: it would end so again
-            files.note(plan, run, not_finite=complaint)
+            files.note(study, run, not_finite=complaint)
         if not is_done():
             failed[run] = code, complaint
-            if code == 2 and not files.anything_done(plan):
+            if code == 2 and not files.anything_done(study):
                 raise UserError(f"{title}: refused, and so would be the others: {complaint}")
-        files.write(plan, failed)
-        print(f"{title}: {outcome(plan, run, failed)}{time_left(plan, runs, len(waiting) - number)}", flush=True)
+        files.write(study, failed)
+        print(f"{title}: {outcome(study, run, failed)}{time_left(study, runs, len(waiting) - number)}", flush=True)
 
 
-def look_at_corruptions(plan, runs, call):
+def look_at_corruptions(study, runs, call):
     """Evaluates those trained runs under corruptions that are not yet; [exit codes] of what failed."""
-    codes, waiting = [], [run for run in runs if files.result(plan, run) and not files.corruptions(plan, run)]
+    codes, waiting = [], [run for run in runs if files.result(study, run) and not files.corruptions(study, run)]
     for number, run in enumerate(waiting, 1):
         title = f"[{number}/{len(waiting)}] corruptions {run.row}, seed {run.seed}"
-        find, log = functools.partial(files.corruptions, plan, run), files.path(plan, run, "log.txt")
-        code, complaint = call(title, shift_arguments(plan, run), log, find)
+        find, log = functools.partial(files.corruptions, study, run), files.path(study, run, "log.txt")
+        code, complaint = call(title, shift_arguments(study, run), log, find)
         if found := find():
             print(f"{title}: {found['name']} {found['mean_accuracy']:.1%}", flush=True)
         else:
             print(f"{title}: FAILED with exit code {code}: {complaint or 'see'} {log}", flush=True)
             codes.append(code or 1)
-        files.write(plan, {})
+        files.write(study, {})
     return codes
 
 
@@ -159,13 +159,13 @@ def _wait_for_another(path, title, stop):
     own.give_back()
 
 
-def outcome(plan, run, failed):
+def outcome(study, run, failed):
     """What came of a run: "93 s  clean 97.8%  pgd_20 3.3%", or why nothing did."""
-    record = files.record(plan, run)
-    spent, found = duration(record["seconds"]), files.result(plan, run)
+    record = files.record(study, run)
+    spent, found = duration(record["seconds"]), files.result(study, run)
     if run in failed:
         code, complaint = failed[run]
-        return f"FAILED with exit code {code} after {spent}: {complaint or 'see'} {files.path(plan, run, 'log.txt')}"
+        return f"FAILED with exit code {code} after {spent}: {complaint or 'see'} {files.path(study, run, 'log.txt')}"
     if not found:
         counts = ", counts as 0 %" if run.stage == SELECTION else ""
         return f"{spent}  NOT FINITE{counts}: {record['not_finite']}"
@@ -174,9 +174,9 @@ def outcome(plan, run, failed):
     return "  ".join([spent, *(f"{name} {share:.1%}" for name, share in shown)])
 
 
-def time_left(plan, runs, waiting):
+def time_left(study, runs, waiting):
     """ "  (1 h 05 min left)": so many waiting runs of a stage at the mean of its finished ones; "" if none is known."""
-    spent = [files.record(plan, run)["seconds"] for run in runs if files.result(plan, run)]
+    spent = [files.record(study, run)["seconds"] for run in runs if files.result(study, run)]
     if not waiting or not spent:
         return ""
     of = " of the selection" if runs[0].stage == SELECTION else ""

@@ -8,14 +8,14 @@ import time
 from nofrost_jax import errors
 from nofrost_jax.fields import differences
 from nofrost_jax.files import read_json, write_json
-from nofrost_jax.tools.reproduce.study import FINAL, Run, final_runs, rule, selection_runs
+from nofrost_jax.tools.reproduce.study import FINAL, Training, final_runs, rule, selection_runs
 
 RECORD = "run.json"
 
 
-def path(plan, run, *parts):
+def path(study, run, *parts):
     """A path in a run's folder."""
-    return os.path.join(plan.workdir, run.folder, *parts)
+    return os.path.join(study.workdir, run.folder, *parts)
 
 
 def read(file_path):
@@ -26,31 +26,31 @@ def read(file_path):
         return None
 
 
-def result(plan, run):
+def result(study, run):
     """The evaluation result of a run, or None where it is not done."""
-    return read(path(plan, run, "evaluations", "final.json")) or None
+    return read(path(study, run, "evaluations", "final.json")) or None
 
 
-def record(plan, run):
+def record(study, run):
     """{"seconds", "cpu_seconds": of a run's attempts, "not_finite": the line that it ended with for that, or ""}."""
-    return {"seconds": 0.0, "cpu_seconds": 0.0, "not_finite": ""} | (read(path(plan, run, RECORD)) or {})
+    return {"seconds": 0.0, "cpu_seconds": 0.0, "not_finite": ""} | (read(path(study, run, RECORD)) or {})
 
 
-def note(plan, run, **changes):
+def note(study, run, **changes):
     """Changes what `record` tells."""
-    os.makedirs(path(plan, run), exist_ok=True)
-    write_json(path(plan, run, RECORD), record(plan, run) | changes)
+    os.makedirs(path(study, run), exist_ok=True)
+    write_json(path(study, run, RECORD), record(study, run) | changes)
 
 
 @contextlib.contextmanager
-def timed(plan, run):
+def timed(study, run):
     """Adds the time of a block to the run's record, and the CPU time of the processes that ended in it."""
-    before, clock, cpu = record(plan, run), time.perf_counter(), _cpu_seconds()
+    before, clock, cpu = record(study, run), time.perf_counter(), _cpu_seconds()
     try:
         yield
     finally:
         seconds = before["seconds"] + time.perf_counter() - clock
-        note(plan, run, seconds=round(seconds, 3), cpu_seconds=round(before["cpu_seconds"] + _cpu_seconds() - cpu, 3))
+        note(study, run, seconds=round(seconds, 3), cpu_seconds=round(before["cpu_seconds"] + _cpu_seconds() - cpu, 3))
 
 
 def _cpu_seconds():
@@ -58,32 +58,32 @@ def _cpu_seconds():
     return usage.ru_utime + usage.ru_stime
 
 
-def corruptions(plan, run):
+def corruptions(study, run):
     """The entry `corruptions` of a run's result under distribution shift; None where it is not of its parameters."""
-    found, shifted = result(plan, run), read(path(plan, run, "evaluations", "shift.json"))
+    found, shifted = result(study, run), read(path(study, run, "evaluations", "shift.json"))
     same = found and shifted and found["checkpoint"]["params_sha256"] == shifted["checkpoint"]["params_sha256"]
     return shifted["corruptions"] if same else None
 
 
-def is_settled(plan, run):
+def is_settled(study, run):
     """Whether there is nothing to be done for a run: it has its result, or it ended as not finite."""
-    return result(plan, run) is not None or bool(record(plan, run)["not_finite"])
+    return result(study, run) is not None or bool(record(study, run)["not_finite"])
 
 
-def anything_done(plan):
-    """Whether any run of the plan is settled."""
-    runs = [*selection_runs(plan), *final_runs(plan, chosen(plan))]
-    return any(is_settled(plan, run) for run in runs)
+def anything_done(study):
+    """Whether any run of the study is settled."""
+    runs = [*selection_runs(study), *final_runs(study, chosen(study))]
+    return any(is_settled(study, run) for run in runs)
 
 
-def selection(plan):
+def selection(study):
     """The scores of the selection runs that are settled: [{"row", "rate", "clean", "pgd_20", "score"}, ...]."""
     entries = []
-    for run in selection_runs(plan):
-        if not is_settled(plan, run):
+    for run in selection_runs(study):
+        if not is_settled(study, run):
             continue
         clean = robust = 0.0
-        if found := result(plan, run):
+        if found := result(study, run):
             clean, robust = found["clean"]["accuracy"], _attack(found, "pgd_20")["robust_accuracy"]
         entry = {"row": run.row, "rate": run.rate, "clean": clean, "pgd_20": robust, "score": (clean + robust) / 2}
         entries.append(entry if found else entry | {"not_finite": True})
@@ -94,26 +94,26 @@ def _attack(found, label):
     return next(entry for entry in found["attacks"] if entry["name"] == label)
 
 
-def choose(plan, entries):
+def choose(study, entries):
     """{row: rate} of the best score, the smaller rate of equal ones; only for rows of which every rate has a score."""
-    if len(plan.rates) == 1:
-        return dict.fromkeys(plan.rows, plan.rates[0])
-    scores = {row: {entry["rate"]: entry["score"] for entry in entries if entry["row"] == row} for row in plan.rows}
+    if len(study.rates) == 1:
+        return dict.fromkeys(study.rows, study.rates[0])
+    scores = {row: {entry["rate"]: entry["score"] for entry in entries if entry["row"] == row} for row in study.rows}
     return {
         row: min(found, key=lambda rate: (-found[rate], rate))
         for row, found in scores.items()
-        if len(found) == len(plan.rates)
+        if len(found) == len(study.rates)
     }
 
 
-def chosen(plan):
+def chosen(study):
     """{row: rate} as far as it is known by now."""
-    return choose(plan, selection(plan))
+    return choose(study, selection(study))
 
 
-def cell(plan, run, found):
+def cell(study, run, found):
     """What `study.json` keeps of a final run's result."""
-    attacks, spent = found["attacks"], record(plan, run)
+    attacks, spent = found["attacks"], record(study, run)
     flags = {entry["name"]: entry["flags"] for entry in attacks}
     others = sorted(set(found["flags"]) - {name for names in flags.values() for name in names})
     return {
@@ -124,7 +124,7 @@ def cell(plan, run, found):
         "attacks": {entry["name"]: entry["robust_accuracy"] for entry in attacks},
         "flags": flags | ({"net": others} if others else {}),
         "n": found["clean"]["n"],
-        **_corrupted(corruptions(plan, run)),
+        **_corrupted(corruptions(study, run)),
         "attacked": {entry["name"]: entry["n"] for entry in attacks},
         "epsilon_255": attacks[0]["epsilon_255"] if attacks else None,
         "seconds": round(spent["seconds"], 1),
@@ -142,43 +142,43 @@ def _corrupted(found):
     return {"corruptions": {"name": found["name"], "mean": found["mean_accuracy"], "cells": len(found["cells"])}}
 
 
-def summarize(plan, failed):
+def summarize(study, failed):
     """The value of `study.json`. failed: {run: (exit code, its complaint)} of this command's attempts."""
-    scores = selection(plan)
-    rates = choose(plan, scores)
-    results = {run: result(plan, run) for run in final_runs(plan, rates)}
+    scores = selection(study)
+    rates = choose(study, scores)
+    results = {run: result(study, run) for run in final_runs(study, rates)}
     devices = [found["execution"]["device"] for found in results.values() if found]
     missing = []
-    for row in plan.rows:
-        for seed in plan.seeds:
-            run = Run(FINAL, row, seed, rates.get(row))
+    for row in study.rows:
+        for seed in study.seeds:
+            run = Training(FINAL, row, seed, rates.get(row))
             if not results.get(run):
-                code, reason = _why_missing(plan, run, failed)
+                code, reason = _why_missing(study, run, failed)
                 missing.append({"row": row, "seed": seed, "reason": reason, "code": code})
     return {
-        **identity(plan),
-        "rows": list(plan.rows),
-        "seeds": list(plan.seeds),
-        "rates": list(plan.rates),
-        "rule": rule(plan),
+        **identity(study),
+        "rows": list(study.rows),
+        "seeds": list(study.seeds),
+        "rates": list(study.rates),
+        "rule": rule(study),
         "selection": scores,
         "chosen": rates,
-        "runs": [cell(plan, run, found) for run, found in results.items() if found],
+        "runs": [cell(study, run, found) for run, found in results.items() if found],
         "missing": missing,
         "device": ", ".join(dict.fromkeys(devices)),
         "cores": os.cpu_count(),
     }
 
 
-def _why_missing(plan, run, failed):
+def _why_missing(study, run, failed):
     """(exit code, reason) of a cell without a result; the code is None where nothing failed so far."""
     if run.rate is None:
-        codes = [failed[one][0] for one in selection_runs(plan) if one.row == run.row and one in failed]
+        codes = [failed[one][0] for one in selection_runs(study) if one.row == run.row and one in failed]
         return _worst(codes), "its learning rate is not chosen yet" if not codes else "the choice of its rate failed"
     if run in failed:
         code, complaint = failed[run]
         return _worst([code]), f"failed with exit code {code}{': ' * bool(complaint)}{complaint}"
-    if why := record(plan, run)["not_finite"]:
+    if why := record(study, run)["not_finite"]:
         return 2, why
     return None, "not run yet"
 
@@ -188,27 +188,27 @@ def _worst(codes):
     return (2 if set(codes) == {2} else 1) if codes else None
 
 
-def identity(plan):
+def identity(study):
     """What all runs in a study's folder have in common."""
-    source = plan.source or plan.study.source
-    return {"study": plan.name, "config": plan.study.config, "source": source, "settings": plan.settings}
+    source = study.source or study.defaults.source
+    return {"study": study.name, "config": study.defaults.config, "source": source, "settings": study.settings}
 
 
-def changes(plan):
-    """How the study in the plan's folder differs from the plan, as text; "" where it does not, or nothing is done."""
-    old = read(os.path.join(plan.workdir, "study.json"))
+def changes(study):
+    """How the study in the study's folder differs from the study, as text; "" where it does not, or nothing is done."""
+    old = read(os.path.join(study.workdir, "study.json"))
     if not isinstance(old, dict) or not (old.get("selection") or old.get("runs")):
         return ""
-    new = identity(plan)
+    new = identity(study)
     return "; ".join(differences({name: old.get(name) for name in new}, new))
 
 
-def write(plan, failed):
+def write(study, failed):
     """Writes `study.json`; returns its value."""
-    summary = summarize(plan, failed)
+    summary = summarize(study, failed)
     try:
-        write_json(os.path.join(plan.workdir, "study.json"), summary)
+        write_json(os.path.join(study.workdir, "study.json"), summary)
     except OSError as error:
         mend = "mend that and run the same command again; every finished run is kept"
-        raise errors.refused(f"{plan.workdir}/study.json cannot be written", error, mend) from error
+        raise errors.refused(f"{study.workdir}/study.json cannot be written", error, mend) from error
     return summary

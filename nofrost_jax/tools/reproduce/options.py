@@ -6,7 +6,7 @@ import os
 from nofrost_jax import errors
 from nofrost_jax.report.study import METHODS
 from nofrost_jax.tools.reproduce import files
-from nofrost_jax.tools.reproduce.study import STUDIES, Plan
+from nofrost_jax.tools.reproduce.study import STUDIES, Study
 from nofrost_jax.workdir import check_workdir
 
 RESERVED = (  # the study's own
@@ -16,7 +16,7 @@ RESERVED = (  # the study's own
 
 
 def parse(arguments=None):
-    """The Plan of a command line. Raises UserError for whatever is wrong in it."""
+    """The Study of a command line. Raises UserError for whatever is wrong in it."""
     parser = errors.Parser("tools.reproduce", "Runs a study; the same command resumes it.")
     parser.add_argument("study", help=", ".join(STUDIES))
     parser.add_argument("--workdir", default="", help="folder of the study: all its runs, and study.json")
@@ -29,22 +29,22 @@ def parse(arguments=None):
     options = parser.parse_args(arguments)
     if options.study not in STUDIES:
         raise errors.UserError(f"unknown study {options.study!r}; choose one of {', '.join(STUDIES)}")
-    study, workdir = STUDIES[options.study], os.path.expanduser(options.workdir)
+    defaults, workdir = STUDIES[options.study], os.path.expanduser(options.workdir)
     check_workdir(workdir)
     settings = dict(_setting(text) for text in options.set)
-    plan = Plan(
+    study = Study(
         name=options.study,
-        study=study,
+        defaults=defaults,
         workdir=os.path.abspath(workdir),
-        rows=_items("rows", options.rows, study.rows, str),
-        seeds=_items("seeds", options.seeds, study.seeds, int),
-        rates=_items("rates", options.rates, study.rates, float),
+        rows=_items("rows", options.rows, defaults.rows, str),
+        seeds=_items("seeds", options.seeds, defaults.seeds, int),
+        rates=_items("rates", options.rates, defaults.rates, float),
         source=_source(options.source, settings),
         settings=settings,
         shift=options.shift,
     )
-    _check(plan)
-    return plan
+    _check(study)
+    return study
 
 
 def _items(name, text, default, kind):
@@ -75,14 +75,14 @@ def _source(source, settings):
     return source
 
 
-def _check(plan):
-    for row in plan.rows:
+def _check(study):
+    for row in study.rows:
         if row not in METHODS:
             raise errors.UserError(f"--rows: unknown row {row!r}; choose some of {', '.join(METHODS)}")
-    if not all(0 <= seed < 2**31 for seed in plan.seeds):
-        raise errors.UserError(f"--seeds={','.join(map(str, plan.seeds))} must be numbers from 0 to 2147483647")
-    if not all(0 < rate < math.inf for rate in plan.rates):
-        raise errors.UserError(f"--rates={','.join(map(str, plan.rates))} must be positive numbers")
-    changed = files.changes(plan)
+    if not all(0 <= seed < 2**31 for seed in study.seeds):
+        raise errors.UserError(f"--seeds={','.join(map(str, study.seeds))} must be numbers from 0 to 2147483647")
+    if not all(0 < rate < math.inf for rate in study.rates):
+        raise errors.UserError(f"--rates={','.join(map(str, study.rates))} must be positive numbers")
+    changed = files.changes(study)
     if changed:
-        raise errors.UserError(f"--workdir={plan.workdir} holds another study ({changed}); choose a new folder")
+        raise errors.UserError(f"--workdir={study.workdir} holds another study ({changed}); choose a new folder")

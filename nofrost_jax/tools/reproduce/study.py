@@ -12,7 +12,7 @@ SELECTION_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class Defaults:
     """A study's own settings; the command line may change rows, seeds and rates.
 
     config: file below the repository's root. holdout: training images that learning rates are chosen on. source: the
@@ -28,7 +28,7 @@ class Study:
 
 
 STUDIES = {
-    "digits": Study(
+    "digits": Defaults(
         config="configs/digits.py",
         rows=TABLES,
         seeds=(0, 1, 2),
@@ -36,7 +36,7 @@ STUDIES = {
         holdout=237,  # leaves 1,200; 16 to 30 of each class
         source="digits",
     ),
-    "cifar10": Study(
+    "cifar10": Defaults(
         config="configs/cifar10.py",
         rows=("sat", "mbnat", "sat_in", "nofrost"),
         seeds=(0,),
@@ -48,12 +48,12 @@ STUDIES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Study:
     """What one command asks for. workdir: absolute path. source: "" = the config's. settings: {field: text}. shift:
     whether corrupted images are looked at too."""
 
     name: str
-    study: Study
+    defaults: Defaults
     workdir: str
     rows: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -64,7 +64,7 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Training:
     """One training with its evaluation: a row on a seed with a learning rate."""
 
     stage: str
@@ -80,27 +80,27 @@ class Run:
         return f"runs/{self.row}/rate_{self.rate:g}/seed_{self.seed}"
 
 
-def selection_runs(plan):
+def selection_runs(study):
     """Every row with every rate; none where there is a single rate."""
-    if len(plan.rates) == 1:
+    if len(study.rates) == 1:
         return []
-    return [Run(SELECTION, row, SELECTION_SEED, rate) for row in plan.rows for rate in plan.rates]
+    return [Training(SELECTION, row, SELECTION_SEED, rate) for row in study.rows for rate in study.rates]
 
 
-def final_runs(plan, chosen):
+def final_runs(study, chosen):
     """Every row that has a chosen rate, on every seed."""
-    return [Run(FINAL, row, seed, chosen[row]) for row in plan.rows if row in chosen for seed in plan.seeds]
+    return [Training(FINAL, row, seed, chosen[row]) for row in study.rows if row in chosen for seed in study.seeds]
 
 
-def rule(plan):
+def rule(study):
     """How a rate is chosen, in words."""
-    where = f"on {plan.study.holdout:,} training images held out for it, at seed {SELECTION_SEED}"
+    where = f"on {study.defaults.holdout:,} training images held out for it, at seed {SELECTION_SEED}"
     return f"greatest mean of clean and PGD-20 accuracy {where}, the smaller rate where two are equal"
 
 
-def shift_arguments(plan, run):
+def shift_arguments(study, run):
     """The arguments of main.py that evaluate a trained run on corruptions of its evaluation images."""
-    workdir = os.path.join(plan.workdir, run.folder)
+    workdir = os.path.join(study.workdir, run.folder)
     return [
         "--mode=evaluate",
         "--config=configs/eval/shift.py",
@@ -110,19 +110,19 @@ def shift_arguments(plan, run):
     ]
 
 
-def arguments(plan, run):
+def arguments(study, run):
     """The arguments of main.py for a run."""
-    fields = dict(plan.settings)
-    if plan.source:
-        fields["data.source"] = plan.source
-    selecting, count = run.stage == SELECTION, plan.study.holdout
-    has_slices = (plan.source or plan.study.source).startswith("tfds:")  # in place of `data.holdout`
+    fields = dict(study.settings)
+    if study.source:
+        fields["data.source"] = study.source
+    selecting, count = run.stage == SELECTION, study.defaults.holdout
+    has_slices = (study.source or study.defaults.source).startswith("tfds:")  # in place of `data.holdout`
     held = count if selecting and not has_slices else 0
     fields |= {"seed": run.seed, "optimizer.learning_rate": run.rate, "data.holdout": held}
     if selecting:
         fields |= {"evaluation.only": "pgd_20", "evaluation.every_epochs": 0, "data.eval_split": "holdout"}
         if has_slices:
             fields |= {"data.train_split": f"train[:-{count}]", "data.eval_split": f"train[-{count}:]"}
-    workdir = os.path.join(plan.workdir, run.folder)
+    workdir = os.path.join(study.workdir, run.folder)
     given = [f"--config.{field}={value}" for field, value in fields.items()]
-    return [f"--config={plan.study.config}:{run.row}", f"--workdir={workdir}", *given]
+    return [f"--config={study.defaults.config}:{run.row}", f"--workdir={workdir}", *given]

@@ -32,11 +32,11 @@ def examples(split, epoch=0, process=(0, 1)):
     """(index, label, encoded image) of all training examples, or of one process's share of an epoch."""
     if isinstance(split, records.Records):
         return [(i, *split.example(i)[::-1]) for i in range(split.size)]
-    chunks = split.train(3, epoch, 0, 4, process)
+    parts = split.train(3, epoch, 0, 4, process)
     return [
         (int(i), int(label), image)
-        for chunk in chunks
-        for i, label, image in zip(chunk.index, chunk.labels, chunk.images, strict=True)
+        for part in parts
+        for i, label, image in zip(part.index, part.labels, part.images, strict=True)
     ]
 
 

@@ -25,12 +25,12 @@ class Fake:
     def orders(self, **told):
         (self.root / "orders.json").write_text(json.dumps(told))
 
-    def plan(self, *more, rows="st,sat", seeds="0,1", rates="0.1,0.3"):
+    def parse(self, *more, rows="st,sat", seeds="0,1", rates="0.1,0.3"):
         lists = [f"--rows={rows}", f"--seeds={seeds}", f"--rates={rates}"]
         return parse(["digits", f"--workdir={self.workdir}", *lists, *more])
 
     def run(self, *more, **lists):
-        return reproduce.reproduce(self.plan(*more, **lists), self.root)
+        return reproduce.reproduce(self.parse(*more, **lists), self.root)
 
     @property
     def calls(self):

@@ -9,7 +9,7 @@ import pytest
 from nofrost_jax import errors, lock
 from nofrost_jax.tools.reproduce import __main__ as reproduce
 from nofrost_jax.tools.reproduce import files
-from nofrost_jax.tools.reproduce.study import FINAL, SELECTION, Run
+from nofrost_jax.tools.reproduce.study import FINAL, SELECTION, Training
 from tests.tools.reproduce.conftest import FINALS, SELECT
 
 
@@ -64,17 +64,17 @@ def test_sigterm_is_passed_on_and_the_same_command_goes_on(fake, capsys):
         fake.run()
     log = fake.workdir / "runs/st/rate_0.1/seed_1/log.txt"
     assert log.read_text().splitlines()[1:] == ["training", "heard"]
-    plan, run = fake.plan(), Run(FINAL, "st", 1, 0.1)
-    spent = files.record(plan, run)
+    study, run = fake.parse(), Training(FINAL, "st", 1, 0.1)
+    spent = files.record(study, run)
     assert 0 < spent["cpu_seconds"] < 30 and 0 < spent["seconds"] < 30
-    files.note(plan, run, seconds=100.0)
+    files.note(study, run, seconds=100.0)
     assert fake.study["missing"][0] == {"row": "st", "seed": 1, "reason": "not run yet", "code": None}
     fake.orders()
     capsys.readouterr()
     assert fake.run() == 0
     assert fake.runs == [*SELECT, *FINALS[:2], *FINALS[1:]]
     assert "[1/3] final st, seed 1, rate 0.1: goes on" in capsys.readouterr().out
-    again = files.record(plan, run)
+    again = files.record(study, run)
     assert 100 < again["seconds"] < 130 and spent["cpu_seconds"] < again["cpu_seconds"] < 30
     assert log.read_text().count("$ python main.py") == 2
 
@@ -90,16 +90,16 @@ def test_a_run_that_ends_while_it_is_stopped_is_reported_as_done(fake, capsys):
 
 
 def test_time_left_is_the_mean_of_the_finished_runs_of_the_stage(fake):
-    plan = fake.plan()
-    runs = [Run(SELECTION, row, 0, rate) for row in ("st", "sat") for rate in (0.1, 0.3)]
-    assert reproduce.time_left(plan, runs, 4) == ""
+    study = fake.parse()
+    runs = [Training(SELECTION, row, 0, rate) for row in ("st", "sat") for rate in (0.1, 0.3)]
+    assert reproduce.time_left(study, runs, 4) == ""
     for result, left in (("{}", ""), ('{"name": "final"}', "  (3 min 00 s left of the selection)")):  # {} is none
         for run, seconds in zip(runs[:2], (60.0, 120.0), strict=True):
             (fake.workdir / run.folder / "evaluations").mkdir(parents=True, exist_ok=True)
             (fake.workdir / run.folder / "evaluations/final.json").write_text(result)
-            files.note(plan, run, seconds=seconds)
-        assert reproduce.time_left(plan, runs, 2) == left
-    assert reproduce.time_left(plan, runs, 0) == ""
+            files.note(study, run, seconds=seconds)
+        assert reproduce.time_left(study, runs, 2) == left
+    assert reproduce.time_left(study, runs, 0) == ""
 
 
 def test_a_second_command_is_refused(fake):

@@ -5,22 +5,23 @@ import pytest
 from nofrost_jax import errors
 from nofrost_jax.tools.reproduce import __main__ as reproduce
 from nofrost_jax.tools.reproduce.options import parse
-from nofrost_jax.tools.reproduce.study import SELECTION, Run, arguments
+from nofrost_jax.tools.reproduce.study import SELECTION, Training, arguments
 from tests.tools.reproduce.conftest import SELECT
 
 
 def test_tfds_holds_out_slices_and_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    plan = parse(["cifar10", "--workdir=study", "--rates=0.1,0.3"])
-    assert plan.rows == ("sat", "mbnat", "sat_in", "nofrost") and plan.seeds == (0,)
-    told = arguments(plan, Run(SELECTION, "sat", 0, 0.3))
+    study = parse(["cifar10", "--workdir=study", "--rates=0.1,0.3"])
+    assert study.rows == ("sat", "mbnat", "sat_in", "nofrost") and study.seeds == (0,)
+    told = arguments(study, Training(SELECTION, "sat", 0, 0.3))
     assert {"--config.data.train_split=train[:-5000]", "--config.data.eval_split=train[-5000:]"} <= set(told)
     assert "--config.data.holdout=0" in told
-    plan = parse(["cifar10", "--workdir=study", "--source=folder:images"])
-    told = arguments(plan, Run(SELECTION, "sat", 0, 0.3))
+    study = parse(["cifar10", "--workdir=study", "--source=folder:images"])
+    told = arguments(study, Training(SELECTION, "sat", 0, 0.3))
     assert f"--config.data.source=folder:{tmp_path}/images" in told and "--config.data.holdout=5000" in told
+    # below data_dir
     other = parse(["cifar10", "--workdir=study", "--source=folder:others", "--set=data.data_dir=/data"])
-    assert "--config.data.source=folder:others" in arguments(other, Run(SELECTION, "sat", 0, 0.3))  # below data_dir
+    assert "--config.data.source=folder:others" in arguments(other, Training(SELECTION, "sat", 0, 0.3))
 
 
 WRONG = [
@@ -55,7 +56,7 @@ def test_misuse_is_one_line_and_writes_nothing(tmp_path, capsys, given, words):
 def test_a_folder_of_other_settings_is_refused(fake):
     assert fake.run("--set", "epochs=1", rates="0.1", rows="st", seeds="0") == 0
     with pytest.raises(errors.UserError, match=r"holds another study \(settings.epochs: '1' -> '2'\)"):
-        fake.plan("--set", "epochs=2")
+        fake.parse("--set", "epochs=2")
 
 
 def test_a_refusal_of_the_first_run_ends_the_study_and_the_corrected_command_may_follow(fake):
