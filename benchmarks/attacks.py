@@ -39,9 +39,9 @@ from nofrost_jax.classifier import create_model
 from nofrost_jax.config import for_evaluation, prepare, resolve
 from nofrost_jax.evaluation import cascades, results, runs
 from nofrost_jax.models import init
+from nofrost_jax.models.blocks import block_specs
 from nofrost_jax.models.layers import standardize
 from nofrost_jax.models.nf_resnet import ALPHA, activation_scales
-from nofrost_jax.models.plan import plan_blocks
 
 CHECKPOINT = pathlib.Path(__file__).parents[1] / "notebooks" / "digits_nofrost"
 STOP = parallel.StopSignal()
@@ -68,7 +68,7 @@ def torch_twin(classifier, device):
     from torch.nn import functional
 
     params = jax.device_get(classifier.variables["params"])
-    plans = plan_blocks(classifier.model.stage_sizes, classifier.model.width, 0.0)
+    specs = block_specs(classifier.model.stage_sizes, classifier.model.width, 0.0)
 
     def tensor(array):
         return torch.tensor(np.asarray(array), device=device)
@@ -79,8 +79,8 @@ def torch_twin(classifier, device):
 
     mean, std = (tensor(np.float32(value))[:, None, None] for value in (classifier.mean, classifier.std))
     stem, blocks = fold(params["stem"]), []
-    for plan in plans:
-        blocks.append({name: fold(layer) for name, layer in params[plan.name].items()})
+    for spec in specs:
+        blocks.append({name: fold(layer) for name, layer in params[spec.name].items()})
     head = tensor(params["head"]["kernel"].T), tensor(params["head"]["bias"])
 
     def conv(x, layer, stride=1):
@@ -89,12 +89,12 @@ def torch_twin(classifier, device):
     class Twin(torch.nn.Module):
         def forward(self, x):
             x = conv((x - mean) / std, stem)
-            for plan, beta, layers in zip(plans, activation_scales(plans), blocks, strict=True):
+            for spec, beta, layers in zip(specs, activation_scales(specs), blocks, strict=True):
                 out = functional.relu(x) * beta
                 if "shortcut" in layers:
-                    x = conv(functional.avg_pool2d(out, 2) if plan.stride > 1 else out, layers["shortcut"])
+                    x = conv(functional.avg_pool2d(out, 2) if spec.stride > 1 else out, layers["shortcut"])
                 out = conv(out, layers["conv1"])
-                out = conv(functional.relu(out), layers["conv2"], plan.stride)
+                out = conv(functional.relu(out), layers["conv2"], spec.stride)
                 x = conv(functional.relu(out), layers["conv3"]) * ALPHA + x
             return functional.linear(functional.relu(x).mean((2, 3)), *head)
 

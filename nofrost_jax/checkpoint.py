@@ -11,9 +11,9 @@ from typing import Any
 import flax
 import jax
 
-from nofrost_jax import digests, files, formats, identity, parallel
+from nofrost_jax import digests, fields, files, parallel
+from nofrost_jax.digests import flatten, require_fit, shapes, tree_sha256
 from nofrost_jax.errors import UserError, refused
-from nofrost_jax.trees import flatten, require_fit, shapes, tree_sha256
 
 META = os.path.join("meta", "metadata")  # orbax's file of the dict
 BEST, SELECTION = "best", "selection.json"  # the variables that `config.checkpoint.select` chose, and how
@@ -172,7 +172,7 @@ def load_export(path: str) -> dict[str, Any]:
     """The variables of an export, as nested dicts of NumPy arrays. Raises UserError for a file that cannot be read."""
     file = os.path.join(path, "params.npz")
     try:
-        return flax.traverse_util.unflatten_dict(formats.read_npz(file), sep="/")
+        return flax.traverse_util.unflatten_dict(files.read_npz(file), sep="/")
     except ValueError as error:
         raise UserError(f"cannot read {file}: {error}; or export the run again") from error
 
@@ -231,7 +231,7 @@ def _load_best(path, abstract, folder, selection):
     variables = _load_fitting(folder, abstract)
     if tree_sha256(variables) != selection.get("params_sha256"):
         raise UserError(f"{folder}/params.npz is not what was saved: its hash differs; put back a copy of {folder}")
-    _require_config(folder, identity.of_result(read_config(folder)), path)
+    _require_config(folder, fields.deciding_part(read_config(folder)), path)
     return selection["step"], variables, {"selection": selection}
 
 
@@ -242,8 +242,8 @@ def _load_fitting(folder, abstract):
 
 
 def _require_config(what, own, path):
-    """Raises UserError unless something was saved under the config in a run's folder. own: as `identity.of_result`."""
-    changed, _ = identity.changes(own, identity.of_result(read_config(path)))
+    """Raises UserError unless `own`, the deciding part of a saved config, is that of the run at `path`."""
+    changed, _ = fields.changes(own, fields.deciding_part(read_config(path)))
     if changed:
         raise UserError(
             f"{what} is of another config than {path}/config.json ({'; '.join(changed)}); put back its own config.json"
@@ -270,5 +270,5 @@ def read_config(workdir: str) -> dict[str, Any]:
     except OSError as error:
         raise refused(f"cannot read {path}", error, "give the folder of a training run or an export") from error
     except ValueError as error:
-        why = formats.reason(path, error)
+        why = files.reason(path, error)
         raise UserError(f"cannot read {path} ({why}); give the folder of a training run or an export") from error

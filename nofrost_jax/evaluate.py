@@ -6,7 +6,7 @@ import time
 
 import jax
 
-from nofrost_jax import data, errors, files, identity, models, names, parallel, progress
+from nofrost_jax import data, errors, fields, files, models, names, parallel, progress
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import at_gamma, check_net, create_model
 from nofrost_jax.config import check_evaluation_devices, for_sets, of_run
@@ -196,7 +196,7 @@ def describe(config, dataset, checkpoint, index, chunk_size, summary):
         "schema": 1,
         "name": config.evaluation.name,
         "checkpoint": checkpoint,
-        "config_sha256": identity.of(config)["config_sha256"],
+        "config_sha256": fields.identity(config)["config_sha256"],
         "asked": names.asked_for(config, dataset),
         "recipe": config.recipe,
         "dataset": {

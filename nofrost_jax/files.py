@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, JSON, and hashes."""
+"""Atomic writes, JSON and .npz files, hashes, and what is wrong with a file that cannot be read."""
 
 import contextlib
 import hashlib
@@ -6,12 +6,15 @@ import json
 import os
 import re
 import uuid
+import zipfile
 from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
 
 Path = str | os.PathLike[str]
+_LFS = b"version https://git-lfs"
+_TORCH_STREAM = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P"  # the start of PyTorch's older format
 
 
 @contextlib.contextmanager
@@ -121,3 +124,66 @@ def _temporary(path: Path) -> str:
 def _remove(path: str) -> None:
     with contextlib.suppress(OSError):
         os.remove(path)
+
+
+def diagnose(path: Path) -> str:
+    """What a file is instead of the wanted one, and how to get the right one; "" if it looks like nothing known.
+
+    Reads its first and last bytes and runs nothing in it.
+    """
+    if os.path.isdir(path):
+        return "it is a folder; give the file in it"
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1024)
+    except OSError:
+        return ""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "it is empty; copy or download it again"
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+        return "it is a web page, not the download; get the file itself"
+    if text.startswith(_LFS):
+        return "it is a Git LFS pointer, not the file; run: git lfs pull"
+    if not head.strip(b"\0"):
+        return "it starts with zeros, like an unfinished download; get it again"
+    if head.startswith(_TORCH_STREAM):
+        return "it is a PyTorch file"
+    if head.startswith(b"PK"):
+        return _diagnose_zip(path)
+    if head.startswith(b"\x89HDF"):
+        return "it is an HDF5 file"
+    if head.startswith(b"\x80"):
+        return "it is a Python pickle; it is not read, because reading one can run any code"
+    return ""
+
+
+def _diagnose_zip(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return "it is damaged or cut off: the end of the archive is missing; copy or download it again"
+    if any(name.endswith("/data.pkl") for name in names):
+        return "it is a PyTorch file"
+    if names and all(name.endswith(".npy") for name in names):
+        return "it is a NumPy .npz file"
+    return "it is a zip archive of something else"
+
+
+def reason(path: Path, error: Exception) -> str:
+    """`diagnose`, or else the error's own text."""
+    text = getattr(error, "strerror", None) or " ".join(str(error).split())[:160] or type(error).__name__
+    return diagnose(path) or text
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name. Raises ValueError that says what is wrong with the file."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            found = dict(arrays)
+        if not all(isinstance(value, np.ndarray) for value in found.values()):
+            raise ValueError("it holds something other than arrays")
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(reason(path, error)) from error
+    return found

@@ -3,7 +3,7 @@
 import itertools
 import os
 
-from nofrost_jax import identity
+from nofrost_jax import fields
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import results
@@ -22,7 +22,7 @@ def asked_for(config, dataset):
     if suites.is_suite(config):
         asked = suites.asked_for(config)
     else:
-        plain = identity.of_result(to_plain(config))
+        plain = fields.deciding_part(to_plain(config))
         asked = {name: plain[name] for name in ("evaluation", "data")}
         asked["data"] = {name: asked["data"][name] for name in ("source", "eval_split")}
         if config.data.source.startswith("folder:"):

@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 
-from nofrost_jax import data, errors, identity, keys, methods, metrics, models, optim, parallel, progress, selection
+from nofrost_jax import data, errors, fields, keys, methods, metrics, models, optim, parallel, progress, selection
 from nofrost_jax.checkpoint import Checkpoints, load_variables
 from nofrost_jax.classifier import at_gamma, check_net, create_model
 from nofrost_jax.config import check_devices, for_training
@@ -52,13 +52,13 @@ def fit(config, workdir, dataset, devices, evaluator, stop, force=False):
     step. Raises Preempted after a signal, UserError when the loss or a gradient is no longer finite, MachineError.
     """
     with errors.machine("what was saved before is whole"):
-        run = Run(config, workdir, dataset, devices, evaluator, stop, force)
-    with contextlib.closing(run), errors.machine(run.kept):
-        return run.loop()
+        trainer = Trainer(config, workdir, dataset, devices, evaluator, stop, force)
+    with contextlib.closing(trainer), errors.machine(trainer.kept):
+        return trainer.loop()
 
 
-class Run:
-    """One run's moving parts: state, step function, input, writers, checkpoints."""
+class Trainer:
+    """What a training holds: state, step function, input, writers, checkpoints."""
 
     def __init__(self, config, workdir, dataset, devices, evaluator, stop, force=False):
         self.config, self.workdir, self.devices, self.evaluator, self.stop = config, workdir, devices, evaluator, stop
@@ -79,7 +79,7 @@ class Run:
         self.state = devices.replicate(TrainState.create(variables, optimizer, begun))
         self.sums, self.own_sums, self.replaced = metrics.Sums(), metrics.Sums(), []  # the last two: of this process
         images = parallel.on_main(lambda: dataset.training_fingerprint)
-        self.identity = identity.of(config) | {"training_set": images}  # saved with every checkpoint
+        self.identity = fields.identity(config) | {"training_set": images}  # saved with every checkpoint
         self.start_step, self.evaluation_due = self._restore(force)
         self._describe(variables)
         if self.main:  # not before: a forced config that does not fit the checkpoint has been refused by now

@@ -3,7 +3,7 @@
 import json
 import os
 
-from nofrost_jax import files, identity, parallel
+from nofrost_jax import fields, files, parallel
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.errors import MachineError, UserError
 from nofrost_jax.fields import to_plain
@@ -33,7 +33,7 @@ def check_checkpoint(meta, config, workdir, training_set, force=False):
     meta: what was saved with it; training_set: `Dataset.training_fingerprint`. Raises UserError where that is anything,
     unless forced.
     """
-    changed, _ = identity.changes(meta["config"], identity.of_result(to_plain(config)))
+    changed, _ = fields.changes(meta["config"], fields.deciding_part(to_plain(config)))
     kind = "config"
     if images := _other_images(meta["training_set"], training_set):
         changed, kind = [*changed, images], "config and training set" if changed else "training set"
@@ -72,7 +72,7 @@ def write_config(config, workdir, force=False):
 def _changes(config, workdir):
     if not os.path.exists(os.path.join(workdir, "config.json")):
         return [], []
-    return identity.changes(read_config(workdir), to_plain(config))
+    return fields.changes(read_config(workdir), to_plain(config))
 
 
 def _another(workdir, changed):

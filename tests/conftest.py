@@ -82,9 +82,9 @@ def tiny_config(row="sat", **fields):
 
 def saved_with(config):
     """What a training saves beside its arrays, of step 7."""
-    from nofrost_jax import identity
+    from nofrost_jax import fields
 
-    return {"step": 7, "sums": {}, "evaluation_due": False, "training_set": {}, **identity.of(config)}
+    return {"step": 7, "sums": {}, "evaluation_due": False, "training_set": {}, **fields.identity(config)}
 
 
 def environment(devices=1, **variables):

@@ -14,7 +14,7 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"signals", "files", "progress", "tables", "picture_grid"},
     {"errors", "keys"},
     {"fields"},
-    {"identity", "lock", "digests", "trees", "command_line", "peers", "cluster", "formats"},
+    {"lock", "digests", "command_line", "peers", "cluster"},
     {"models", "attacks", "metrics", "parallel", "state", "report"},
     {"classifier", "checkpoint", "optim"},
     {"convert"},

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from nofrost_jax import formats
+from nofrost_jax import files
 from nofrost_jax.errors import UserError
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # begins a file of the older format
@@ -89,7 +89,7 @@ def read(path: str) -> dict[str, np.ndarray]:
         with open(path, "rb") as file:
             whole = file.read()
     except OSError as error:
-        why = formats.describe(path) or f"{error.strerror}; check the path"
+        why = files.diagnose(path) or f"{error.strerror}; check the path"
         raise UserError(f"cannot read the weights {path}: {why}") from error
     try:
         described, storage = _read_zip(whole) if zipfile.is_zipfile(io.BytesIO(whole)) else _read_stream(whole)
@@ -103,7 +103,7 @@ def read(path: str) -> dict[str, np.ndarray]:
             "nothing was run: take the published file, or save model.state_dict() alone"
         ) from error
     except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
-        other = formats.describe(path)
+        other = files.diagnose(path)
         if other and "PyTorch" not in other and "pickle" not in other:
             raise UserError(f"cannot read the weights {path}: {other}") from error
         raise UserError(

@@ -12,20 +12,20 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nofrost_jax.models import initializers, layers
-from nofrost_jax.models.plan import BlockPlan, make_divisible, plan_blocks
+from nofrost_jax.models.blocks import BlockSpec, block_specs, make_divisible
 
 ALPHA = 0.2
 
 
-def activation_scales(plans: list[BlockPlan], alpha: float = ALPHA) -> list[float]:
+def activation_scales(specs: list[BlockSpec], alpha: float = ALPHA) -> list[float]:
     """beta of every block: one over the standard deviation that its input is expected to have at initialization.
 
     The shortcut convolution of a stage's first block resets the variance to 1; every block adds alpha^2.
     """
     scales, variance = [], 1.0
-    for plan in plans:
+    for spec in specs:
         scales.append(variance**-0.5)
-        variance = (1.0 if plan.opens_stage else variance) + alpha**2
+        variance = (1.0 if spec.opens_stage else variance) + alpha**2
     return scales
 
 
@@ -87,9 +87,9 @@ class NFResNet(nn.Module):
         x = layers.WSConv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)
         x = x if small else layers.max_pool(x)
         block = nn.remat(NFBlock, static_argnums=(2,)) if self.remat else NFBlock
-        plans = plan_blocks(self.stage_sizes, self.width, self.drop_path)
-        for plan, beta in zip(plans, activation_scales(plans), strict=True):
-            x = block(plan.features, plan.stride, beta, plan.drop_path, plan.index, dtype=self.dtype, name=plan.name)(
+        specs = block_specs(self.stage_sizes, self.width, self.drop_path)
+        for spec, beta in zip(specs, activation_scales(specs), strict=True):
+            x = block(spec.features, spec.stride, beta, spec.drop_path, spec.index, dtype=self.dtype, name=spec.name)(
                 x, train, image_keys
             )
         dtype = layers.accumulation_dtype(self.dtype)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nofrost_jax.models import initializers, layers
-from nofrost_jax.models.plan import make_divisible, plan_blocks
+from nofrost_jax.models.blocks import block_specs, make_divisible
 
 
 def make_norm(norm: str, group_size: int, running: str, axis_name: str | None, dtype: Any):
@@ -101,8 +101,8 @@ class ResNet(nn.Module):
         x = nn.relu(norm(name="stem_norm")(x, train, branch))
         x = x if small else layers.max_pool(x)
         block = nn.remat(Bottleneck, static_argnums=(2, 3)) if self.remat else Bottleneck
-        for plan in plan_blocks(self.stage_sizes, self.width, self.drop_path):
-            x = block(plan.features, plan.stride, norm, plan.drop_path, plan.index, dtype=self.dtype, name=plan.name)(
+        for spec in block_specs(self.stage_sizes, self.width, self.drop_path):
+            x = block(spec.features, spec.stride, norm, spec.drop_path, spec.index, dtype=self.dtype, name=spec.name)(
                 x, train, branch, image_keys
             )
         dtype = layers.accumulation_dtype(self.dtype)

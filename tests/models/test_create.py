@@ -9,7 +9,7 @@ import pytest
 
 from nofrost_jax import models
 from nofrost_jax.errors import UserError
-from nofrost_jax.models.plan import plan_blocks
+from nofrost_jax.models.blocks import block_specs
 
 TINY = {"num_classes": 5, "width": 0.125, "stage_sizes": (1, 2), "stem": "small"}
 COUNTS = {"26": 15_995_176, "50": 25_557_032}
@@ -139,7 +139,7 @@ def test_bfloat16_and_remat_and_xla_convolutions_give_the_same_network(monkeypat
 
 
 def test_drop_path_grows_linearly_to_its_rate():
-    rates = [plan.drop_path for plan in plan_blocks((2, 2, 2, 2), 1.0, 0.1)]
+    rates = [spec.drop_path for spec in block_specs((2, 2, 2, 2), 1.0, 0.1)]
     np.testing.assert_allclose(rates, np.linspace(0, 0.1, 8))
 
 

@@ -5,12 +5,12 @@ import numpy as np
 
 from nofrost_jax import models
 from nofrost_jax.models import nf_resnet
-from nofrost_jax.models.plan import plan_blocks
+from nofrost_jax.models.blocks import block_specs
 
 
 def test_activation_scales_are_the_published_ones():
     def scales(sizes):
-        return nf_resnet.activation_scales(plan_blocks(sizes, 1.0, 0.0))
+        return nf_resnet.activation_scales(block_specs(sizes, 1.0, 0.0))
 
     later = [0.9622504486493764, 0.9805806756909202]
     np.testing.assert_allclose(scales((2, 2, 2, 2)), [1, 0.9805806756909202] + 3 * later, rtol=1e-7)
@@ -49,7 +49,7 @@ def test_variance_of_every_block_follows_its_prediction():
         colors /= colors.std(1, keepdims=True)
         found.append(variances(params, colors))
     mean = {name: np.mean([variance[name] for variance in found]) for name in found[0]}
-    for plan in plan_blocks((2, 2, 2), 1.0, 0.0):
-        predicted = 1 + int(plan.name[-1]) * nf_resnet.ALPHA**2
-        measured = mean[plan.name] / mean["stem"]
-        assert abs(measured / predicted - 1) < 0.05, (plan.name, measured, predicted)
+    for spec in block_specs((2, 2, 2), 1.0, 0.0):
+        predicted = 1 + int(spec.name[-1]) * nf_resnet.ALPHA**2
+        measured = mean[spec.name] / mean["stem"]
+        assert abs(measured / predicted - 1) < 0.05, (spec.name, measured, predicted)

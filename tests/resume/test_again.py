@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from nofrost_jax import data, identity, lock, train
+from nofrost_jax import data, lock, train
 from nofrost_jax.config import prepare
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import Preempted
@@ -69,11 +69,11 @@ def test_every_field_decides_or_is_known_not_to():
             other = json.loads(json.dumps(config))
             place, key = (other[section], name) if name else (other, section)
             place[key] = [value, 1]
-            deciding, free = identity.changes(config, other)
-            assert (len(deciding), len(free)) == ((0, 1) if f"{section}.{name}" in identity.FREE_FIELDS else (1, 0))
+            deciding, free = fields.changes(config, other)
+            assert (len(deciding), len(free)) == ((0, 1) if f"{section}.{name}" in fields.FREE_FIELDS else (1, 0))
     best = json.loads(json.dumps(config)) | {"checkpoint": config["checkpoint"] | {"select": "best_ra_val"}}
     other = best | {"evaluation": best["evaluation"] | {"every_epochs": 2}}
-    assert identity.changes(best, other) == (["evaluation.every_epochs: 1 -> 2"], [])
+    assert fields.changes(best, other) == (["evaluation.every_epochs: 1 -> 2"], [])
 
 
 @pytest.mark.usefixtures("compile_once")
@@ -104,7 +104,7 @@ def test_finished_run_shows_its_table_again(whole, copy, capsys, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a finished run neither trains nor evaluates again")
 
-    monkeypatch.setattr(train.Run, "_compile", never)
+    monkeypatch.setattr(train.Trainer, "_compile", never)
     monkeypatch.setattr(engine.Evaluator, "run", never)
     capsys.readouterr()
     train_here(copy)

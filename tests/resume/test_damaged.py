@@ -212,7 +212,7 @@ def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(cli, copy):
 @pytest.mark.usefixtures("compile_once")
 @pytest.mark.parametrize("part", ["params", "batch_stats"])
 def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, part):
-    compiled = train.Run._compile
+    compiled = train.Trainer._compile
 
     def overflowing(*args):
         step = compiled(*args)
@@ -224,7 +224,7 @@ def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, part):
 
         return overflow
 
-    monkeypatch.setattr(train.Run, "_compile", overflowing)
+    monkeypatch.setattr(train.Trainer, "_compile", overflowing)
     with pytest.raises(UserError, match=r"not finite at step 4: .*; step 2 is saved"):
         train_here(tmp_path / "run", checkpoint__every_steps=2)
     assert saved_steps(tmp_path / "run") == [2]

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import nofrost_jax
-from nofrost_jax import checkpoint, identity
+from nofrost_jax import checkpoint
 from nofrost_jax.data.folder import _imagenet_wnids
 from nofrost_jax.shift.label_sets import IMAGENET_A, IMAGENET_R
 from nofrost_jax.shift.scores import ALEXNET, SEVERITIES
@@ -118,7 +118,7 @@ def change_config(run, **fields):
     config["data"].update(fields)
     (run / "config.json").write_text(json.dumps(config))
     checkpoints = checkpoint.Checkpoints(str(run))
-    checkpoints.amend(7, identity.of(ConfigDict(config)))
+    checkpoints.amend(7, fields.identity(ConfigDict(config)))
     checkpoints.close()
 
 

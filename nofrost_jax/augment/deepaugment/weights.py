@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from nofrost_jax import files, formats
+from nofrost_jax import files
 from nofrost_jax.augment.deepaugment import cae, edsr, random_weights
 from nofrost_jax.convert import torch_file
 from nofrost_jax.errors import UserError
@@ -152,7 +152,7 @@ def _check_numbers(network: str, params: dict, path: str) -> None:
 
 def _from_npz(path: str) -> tuple[str, dict]:
     try:
-        arrays = formats.read_npz(path)
+        arrays = files.read_npz(path)
     except ValueError as error:
         raise UserError(f"cannot read the weights {path}: {error}; convert the published file again") from error
     network = _network({name.rpartition("/")[0] for name in arrays}, path)

@@ -7,7 +7,7 @@ STAGE_FEATURES = (256, 512, 1024, 2048)
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockPlan:
+class BlockSpec:
     """Where one residual block stands: its name, output channels, stride, drop-path rate and index from 0."""
 
     name: str
@@ -24,20 +24,20 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-def plan_blocks(stage_sizes: Sequence[int], width: float, drop_path: float) -> list[BlockPlan]:
+def block_specs(stage_sizes: Sequence[int], width: float, drop_path: float) -> list[BlockSpec]:
     """All blocks in order. Drop-path rates grow linearly from 0 at the first block to `drop_path` at the last."""
     total = sum(stage_sizes)
-    plans = []
+    specs = []
     for stage, size in enumerate(stage_sizes):
         for block in range(size):
-            plans.append(
-                BlockPlan(
+            specs.append(
+                BlockSpec(
                     name=f"stage{stage + 1}_block{block + 1}",
                     features=make_divisible(STAGE_FEATURES[stage] * width),
                     stride=2 if stage > 0 and block == 0 else 1,
-                    drop_path=drop_path * len(plans) / max(total - 1, 1),
-                    index=len(plans),
+                    drop_path=drop_path * len(specs) / max(total - 1, 1),
+                    index=len(specs),
                     opens_stage=block == 0,
                 )
             )
-    return plans
+    return specs

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from nofrost_jax import checkpoint, formats
+from nofrost_jax import checkpoint, files
 from nofrost_jax.augment.deepaugment import weights
 from nofrost_jax.convert import torch_file
 from nofrost_jax.errors import UserError
@@ -17,13 +17,13 @@ CASES = {
     "empty": "it is empty",
     "page": "it is a web page",
     "pointer": "it is a Git LFS pointer",
-    "zeros": "it begins with zeros",
-    "cut": "it is cut off",
+    "zeros": "it starts with zeros",
+    "cut": "it is damaged or cut off",
     "folder": "it is a folder",
     "pickle": "it is a Python pickle",
     "torch": "it is a PyTorch file",
     "old torch": "it is a PyTorch file",
-    "other zip": "it is a zip archive of other things",
+    "other zip": "it is a zip archive of something else",
 }
 
 
@@ -49,7 +49,7 @@ def make(path, case):
 def test_what_is_there_instead_is_told(tmp_path, case):
     make(tmp_path / "params.npz", case)
     make(tmp_path / "model.pt", case)
-    assert formats.describe(tmp_path / "params.npz").startswith(CASES[case])
+    assert files.diagnose(tmp_path / "params.npz").startswith(CASES[case])
     refusals = [(checkpoint.load_export, tmp_path), (weights.read, str(tmp_path / "params.npz"))]
     if case not in ("pickle", "torch", "old torch", "other zip"):
         refusals.append((torch_file.read, str(tmp_path / "model.pt")))
@@ -69,7 +69,7 @@ def test_a_config_json_that_is_something_else_is_told_too(tmp_path):
 
 def test_nothing_is_said_of_what_is_as_it_should_be(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.ones(3))
-    assert formats.describe(tmp_path / "a.npz") == "it is a NumPy .npz file"
+    assert files.diagnose(tmp_path / "a.npz") == "it is a NumPy .npz file"
     (tmp_path / "b").write_bytes(b"PNG and the like")
-    assert formats.describe(tmp_path / "b") == formats.describe(tmp_path / "none") == ""
-    assert formats.reason(tmp_path / "b", ValueError("of\n its own")) == "of its own"
+    assert files.diagnose(tmp_path / "b") == files.diagnose(tmp_path / "none") == ""
+    assert files.reason(tmp_path / "b", ValueError("of\n its own")) == "of its own"
