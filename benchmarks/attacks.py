@@ -37,7 +37,7 @@ from nofrost_jax import attacks, data, parallel
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import create_model
 from nofrost_jax.config import for_evaluation, prepare, resolve
-from nofrost_jax.evaluation import cascades, results, runs
+from nofrost_jax.evaluation import protocols, results, runs
 from nofrost_jax.models import init
 from nofrost_jax.models.blocks import block_specs
 from nofrost_jax.models.layers import standardize
@@ -148,7 +148,7 @@ def ours(classifier, label, batch_size, count):
         with tempfile.TemporaryDirectory() as folder, no_compilation_cache():
             outcomes = evaluator.run(variables, STOP, folder)
         row[name] = time.perf_counter() - start
-    return row | {"our_robust_accuracy": results.robust_accuracy(outcomes["plans"][label])}
+    return row | {"our_robust_accuracy": results.robust_accuracy(outcomes["protocols"][label])}
 
 
 @contextlib.contextmanager
@@ -271,7 +271,7 @@ def compile_here(options):
     batch |= {"index": np.arange(size, dtype=np.int32), "active": np.zeros(size, bool)}
     seconds = {}
     for name in only(options, attacks.NAMES):
-        (member,) = cascades.make_plan(name, {"name": name, "epsilon_255": 8.0}).members
+        (member,) = protocols.make(name, {"name": name, "epsilon_255": 8.0}).members
         programs.compile_stage(member, variables, batch, jax.random.key(0))
         seconds[name] = programs.compile_seconds[member.key]
     print(json.dumps(seconds))

@@ -10,7 +10,7 @@ from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import INTERPOLATIONS
 from nofrost_jax.data import values
 from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation import cascades, sweep
+from nofrost_jax.evaluation import protocols, sweep
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
 from nofrost_jax.fields import RANGES, check_numbers, differences, get, require_choice, to_plain
 from nofrost_jax.methods import augmented
@@ -202,8 +202,8 @@ def check(config):
     side = config.data.image_size
     _check_attack("attack", config.attack, attacks.create, side)
 
-    def check_plan(**options):
-        cascades.check(options, config.model.num_classes)
+    def check_protocol(**options):
+        protocols.check(options, config.model.num_classes)
 
     for name, options in config.evaluation.attacks.items():
         if name in RESERVED_NAMES or not name.isidentifier():
@@ -211,7 +211,7 @@ def check(config):
                 f"config.evaluation.attacks.{name} cannot be called so; use a plain word other than "
                 f"{', '.join(RESERVED_NAMES)}"
             )
-        _check_attack(f"evaluation.attacks.{name}", options.to_dict(), check_plan, side)
+        _check_attack(f"evaluation.attacks.{name}", options.to_dict(), check_protocol, side)
     for name in config.evaluation.while_training:
         require_choice("evaluation.while_training", name, config.evaluation.attacks)
     models.check(config.model)

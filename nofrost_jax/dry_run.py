@@ -22,7 +22,7 @@ from nofrost_jax.config import (
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import Missing, UserError
 from nofrost_jax.evaluate import note
-from nofrost_jax.evaluation import cascades, sweep
+from nofrost_jax.evaluation import protocols, sweep
 from nofrost_jax.fields import to_plain
 from nofrost_jax.shift import sets, suites
 from nofrost_jax.workdir import check_config, check_folder, check_start, say_free_changes
@@ -77,7 +77,7 @@ def _describe_sets(config, workdir, output):
         print(
             f"note: without --workdir this is for a run on ImageNet at {own.data.image_size} pixels; looked in {where}"
         )
-    there, missing = sets.describe(suite, own)
+    there, missing = sets.availability(suite, own)
     print(*(f"there: {line}\n" for line in there), sep="", end="")
     tell([*lacking, *missing])
 
@@ -177,15 +177,15 @@ def evaluation_costs(config, flops, num_eval):
     two_branches = config.model.norm == "mbn" and 0 < config.evaluation.mbn_gamma < 1
     flops *= 2 if two_branches else 1
     count = Choice.read(config.evaluation.limit, config.evaluation.ids).count(num_eval) if num_eval else 0
-    for plan in cascades.make_plans(config):
-        passes = [member.attack.passes(config.model.num_classes) for member in plan.members]
+    for protocol in protocols.make_all(config):
+        passes = [member.attack.passes(config.model.num_classes) for member in protocol.members]
         forwards, backwards = (sum(counts) for counts in zip(*passes, strict=True))
-        chosen = min(plan.limit or count, count)
+        chosen = min(protocol.limit or count, count)
         cost = chosen * (forwards + backwards) * flops
         images = f"; {chosen:,} images: {hours(cost)}" if count else ""
         lines.append(
-            f"evaluation         {plan.label}: at most {forwards:,} forward and {backwards:,} backward passes per image"
-            f"{images}"
+            f"evaluation         {protocol.name}: at most {forwards:,} forward and {backwards:,} backward passes per "
+            f"image{images}"
         )
         total += cost
     return lines, total + count * flops

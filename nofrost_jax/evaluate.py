@@ -65,7 +65,7 @@ def _evaluate_sets(config, workdir, output, force):
     _check_output(workdir, output)
     if not force:  # soon, and once more when the parameters are known
         names.make_room(own, None, output or workdir)
-    jobs, missing = sets.jobs(suite, own)
+    found, missing = sets.find(suite, own)
     check_net(own)
     devices = parallel.Devices()
     parallel.require_joined()
@@ -75,7 +75,7 @@ def _evaluate_sets(config, workdir, output, force):
         restored, output = _restore(own, workdir), output or workdir
         with _exclusive(own, output):
             _make_room(own, None, output, restored, force)
-            _look_at_sets(own, output, suite, jobs, missing, devices, stop, *restored)
+            _evaluate_suite(own, output, suite, found, missing, devices, stop, *restored)
 
 
 def _check_output(workdir, output):
@@ -139,30 +139,30 @@ def _evaluate(config, dataset, output, evaluator, stop, variables, checkpoint):
         at_gamma(variables, config.evaluation.mbn_gamma), stop, folder, progress=main, digest=digest
     )
     compiling = {name: seconds - earlier.get(name, 0.0) for name, seconds in programs.compile_seconds.items()}
-    summary = results.summarize(evaluator.plans, outcomes, config.model.num_classes, compiling)
+    summary = results.summarize(evaluator.protocols, outcomes, config.model.num_classes, compiling)
     result = describe(config, dataset, checkpoint, outcomes["index"], evaluator.images.chunk_size, summary)
     if main:
         path = results.save(output, result, results.columns(outcomes))
         print(table.render(result))
         print(f"written: {path}  ({progress.duration(time.perf_counter() - start)})", flush=True)
-        for picture in pictures.save(output, config.evaluation.name, evaluator.plans, outcomes):
+        for picture in pictures.save(output, config.evaluation.name, evaluator.protocols, outcomes):
             print(f"written: {picture}", flush=True)
     return result
 
 
-def _look_at_sets(config, output, suite, jobs, missing, devices, stop, variables, checkpoint):
-    """Writes `evaluations/NAME.json` and `.npz` of a suite of sets. suite, jobs, missing: of `shift.sets`."""
+def _evaluate_suite(config, output, suite, found, missing, devices, stop, variables, checkpoint):
+    """Writes `evaluations/NAME.json` and `.npz` of a suite of sets. suite, found, missing: of `shift.sets`."""
     main, start = parallel.is_main_process(), time.perf_counter()
     if main:
-        print(*shift.announcement(jobs, missing), sep="\n", flush=True)
+        print(*shift.announcement(found, missing), sep="\n", flush=True)
     folder, digest = os.path.join(output, "evaluations", "outcomes"), checkpoint["params_sha256"]
     placed = devices.replicate(at_gamma(variables, config.evaluation.mbn_gamma))
-    looked = shift.look(jobs, runs.programs(config, devices), placed, digest, folder, stop, progress=main)
-    dataset, index = shift.own_images(jobs, looked)
-    summary = shift.summarize(suite, config, jobs, looked, missing)
+    answers = shift.predict(found, runs.programs(config, devices), placed, digest, folder, stop, progress=main)
+    dataset, index = shift.own_images(found, answers)
+    summary = shift.summarize(suite, config, found, answers, missing)
     result = describe(config, dataset, checkpoint, index, config.evaluation.chunk_size, summary)
     if main:
-        path = results.save(output, result, shift.columns(jobs, looked))
+        path = results.save(output, result, shift.columns(found, answers))
         print(shift_table.render(result))
         print(f"written: {path}  ({progress.duration(time.perf_counter() - start)})", flush=True)
 

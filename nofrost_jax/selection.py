@@ -73,7 +73,7 @@ def selection_attack(config: ConfigDict) -> dict[str, Any] | None:
     return {"name": "pgd", "protocol": "selection", **own, "epsilon_255": radius, "norm": training.norm}
 
 
-def looks_after(config: ConfigDict, epoch: int) -> bool:
+def measures_after(config: ConfigDict, epoch: int) -> bool:
     """Whether a state is measured after `epoch`, from 1 to `config.epochs`."""
     if config.checkpoint.select == "best_sa_val":
         return True
@@ -146,15 +146,15 @@ class Best:
     def is_due(self, step: int) -> bool:
         """Whether the state after `step` is measured: at the end of some epochs."""
         epoch, rest = divmod(step, self._per_epoch)
-        return rest == 0 and looks_after(self.config, epoch)
+        return rest == 0 and measures_after(self.config, epoch)
 
-    def look(self, state: TrainState, step: int, stop: parallel.StopSignal) -> float:
+    def measure(self, state: TrainState, step: int, stop: parallel.StopSignal) -> float:
         """Measures the state after `step`; returns its accuracy. Raises Preempted as an evaluation does."""
         folder = f"{self.folder}_outcomes"
         variables = at_gamma(state.variables, self.config.evaluation.mbn_gamma)
         outcomes = self._evaluator.run(variables, stop, folder)
-        plan = outcomes["plans"].get(LABEL)
-        found = float(np.mean(outcomes["correct"])) if plan is None else results.robust_accuracy(plan)
+        protocol = outcomes["protocols"].get(LABEL)
+        found = float(np.mean(outcomes["correct"])) if protocol is None else results.robust_accuracy(protocol)
         parallel.wait_for_all(f"selection at step {step}")
         if parallel.is_main_process():
             shutil.rmtree(folder)

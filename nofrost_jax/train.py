@@ -239,7 +239,7 @@ class Trainer:
         start = time.perf_counter()
         scalars = self._measure(step) if self._is_evaluation(step) else {}
         if self.best and self.best.is_due(step):
-            scalars["eval/selection"] = self.best.look(self.state, step, self.stop)
+            scalars["eval/selection"] = self.best.measure(self.state, step, self.stop)
         self.writer.write(step, scalars)
         seconds = time.perf_counter() - start
         self.progress.pause(seconds)
@@ -247,15 +247,15 @@ class Trainer:
         parallel.say(f"evaluated step {step}: {shown}  ({progress.duration(seconds)})")
 
     def _measure(self, step):
-        labels = self.config.evaluation.while_training
+        names = self.config.evaluation.while_training
         folder = os.path.join(self.workdir, "evaluations", f"step_{step}")
         variables = at_gamma(self.state.variables, self.config.evaluation.mbn_gamma)
-        outcomes = self.evaluator.run(variables, self.stop, folder, labels, progress=self.main)
+        outcomes = self.evaluator.run(variables, self.stop, folder, names, progress=self.main)
         parallel.wait_for_all(f"evaluation of step {step}")
         if self.main:
             shutil.rmtree(folder)
         scalars = {"eval/clean": float(np.mean(outcomes["correct"]))}
-        scalars |= {f"eval/{label}": results.robust_accuracy(plan) for label, plan in outcomes["plans"].items()}
+        scalars |= {f"eval/{name}": results.robust_accuracy(one) for name, one in outcomes["protocols"].items()}
         return scalars
 
     def _save(self, step, evaluation_due):

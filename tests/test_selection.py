@@ -11,7 +11,7 @@ import nofrost_jax
 from nofrost_jax import checkpoint, parallel, selection, train
 from nofrost_jax.config import prepare
 from nofrost_jax.errors import Preempted, UserError
-from nofrost_jax.evaluation import cascades
+from nofrost_jax.evaluation import protocols
 from nofrost_jax.selection import SELECTIONS
 from tests.conftest import sharing_compiled, tiny_args, tiny_config
 from tests.data.helpers import dataset_of
@@ -63,13 +63,13 @@ def test_of_equal_ones_the_later_stays_and_a_better_one_takes_its_place(tmp_path
 
         def run(self, variables, stop, folder):
             (tmp_path / "best_outcomes").mkdir()
-            return {"plans": {"selection": {}}}
+            return {"protocols": {"selection": {}}}
 
     monkeypatch.setattr(selection.results, "robust_accuracy", lambda _: next(shares))
     best = best_in(tmp_path, None)
     steps = []
     for step in (8, 16, 20, 24):
-        best.look(state, step, None)
+        best.measure(state, step, None)
         steps.append(checkpoint.read_selection(tmp_path / "best")["step"])
     assert steps == [8, 16, 16, 24]  # theirs: >=
 
@@ -185,22 +185,22 @@ def test_the_attack_is_that_of_the_authors(row, fields, expected):
     config = prepare(tiny_config(row, recipe="authors", **{"attack__epsilon_255": 8.0, **fields}))
     attack = selection.selection_attack(config)
     assert (attack["steps"], attack["step_rule"]) == expected and attack["epsilon_255"] == config.attack.epsilon_255
-    (plan,) = cascades.make_plans(selection.evaluation_config(config))
-    assert plan.members[0].attack.steps == expected[0]
+    (protocol,) = protocols.make_all(selection.evaluation_config(config))
+    assert protocol.members[0].attack.steps == expected[0]
 
 
 def test_a_run_stopped_between_its_last_step_and_the_last_look_looks_again(chosen, compile_once, tmp_path, monkeypatch):
-    original = selection.Best.look
+    original = selection.Best.measure
 
     def stopped(self, state, step, stop):
         if step == 20:  # after the last step
             raise Preempted("stopped")
         return original(self, state, step, stop)
 
-    monkeypatch.setattr(selection.Best, "look", stopped)
+    monkeypatch.setattr(selection.Best, "measure", stopped)
     with pytest.raises(Preempted):
         train.train(tiny_config(**HELD), str(tmp_path / "run"))
-    monkeypatch.setattr(selection.Best, "look", original)
+    monkeypatch.setattr(selection.Best, "measure", original)
     train.train(tiny_config(**HELD), str(tmp_path / "run"))
     assert lines(tmp_path / "run") == lines(chosen)
     assert checkpoint.read_selection(tmp_path / "run/best") == checkpoint.read_selection(chosen / "best")

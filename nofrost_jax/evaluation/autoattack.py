@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from nofrost_jax import files, parallel, progress
 from nofrost_jax.attacks import inputs
 from nofrost_jax.attacks.inputs import LogitsFn
-from nofrost_jax.evaluation import cascades, results, table
+from nofrost_jax.evaluation import protocols, results, table
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.outcomes import COLUMNS
 from nofrost_jax.evaluation.programs import Programs
@@ -66,15 +66,15 @@ def autoattack(
     share = -(-min(batch_size, len(images)) // len(devices.local))
     classes = inputs.count_classes(logits_fn, jax.ShapeDtypeStruct((share, *images.shape[1:]), np.float32))
     _check_values(images, labels, classes)
-    plan = _plan(protocol, epsilon, classes)
+    protocol = _protocol(protocol, epsilon, classes)
     fn, variables = _as_program(logits_fn)
     programs = Programs({"float32": fn}, classes, devices, share * len(devices.local))
     start = time.perf_counter()
     with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
-        net = {"function": _sha256(fn, variables, (1, *images.shape[1:]), plan) if folder else ""}
-        evaluator = Evaluator(programs, Arrays(images, labels), net, seed, plans=(plan,))
+        net = {"function": _sha256(fn, variables, (1, *images.shape[1:]), protocol) if folder else ""}
+        evaluator = Evaluator(programs, Arrays(images, labels), net, seed, protocols=(protocol,))
         outcomes = evaluator.run(variables, _NEVER, place, progress=not quiet)
-    summary = results.summarize(evaluator.plans, outcomes, classes, programs.compile_seconds)
+    summary = results.summarize(evaluator.protocols, outcomes, classes, programs.compile_seconds)
     n, settings = len(images), results.circumstances(programs.batch_size, evaluator.images.chunk_size)
     result = {
         "schema": 1,
@@ -95,7 +95,7 @@ def autoattack(
     if not quiet:
         print(table.render(result))
         print(f"({progress.duration(time.perf_counter() - start)})", flush=True)
-    return result | {"rows": _rows(plan, outcomes)}
+    return result | {"rows": _rows(protocol, outcomes)}
 
 
 class Arrays:
@@ -156,15 +156,15 @@ def _check_values(images, labels, classes):
         inputs.good(some, jnp.asarray(labels[first : first + CHUNK_SIZE]), classes)
 
 
-def _plan(protocol, epsilon, classes):
+def _protocol(protocol, epsilon, classes):
     radius = round(255 * float(epsilon), 9)
-    plan = cascades.make_plan(protocol, {"name": protocol, "epsilon_255": radius, "protocol": protocol})
-    for member in plan.members:
+    protocol = protocols.make(protocol, {"name": protocol, "epsilon_255": radius, "protocol": protocol})
+    for member in protocol.members:
         try:
             member.attack.check_classes(classes)
         except ValueError as error:
             raise ValueError(f"{error}; protocol='aa_few_classes' is for 2 and 3") from error
-    return plan
+    return protocol
 
 
 def _as_program(logits_fn):
@@ -177,23 +177,23 @@ def _as_program(logits_fn):
     return lambda variables, images: logits_fn(images), ()
 
 
-def _sha256(fn, variables, shape, plan):
+def _sha256(fn, variables, shape, protocol):
     """A hash of the function as it compiles, with its constants and, if the attacks need it, its gradient."""
 
     def traced(variables, images):
         logits, pull = jax.vjp(functools.partial(fn, variables), images)
         return pull(logits)
 
-    needed = any(member.attack.passes(10)[1] for member in plan.members)
+    needed = any(member.attack.passes(10)[1] for member in protocol.members)
     images = jax.ShapeDtypeStruct(shape, np.float32)
     return files.sha256(jax.jit(traced if needed else fn).lower(variables, images).as_text())
 
 
-def _rows(plan, outcomes):
+def _rows(protocol, outcomes):
     """{"clean", each attack, the protocol: {name: array [N]}}."""
-    outcome = outcomes["plans"][plan.label]
+    outcome = outcomes["protocols"][protocol.name]
     found = {"clean": {name: outcomes[name] for name in ("index", "label", "correct", "nan")}}
-    for member, rows in zip(plan.members, outcome["members"], strict=True):
+    for member, rows in zip(protocol.members, outcome["members"], strict=True):
         found[member.name] = {name: rows[name] for name in COLUMNS} | {"robust": rows["survivors"]}
     whole = {name: outcome[name] for name in ("robust", "robust_uint8")}
-    return found | {plan.label: found.get(plan.label, {}) | whole}
+    return found | {protocol.name: found.get(protocol.name, {}) | whole}

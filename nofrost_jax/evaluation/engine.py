@@ -19,8 +19,8 @@ from nofrost_jax import keys
 from nofrost_jax.checkpoint import tree_sha256
 from nofrost_jax.data import spread
 from nofrost_jax.evaluation import chunks, flags, outcomes
-from nofrost_jax.evaluation.looks import Look
 from nofrost_jax.evaluation.outcomes import COLUMNS, blank_rows
+from nofrost_jax.evaluation.predictions import Prediction
 from nofrost_jax.evaluation.programs import Programs, memo_of
 from nofrost_jax.evaluation.reporter import Reporter, cost
 from nofrost_jax.evaluation.store import Store, identity
@@ -31,8 +31,8 @@ SAVE_COST = 10  # and at least so many times what a save takes
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """What is evaluated: looks at a set, the first of them clean, and the attacks of `plans` on it, of whatever net the
-    `programs` run.
+    """What is evaluated: a net's predictions on a set, the first of them clean, and `protocols` of attacks on it, of
+    whatever net the `programs` run.
 
     The forward that decides is float32 at highest matmul precision and separate from the attack. Each attack compiles
     once in the Programs' life. An image's outcome depends on its own index and the seed, not on the batch, the
@@ -46,8 +46,8 @@ class Evaluator:
     images: Any
     net: dict
     seed: int
-    looks: tuple[Look, ...] = (Look(probe=True),)
-    plans: tuple = ()
+    predictions: tuple[Prediction, ...] = (Prediction(probe=True),)
+    protocols: tuple = ()
     save_images: int = 0
 
     def run(
@@ -55,34 +55,34 @@ class Evaluator:
         variables: Any,
         stop: Any,
         folder: str | os.PathLike,
-        labels: Collection[str] | None = None,
+        names: Collection[str] | None = None,
         progress: bool | Reporter = False,
         digest: str | None = None,
     ) -> dict[str, Any]:
         """Per-image outcomes of a net's `variables`: a dict of NumPy arrays over all images, in their order,
 
         {"index", "label", "correct", "nan": [N], "seconds", "randomised", "probabilities", "pixels": the first images,
-        "looks": [the same of each look], "plans": {label: `outcomes.join_plan`}}.
+        "predictions": [the same of each], "protocols": {name: `outcomes.join_protocol`}}.
 
         stop: the StopSignal, asked between batches (if it is not local: between chunks); raises Preempted when it
-        says so. folder: where outcomes are kept and found, shared by all processes. labels: only these attacks.
+        says so. folder: where outcomes are kept and found, shared by all processes. names: only these protocols.
         progress: print how far it is; or the Reporter of several runs. digest: `tree_sha256(variables)`, if known.
         """
-        plans = [plan for plan in self.plans if labels is None or plan.label in labels]
+        protocols = [protocol for protocol in self.protocols if names is None or protocol.name in names]
         store = Store.open(folder, identity(digest or tree_sha256(variables), self.net, self.images, self.seed))
         if not isinstance(progress, bool):
-            return _Run(self, variables, plans, store, stop, progress).outcomes()
+            return _Run(self, variables, protocols, store, stop, progress).outcomes()
         share = chunks.share(self.images.count, self.images.chunk_size)
-        with Reporter(share * len(self.looks), progress, plans, self.programs.num_classes, share) as reporter:
-            return _Run(self, variables, plans, store, stop, reporter).outcomes()
+        with Reporter(share * len(self.predictions), progress, protocols, self.programs.num_classes, share) as reporter:
+            return _Run(self, variables, protocols, store, stop, reporter).outcomes()
 
 
 class _Run:
-    """One evaluation of one set of variables; `self._known[chunk][name]` has the rows of each look and attack."""
+    """One evaluation of one set of variables; `self._known[chunk][name]` has the rows of each prediction and attack."""
 
-    def __init__(self, evaluator, variables, plans, store, stop, reporter):
-        self._programs, self._images, self._looks = evaluator.programs, evaluator.images, evaluator.looks
-        self._plans, self._store, self._stop, self._reporter = plans, store, stop, reporter
+    def __init__(self, evaluator, variables, protocols, store, stop, reporter):
+        self._programs, self._images, self._predictions = evaluator.programs, evaluator.images, evaluator.predictions
+        self._protocols, self._store, self._stop, self._reporter = protocols, store, stop, reporter
         self._save_images, self._size = evaluator.save_images, self._images.chunk_size
         self._variables = self._programs.devices.replicate(variables)
         self._key = keys.named(jax.random.key(evaluator.seed), "evaluation")
@@ -92,27 +92,33 @@ class _Run:
     def outcomes(self):
         """Does what is not known yet, waits for what other processes do, and puts all together."""
         chunks.fill_all(self._images, self._stop, self._is_known, self._fill)
-        looks = [outcomes.join_looks([self._look_rows(number, look) for number in self._known]) for look in self._looks]
-        return looks[0] | {"looks": looks, "plans": {plan.label: self._join(plan, looks[0]) for plan in self._plans}}
+        found = [
+            outcomes.join_predictions([self._prediction_rows(number, prediction) for number in self._known])
+            for prediction in self._predictions
+        ]
+        return found[0] | {
+            "predictions": found,
+            "protocols": {protocol.name: self._join(protocol, found[0]) for protocol in self._protocols},
+        }
 
-    def _join(self, plan, clean):
-        selected = self._selected(plan.limit, np.arange(self._images.count))
-        parts = [[self._member_rows(number, member) for number in self._known] for member in plan.members]
+    def _join(self, protocol, clean):
+        selected = self._selected(protocol.limit, np.arange(self._images.count))
+        parts = [[self._member_rows(number, member) for number in self._known] for member in protocol.members]
         saved = [self._to_save(number).sum() for number in self._known]
-        return outcomes.join_plan(plan, clean, selected, parts, saved)
+        return outcomes.join_protocol(protocol, clean, selected, parts, saved)
 
     # What is known of a chunk
 
     def _rows(self, number, name, required):
-        """The rows of a look or an attack on a chunk, from memory or disk; None where there are none."""
+        """The rows of a prediction or an attack on a chunk, from memory or disk; None where there are none."""
         known = self._known[number]
         if name not in known and (found := self._store.load(number, name, required)) is not None:
             known[name] = found
         return known.get(name)
 
-    def _look_rows(self, number, look):
-        is_new = look.key not in self._known[number]
-        rows, kept = self._rows(number, look.key, look.required), self._to_save(number).sum()
+    def _prediction_rows(self, number, prediction):
+        is_new = prediction.key not in self._known[number]
+        rows, kept = self._rows(number, prediction.key, prediction.required), self._to_save(number).sum()
         if rows is None or len(rows["pixels"]) < kept:
             return None
         if is_new and number % jax.process_count() == jax.process_index():
@@ -124,7 +130,7 @@ class _Run:
         return blank_rows(len(self._numbers(number))) if rows is None else rows
 
     def _is_known(self, number):
-        looked = all(self._look_rows(number, look) is not None for look in self._looks)
+        looked = all(self._prediction_rows(number, prediction) is not None for prediction in self._predictions)
         known = looked and next(self._missing(number), None) is None
         if not known and number % jax.process_count() != jax.process_index():
             self._known[number].clear()  # another process is at work on it: what it writes must be read
@@ -150,18 +156,18 @@ class _Run:
         return np.isin(self._ranks[numbers], spread(self._images.count, limit))
 
     def _missing(self, number):
-        """(plan, position of the member, rows to attack) of each piece of work on a chunk; its rows must be known by
-        the time that the next one is asked for."""
-        clean, to_save = self._look_rows(number, self._looks[0]), self._to_save(number)
-        for plan in self._plans:
-            begin = plan.begins(clean["correct"]) & self._selected(plan.limit, self._numbers(number))
+        """(protocol, position of the member, rows to attack) of each piece of work on a chunk; its rows must be known
+        by the time that the next one is asked for."""
+        clean, to_save = self._prediction_rows(number, self._predictions[0]), self._to_save(number)
+        for protocol in self._protocols:
+            begin = protocol.begins(clean["correct"]) & self._selected(protocol.limit, self._numbers(number))
             survivors = begin
-            for position, member in enumerate(plan.members):
+            for position, member in enumerate(protocol.members):
                 rows = self._member_rows(number, member)
                 unsaved = to_save & (np.arange(len(to_save)) >= len(rows["pixels"]))
-                lacking = (begin if plan.individual else survivors) & (~rows["attacked"] | unsaved)
+                lacking = (begin if protocol.individual else survivors) & (~rows["attacked"] | unsaved)
                 if lacking.any():
-                    yield plan, position, lacking
+                    yield protocol, position, lacking
                     rows = self._member_rows(number, member)
                 survivors = survivors & rows["robust"]
 
@@ -170,16 +176,16 @@ class _Run:
     def _fill(self, chunk):
         """Does all that a chunk lacks."""
         self._reporter.begin_chunk(len(chunk.index))
-        for look in self._looks:
-            if self._look_rows(chunk.number, look) is None:
-                self._keep(chunk, look.key, self._look(chunk, look))
-        for plan, position, lacking in self._missing(chunk.number):
-            member, *later = plan.members[position:]
+        for prediction in self._predictions:
+            if self._prediction_rows(chunk.number, prediction) is None:
+                self._keep(chunk, prediction.key, self._predict(chunk, prediction))
+        for protocol, position, lacking in self._missing(chunk.number):
+            member, *later = protocol.members[position:]
             for one in later:
                 self._reporter.expect(one, int(lacking.sum()))
-            self._keep(chunk, member.key, self._attack(chunk, plan, member, lacking))
+            self._keep(chunk, member.key, self._attack(chunk, protocol, member, lacking))
             self._reporter.expect(member, 0)
-        members = {member for plan in self._plans for member in plan.members}
+        members = {member for protocol in self._protocols for member in protocol.members}
         self._reporter.end_chunk({one: int(self._member_rows(chunk.number, one)["attacked"].sum()) for one in members})
 
     def _keep(self, chunk, name, rows):
@@ -190,35 +196,39 @@ class _Run:
         if self._stop.local:  # otherwise all processes must ask equally often
             chunks.check(self._stop)
 
-    def _look(self, chunk, look):
-        """The rows of a look at a chunk."""
-        look.check_labels(chunk.label, chunk.index)
-        size, parts, notes = self._programs.batch_size, [], dict.fromkeys(flags.NOTES, False) if look.probe else {}
+    def _predict(self, chunk, prediction):
+        """What the net answers on a chunk."""
+        prediction.check_labels(chunk.label, chunk.index)
+        size, parts, notes = (
+            self._programs.batch_size,
+            [],
+            dict.fromkeys(flags.NOTES, False) if prediction.probe else {},
+        )
         seconds = 0.0
         for first in range(0, len(chunk.index), size):
             self._check_stop()
             rows, compiled = np.arange(first, min(first + size, len(chunk.index))), self._programs.total_compile_seconds
             batch = chunk.batch(rows, size)
-            if look.corruption is not None:
-                batch["image"][: len(rows)] = look.corruption(
+            if prediction.corruption is not None:
+                batch["image"][: len(rows)] = prediction.corruption(
                     chunk.image[rows], chunk.index[rows], self._programs.devices
                 )
-            times = flags.PROBES if look.probe and chunk.number == first == 0 else 1
+            times = flags.PROBES if prediction.probe and chunk.number == first == 0 else 1
             start = time.perf_counter()
-            answers = [self._programs.look(self._variables, batch, look.allowed) for _ in range(times)]
+            answers = [self._programs.predict(self._variables, batch, prediction.allowed) for _ in range(times)]
             compiled = self._programs.total_compile_seconds - compiled
             seconds += time.perf_counter() - start - compiled
             if times > 1:
                 logits = np.stack([one["logits"][: len(rows)] for one in answers])
                 notes = flags.notes(logits, chunk.label[rows])
             parts.append({name: answers[0][name][: len(rows)] for name in ("correct", "nan")})
-            self._reporter.looked(look.name, len(rows), compiled)
+            self._reporter.predicted(prediction.name, len(rows), compiled)
         joined = {name: np.concatenate([part[name] for part in parts]) for name in ("correct", "nan")}
         pixels = chunk.image[: self._to_save(chunk.number).sum()]
         heads = {"index": chunk.index, "label": chunk.label, "pixels": pixels, "seconds": seconds}
         return heads | joined | notes
 
-    def _attack(self, chunk, plan, member, lacking):
+    def _attack(self, chunk, protocol, member, lacking):
         """A member's rows after it has attacked the images of the chunk where `lacking` holds, stage by stage."""
         number, stages, chosen = chunk.number, member.attack.stages(self._programs.num_classes), np.flatnonzero(lacking)
         rows, work = self._resume(chunk, member, chosen)
@@ -228,10 +238,10 @@ class _Run:
             for first in range(0, len(pending), self._programs.batch_size):
                 self._check_stop()
                 taken = pending[first : first + self._programs.batch_size]
-                seconds = self._batch(chunk, plan, member, rows, work, taken, stage, last=stage + 1 == stages)
+                seconds = self._batch(chunk, protocol, member, rows, work, taken, stage, last=stage + 1 == stages)
                 passes = cost(member.attack, self._programs.num_classes) / stages * self._programs.batch_size
                 self._reporter.expect(member, int((~work["done"]).sum()), 1 - stage / stages)
-                label, survivors = f"{plan.label}, {member.title}", int(rows["robust"][lacking].sum())
+                label, survivors = f"{protocol.name}, {member.title}", int(rows["robust"][lacking].sum())
                 self._reporter.attacked(label, stage, stages, survivors, len(taken), passes, seconds)
             work["stage"] = np.int64(stage + 1)
             waited = time.perf_counter() - saved_at
@@ -257,14 +267,14 @@ class _Run:
         work["memo"] = jax.tree.unflatten(jax.tree.structure(blank), memo)
         return {name: partial[name] for name in rows}, work
 
-    def _batch(self, chunk, plan, member, rows, work, taken, stage, last):
+    def _batch(self, chunk, protocol, member, rows, work, taken, stage, last):
         """One stage and its verdict for the images `taken` of the work; returns its seconds without compilation."""
         start, compiled = time.perf_counter(), self._programs.total_compile_seconds
         where, size = work["chosen"][taken], self._programs.batch_size
         batch = chunk.batch(where, size)
         memo = jax.tree.map(lambda leaf: chunks.padded(leaf[taken], size), work["memo"])
         state, images = self._programs.stage(member, self._variables, batch, self._key, stage, memo)
-        verdict = self._programs.verdict(self._variables, batch, images, plan.ball)
+        verdict = self._programs.verdict(self._variables, batch, images, protocol.ball)
         verdict = {name: values[: len(taken)] for name, values in verdict.items()}
         memo, done = memo_of(state), state.done[: len(taken)]
         if not last and not memo["carry"]:  # each stage starts from the image: what was not confirmed is tried again

@@ -61,44 +61,44 @@ def audited_radius(norm, epsilon_255):
     return epsilon_255 * (1 + (1e-5 if norm == "l2" else 0)) + AUDIT_255
 
 
-def of_plan(plan, outcome, num_classes):
+def of_protocol(protocol, outcome, num_classes):
     """Flags of one entry, from `outcome` of `engine.Evaluator.run`."""
     flags = set()
-    for member, rows in zip(plan.members, outcome["members"], strict=True):
+    for member, rows in zip(protocol.members, outcome["members"], strict=True):
         attacked = rows["attacked"]
-        if attacked.any() and rows[f"{plan.norm}_255"][attacked].max() > audited_radius(*plan.ball):
+        if attacked.any() and rows[f"{protocol.norm}_255"][attacked].max() > audited_radius(*protocol.ball):
             flags.add("budget_violated")
         if not rows["in_range"][attacked].all():
             flags.add("range_violated")
         flags |= {name for name in ("nan", "zero_gradient", "unconfirmed") if rows[name][attacked].any()}
         if getattr(member.attack, "targets", 0) > num_classes - 1:
             flags.add("few_classes")
-        if member.name == "square" and len(plan.members) > 1:
+        if member.name == "square" and len(protocol.members) > 1:
             before = rows["survivors"] | (attacked & ~rows["robust"])
             if before.sum() - rows["survivors"].sum() > 0.002 * outcome["selected"].sum():
                 flags.add("square_wins")
     return sorted(flags)
 
 
-def pairs(plans, outcomes):
-    """(plan, member, which images it met or an earlier member settled, robust [N]) of
+def pairs(protocols, outcomes):
+    """(protocol, member, which images it met or an earlier member settled, robust [N]) of
     each attack whose own accuracy is known: single attacks, first members, and members of individual cascades."""
-    for plan in plans:
-        outcome = outcomes["plans"][plan.label]
-        for position, (member, rows) in enumerate(zip(plan.members, outcome["members"], strict=True)):
-            if position == 0 or plan.individual:
-                yield plan, member, outcome["selected"], plan.begins(outcomes["correct"]) & rows["robust"]
+    for protocol in protocols:
+        outcome = outcomes["protocols"][protocol.name]
+        for position, (member, rows) in enumerate(zip(protocol.members, outcome["members"], strict=True)):
+            if position == 0 or protocol.individual:
+                yield protocol, member, outcome["selected"], protocol.begins(outcomes["correct"]) & rows["robust"]
 
 
-def convergence(plans, outcomes):
+def convergence(protocols, outcomes):
     """The curve of APGD-CE over its steps, on the images that all runs share: {"epsilon_255", "n", "accuracy":
     {steps: share}, "converged"} for each radius with at least two lengths; converged: 100 against 20 steps, or None."""
     runs = {}
-    for plan, member, selected, robust in pairs(plans, outcomes):
-        if member.name == "apgd_ce" and member.attack.restarts == 1 and plan.count == "right":
-            old = runs.setdefault(plan.epsilon_255, {}).get(member.attack.steps)
+    for protocol, member, selected, robust in pairs(protocols, outcomes):
+        if member.name == "apgd_ce" and member.attack.restarts == 1 and protocol.count == "right":
+            old = runs.setdefault(protocol.epsilon_255, {}).get(member.attack.steps)
             if old is None or selected.sum() > old[0].sum():
-                runs[plan.epsilon_255][member.attack.steps] = (selected, robust)
+                runs[protocol.epsilon_255][member.attack.steps] = (selected, robust)
     curves = []
     for epsilon_255, by_steps in sorted(runs.items()):
         if len(by_steps) < 2:
@@ -112,25 +112,25 @@ def convergence(plans, outcomes):
     return curves
 
 
-def weak_attacks(plans, outcomes):
+def weak_attacks(protocols, outcomes):
     """{label: the label of an attack that finds more}: attacks that find over a point less than one that should find
     no more than they do (`_RIVALS`), compared at one radius on the images that both met."""
-    known = [(plan, _kind(plan), outcomes["plans"][plan.label]) for plan in plans]
+    known = [(protocol, _kind(protocol), outcomes["protocols"][protocol.name]) for protocol in protocols]
     weak = {}
-    for plan, kind, outcome in known:
+    for protocol, kind, outcome in known:
         for other, rival, rest in known:
             shared = outcome["selected"] & rest["selected"]
-            same = (plan.ball, plan.count) == (other.ball, other.count)
+            same = (protocol.ball, protocol.count) == (other.ball, other.count)
             comparable = rival in _RIVALS.get(kind, ()) and same and shared.any()
             if comparable and outcome["robust"][shared].mean() > rest["robust"][shared].mean() + POINT:
-                weak.setdefault(plan.label, other.label)
+                weak.setdefault(protocol.name, other.name)
     return weak
 
 
-def _kind(plan):
+def _kind(protocol):
     """The attack's name; "cascade" for one of white-box attacks. (A cascade with Square in it has `square_wins`.)"""
-    names = {member.name for member in plan.members}
-    return plan.members[0].name if not plan.is_cascade else "" if names & {*_BLACK_BOX} else "cascade"
+    names = {member.name for member in protocol.members}
+    return protocol.members[0].name if not protocol.is_cascade else "" if names & {*_BLACK_BOX} else "cascade"
 
 
 _BLACK_BOX = ("square", "rays")
@@ -141,25 +141,25 @@ _RIVALS = {  # what finds less than a rival is weak: PGD is the least, and gradi
 }
 
 
-def of_result(plans, outcomes, curves):
+def of_result(protocols, outcomes, curves):
     """Flags that concern the net or several attacks: {flag}."""
     flags = {name for name in NOTES if outcomes[name]}
     if outcomes["nan"].any():
         flags.add("nan")
     if any(curve["converged"] is False for curve in curves):
         flags.add("not_converged")
-    if _sweep_stays_high(plans, outcomes):
+    if _sweep_stays_high(protocols, outcomes):
         flags.add("large_epsilon")
     return flags
 
 
-def _sweep_stays_high(plans, outcomes):
+def _sweep_stays_high(protocols, outcomes):
     """Whether some attack was run at several radii up to 32/255 or more, and does not reach about zero there."""
     by_attack = {}
-    for plan, member, selected, robust in pairs(plans, outcomes):
+    for protocol, member, selected, robust in pairs(protocols, outcomes):
         share = float(robust[selected].mean()) if selected.any() else math.nan
-        if plan.norm != "linf":
+        if protocol.norm != "linf":
             continue
-        kind = dataclasses.replace(member.attack, epsilon=0.0), plan.count
-        by_attack.setdefault(kind, {})[plan.epsilon_255] = share
+        kind = dataclasses.replace(member.attack, epsilon=0.0), protocol.count
+        by_attack.setdefault(kind, {})[protocol.epsilon_255] = share
     return any(len(radii) > 1 and max(radii) >= 32 and radii[max(radii)] > 0.05 for radii in by_attack.values())

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from nofrost_jax.evaluation import flags
-from nofrost_jax.evaluation.cascades import Plan
+from nofrost_jax.evaluation.protocols import Protocol
 
 COLUMNS = {  # per image: outcomes of one attack
     "attacked": bool,
@@ -58,28 +58,28 @@ def record(rows: dict, where: np.ndarray, verdict: dict, always_moves: bool, ima
         rows["pixels"][now[saved]] = np.asarray(images)[: len(where)][new][saved]
 
 
-def join_looks(parts: list[dict]) -> dict[str, Any]:
-    """The rows of a look at each chunk, as one."""
+def join_predictions(parts: list[dict]) -> dict[str, Any]:
+    """The rows of a prediction on each chunk, as one."""
     names = ("index", "label", "correct", "nan", "pixels")
     joined = {name: np.concatenate([part[name] for part in parts]) for name in names}
     joined |= {name: bool(parts[0][name]) for name in flags.NOTES if name in parts[0]}
     return joined | {"seconds": float(sum(part["seconds"] for part in parts))}
 
 
-def join_plan(
-    plan: Plan, clean: dict, selected: np.ndarray, parts: list[list[dict]], saved: list[int]
+def join_protocol(
+    protocol: Protocol, clean: dict, selected: np.ndarray, parts: list[list[dict]], saved: list[int]
 ) -> dict[str, Any]:
-    """The outcome of a plan: {"selected", "robust", "robust_uint8": [N], "members": [{column of COLUMNS: [N], "pixels",
-    "survivors": [N], "seconds"}]}.
+    """The outcome of a protocol: {"selected", "robust", "robust_uint8": [N], "members": [{column of COLUMNS: [N],
+    "pixels", "survivors": [N], "seconds"}]}.
 
-    clean: of `join_looks`. selected: bool [N], the images that the plan is for. parts: [[rows of each chunk] of each
-    member]. saved: how many adversarial images each chunk keeps.
+    clean: of `join_predictions`. selected: bool [N], the images that the protocol is for. parts: [[rows of each
+    chunk] of each member]. saved: how many adversarial images each chunk keeps.
     """
-    survivors = uint8 = met = plan.begins(clean["correct"]) & selected
+    survivors = uint8 = met = protocol.begins(clean["correct"]) & selected
     members = []
     for chunks in parts:
         rows = {name: np.concatenate([rows[name] for rows in chunks]) for name in COLUMNS}
-        rows["attacked"] &= met if plan.individual else survivors  # other plans may have run it on more images
+        rows["attacked"] &= met if protocol.individual else survivors  # other protocols may have run it on more images
         survivors, uint8 = survivors & rows["robust"], uint8 & (rows["robust_uint8"] | ~rows["attacked"])
         shape = clean["pixels"].shape[1:]
         pixels = [_padded(rows["pixels"], count, shape)[:count] for rows, count in zip(chunks, saved, strict=True)]

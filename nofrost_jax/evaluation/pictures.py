@@ -11,27 +11,28 @@ SHOWN = 8  # images in a grid
 SIDE = 112  # pixels of a cell's longer side
 
 
-def save(workdir, name, plans, outcomes):
-    """Writes `evaluations/NAME_images/LABEL.npz` and `LABEL.png` for each plan with saved images; returns the paths.
+def save(workdir, name, protocols, outcomes):
+    """Writes `evaluations/NAME_images/LABEL.npz` and `LABEL.png` for each protocol with saved images; returns
+    the paths.
 
     The npz has index, label, clean (uint8 [k, H, W, 3]), adversarial (float32 in [0, 1], exactly what the verdict saw)
     and robust. In a cascade it is the image of the attack that fooled the net, or of the last one. Images that the
     attack did not meet, e.g. misclassified ones, are left out.
     """
     folder, written = os.path.join(workdir, "evaluations", f"{name}_images"), []
-    for plan in plans:
-        outcome = outcomes["plans"][plan.label]
+    for protocol in protocols:
+        outcome = outcomes["protocols"][protocol.name]
         chosen, adversarial = adversarial_images(outcome, len(outcomes["pixels"]))
         if not len(chosen):
             continue
         os.makedirs(folder, exist_ok=True)
-        base, clean = os.path.join(folder, plan.label), outcomes["pixels"][chosen]
+        base, clean = os.path.join(folder, protocol.name), outcomes["pixels"][chosen]
         index, label = outcomes["index"][chosen], outcomes["label"][chosen]
         robust = outcome["robust"][chosen]
         columns = {"index": index, "label": label, "clean": clean, "adversarial": adversarial, "robust": robust}
         files.write_npz(f"{base}.npz", columns)
-        title, shown = f"{plan.label}, eps {plan.epsilon_255:g}/255", plan.epsilon_255
-        if plan.norm == "l2":  # whose radius says little of a pixel
+        title, shown = f"{protocol.name}, eps {protocol.epsilon_255:g}/255", protocol.epsilon_255
+        if protocol.norm == "l2":  # whose radius says little of a pixel
             title, shown = f"{title} in l2", float(np.abs(adversarial * 255 - clean).max())
         grid(title, clean, adversarial, shown, label, robust).save(f"{base}.png")
         written += [f"{base}.npz", f"{base}.png"]

@@ -12,7 +12,7 @@ import numpy as np
 from nofrost_jax import keys
 from nofrost_jax.attacks import Attack, threat
 from nofrost_jax.attacks.base import State
-from nofrost_jax.evaluation.cascades import Member
+from nofrost_jax.evaluation.protocols import Member
 from nofrost_jax.parallel import Devices
 
 ATTACK_DTYPES = ("float32", "bfloat16")
@@ -59,7 +59,7 @@ class Programs:
     def total_compile_seconds(self) -> float:
         return sum(self.compile_seconds.values())
 
-    def look(self, variables: Any, batch: dict, allowed: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def predict(self, variables: Any, batch: dict, allowed: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """What the net says of the images themselves, of which it may only answer classes of `allowed`, bool [K].
 
         {"logits": float32 as they are, "correct", "nan"}: NumPy, with padding.

@@ -4,31 +4,33 @@ import time
 from collections.abc import Iterable
 
 from nofrost_jax.attacks import Attack
-from nofrost_jax.evaluation.cascades import Member, Plan
+from nofrost_jax.evaluation.protocols import Member, Protocol
 from nofrost_jax.progress import Line, duration
 
 
 class Reporter(Line):
     """The line of an evaluation; knows the time left as an upper bound, in which no further image is fooled.
 
-    Work is measured in passes through the net, in which attacks differ by a factor of a thousand; a look at an image is
+    Work is measured in passes through the net, in which attacks differ by a factor of a thousand; a prediction is
     one. Of chunks to come, an attack is expected to meet the share of images that it met in the chunks done so far.
 
-    looks: at images, of this process, in all sets that are evaluated. plans: the attacks on `images` images of one set.
+    predictions: of this process, in all sets that are evaluated. protocols: the attacks on `images` images of one set.
     """
 
-    def __init__(self, looks: int, active: bool, plans: Iterable[Plan] = (), num_classes: int = 0, images: int = 0):
+    def __init__(
+        self, predictions: int, active: bool, protocols: Iterable[Protocol] = (), num_classes: int = 0, images: int = 0
+    ):
         super().__init__(active)
-        self._looks, self._looked, self._images, self._finished = looks, 0, images, 0
-        self._cost = {member: cost(member.attack, num_classes) for plan in plans for member in plan.members}
+        self._predictions, self._predicted, self._images, self._finished = predictions, 0, images, 0
+        self._cost = {member: cost(member.attack, num_classes) for protocol in protocols for member in protocol.members}
         self._met = dict.fromkeys(self._cost, 0)  # images of finished chunks that the attack met
         self._ahead, self._chunk = {}, 0  # passes that each attack may still take on the present chunk
         self._spent = self._seconds = 0.0
         self._last = time.perf_counter()
 
     def found(self, images: int) -> None:
-        """So many looks were done by an earlier run."""
-        self._looked += images
+        """So many predictions were made by an earlier run."""
+        self._predicted += images
 
     def begin_chunk(self, count: int) -> None:
         """A chunk of `count` images begins, all of which every attack may meet."""
@@ -46,14 +48,14 @@ class Reporter(Line):
             self._met[member] += images
         self._ahead = {}
 
-    def looked(self, name: str, images: int, compile_seconds: float) -> None:
-        """So many looks more; their time is since what was done before, with the wait for the images, but without
+    def predicted(self, name: str, images: int, compile_seconds: float) -> None:
+        """So many predictions more; their time is since what was done before, with the wait for the images, but without
         compilation."""
         seconds = max(time.perf_counter() - self._last - compile_seconds, 1e-9)
         self._work(images, seconds)
-        self._looked += images
+        self._predicted += images
         if self.is_due():
-            count = f"{self._looked:,} of {self._looks:,} looks"
+            count = f"{self._predicted:,} of {self._predictions:,} predictions"
             self._show(f"{name}: {count}, {images / seconds:.3g} images/s")
 
     def attacked(
@@ -81,7 +83,7 @@ class Reporter(Line):
         images = max(self._images - self._finished - self._chunk, 0)
         share = {member: met / self._finished if self._finished else 1.0 for member, met in self._met.items()}
         later = sum(passes * share[member] * images for member, passes in self._cost.items())
-        return max(self._looks - self._looked, 0) + sum(self._ahead.values()) + later
+        return max(self._predictions - self._predicted, 0) + sum(self._ahead.values()) + later
 
 
 def cost(attack: Attack, num_classes: int) -> int:

@@ -33,18 +33,18 @@ def share_of(correct, n):
 
 
 def robust_accuracy(outcome):
-    """Share of the images that a plan was for, right when clean and under its attacks."""
+    """Share of the images that a protocol was for, right when clean and under its attacks."""
     return int(outcome["robust"].sum()) / max(int(outcome["selected"].sum()), 1)
 
 
-def summarize(plans, outcomes, num_classes, compile_seconds):
+def summarize(protocols, outcomes, num_classes, compile_seconds):
     """{"clean", "attacks", "worst_case", "convergence", "flags"} of the schema, from an Evaluator's outcomes.
 
     compile_seconds: {member description: seconds}, for what this process compiled for these outcomes.
     """
-    curves = flags.convergence(plans, outcomes)
-    entries = [attack_entry(plan, outcomes, num_classes, compile_seconds) for plan in plans]
-    weak = flags.weak_attacks(plans, outcomes)
+    curves = flags.convergence(protocols, outcomes)
+    entries = [attack_entry(protocol, outcomes, num_classes, compile_seconds) for protocol in protocols]
+    weak = flags.weak_attacks(protocols, outcomes)
     for entry in entries:
         if entry["name"] in weak:
             entry["flags"] = sorted({*entry["flags"], "weak_attack"})
@@ -56,12 +56,12 @@ def summarize(plans, outcomes, num_classes, compile_seconds):
             and any(c["converged"] is False and c["epsilon_255"] == entry["epsilon_255"] for c in curves)
         ):
             entry["flags"] = sorted({*entry["flags"], "not_converged"})
-    found = flags.of_result(plans, outcomes, curves).union(*(entry["flags"] for entry in entries))
+    found = flags.of_result(protocols, outcomes, curves).union(*(entry["flags"] for entry in entries))
     clean = share_of(outcomes["correct"], len(outcomes["correct"]))
     return {
         "clean": clean | {"nan": int(outcomes["nan"].sum()), "seconds": round(outcomes["seconds"], 3)},
         "attacks": entries,
-        "worst_case": worst_case(plans, outcomes),
+        "worst_case": worst_case(protocols, outcomes),
         "convergence": curves,
         "flags": sorted(found),
     }
@@ -85,19 +85,21 @@ def circumstances(batch_size, chunk_size):
     }
 
 
-def attack_entry(plan, outcomes, num_classes, compile_seconds):
+def attack_entry(protocol, outcomes, num_classes, compile_seconds):
     """One row of `attacks`: a single attack, or a cascade with its members."""
-    outcome = outcomes["plans"][plan.label]
-    members = [member_entry(*pair, compile_seconds) for pair in zip(plan.members, outcome["members"], strict=True)]
-    n, rows, lead = int(outcome["selected"].sum()), outcome["members"], plan.members[0].attack
+    outcome = outcomes["protocols"][protocol.name]
+    members = [member_entry(*pair, compile_seconds) for pair in zip(protocol.members, outcome["members"], strict=True)]
+    n, rows, lead = int(outcome["selected"].sum()), outcome["members"], protocol.members[0].attack
     attacked = np.logical_or.reduce([one["attacked"] for one in rows])
-    single = {} if plan.is_cascade else {name: getattr(lead, name, None) for name in ("steps", "step_rule", "queries")}
+    single = (
+        {} if protocol.is_cascade else {name: getattr(lead, name, None) for name in ("steps", "step_rule", "queries")}
+    )
     robust = share_of(outcome["robust"], n)
     entry = {
-        "name": plan.label,
-        "protocol": plan.protocol,
-        "epsilon_255": plan.epsilon_255,
-        "steps": single.get("steps") or _shared("steps", plan),
+        "name": protocol.name,
+        "protocol": protocol.origin,
+        "epsilon_255": protocol.epsilon_255,
+        "steps": single.get("steps") or _shared("steps", protocol),
         "step_rule": single.get("step_rule"),
         "restarts": getattr(lead, "restarts", 1),
         "queries": single.get("queries"),
@@ -109,21 +111,21 @@ def attack_entry(plan, outcomes, num_classes, compile_seconds):
         "mean_forwards": _mean(sum(one["forwards"] * one["attacked"] for one in rows), attacked),
         "mean_backwards": _mean(sum(one["backwards"] * one["attacked"] for one in rows), attacked),
         "seconds": round(sum(one["seconds"] for one in members), 3),
-        "flags": flags.of_plan(plan, outcome, num_classes),
-        "norm": plan.norm,
+        "flags": flags.of_protocol(protocol, outcome, num_classes),
+        "norm": protocol.norm,
         "max_l2_255": max(one["max_l2_255"] for one in members),
-        "attack": plan.name,
-        "count": plan.count,
-        "options": {} if plan.is_cascade else members[0]["options"],
+        "attack": protocol.attack,
+        "count": protocol.count,
+        "options": {} if protocol.is_cascade else members[0]["options"],
         "step_size_255": _step_size_255(lead) if single.get("step_rule") else None,
         "attacked": int(attacked.sum()),
         "uint8_accuracy": share_of(outcome["robust_uint8"], n)["accuracy"],
         "unconfirmed": int(np.logical_or.reduce([one["unconfirmed"] & one["attacked"] for one in rows]).sum()),
-        "precision": "/".join(sorted({member.dtype for member in plan.members}, reverse=True)),
+        "precision": "/".join(sorted({member.dtype for member in protocol.members}, reverse=True)),
         "compile_seconds": round(sum(one["compile_seconds"] for one in members), 3),
     }
-    if plan.is_cascade:
-        entry |= {"individual": plan.individual, "members": members}
+    if protocol.is_cascade:
+        entry |= {"individual": protocol.individual, "members": members}
     return entry
 
 
@@ -156,27 +158,27 @@ def _mean(values, attacked):
     return float(values[attacked].mean()) if attacked.any() else 0.0
 
 
-def _shared(name, plan):
+def _shared(name, protocol):
     """A number that all members with such a field share, or None."""
-    values = {getattr(member.attack, name, None) for member in plan.members} - {None}
+    values = {getattr(member.attack, name, None) for member in protocol.members} - {None}
     return values.pop() if len(values) == 1 else None
 
 
-def worst_case(plans, outcomes):
+def worst_case(protocols, outcomes):
     """Images that are right when clean and under every attack in one ball: the one that most attacks have, the least
     of those, of l-infinity before l2. An image that an attack was not for counts as right under it; `partial` names
     such attacks."""
-    balls = [plan.ball for plan in plans]
+    balls = [protocol.ball for protocol in protocols]
     ball = min(balls, key=lambda one: (-balls.count(one), one[0] == "l2", one[1])) if balls else (None, None)
-    chosen = [plan.label for plan in plans if plan.ball == ball]
+    chosen = [protocol.name for protocol in protocols if protocol.ball == ball]
     robust = outcomes["correct"].copy()
     for label in chosen:
-        outcome = outcomes["plans"][label]
+        outcome = outcomes["protocols"][label]
         robust &= outcome["robust"] | ~outcome["selected"]
     found = share_of(robust, len(robust))
     return {
         "attacks": chosen,
-        "partial": [label for label in chosen if not outcomes["plans"][label]["selected"].all()],
+        "partial": [label for label in chosen if not outcomes["protocols"][label]["selected"].all()],
         "norm": ball[0],
         "epsilon_255": ball[1],
         "robust_accuracy": found["accuracy"],
@@ -189,7 +191,7 @@ def columns(outcomes):
     """The arrays of `NAME.npz`: index, label, clean_correct, a column for each attack, True where the image stayed
     right; where an attack was for some images only, LABEL.selected says which."""
     arrays = {"index": outcomes["index"], "label": outcomes["label"], "clean_correct": outcomes["correct"]}
-    for label, outcome in outcomes["plans"].items():
+    for label, outcome in outcomes["protocols"].items():
         arrays[label] = outcome["robust"]
         if not outcome["selected"].all():
             arrays[f"{label}.selected"] = outcome["selected"]

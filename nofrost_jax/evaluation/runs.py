@@ -8,7 +8,7 @@ import numpy as np
 
 from nofrost_jax import classifier
 from nofrost_jax.data import Dataset
-from nofrost_jax.evaluation import cascades
+from nofrost_jax.evaluation import protocols
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.programs import Programs
 from nofrost_jax.fields import to_plain
@@ -30,7 +30,7 @@ def evaluator(config, devices: Devices, dataset: Dataset, compiled: Programs | N
         Split(dataset),
         net_of(config),
         config.seed,
-        plans=tuple(cascades.make_plans(config)),
+        protocols=tuple(protocols.make_all(config)),
         save_images=config.evaluation.save_images,
     )
 

@@ -59,7 +59,7 @@ def mask(name, num_classes, labels=None):
     return allowed
 
 
-def describe(name, allowed):
+def title(name, allowed):
     """For people: "imagenet_r, 200 of 1000 classes"; where the net may answer any class, "1000 classes"."""
     if allowed.all():
         return f"{len(allowed)} classes"

@@ -1,5 +1,4 @@
-"""From a Suite to the looks that it takes, and to what of it is missing. Lists folders and checks data; computes
-nothing."""
+"""From a Suite to its evaluation sets, and to what is missing. Lists folders and checks data; computes nothing."""
 
 import dataclasses
 import functools
@@ -14,7 +13,7 @@ from nofrost_jax.data.choice import listing
 from nofrost_jax.data.folder import has_subfolders, root_of
 from nofrost_jax.data.tfds_source import find_builder, prepare_command
 from nofrost_jax.errors import UserError, about
-from nofrost_jax.evaluation.looks import Look
+from nofrost_jax.evaluation.predictions import Prediction
 from nofrost_jax.shift import label_sets
 from nofrost_jax.shift.suites import CLEAN, CROPS, FILES, IMAGENET_C, ON_THE_FLY, Entry
 
@@ -46,17 +45,17 @@ class Corruption:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Job:
-    """Looks at one set. config: the run's, with the set as its evaluation split; dataset: its images, for ImageNet-C
-    those of the first cell, as the cells are alike. looks: how it is looked at; the run's own images are also seen
-    under corruptions made on the fly. cell: (corruption, severity) of ImageNet-C's files, each of which is a job, or
-    None; side: their pixels. own: what `corruptions.json` says where these files are not the published ones but made by
+class EvaluationSet:
+    """One set. config: the run's, with the set as its evaluation split; dataset: its images, for ImageNet-C those of
+    the first cell, as the cells are alike. predictions: what is asked of the net; of the run's own images also under
+    corruptions made on the fly. cell: (corruption, severity) of ImageNet-C's files, each of which is a set, or None;
+    side: their pixels. own: what `corruptions.json` says where these files are not the published ones but made by
     `nofrost_jax.tools.corrupt`. class_names: of the run's own classes, by which those of folders are labelled."""
 
     entry: Entry
     config: object
     dataset: data.Dataset
-    looks: list
+    predictions: list
     cell: tuple | None = None
     own: dict | None = None
     side: int = 0
@@ -91,8 +90,8 @@ class Missing:
         return f"{self.name} is not there: {self.what}; expected {self.where}; {self.get}"
 
 
-def jobs(suite, run):
-    """(jobs, missing) of a Suite on a run's resolved config: the run's own images, the sets, ImageNet-C.
+def find(suite, run):
+    """(sets, missing) of a Suite on a run's resolved config: the run's own images, the sets, ImageNet-C.
 
     Raises UserError where data is broken, or missing and was asked for by name, or where nothing is there at all.
     """
@@ -108,7 +107,7 @@ def jobs(suite, run):
     return found, missing
 
 
-def describe(suite, run):
+def availability(suite, run):
     """(what of a Suite is there, what is missing or broken and how to mend it), a line each."""
     there, lacking = [], []
     for part in _parts(suite, run):
@@ -123,7 +122,7 @@ def describe(suite, run):
 
 
 def _there(found, run):
-    """A line for the Jobs of one part: one set, or cells."""
+    """A line for the sets of one part: one set, or cells."""
     entry, source, n = found[0].entry, found[0].config.data.source, found[0].dataset.num_eval
     kind, _, name = (f"folder:{entry.folder}" if found[0].cell else source).partition(":")
     place = str(root_of(run.data.data_dir, name)) if kind == "folder" else source
@@ -132,7 +131,7 @@ def _there(found, run):
 
 
 def _parts(suite, run):
-    """Functions without arguments that return (jobs, missing), one for each part of the suite."""
+    """Functions without arguments that return (sets, missing), one for each part of the suite."""
     yield functools.partial(_own, suite, run)
     for entry in suite.entries:
         yield functools.partial(_set, entry, suite, run)
@@ -152,13 +151,13 @@ def _own(suite, run):
         get += f", or run: {prepare_command(name, data_dir)}" * (kind == "tfds")
         return [], [Missing(CLEAN, entry.what, where, get)]
     allowed = np.ones(run.model.num_classes, bool)
-    looks = [Look(CLEAN, allowed, probe=True)]
+    predictions = [Prediction(CLEAN, allowed, probe=True)]
     for name, severity in suite.cells if suite.corruptions == ON_THE_FLY else ():
         made_by = Corruption(name, severity, run.seed, suite.jpeg_quality, suite.textures)
         made_by.describe(run.data.image_size)  # refuses a folder without textures now, not in the middle
-        looks.append(Look(f"{suite.corrupted} {name} {severity}", allowed, made_by))
+        predictions.append(Prediction(f"{suite.corrupted} {name} {severity}", allowed, made_by))
     with about(CLEAN):
-        return [Job(entry, run, suite.own.checked(EVALUATION), looks)], []
+        return [EvaluationSet(entry, run, suite.own.checked(EVALUATION), predictions)], []
 
 
 def _set(entry, suite, run):
@@ -174,10 +173,10 @@ def _set(entry, suite, run):
     with about(entry.name):
         dataset = data.open(config, EVALUATION, suite.class_names)
         labels = _present_labels(entry, dataset) if entry.label_set == label_sets.PRESENT else dataset.eval_labels
-    look = Look(entry.name, label_sets.mask(entry.label_set, num_classes, labels))
+    prediction = Prediction(entry.name, label_sets.mask(entry.label_set, num_classes, labels))
     if labels is not None:
-        look.check_labels(labels, np.arange(len(labels)))
-    return [Job(entry, config, dataset, [look])], []
+        prediction.check_labels(labels, np.arange(len(labels)))
+    return [EvaluationSet(entry, config, dataset, [prediction])], []
 
 
 def _present_labels(entry, dataset):
@@ -209,8 +208,8 @@ def _imagenet_c(suite, run):
                 dataset = data.open(config, (), suite.class_names)
                 side = _side(dataset)  # has a line of its own, which comes first
                 dataset = dataset.checked(EVALUATION)
-        looks = [Look(f"{title} {name} {severity}", allowed)]
-        made.append(Job(entry, config, dataset, looks, (name, severity), own, side, suite.class_names))
+        predictions = [Prediction(f"{title} {name} {severity}", allowed)]
+        made.append(EvaluationSet(entry, config, dataset, predictions, (name, severity), own, side, suite.class_names))
     if not lacking:
         return made, []
     missing = _lacking(entry, run)

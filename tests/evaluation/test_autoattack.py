@@ -75,10 +75,10 @@ def test_the_outcomes_are_those_of_a_runs_own_evaluation(variables, tmp_path, ca
         batch_size=16,
     )
     assert 0 < found["attacks"][0]["robust_accuracy"] < found["clean"]["accuracy"]
-    for member, rows in zip(("apgd_ce", "apgd_dlr"), expected["plans"]["aa_fast_20"]["members"], strict=True):
+    for member, rows in zip(("apgd_ce", "apgd_dlr"), expected["protocols"]["aa_fast_20"]["members"], strict=True):
         wanted = {name: rows[name] for name in COLUMNS} | {"robust": rows["survivors"]}
         assert_same_rows({member: found["rows"][member]}, {member: wanted})
-    np.testing.assert_array_equal(found["rows"]["aa_fast_20"]["robust"], expected["plans"]["aa_fast_20"]["robust"])
+    np.testing.assert_array_equal(found["rows"]["aa_fast_20"]["robust"], expected["protocols"]["aa_fast_20"]["robust"])
     printed = capsys.readouterr().out
     assert "compiling apgd_ce 20" in printed and f"{found['clean']['accuracy']:.2%}" in printed
 

@@ -1,4 +1,4 @@
-"""How the images of a set are looked at, batch by batch."""
+"""How the images of a set are predicted, batch by batch."""
 
 import time
 import types
@@ -12,7 +12,7 @@ from nofrost_jax.evaluation import chunks
 from nofrost_jax.evaluation.autoattack import Arrays
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.flags import NOTES, PROBES
-from nofrost_jax.evaluation.looks import Look
+from nofrost_jax.evaluation.predictions import Prediction
 
 INDEX = np.arange(22, dtype=np.int32)
 
@@ -24,7 +24,7 @@ class Programs:
         self.batch_size, self.num_classes, self.total_compile_seconds, self.passes = 4, 3, 0.0, []
         self.devices, self._logits = types.SimpleNamespace(replicate=lambda tree: tree), logits
 
-    def look(self, variables, batch, allowed):
+    def predict(self, variables, batch, allowed):
         assert len(batch["active"]) == 4 and not batch["index"][~batch["active"]].any() and allowed is None
         np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["index"])
         self.passes.append(batch["active"].sum())
@@ -32,12 +32,12 @@ class Programs:
         return {"logits": self._logits(len(self.passes) - 1), "correct": batch["index"] % 3 == 0, "nan": nothing}
 
 
-def looked(folder, probe, logits):
-    """(the outcome of a look at two chunks of 11 images, images in each pass)."""
+def predicted(folder, probe, logits):
+    """(the outcome of a prediction on two chunks of 11 images, images in each pass)."""
     images = Arrays(np.broadcast_to(INDEX.astype(np.uint8)[:, None, None, None], (22, 2, 2, 3)), INDEX % 3)
     images.chunk_size, programs = 11, Programs(logits)
-    evaluator = Evaluator(programs, images, {}, 0, looks=(Look(probe=probe),))
-    (found,) = evaluator.run((), parallel.StopSignal(), folder)["looks"]
+    evaluator = Evaluator(programs, images, {}, 0, predictions=(Prediction(probe=probe),))
+    (found,) = evaluator.run((), parallel.StopSignal(), folder)["predictions"]
     return found, programs.passes
 
 
@@ -49,7 +49,7 @@ def test_the_shares_of_processes_are_those_of_their_chunks(monkeypatch, count, s
         assert chunks.share(count, size) == expected
 
 
-def test_the_seconds_of_a_look_are_the_nets_alone(tmp_path, monkeypatch):
+def test_the_seconds_of_a_prediction_are_the_nets_alone(tmp_path, monkeypatch):
     """On a clock that only loading, an hour a chunk, and the net, a second a pass, move."""
     now, batches = [0.0], Arrays.batches
 
@@ -64,13 +64,13 @@ def test_the_seconds_of_a_look_are_the_nets_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Arrays, "batches", loaded)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    found, passes = looked(tmp_path, False, logits)
+    found, passes = predicted(tmp_path, False, logits)
     assert found["seconds"] == len(passes) == 6
 
 
 @pytest.mark.parametrize("probe", [True, False])
 def test_rows_come_without_padding_and_the_first_batch_of_all_is_probed(tmp_path, probe):
-    found, passes = looked(tmp_path, probe, lambda i: np.eye(4, 3) * 5 + i)
+    found, passes = predicted(tmp_path, probe, lambda i: np.eye(4, 3) * 5 + i)
     for name, wanted in (("correct", INDEX % 3 == 0), ("index", INDEX), ("label", INDEX % 3)):
         np.testing.assert_array_equal(found[name], wanted)
     assert passes == [4] * (PROBES if probe else 1) + [4, 3, 4, 4, 3]
@@ -84,5 +84,5 @@ def test_what_a_probe_notes(tmp_path):
     for number, (logits, raised) in enumerate(
         ((np.eye(4, 3) + np.eye(4, 3, -3), "probabilities"), (5 * np.eye(4, 3), None))
     ):
-        found, _ = looked(tmp_path / str(number), True, lambda i, logits=logits: logits)
+        found, _ = predicted(tmp_path / str(number), True, lambda i, logits=logits: logits)
         assert [name for name in NOTES if found[name]] == [raised] * (raised is not None)

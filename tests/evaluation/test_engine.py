@@ -27,13 +27,13 @@ NEVER = parallel.StopSignal()
 def assert_same(found, expected):
     for name in ("index", "label", "correct", "nan", "pixels"):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
-    for label, plan in expected["plans"].items():
-        for position, rows in enumerate(plan["members"]):
+    for label, protocol in expected["protocols"].items():
+        for position, rows in enumerate(protocol["members"]):
             for name in COLUMNS:
-                new = found["plans"][label]["members"][position][name]
+                new = found["protocols"][label]["members"][position][name]
                 np.testing.assert_allclose(new, rows[name], rtol=1e-5, err_msg=f"{label} {position} {name}")
         for name in ("selected", "robust", "robust_uint8"):
-            np.testing.assert_array_equal(found["plans"][label][name], plan[name], err_msg=f"{label} {name}")
+            np.testing.assert_array_equal(found["protocols"][label][name], protocol[name], err_msg=f"{label} {name}")
 
 
 def test_counts_every_image_once_and_each_attack_meets_those_it_is_for(reference):
@@ -42,7 +42,7 @@ def test_counts_every_image_once_and_each_attack_meets_those_it_is_for(reference
     for name in ("index", "label"):
         np.testing.assert_array_equal(outcomes[name], batch[name])
     assert len(np.unique(outcomes["index"])) == suite.COUNT
-    cascade = outcomes["plans"]["cascade"]
+    cascade = outcomes["protocols"]["cascade"]
     survivors = outcomes["correct"]
     assert 30 < survivors.sum() < suite.COUNT  # otherwise the next lines would say little
     for rows in cascade["members"]:
@@ -54,15 +54,15 @@ def test_counts_every_image_once_and_each_attack_meets_those_it_is_for(reference
 
 def test_a_limit_spreads_evenly(reference):
     """Every class has as many, of the evaluated images and of those of an attack with a limit of its own."""
-    rays, labels = reference.outcomes["plans"]["rays"], reference.outcomes["label"]
+    rays, labels = reference.outcomes["protocols"]["rays"], reference.outcomes["label"]
     assert np.bincount(labels).tolist() == [5] * 10
     assert np.bincount(labels[rays["selected"]]).tolist() == [1] * 10
     np.testing.assert_array_equal(rays["members"][0]["attacked"], rays["selected"] & reference.outcomes["correct"])
 
 
 def test_a_full_precision_attack_claims_nothing_that_the_verdict_does_not_find(reference):
-    for plan in reference.outcomes["plans"].values():
-        assert not any(rows["unconfirmed"].any() for rows in plan["members"])
+    for protocol in reference.outcomes["protocols"].values():
+        assert not any(rows["unconfirmed"].any() for rows in protocol["members"])
 
 
 def test_pixels_have_the_same_bits_in_every_program():
@@ -79,20 +79,22 @@ def test_an_attack_that_goes_on_after_success_keeps_it(variables, tmp_path, monk
     evaluator, devices = suite.make(config)
     outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
     (batch,) = dataset_of(config, Choice(20)).eval_batches(20)
-    (member,) = evaluator.plans[0].members
+    (member,) = evaluator.protocols[0].members
     classifier = suite.classifier(config, variables)
     images = programs.to_pixels(batch["image"])
     found = jax.jit(lambda x, y, k: member.attack(classifier, x, y, k).images)(
         images, batch["label"], jax.random.split(jax.random.key(0), 20)
     )
     robust = np.asarray(classifier(found)).argmax(-1) == batch["label"]
-    np.testing.assert_array_equal(outcomes["plans"]["rays"]["robust"], robust & outcomes["correct"])
+    np.testing.assert_array_equal(outcomes["protocols"]["rays"]["robust"], robust & outcomes["correct"])
     assert (outcomes["correct"] & ~robust).sum() > 0
 
 
 def test_counts_are_the_theoretical_ones_for_images_that_survive(reference):
-    for plan in reference.evaluator.plans:
-        for member, rows in zip(plan.members, reference.outcomes["plans"][plan.label]["members"], strict=True):
+    for protocol in reference.evaluator.protocols:
+        for member, rows in zip(
+            protocol.members, reference.outcomes["protocols"][protocol.name]["members"], strict=True
+        ):
             stood = rows["attacked"] & rows["robust"]
             assert stood.any()
             forwards, backwards = member.attack.passes(10)
@@ -169,7 +171,7 @@ def test_more_saved_images_begin_an_unfinished_attack_anew(reference, tmp_path, 
     more = dataclasses.replace(reference.evaluator, save_images=20)
     monkeypatch.setattr(chunks.time, "sleep", lambda _: pytest.fail("waits for what nobody does"))
     found = more.run(reference.variables, NEVER, tmp_path)
-    rows = found["plans"]["cascade"]["members"][1]  # apgd_t
+    rows = found["protocols"]["cascade"]["members"][1]  # apgd_t
     assert (rows["pixels"][rows["attacked"][:20]] > 0).any((1, 2, 3)).all()
     assert_same(found | {"pixels": reference.outcomes["pixels"]}, reference.outcomes)
 
@@ -177,9 +179,9 @@ def test_more_saved_images_begin_an_unfinished_attack_anew(reference, tmp_path, 
 def test_a_finished_evaluation_computes_nothing_again(reference, monkeypatch):
     monkeypatch.setattr(reference.evaluator.programs, "stage", lambda *_: 1 / 0)
     monkeypatch.setattr(reference.evaluator.programs, "verdict", lambda *_: 1 / 0)
-    monkeypatch.setattr(reference.evaluator.programs, "look", lambda *_: 1 / 0)
+    monkeypatch.setattr(reference.evaluator.programs, "predict", lambda *_: 1 / 0)
     assert_same(
-        reference.evaluator.run(reference.variables, NEVER, reference.folder, labels=("cascade", "pgd_20", "rays")),
+        reference.evaluator.run(reference.variables, NEVER, reference.folder, names=("cascade", "pgd_20", "rays")),
         reference.outcomes,
     )
 
@@ -187,9 +189,9 @@ def test_a_finished_evaluation_computes_nothing_again(reference, monkeypatch):
 def test_other_parameters_find_nothing_in_the_folder(reference):
     other = jax.tree.map(lambda leaf: leaf * 0, reference.variables)
     before = len(os.listdir(reference.folder))
-    outcomes = reference.evaluator.run(other, NEVER, reference.folder, labels=())
+    outcomes = reference.evaluator.run(other, NEVER, reference.folder, names=())
     assert len(os.listdir(reference.folder)) == before + 1
-    assert outcomes["correct"].mean() < 0.3 and outcomes["plans"] == {}
+    assert outcomes["correct"].mean() < 0.3 and outcomes["protocols"] == {}
 
 
 def test_a_damaged_file_is_named(reference, tmp_path):
@@ -219,7 +221,7 @@ def test_stops_between_batches_and_says_how_far_it_is(reference, tmp_path, capsy
 
 
 def test_compiles_each_program_once_whatever_the_survivors(reference, tmp_path):
-    reference.evaluator.run(reference.variables, NEVER, tmp_path, labels=("cascade",))
+    reference.evaluator.run(reference.variables, NEVER, tmp_path, names=("cascade",))
     assert len(reference.evaluator.programs.compile_seconds) == 1 + 6  # the verdict, and the suite's attacks
 
 
@@ -253,7 +255,7 @@ def evaluate_with(attack, variables, folder, monkeypatch, **options):
     config = suite.tiny_config(attacks={"pgd_20": {"name": "pgd"}}, **options)
     evaluator, devices = suite.make(config)
     outcomes = evaluator.run(devices.replicate(variables), NEVER, folder)
-    return results.summarize(evaluator.plans, outcomes, 10, {}), outcomes
+    return results.summarize(evaluator.protocols, outcomes, 10, {}), outcomes
 
 
 def test_an_attack_that_cheats_is_flagged_and_nan_is_not_robust(variables, tmp_path, monkeypatch):
@@ -261,7 +263,7 @@ def test_an_attack_that_cheats_is_flagged_and_nan_is_not_robust(variables, tmp_p
     (entry,) = result["attacks"]
     assert {"budget_violated", "range_violated", "nan"} <= set(entry["flags"])
     first = np.flatnonzero(outcomes["correct"])[0]
-    assert entry["nan"] == 1 and not outcomes["plans"]["pgd_20"]["robust"][first]
+    assert entry["nan"] == 1 and not outcomes["protocols"]["pgd_20"]["robust"][first]
 
 
 def test_an_attack_that_lies_is_not_believed(variables, tmp_path, monkeypatch):
@@ -275,7 +277,7 @@ def test_a_model_of_nan_is_wrong_everywhere_and_nothing_is_attacked(reference, t
     monkeypatch.setattr(reference.evaluator.programs, "stage", lambda *_: 1 / 0)
     broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), reference.variables)
     outcomes = reference.evaluator.run(broken, NEVER, tmp_path)
-    result = results.summarize(reference.evaluator.plans, outcomes, 10, {})
+    result = results.summarize(reference.evaluator.protocols, outcomes, 10, {})
     assert result["clean"]["accuracy"] == 0 and result["clean"]["nan"] == suite.COUNT and "nan" in result["flags"]
     assert [entry["robust_accuracy"] for entry in result["attacks"]] == [0, 0, 0]
 
@@ -284,12 +286,16 @@ def test_half_precision_is_verified_in_float32_and_the_last_attack_is_float32(va
     members = {"apgd_ce": {"name": "apgd_ce", "steps": 4}, "apgd_dlr": {"name": "apgd_dlr", "steps": 4}}
     options = {"pgd_20": suite.ATTACKS["pgd_20"], "two": {"name": "cascade", "members": members}}
     evaluator, devices = suite.make(suite.tiny_config(attacks=options, attack_dtype="bfloat16"))
-    assert [member.dtype for plan in evaluator.plans for member in plan.members] == ["bfloat16", "bfloat16", "float32"]
+    assert [member.dtype for protocol in evaluator.protocols for member in protocol.members] == [
+        "bfloat16",
+        "bfloat16",
+        "float32",
+    ]
     outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
-    entries = results.summarize(evaluator.plans, outcomes, 10, {})["attacks"]
+    entries = results.summarize(evaluator.protocols, outcomes, 10, {})["attacks"]
     assert [entry["precision"] for entry in entries] == ["bfloat16", "float32/bfloat16"]
     assert entries[1]["robust_accuracy"] < 0.9
-    rows = outcomes["plans"]["two"]["members"][0]
+    rows = outcomes["protocols"]["two"]["members"][0]
     claimed = rows["unconfirmed"] & rows["attacked"]
     assert rows["robust"][claimed].all()
 
@@ -310,7 +316,7 @@ def test_counting_all_images_attacks_those_that_are_wrong_too(variables, tmp_pat
     stages = mock.Mock(wraps=evaluator.programs.stage)
     monkeypatch.setattr(evaluator.programs, "stage", stages)
     outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
-    (member,) = evaluator.plans[0].members
+    (member,) = evaluator.protocols[0].members
     key = keys.named(keys.named(jax.random.key(config.seed), "evaluation"), member.name)
     with jax.default_matmul_precision("highest"):
         attack = jax.jit(lambda x, y, k: member.attack(classifier, x, y, k).images)
@@ -318,16 +324,16 @@ def test_counting_all_images_attacks_those_that_are_wrong_too(variables, tmp_pat
         robust = np.asarray(jax.jit(classifier)(found)).argmax(-1) == label
     correct = outcomes["correct"]
     assert (robust & ~correct).sum() > 0 and (correct & ~robust).sum() > 0, "or else the next lines say little"
-    np.testing.assert_array_equal(outcomes["plans"]["all"]["robust"], robust)
-    np.testing.assert_array_equal(outcomes["plans"]["right"]["robust"], robust & correct)
-    np.testing.assert_array_equal(outcomes["plans"]["right"]["members"][0]["attacked"], correct)
+    np.testing.assert_array_equal(outcomes["protocols"]["all"]["robust"], robust)
+    np.testing.assert_array_equal(outcomes["protocols"]["right"]["robust"], robust & correct)
+    np.testing.assert_array_equal(outcomes["protocols"]["right"]["members"][0]["attacked"], correct)
     assert stages.call_count == 1, "one run serves both"
-    entries = results.summarize(evaluator.plans, outcomes, 10, {})["attacks"]
+    entries = results.summarize(evaluator.protocols, outcomes, 10, {})["attacks"]
     assert {entry["name"]: (entry["count"], entry["attacked"], entry["n"]) for entry in entries} == {
         "all": ("all", suite.COUNT, suite.COUNT),
         "right": ("right", correct.sum(), suite.COUNT),
     }
-    assert results.worst_case(evaluator.plans, outcomes)["robust_accuracy"] == (robust & correct).mean()
+    assert results.worst_case(evaluator.protocols, outcomes)["robust_accuracy"] == (robust & correct).mean()
 
 
 def test_l2_is_measured_and_audited(variables, tmp_path):
@@ -338,13 +344,13 @@ def test_l2_is_measured_and_audited(variables, tmp_path):
     config.evaluation.save_images = suite.COUNT
     evaluator, devices = suite.make(config)
     found = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
-    (rows,), met = found["plans"]["l2"]["members"], found["correct"]
+    (rows,), met = found["protocols"]["l2"]["members"], found["correct"]
     change = rows["pixels"][met].astype(np.float64) * 255 - found["pixels"][met]
     lengths = np.linalg.norm(change.reshape(len(change), -1), axis=1)
     np.testing.assert_allclose(rows["l2_255"][met], lengths, rtol=1e-5)
     np.testing.assert_allclose(rows["linf_255"][met], np.abs(change).max((1, 2, 3)), rtol=1e-5)
     assert 0.9 * radius < lengths.max() <= radius + 1e-3 and rows["linf_255"].max() > 2 * 1.5
-    result = results.summarize(evaluator.plans, found, 10, {})
+    result = results.summarize(evaluator.protocols, found, 10, {})
     entry, other = result["attacks"]
     assert (entry["norm"], entry["epsilon_255"], entry["flags"], other["norm"]) == ("l2", radius, [], "linf")
     assert entry["max_l2_255"] == pytest.approx(lengths.max(), rel=1e-5) and entry["robust_accuracy"] < met.mean()
@@ -373,9 +379,9 @@ def test_individual_members_meet_every_image(reference, variables, tmp_path):
     evaluator, devices = suite.make(suite.tiny_config(attacks=options))
     evaluator = dataclasses.replace(evaluator, programs=reference.evaluator.programs)
     outcomes = evaluator.run(devices.replicate(variables), NEVER, tmp_path)
-    cascade = outcomes["plans"]["cascade"]
+    cascade = outcomes["protocols"]["cascade"]
     for rows in cascade["members"]:
         np.testing.assert_array_equal(rows["attacked"], outcomes["correct"])
     robust = np.logical_and.reduce([outcomes["correct"], *(rows["robust"] for rows in cascade["members"])])
     np.testing.assert_array_equal(cascade["robust"], robust)
-    np.testing.assert_array_equal(robust, reference.outcomes["plans"]["cascade"]["robust"])
+    np.testing.assert_array_equal(robust, reference.outcomes["protocols"]["cascade"]["robust"])

@@ -9,54 +9,54 @@ import pytest
 
 from nofrost_jax import attacks
 from nofrost_jax.config import for_evaluation, resolve
-from nofrost_jax.evaluation import cascades, flags, results
+from nofrost_jax.evaluation import flags, protocols, results
 from nofrost_jax.evaluation.outcomes import blank_rows
 
 N = 1000
 CORRECT = np.arange(N) < 900
 
 
-def plan(label, name, epsilon_255=8.0, **options):
-    return cascades.make_plan(label, {"name": name, "epsilon_255": epsilon_255, **options})
+def protocol(label, name, epsilon_255=8.0, **options):
+    return protocols.make(label, {"name": name, "epsilon_255": epsilon_255, **options})
 
 
-def outcomes(plans, robust, **columns):
-    """Outcomes in which the first `robust[label]` images survive each plan; a cascade's numbers are a list."""
+def outcomes(protocols, robust, **columns):
+    """Outcomes in which the first `robust[label]` images survive each protocol; a cascade's numbers are a list."""
     found = {}
-    for one in plans:
+    for one in protocols:
         survivors, members = CORRECT, []
-        counts = robust[one.label] if isinstance(robust[one.label], list) else [robust[one.label]]
+        counts = robust[one.name] if isinstance(robust[one.name], list) else [robust[one.name]]
         for count in counts:
             rows = blank_rows(N) | {name: np.full(N, value) for name, value in columns.items()}
             rows["attacked"], rows["robust"] = survivors, ~survivors | (np.arange(N) < count)
             survivors = survivors & rows["robust"]
             members.append(rows | {"survivors": survivors})
         selected = np.ones(N, bool)
-        found[one.label] = {"selected": selected, "robust": survivors, "robust_uint8": survivors, "members": members}
+        found[one.name] = {"selected": selected, "robust": survivors, "robust_uint8": survivors, "members": members}
     heads = {"correct": CORRECT, "nan": np.zeros(N, bool), "seconds": 0.0, "randomised": False, "probabilities": False}
-    return heads | {"plans": found}
+    return heads | {"protocols": found}
 
 
-def flags_of(plans, robust, num_classes=1000, **columns):
-    result = results.summarize(plans, outcomes(plans, robust, **columns), num_classes, {})
+def flags_of(protocols, robust, num_classes=1000, **columns):
+    result = results.summarize(protocols, outcomes(protocols, robust, **columns), num_classes, {})
     return {entry["name"]: set(entry["flags"]) for entry in result["attacks"]}, set(result["flags"])
 
 
 def test_the_authors_checkpoint_is_not_converged():
     """Their issue 2: 12.03 % under APGD-CE-20, 5.29 % under APGD-CE-100."""
-    plans = [plan("apgd_ce_20", "apgd_ce", steps=20), plan("apgd_ce_100", "apgd_ce", steps=100)]
-    entries, result = flags_of(plans, {"apgd_ce_20": 120, "apgd_ce_100": 53})
+    protocols = [protocol("apgd_ce_20", "apgd_ce", steps=20), protocol("apgd_ce_100", "apgd_ce", steps=100)]
+    entries, result = flags_of(protocols, {"apgd_ce_20": 120, "apgd_ce_100": 53})
     assert entries["apgd_ce_20"] == {"not_converged"} and entries["apgd_ce_100"] == set()
     assert result == {"not_converged"}
-    assert flags_of(plans, {"apgd_ce_20": 120, "apgd_ce_100": 110})[1] == set()
+    assert flags_of(protocols, {"apgd_ce_20": 120, "apgd_ce_100": 110})[1] == set()
 
 
 def test_convergence_is_seen_across_the_two_protocols():
-    plans = [plan("aa_fast_20", "aa_fast_20"), plan("aa_standard", "aa_standard")]
+    protocols = [protocol("aa_fast_20", "aa_fast_20"), protocol("aa_standard", "aa_standard")]
     robust = {"aa_fast_20": [120, 94], "aa_standard": [53, 20, 20, 13]}
-    entries, result = flags_of(plans, robust)
+    entries, result = flags_of(protocols, robust)
     assert "not_converged" in entries["aa_fast_20"] and "not_converged" in result
-    (curve,) = flags.convergence(plans, outcomes(plans, robust))
+    (curve,) = flags.convergence(protocols, outcomes(protocols, robust))
     assert curve["accuracy"] == {20: 0.12, 100: 0.053} and curve["converged"] is False and curve["n"] == N
 
 
@@ -69,31 +69,31 @@ def test_convergence_is_seen_across_the_two_protocols():
     ],
 )
 def test_a_weak_attack_is_called_so(robust, weak):
-    plans = [plan("pgd_20", "pgd"), plan("mia_20", "mi_fgsm"), plan("rays", "rays")]
-    entries, _ = flags_of(plans, robust)
+    protocols = [protocol("pgd_20", "pgd"), protocol("mia_20", "mi_fgsm"), protocol("rays", "rays")]
+    entries, _ = flags_of(protocols, robust)
     assert {label for label, found in entries.items() if "weak_attack" in found} == weak
 
 
 def test_a_cascade_of_gradients_that_queries_beat_is_weak():
-    plans = [plan("aa_fast_20", "aa_fast_20"), plan("square", "square", queries=400)]
-    assert "weak_attack" in flags_of(plans, {"aa_fast_20": [300, 250], "square": 200})[0]["aa_fast_20"]
-    assert "weak_attack" not in flags_of(plans, {"aa_fast_20": [300, 250], "square": 245})[0]["aa_fast_20"]
+    protocols = [protocol("aa_fast_20", "aa_fast_20"), protocol("square", "square", queries=400)]
+    assert "weak_attack" in flags_of(protocols, {"aa_fast_20": [300, 250], "square": 200})[0]["aa_fast_20"]
+    assert "weak_attack" not in flags_of(protocols, {"aa_fast_20": [300, 250], "square": 245})[0]["aa_fast_20"]
 
 
 def test_pgd_beside_apgd_is_weak_where_apgd_finds_more():
-    plans = [plan("pgd_20", "pgd"), plan("apgd_ce_20", "apgd_ce", steps=20)]
-    assert flags_of(plans, {"pgd_20": 224, "apgd_ce_20": 120})[0]["pgd_20"] == {"weak_attack"}
+    protocols = [protocol("pgd_20", "pgd"), protocol("apgd_ce_20", "apgd_ce", steps=20)]
+    assert flags_of(protocols, {"pgd_20": 224, "apgd_ce_20": 120})[0]["pgd_20"] == {"weak_attack"}
 
 
 def test_different_radii_are_not_compared():
-    plans = [plan("pgd_20", "pgd", 8.0), plan("mia_20", "mi_fgsm", 4.0)]
-    assert flags_of(plans, {"pgd_20": 200, "mia_20": 500})[0]["mia_20"] == set()
+    protocols = [protocol("pgd_20", "pgd", 8.0), protocol("mia_20", "mi_fgsm", 4.0)]
+    assert flags_of(protocols, {"pgd_20": 200, "mia_20": 500})[0]["mia_20"] == set()
 
 
 @pytest.mark.parametrize(("after", "expected"), [(97, {"square_wins"}), (98, set())])
 def test_square_gains_over_white_box(after, expected):
-    plans = [plan("aa_standard", "aa_standard")]
-    entries, _ = flags_of(plans, {"aa_standard": [100, 100, 100, after]})
+    protocols = [protocol("aa_standard", "aa_standard")]
+    entries, _ = flags_of(protocols, {"aa_standard": [100, 100, 100, after]})
     assert entries["aa_standard"] == expected
 
 
@@ -109,20 +109,20 @@ def test_square_gains_over_white_box(after, expected):
     ],
 )
 def test_what_is_wrong_with_an_attack_is_said(columns, expected):
-    entries, result = flags_of([plan("pgd_20", "pgd")], {"pgd_20": 200}, **columns)
+    entries, result = flags_of([protocol("pgd_20", "pgd")], {"pgd_20": 200}, **columns)
     assert entries["pgd_20"] == expected == result
 
 
 def test_few_classes():
-    plans = [plan("apgd_t", "apgd_t")]
-    assert flags_of(plans, {"apgd_t": 200}, num_classes=9)[0]["apgd_t"] == {"few_classes"}
-    assert flags_of(plans, {"apgd_t": 200}, num_classes=10)[0]["apgd_t"] == set()
+    protocols = [protocol("apgd_t", "apgd_t")]
+    assert flags_of(protocols, {"apgd_t": 200}, num_classes=9)[0]["apgd_t"] == {"few_classes"}
+    assert flags_of(protocols, {"apgd_t": 200}, num_classes=10)[0]["apgd_t"] == set()
 
 
 def test_a_sweep_that_stays_high():
-    plans = [plan(f"pgdt_{radius}", "pgd_targeted", float(radius)) for radius in (8, 64)]
-    assert flags_of(plans, {"pgdt_8": 500, "pgdt_64": 60})[1] == {"large_epsilon"}
-    assert flags_of(plans, {"pgdt_8": 500, "pgdt_64": 3})[1] == set()
+    protocols = [protocol(f"pgdt_{radius}", "pgd_targeted", float(radius)) for radius in (8, 64)]
+    assert flags_of(protocols, {"pgdt_8": 500, "pgdt_64": 60})[1] == {"large_epsilon"}
+    assert flags_of(protocols, {"pgdt_8": 500, "pgdt_64": 3})[1] == set()
 
 
 def test_randomised_nets_and_probabilities():
@@ -143,11 +143,11 @@ def test_every_flag_is_described_in_the_documentation():
         assert f"`{name}`" in page
 
 
-# Plans and suites.
+# Protocols and suites.
 
 
 def test_standard_autoattack_has_the_fields_constants():
-    fast, standard = plan("a", "aa_fast_20"), plan("b", "aa_standard")
+    fast, standard = protocol("a", "aa_fast_20"), protocol("b", "aa_standard")
     eight = 8 / 255
     assert [member.attack for member in fast.members] == [
         attacks.APGD(eight, steps=20, loss="ce"),
@@ -196,39 +196,40 @@ def test_standard_autoattack_has_the_fields_constants():
 )
 def test_wrong_plans_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        cascades.make_plan("x", {"epsilon_255": 8.0, **options})
+        protocols.make("x", {"epsilon_255": 8.0, **options})
 
 
 def test_norms_are_not_mixed():
     """Neither in the worst case, nor where attacks are compared, nor in the audit of the ball."""
-    plans = [
-        *(plan("pgd_l2", "pgd", 765.0, norm="l2"), plan("cw_l2", "cw", 765.0, norm="l2")),
-        *(plan("pgd", "pgd", 8.0), plan("mia", "mi_fgsm", 8.0)),
+    protocols = [
+        *(protocol("pgd_l2", "pgd", 765.0, norm="l2"), protocol("cw_l2", "cw", 765.0, norm="l2")),
+        *(protocol("pgd", "pgd", 8.0), protocol("mia", "mi_fgsm", 8.0)),
     ]
     robust = {"pgd_l2": 100, "cw_l2": 90, "pgd": 300, "mia": 200}
-    found = outcomes(plans, robust, linf_255=8.0, l2_255=765.003)
-    worst = results.worst_case(plans, found)
+    found = outcomes(protocols, robust, linf_255=8.0, l2_255=765.003)
+    worst = results.worst_case(protocols, found)
     assert (worst["norm"], worst["epsilon_255"], worst["attacks"]) == ("linf", 8.0, ["pgd", "mia"])
-    assert results.worst_case(plans[:3], found)["attacks"] == ["pgd_l2", "cw_l2"], "the ball of most attacks"
+    assert results.worst_case(protocols[:3], found)["attacks"] == ["pgd_l2", "cw_l2"], "the ball of most attacks"
     assert all(
-        "budget_violated" not in entry for entry in flags_of(plans, robust, linf_255=8.0, l2_255=765.003)[0].values()
+        "budget_violated" not in entry
+        for entry in flags_of(protocols, robust, linf_255=8.0, l2_255=765.003)[0].values()
     )
-    entries, _ = flags_of(plans, robust, linf_255=8.01, l2_255=765.003)
+    entries, _ = flags_of(protocols, robust, linf_255=8.01, l2_255=765.003)
     assert {name for name, marks in entries.items() if "budget_violated" in marks} == {"pgd", "mia"}
-    entries, _ = flags_of(plans, robust, linf_255=8.0, l2_255=765.02)
+    entries, _ = flags_of(protocols, robust, linf_255=8.0, l2_255=765.02)
     assert {name for name, marks in entries.items() if "budget_violated" in marks} == {"pgd_l2", "cw_l2"}
-    same_radius = [plan("pgd_l2", "pgd", 64.0, norm="l2"), plan("mia", "mi_fgsm", 64.0)]
+    same_radius = [protocol("pgd_l2", "pgd", 64.0, norm="l2"), protocol("mia", "mi_fgsm", 64.0)]
     assert "weak_attack" not in flags_of(same_radius, {"pgd_l2": 100, "mia": 300}, l2_255=0.0)[0]["mia"]
 
 
 def test_dlr_needs_its_classes():
     with pytest.raises(ValueError, match="needs 3 classes"):
-        cascades.check({"name": "aa_fast_20", "epsilon_255": 8.0}, 2)
+        protocols.check({"name": "aa_fast_20", "epsilon_255": 8.0}, 2)
     for classes in (2, 3):
         words = r"needs 4 classes.*--mode=evaluate --config=configs/eval/aa_few_classes.py --workdir=RUN"
         with pytest.raises(ValueError, match=words):
-            cascades.check({"name": "aa_standard", "epsilon_255": 8.0}, classes)
-        cascades.check({"name": "aa_few_classes", "epsilon_255": 8.0}, classes)
+            protocols.check({"name": "aa_standard", "epsilon_255": 8.0}, classes)
+        protocols.check({"name": "aa_few_classes", "epsilon_255": 8.0}, classes)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -248,7 +249,7 @@ def test_the_protocol_for_few_classes_finds_all_that_can_be_fooled(classes):
     robust = np.delete(margins.ravel(), np.arange(30) * classes + labels).reshape(30, -1).min(-1) > 0
     assert 5 < robust.sum() < 25
     keys = jax.random.split(jax.random.key(0), 30)
-    for member in plan("few", "aa_few_classes", epsilon_255).members:
+    for member in protocol("few", "aa_few_classes", epsilon_255).members:
         attack = member.attack
         attack = dataclasses.replace(attack, **({"queries": 300} if member.name == "square" else {"steps": 20}))
         found = jax.jit(lambda x, y, k: attack(logits, x, y, k).images)(images, labels.astype(np.int32), keys)  # noqa: B023
@@ -267,18 +268,18 @@ def test_suites_fit_any_run(name):
     config, left_out = for_evaluation(own, importlib.import_module(f"configs.eval.{name}").get_config())
     assert left_out == [] and config.evaluation.name == name
     assert config.evaluation.batch_size == own.evaluation.batch_size
-    plans = cascades.make_plans(resolve(config))
-    assert plans and all(one.epsilon_255 > 0 for one in plans)
+    made = protocols.make_all(resolve(config))
+    assert made and all(one.epsilon_255 > 0 for one in made)
     alone = name in ("epsilon_sweep", "small_epsilon", "aa_fast_20", "aa_few_classes")
-    assert alone or {"aa_fast_20", "aa_standard"} <= {one.label for one in plans}
+    assert alone or {"aa_fast_20", "aa_standard"} <= {one.name for one in made}
 
 
 def test_the_papers_suite_has_its_columns():
-    plans = {one.label: one for one in cascades.make_plans(resolve(_paper()))}
-    assert plans["pgd_20"].members[0].attack == attacks.PGD(38.25 / 255, 20, "nofrost")
-    assert plans["mia_20"].members[0].attack.start == "zero"
-    assert plans["rays_400"].limit == 1000 and plans["square_400"].members[0].attack == attacks.Square(38.25 / 255, 400)
-    assert not plans["apgd_ce_20"].limit and plans["apgd_ce_100"].limit == 1000
+    found = {one.name: one for one in protocols.make_all(resolve(_paper()))}
+    assert found["pgd_20"].members[0].attack == attacks.PGD(38.25 / 255, 20, "nofrost")
+    assert found["mia_20"].members[0].attack.start == "zero"
+    assert found["rays_400"].limit == 1000 and found["square_400"].members[0].attack == attacks.Square(38.25 / 255, 400)
+    assert not found["apgd_ce_20"].limit and found["apgd_ce_100"].limit == 1000
 
 
 def _paper():

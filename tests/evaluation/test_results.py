@@ -15,7 +15,7 @@ from tests.evaluation import suite
 
 @pytest.fixture(scope="module")
 def result(reference):
-    summary = results.summarize(reference.evaluator.plans, reference.outcomes, 10, {})
+    summary = results.summarize(reference.evaluator.protocols, reference.outcomes, 10, {})
     head = {
         "name": "final",
         "dataset": {
@@ -49,7 +49,7 @@ def test_entries_follow_the_schema(reference, result):
     assert (cascade["name"], cascade["attack"], cascade["n"]) == ("cascade", "cascade", 50)
     assert pgd["mean_forwards"] == pgd["mean_backwards"] == 3
     assert 0 < pgd["max_linf_255"] <= 1.5003
-    outcome = reference.outcomes["plans"]["cascade"]
+    outcome = reference.outcomes["protocols"]["cascade"]
     assert cascade["robust_accuracy"] == outcome["robust"].mean()
     assert cascade["members"][0]["attacked"] == reference.outcomes["correct"].sum()
     fooled = [member["fooled"] for member in cascade["members"]]
@@ -85,7 +85,7 @@ def test_an_interrupted_save_leaves_the_old_result(tmp_path, reference, result, 
         assert set(columns.files) == {"index", "label", "clean_correct", "pgd_20", "rays", "rays.selected", "cascade"}
         for name in ("pgd_20", "rays", "cascade"):
             assert columns[name].dtype == bool
-            np.testing.assert_array_equal(columns[name], reference.outcomes["plans"][name]["robust"])
+            np.testing.assert_array_equal(columns[name], reference.outcomes["protocols"][name]["robust"])
 
 
 def test_saved_images_are_those_that_were_verified(reference, tmp_path):
@@ -93,10 +93,10 @@ def test_saved_images_are_those_that_were_verified(reference, tmp_path):
     config = suite.tiny_config(save_images=35)
     evaluator, _ = suite.make(config)
     evaluator = dataclasses.replace(evaluator, programs=reference.evaluator.programs)
-    labels = ("pgd_20", "cascade")
-    outcomes = evaluator.run(reference.variables, parallel.StopSignal(), reference.folder, labels=labels)
-    plans = [plan for plan in evaluator.plans if plan.label in labels]
-    paths = pictures.save(tmp_path, "final", plans, outcomes)
+    names = ("pgd_20", "cascade")
+    outcomes = evaluator.run(reference.variables, parallel.StopSignal(), reference.folder, names=names)
+    protocols = [protocol for protocol in evaluator.protocols if protocol.name in names]
+    paths = pictures.save(tmp_path, "final", protocols, outcomes)
     assert [pathlib.Path(path).name for path in paths] == ["pgd_20.npz", "pgd_20.png", "cascade.npz", "cascade.png"]
     classifier = suite.classifier(config, reference.variables)
     for path in paths[::2]:
@@ -106,20 +106,22 @@ def test_saved_images_are_those_that_were_verified(reference, tmp_path):
             assert saved["index"].tolist() == outcomes["index"][rows].tolist()
             right = np.asarray(classifier(saved["adversarial"])).argmax(-1) == saved["label"]
             np.testing.assert_array_equal(right, saved["robust"])
-            np.testing.assert_array_equal(right, reference.outcomes["plans"][label]["robust"][rows])
+            np.testing.assert_array_equal(right, reference.outcomes["protocols"][label]["robust"][rows])
             assert 0 < np.abs(saved["adversarial"] * 255 - saved["clean"]).max() <= 1.5003
             whole = programs.rounded(saved["adversarial"], saved["clean"], 1.5, np.inf).astype(np.uint8)
             right = np.asarray(classifier(whole)).argmax(-1) == saved["label"]
-            kept = outcomes["plans"][label]["robust_uint8"][rows]
+            kept = outcomes["protocols"][label]["robust_uint8"][rows]
             assert right[~kept].sum() == 0 and (label == "cascade" or right[kept].all())
     with Image.open(paths[1]) as picture:
         assert picture.width > 8 * pictures.SIDE and picture.height > 3 * pictures.SIDE
 
     fewer, _ = suite.make(suite.tiny_config(save_images=2))  # of which more are kept, of clean images and of one attack
     fewer = dataclasses.replace(fewer, programs=reference.evaluator.programs)
-    outcomes = fewer.run(reference.variables, parallel.StopSignal(), reference.folder, labels=("pgd_20", "rays"))
+    outcomes = fewer.run(reference.variables, parallel.StopSignal(), reference.folder, names=("pgd_20", "rays"))
     assert len(outcomes["pixels"]) == 2
-    pictures.save(tmp_path, "fewer", [plan for plan in fewer.plans if plan.label in ("pgd_20", "rays")], outcomes)
+    pictures.save(
+        tmp_path, "fewer", [protocol for protocol in fewer.protocols if protocol.name in ("pgd_20", "rays")], outcomes
+    )
 
 
 def test_a_picture_shows_where_the_change_is():

@@ -18,7 +18,7 @@ class Killed(BaseException):
 
 
 def test_goes_on_after_a_kill_at_every_save(cli, copy, imagenet, monkeypatch):
-    """Killed right after each save, between chunks, sets and cells; no look is done twice, and the end is the same."""
+    """Killed after each save, between chunks, sets and cells; nothing is predicted twice, the end is the same."""
     _, run = copy
     asked = [*trees.SUITE, f"--workdir={run}", "--config.evaluation.chunk_size=8", "--config.severities=(2,)"]
     asked += ["--config.corruption_names=fog,snow", "--config.sets=imagenet_r,imagenet_c"]
@@ -47,21 +47,21 @@ def test_goes_on_after_a_kill_at_every_save(cli, copy, imagenet, monkeypatch):
 def test_sigterm_between_batches(cli, copy, monkeypatch):
     _, run = copy
     asked = [*trees.SUITE, f"--workdir={run}", "--config.sets=imagenet_r"]
-    look, looks = Programs.look, []
+    predict, calls = Programs.predict, []
 
     def stopped(self, *arguments):
-        looks.append(1)
-        if len(looks) == 5 + 1 + 2:  # five times the first batch of 13 images, the second, two of four
+        calls.append(1)
+        if len(calls) == 5 + 1 + 2:  # five times the first batch of 13 images, the second, two of four
             os.kill(os.getpid(), signal.SIGTERM)
-        return look(self, *arguments)
+        return predict(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Programs, "look", stopped)
+        patch.setattr(Programs, "predict", stopped)
         stop = cli(*asked)
-        assert stop.returncode == 75 and "run the same command again" in stop.stderr and len(looks) == 8
+        assert stop.returncode == 75 and "run the same command again" in stop.stderr and len(calls) == 8
         assert not (run / "evaluations/shift.json").exists()
-        looks.clear()
-        assert cli(*asked).returncode == 0 and len(looks) == 4  # of ImageNet-R only
+        calls.clear()
+        assert cli(*asked).returncode == 0 and len(calls) == 4  # of ImageNet-R only
 
 
 def test_a_result_of_another_suite_is_kept(cli, copy, monkeypatch):
@@ -69,9 +69,9 @@ def test_a_result_of_another_suite_is_kept(cli, copy, monkeypatch):
     _, run = copy
     asked = [*trees.SUITE, f"--workdir={run}", "--config.sets=imagenet_r"]
     assert cli(*asked).returncode == 0
-    path, looks, look = run / "evaluations/shift.json", [], Programs.look
+    path, calls, predict = run / "evaluations/shift.json", [], Programs.predict
     before = path.read_bytes()
-    monkeypatch.setattr(Programs, "look", lambda *arguments: looks.append(1) or look(*arguments))
+    monkeypatch.setattr(Programs, "predict", lambda *arguments: calls.append(1) or predict(*arguments))
     for more, words in [
         (["sets=clean"], "sets: 'imagenet_r' -> 'clean'"),
         (["sets="], "sets: 'imagenet_r' -> ''"),
@@ -82,7 +82,7 @@ def test_a_result_of_another_suite_is_kept(cli, copy, monkeypatch):
         refused = cli(*asked, *(f"--config.{one}" for one in more))
         assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused
         assert words in refused.stderr and "--config.evaluation.name=shift_2" in refused.stderr, refused.stderr
-        assert str(path) in refused.stderr and path.read_bytes() == before and not looks
+        assert str(path) in refused.stderr and path.read_bytes() == before and not calls
     told = cli("--mode=dry_run", *asked[1:], "--config.sets=clean")
     assert told.returncode == 0 and "note: " in told.stdout and "--config.evaluation.name=shift_2" in told.stdout
     assert cli(*asked, "--config.sets=clean", "--config.evaluation.name=shift_2").returncode == 0
@@ -99,6 +99,6 @@ def test_a_result_of_another_suite_is_kept(cli, copy, monkeypatch):
 def test_progress_tells_the_time_left(cli, copy, monkeypatch):
     monkeypatch.setattr(progress, "EVERY", -1)
     done = cli(*trees.SUITE, f"--workdir={copy[1]}", "--config.sets=imagenet_r")
-    lines = [line for line in done.stdout.splitlines() if "looks, " in line]
+    lines = [line for line in done.stdout.splitlines() if "predictions, " in line]
     assert len(lines) == 2 + 4 and all("/s" in line for line in lines)
-    assert "imagenet_r: 43 of 43 looks" in lines[-1] and lines[-1].endswith(" 0 s left")
+    assert "imagenet_r: 43 of 43 predictions" in lines[-1] and lines[-1].endswith(" 0 s left")

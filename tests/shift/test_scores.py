@@ -20,7 +20,7 @@ def test_lists():
 def test_masks():
     allowed = label_sets.mask("imagenet_r", 1000)
     assert allowed.dtype == bool and np.flatnonzero(allowed).tolist() == list(IMAGENET_R)
-    assert label_sets.describe("imagenet_r", allowed) == "imagenet_r, 200 of 1000 classes"
+    assert label_sets.title("imagenet_r", allowed) == "imagenet_r, 200 of 1000 classes"
     assert label_sets.mask("all", 7).tolist() == [True] * 7
     assert label_sets.mask("present", 5, np.array([3, 1, 3])).tolist() == [False, True, False, True, False]
     with pytest.raises(UserError, match="the net has 10"):

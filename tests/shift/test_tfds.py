@@ -50,11 +50,11 @@ def check_present_classes(run, labels):
     config = shift.get_config()
     config.sets, config.shift.imagenet_v2.label_set = "imagenet_v2", "present"
     own, suite, _ = for_sets(str(run), config)
-    ((job,), _) = evaluation_sets.jobs(suite, own)
-    assert np.flatnonzero(job.looks[0].allowed).tolist() == sorted(set(labels.tolist()))
+    ((one,), _) = evaluation_sets.find(suite, own)
+    assert np.flatnonzero(one.predictions[0].allowed).tolist() == sorted(set(labels.tolist()))
     words = "^imagenet_v2: .* read in sequence, .*; config.shift.imagenet_v2.label_set=present; .* or set it to all$"
     with mock.patch.object(catalog, "is_random", lambda _: False), pytest.raises(UserError, match=words):
-        evaluation_sets.jobs(suite, own)
+        evaluation_sets.find(suite, own)
 
 
 @pytest.mark.usefixtures("compile_once")

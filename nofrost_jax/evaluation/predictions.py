@@ -1,4 +1,4 @@
-"""Looks: how a net sees the images of a set without an attack, as they are or corrupted on the way."""
+"""Predictions: what a net answers on the images of a set without an attack, as they are or corrupted on the way."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ CLEAN = "clean"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Look:
+class Prediction:
     """How the net sees a set. name: for the screen. allowed: bool [K], the classes that it may answer; None: any.
 
     corruption: what happens to the images before, a value whose repr says all of it, called with (uint8 images [N, H,
