@@ -1,6 +1,7 @@
 """The table of data sources, and how one is opened."""
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from nofrost_jax.data.sources import RandomAccess, Sequential, Source, Subset, is_random
 from nofrost_jax.errors import UserError
@@ -18,19 +19,19 @@ def holdout_mask(n: int, holdout: int) -> np.ndarray:
 
 
 def require_random(split: RandomAccess | Sequential, name: str, prevented: str, otherwise: str = "") -> None:
-    """Raises UserError where the split is read in sequence. name: the source's; prevented: what that makes impossible,
-    and the field that asks for it; otherwise: another way out."""
+    """Raises UserError for a split that is read in sequence. name: the source's; prevented: what that makes impossible,
+    and the field that asks for it; otherwise: another solution."""
     if not is_random(split):
         raise UserError(
-            f"{name} is prepared as TFRecord files, which are read in sequence, so that {prevented}; prepare it anew "
-            f"with nofrost_jax.tools.prepare into another config.data.data_dir{otherwise}"
+            f"{name} is prepared as TFRecord files, which are read in sequence, so {prevented}; prepare it again with "
+            f"nofrost_jax.tools.prepare into another config.data.data_dir{otherwise}"
         )
 
 
 def hold_out(split: RandomAccess, holdout: int, name: str) -> tuple[Subset, Subset]:
-    """(what is left of a training split, the `holdout` examples that are kept out of training). name: the source's.
+    """(the rest of a training split, the `holdout` examples that are kept out of training). name: the source's.
 
-    Raises UserError where there are too few, or where the split is read in sequence.
+    Raises UserError if there are too few, or if the split is read in sequence.
     """
     slices = 'use slices: train_split = "train[:90%]", eval_split = "train[90%:]", holdout = 0'
     require_random(split, name, "no single images can be kept out of training; config.data.holdout", f", or {slices}")
@@ -52,8 +53,8 @@ def is_known(source: str) -> bool:
 
 
 def is_present(source: str, data_dir: str) -> bool:
-    """Whether the data of a source is there at all: the folder exists and has folders in it, the tfds data set is
-    prepared. Says nothing about what else is in it; `Dataset.checked` does."""
+    """Whether the data of a source exists: the folder has folders in it, the tfds data set is prepared. Checks nothing
+    else; `Dataset.checked` does."""
     kind, _, rest = source.partition(":")
     if kind == "folder":
         from nofrost_jax.data import folder
@@ -66,27 +67,24 @@ def is_present(source: str, data_dir: str) -> bool:
     return True
 
 
-def open_config(config, class_names: tuple[str, ...] = ()) -> Source:
+def open_config(config: ConfigDict, class_names: tuple[str, ...] = ()) -> Source:
     """The source of `config.data`. class_names: see `folder.open_source`.
 
-    Raises UserError where it is unknown, its data is not there, or it cannot hold images out of training.
+    Raises UserError if its data is missing, or no images are held out for the split "holdout".
     """
     data = config.data
-    name, is_holdout = data.source, data.eval_split == HOLDOUT
-    if not is_known(name):
-        raise UserError(f"unknown data source {name!r}; config.data.source; use one of {', '.join(SOURCES)}")
-    if is_holdout and not data.holdout:
+    if data.eval_split == HOLDOUT and not data.holdout:
         raise UserError(
             "config.data.eval_split = holdout, but no images are held out; config.data.holdout = 0; set it to a number "
             "of training images"
         )
-    if name == "fake":
+    if data.source == "fake":
         from nofrost_jax.data import fake
 
         larger = data.augmentation == "random_resized_crop"
         return fake.open_source(data.fake_train, data.fake_eval, data.image_size, config.model.num_classes, larger)
     return open_source(
-        name,
+        data.source,
         data.data_dir,
         data.train_split,
         data.eval_split,
@@ -110,10 +108,9 @@ def open_source(
     shuffle_buffer: int = 1,
     image_size: int = 8,
 ) -> Source:
-    """Any source but `fake`; the arguments are named after the fields of a config. Those with defaults do not matter to
-    one who only reads images.
+    """Any source but `fake`. The arguments have the names of config fields; the defaults are for reading images only.
 
-    Raises UserError where its data is not there.
+    Raises UserError if its data is missing.
     """
     kind, _, rest = name.partition(":")
     if kind == "folder":

@@ -1,7 +1,7 @@
-"""Which images of an evaluation split are evaluated: all, so many evenly spread ones, or those of a list.
+"""Which images of an evaluation split are evaluated: all, a number of evenly spread ones, or those of a list.
 
-"Evenly spread" is over the order of the classes and, within a class, of the file names, so that the same images are
-taken whatever the source, a folder or tfds, and every class has its share.
+They are spread over the order of the classes and, within a class, of the file names. So every class has its share, and
+a folder and a tfds data set give the same images.
 """
 
 import dataclasses
@@ -21,8 +21,7 @@ _SHOWN = 200  # characters of a line that is quoted
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """limit: so many, evenly spread over what there is; 0 = all. ids: the lines of a list, () = no list; file: where
-    it is from."""
+    """limit: number of images, evenly spread; 0 = all. ids: lines of a list, () = no list. file: its path."""
 
     limit: int = 0
     ids: tuple[str, ...] = ()
@@ -30,22 +29,19 @@ class Choice:
 
     @classmethod
     def read(cls, limit: int = 0, path: str = "") -> "Choice":
-        """With the lines of the list at `path`, if any: a file's name, with or without folders before it, or the place
-        of an image in its split, 0 for the first. Empty lines, and what follows a #, do not count.
-
-        Raises UserError for a list that cannot be read, is empty, or has a line twice.
-        """
+        """With the lines of the list at `path`, if any: each is a file name, with or without folders before it, or the
+        index of an image in its split. Empty lines and what follows a # are ignored. Raises UserError for a list that
+        cannot be read, is empty, or has a line twice."""
         return cls(limit, _lines(path) if path else (), path)
 
     def count(self, n: int) -> int:
-        """How many of `n` images are evaluated; those of a list are all there, or `places` fails."""
+        """How many of `n` images are evaluated, if all of a list are there."""
         n = len(self.ids) or n
         return min(self.limit or n, n)
 
     @property
     def plain(self) -> dict[str, str | int]:
-        """What tells this choice from another of the same images, plain values; {} for all images. Neither the order
-        of the list nor where it lies counts."""
+        """Plain values that identify this choice; {} for all images. The order of the list does not count."""
         found: dict[str, str | int] = {"spread": self.limit} if self.limit else {}
         if self.ids:
             found["ids_sha256"] = sha256(json.dumps(sorted(self.ids)))
@@ -56,10 +52,8 @@ class Choice:
         return ", ".join(parts)
 
     def places(self, split: RandomAccess | Sequential, class_names: Sequence[str] = ()) -> np.ndarray:
-        """Which examples of a split are evaluated, int64 [count] ascending. class_names: of the source.
-
-        Raises UserError for an id that is not there, or that may mean several images.
-        """
+        """Which examples of a split are evaluated, int64 [count] ascending. class_names: of the source. Raises
+        UserError for an id that is missing or ambiguous."""
         n = split.size
         if self.count(n) == n and not self.ids:
             return np.arange(n)
@@ -71,12 +65,12 @@ class Choice:
         return np.sort(ordered[spread(len(ordered), count)])
 
     def _listed(self, labels: np.ndarray, names: list[str] | None, class_names: Sequence[str]) -> np.ndarray:
-        """The place of each id, int64 [len(ids)]."""
+        """The index of each id, int64 [len(ids)]."""
         table = _table(labels, names, class_names)
         found = [_find(one, table, len(labels), self.file) for one in self.ids]
         absent = [line for line, place in zip(self.ids, found, strict=True) if place is None]
         if absent:
-            mend = "give a list of this data's own files" if names else "this data has no file names, so give places"
+            mend = "list this data's own files" if names else "this data has no file names, so list indices"
             raise UserError(
                 f"{len(absent)} of {len(self.ids)} ids are none of the {len(labels)} images, the first is "
                 f"{absent[0][:_SHOWN]}; {self.file}; {mend}, or set config.evaluation.ids to another list"
@@ -97,7 +91,7 @@ def spread(n: int, count: int) -> np.ndarray:
 
 
 def ranks(split: RandomAccess | Sequential, places: np.ndarray) -> np.ndarray:
-    """The rank of each of some examples among them, in the order of classes and names: int64 [len(places)]."""
+    """The rank of each example at `places` among them, by class and name: int64 [len(places)]."""
     labels, names = listing(split)
     chosen = _order(labels, names)
     chosen = chosen[np.isin(chosen, places)]
@@ -107,15 +101,15 @@ def ranks(split: RandomAccess | Sequential, places: np.ndarray) -> np.ndarray:
 
 
 def listing(split: RandomAccess | Sequential) -> tuple[np.ndarray, list[str] | None]:
-    """What `split.listing()` returns. Raises UserError where a file cannot be read."""
+    """What `split.listing()` returns. Raises UserError if a file cannot be read."""
     try:
         return split.listing()
     except OSError as error:
-        raise UserError(f"cannot read labels and names ({error}); {split.where(0)}; prepare the data anew") from error
+        raise UserError(f"cannot read labels and names ({error}); {split.where(0)}; prepare the data again") from error
 
 
 def _order(labels: np.ndarray, names: list[str] | None) -> np.ndarray:
-    """All places, class by class, in each by the files' names, or as they come: int64 [n]."""
+    """All indices, class by class, within a class by file name if there are names: int64 [n]."""
     if names is None:
         return np.argsort(labels, kind="stable")
     return np.lexsort((np.array(names), labels))
@@ -126,18 +120,18 @@ def _lines(path: str) -> tuple[str, ...]:
         text = Path(path).expanduser().read_text()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "no text"
-        raise UserError(f"cannot read the list of images ({why}); {path}; set config.evaluation.ids anew") from error
+        raise UserError(f"cannot read the list of images ({why}); {path}; correct config.evaluation.ids") from error
     found = tuple(filter(None, (line.partition("#")[0].strip() for line in text.splitlines())))
     if not found:
         raise UserError(f"no ids in the list of images; {path}; give one in each line, or config.evaluation.ids=''")
     if len(set(found)) < len(found):
         twice = next(line for number, line in enumerate(found) if line in found[:number])
-        raise UserError(f"{twice[:_SHOWN]} stands twice in the list of images; {path}; leave one out")
+        raise UserError(f"{twice[:_SHOWN]} is in the list of images twice; {path}; leave one out")
     return found
 
 
 def _table(labels: np.ndarray, names: list[str] | None, class_names: Sequence[str]) -> dict[str, list[int]]:
-    """{"CLASS/FILE", "FILE": places}; and {"CLASS/": []} of every class folder."""
+    """{"CLASS/FILE", "FILE": indices}, and {"CLASS/": []} for every class folder."""
     table: dict[str, list[int]] = {f"{name}/": [] for name in class_names}
     for place, name in enumerate(names or ()):
         folder, slash, rest = name.partition("/")
@@ -151,15 +145,15 @@ def _table(labels: np.ndarray, names: list[str] | None, class_names: Sequence[st
 
 
 def _find(line: str, table: dict[str, list[int]], n: int, file: str) -> int | None:
-    """The place of the image that a line means, or None."""
+    """The index of the image that a line means, or None."""
     if line.isascii() and line.isdigit() and line not in table:
         return int(line) if int(line) < n else None
     rest = line.replace("\\", "/").removeprefix("./")
     while rest not in table and "/" in rest:
         folder, _, rest = rest.partition("/")
-        if f"{folder}/" in table:  # the class is there, the file in it is not
+        if f"{folder}/" in table:  # the class exists, the file in it does not
             return None
     found = table.get(rest, [])
     if len(found) > 1:
-        raise UserError(f"{line[:_SHOWN]} may be any of {len(found)} images; {file}; write its class folder before it")
+        raise UserError(f"{line[:_SHOWN]} may be any of {len(found)} images; {file}; put its class folder before it")
     return found[0] if found else None

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from nofrost_jax.data import catalog, checks, fast, fingerprints, pipeline, preprocess, views
 from nofrost_jax.data.choice import Choice, ranks
@@ -19,15 +20,13 @@ SPLITS = ("train", "evaluation")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """The data of a resolved config. Its files are listed once, when the training or the evaluation split is first
-    asked for; nothing here opens the source again.
+    """The data of a resolved config. A split's files are listed once, when it is first used; nothing here opens the
+    source again. notes: what a user should know about it, one line each.
 
-    notes: what a user should know of it, a line each, as far as it was checked.
-
-    Every property raises UserError, one line of what, where and how to mend, where its data is missing or broken.
+    Every property raises UserError, one line, where its data is missing or broken.
     """
 
-    config: object
+    config: ConfigDict
     source: Source
     notes: tuple[str, ...] = ()
 
@@ -38,7 +37,7 @@ class Dataset:
 
     @property
     def evaluation(self) -> RandomAccess | Sequential:
-        """The evaluation split: the held-out images if `config.data.eval_split` says so."""
+        """The evaluation split; with `config.data.eval_split = "holdout"` the held-out images."""
         return self._parts[1] if self.is_holdout else self.source.evaluation
 
     @functools.cached_property
@@ -48,7 +47,7 @@ class Dataset:
 
     @property
     def is_holdout(self) -> bool:
-        """Whether the evaluation split is that of the held-out training images."""
+        """Whether the evaluation split consists of held-out training images."""
         return self.config.data.eval_split == catalog.HOLDOUT
 
     @property
@@ -73,23 +72,18 @@ class Dataset:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes' names in the order of their labels, () where they have none."""
+        """The names of the classes in the order of their labels, () if they have none."""
         return self.source.class_names
 
     @property
     def eval_split(self) -> str:
-        """What the evaluation split is called at the source."""
+        """The source's own name of the evaluation split."""
         return catalog.HOLDOUT if self.is_holdout else self.source.eval_name or self.config.data.eval_split
 
     @functools.cached_property
     def geometry(self) -> Geometry:
-        """How images come to the size of a batch."""
+        """How images get the size of a batch."""
         section = self.config.data
-        if section.augmentation not in preprocess.DRAWS:
-            known = ", ".join(preprocess.DRAWS)
-            raise UserError(
-                f"unknown augmentation {section.augmentation!r}; config.data.augmentation; use one of {known}"
-            )
         quick = section.decode == "fast" and section.augmentation == "random_resized_crop"
         if quick:
             fast.require()
@@ -105,22 +99,22 @@ class Dataset:
 
     @property
     def eval_crop(self) -> str:
-        """How evaluation images come to the size of a batch, in words."""
+        """How evaluation images get the size of a batch, in words."""
         geometry = self.geometry
         if self.source.fitted:
             return f"none, {geometry.image_size}"
-        padded = ", padded with black" * (geometry.eval_pad and not geometry.eval_resize)
-        return f"resize {geometry.eval_resize}, " * bool(geometry.eval_resize) + f"centre {geometry.image_size}{padded}"
+        if geometry.eval_resize:
+            return f"resize {geometry.eval_resize}, centre {geometry.image_size}"
+        return f"centre {geometry.image_size}" + (", padded with black" if geometry.eval_pad else "")
 
     @property
     def eval_labels(self) -> np.ndarray | None:
-        """Labels of the evaluation split, int32 [N], or None where only reading all of it tells them (tfds)."""
+        """Labels of the evaluation split, int32 [N], or None if they are only known after reading all of it (tfds)."""
         return getattr(self.evaluation, "labels", None)
 
     @functools.cached_property
     def eval_side(self) -> int:
-        """Pixels of the short side of the first evaluation image, before any resize, or 0 where examples are to be had
-        in sequence only."""
+        """Short side of the first evaluation image in pixels, before any resize; 0 if images are read in sequence."""
         split = self.evaluation
         try:
             return min(preprocess.decode(split.load(0)).size) if is_random(split) else 0
@@ -134,37 +128,36 @@ class Dataset:
 
     @functools.cached_property
     def places(self) -> np.ndarray:
-        """Which evaluation images are chosen: int64 [count], ascending."""
+        """Indices of the chosen evaluation images: int64 [count], ascending."""
         return self.choice.places(self.evaluation, self.class_names)
 
     @functools.cached_property
     def eval_ranks(self) -> np.ndarray:
-        """The rank of each image that `eval_batches` yields, in the order of classes and file names, which is the same
-        whatever the source: int64 [count]."""
+        """The rank of each image that `eval_batches` yields, by class and file name: int64 [count]. It is the same for
+        every source of the same images."""
         return ranks(self.evaluation, self.places)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """What tells the images of the evaluation split from others, wherever they lie: of a folder, the SHA-256 of
-        names, labels and sizes of the files, and of what is in 64 of them; of tfds, the version and sizes of the data
-        set; "" where the source's name says all."""
+        """Identifies the images of the evaluation split, wherever they are. A folder: the SHA-256 of the files' names,
+        labels and sizes and of the content of 64 of them. tfds: the data set's version and sizes. Otherwise ""."""
         return fingerprints.of(self.source, self.evaluation)
 
     @functools.cached_property
     def training_fingerprint(self) -> dict[str, int | str]:
-        """What tells the training images from others, wherever they lie, plain values: of a folder their number and the
-        SHA-256 of names, labels and sizes of all files, also of DeepAugment's; of tfds the version and sizes of the
-        data set; {} where the config says all. Reads no image."""
+        """Identifies the training images, wherever they are, in plain values. A folder: their number and the SHA-256 of
+        all files' names, labels and sizes, also of DeepAugment's. tfds: version and sizes. Otherwise {}. Reads no
+        image."""
         return fingerprints.of_training(self.source, self.train, self.trees)
 
     @functools.cached_property
     def found_trees(self) -> tuple[tuple[Tree, ...], list[str]]:
-        """(trees of distorted training images, what is wrong with others, a line each)."""
+        """(trees of distorted training images, what is wrong with the other trees, one line each)."""
         return views.find_trees(self.config, self.train)
 
     @property
     def trees(self) -> tuple[Tree, ...]:
-        """The trees of distorted training images; none unless a view comes from files."""
+        """The trees of distorted training images; () unless a view is read from files."""
         trees, problems = self.found_trees
         if problems:
             raise UserError(problems[0])
@@ -172,7 +165,7 @@ class Dataset:
 
     @property
     def view_maker(self) -> ViewMaker:
-        """The views of a training image."""
+        """Makes the views of a training image."""
         return views.maker(self.config, self.geometry, self.trees)
 
     @property
@@ -181,58 +174,47 @@ class Dataset:
         return steps_per_epoch(self.config, self.num_train)
 
     def train_batches(self, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
-        """Endless training batches from step `start_step` on; the process's contiguous share of each global batch.
+        """Endless training batches from step `start_step` on: the process's contiguous share of each global batch.
 
-        Returns:
-          Iterator of `image` uint8 [b, H, W, 3], `label` int32 [b], `index` int32 [b], with b = batch_size /
-          process_count. `image` is the view `clean`; other views are called as they are, and `augmented` has a bool [b]
-          `is_deepaugment` with it. With `data.on_error = "skip"` a bool [b] `replaced` tells whose own image could not
-          be read. `index` is the example's position in the fixed order of its split. Threads end with the iterator.
-
-        Raises:
-          UserError: from `next`, for an image that cannot be read, which is named.
+        A batch has `image` uint8 [b, H, W, 3], `label` int32 [b] and `index` int32 [b], with b = batch_size /
+        process_count. `image` is the view `clean`; other views have their own names, and `augmented` comes with
+        `is_deepaugment`, bool [b]. With `data.on_error = "skip"`, `replaced`, bool [b], marks rows whose own image
+        could not be read. `index` is the example's place in the fixed order of its split. `next` raises UserError that
+        names an unreadable image. Threads end with the iterator.
         """
         return pipeline.train_batches(self, start_step, process_index, process_count)
 
     def eval_batches(self, batch_size: int, process_index: int = 0, process_count: int = 1, wanted=None) -> Iterator:
-        """The chosen evaluation examples, once and in the order of their index.
+        """The chosen evaluation examples, once, in the order of their index.
 
-        Global batch j holds number j * batch_size and following; each process gets its contiguous share.
-        `wanted(j)`, if given, says whether to yield batch j; the others are not even decoded.
-
-        Returns:
-          Iterator of `image`, `label`, `index` as for training and `mask` bool [b]. The last batch is filled up with
-          zero images, label 0, index -1, mask False. Every process yields the same number of batches.
-
-        Raises:
-          UserError: see `train_batches`.
+        Global batch j holds examples j * batch_size and following; each process gets its contiguous share, and every
+        process yields the same number of batches. `wanted(j)`, if given, says whether to yield batch j; the others are
+        not decoded. A batch has `image`, `label` and `index` as in training, and `mask` bool [b]: the last batch is
+        filled up with black images, label 0, index -1, mask False. `next` raises UserError, as in training.
         """
         return pipeline.eval_batches(self, batch_size, process_index, process_count, wanted)
 
-    def under(self, config) -> "Dataset":
-        """The same source under a config that differs in how images are evaluated only, or in `data.eval_split` as far
-        as it becomes "holdout". Nothing is listed again."""
+    def under(self, config: ConfigDict) -> "Dataset":
+        """The same source under a config that only differs in how images are evaluated, or whose `data.eval_split` is
+        "holdout". Nothing is listed again."""
         return Dataset(config, self.source)
 
-    def checked(self, splits=SPLITS) -> "Dataset":
-        """This, with notes, once the images of `splits` were looked at.
-
-        Raises:
-          UserError: data missing, empty or unreadable, labels outside the classes, fewer images than one batch.
-        """
+    def checked(self, splits: tuple[str, ...] = SPLITS) -> "Dataset":
+        """This data set with notes, after a look at the images of `splits`. Raises UserError if data is missing, empty
+        or unreadable, for labels outside the classes, and for fewer images than one batch."""
         problems, notes = checks.examine(self, splits)
         if problems:
             raise UserError(problems[0])
         return self._with(notes)
 
     def _with(self, notes: tuple[str, ...]) -> "Dataset":
-        noted = copy.copy(self)  # what was found so far goes along
+        noted = copy.copy(self)  # keeps what is cached
         object.__setattr__(noted, "notes", notes)
         return noted
 
 
-def steps_per_epoch(config, num_train: int) -> int:
-    """Full batches in an epoch of so many images. Raises UserError if there is none."""
+def steps_per_epoch(config: ConfigDict, num_train: int) -> int:
+    """Full batches in an epoch of `num_train` images. Raises UserError if there is none."""
     if num_train < config.batch_size:
         raise UserError(
             f"the training split has {num_train} images, fewer than one batch of {config.batch_size}; "
@@ -241,23 +223,19 @@ def steps_per_epoch(config, num_train: int) -> int:
     return num_train // config.batch_size
 
 
-def open(config, check=SPLITS, class_names: tuple[str, ...] = ()) -> Dataset:
-    """Opens the data of a resolved config and checks its splits, without touching a device.
+def open(config: ConfigDict, check: tuple[str, ...] = SPLITS, class_names: tuple[str, ...] = ()) -> Dataset:
+    """Opens the data of a resolved config and checks the images of the splits in `check`, without using a device.
 
-    check: splits whose images are looked at; () only opens the source. Of a folder with at most 2,000 images every one
-    is decoded, otherwise an evenly spaced sample of 256. class_names: `folder` only, the classes' names in the order of
-    their labels, where a tree with some of the classes is to have the labels of one with all of them.
-
-    Raises:
-      UserError: see `Dataset.checked`. One line that says what, where and how to mend.
+    Of a folder with at most 2,000 images all are decoded, otherwise an evenly spaced sample of 256. class_names: for
+    `folder`, the classes in the order of their labels, if the tree has only some of them. Raises UserError, see
+    `Dataset.checked`.
     """
-    source = catalog.open_config(config, class_names)
-    return Dataset(config, source).checked(check) if check else Dataset(config, source)
+    dataset = Dataset(config, catalog.open_config(config, class_names))
+    return dataset.checked(check) if check else dataset
 
 
-def examine(config, splits=SPLITS) -> tuple[list[str], Dataset | None]:
-    """(all that `open` would complain about, one line each, what it returns, or None where it complains), by one look
-    at the data."""
+def examine(config: ConfigDict, splits: tuple[str, ...] = SPLITS) -> tuple[list[str], Dataset | None]:
+    """(all that `open` would complain about, one line each; what it would return, or None if it complains)."""
     try:
         dataset = open(config, check=())
     except UserError as error:

@@ -61,6 +61,6 @@ def _load(name: str, size: int) -> Digits:
 
 
 def open_source(size: int) -> Source:
-    """Digits of `size` pixels a side; 8 is native, any other size is resized once (bilinear)."""
+    """Digits of `size` pixels a side; 8 is native, to other sizes they are resized (bilinear)."""
     train, evaluation = (functools.partial(_load, name, size) for name in ("train", "evaluation"))
     return Source(NUM_CLASSES, train, evaluation, fitted=True, eval_name="validation", side=size)

@@ -1,4 +1,4 @@
-"""`fake`: synthetic images of any size and number of classes, for tests and rehearsals. Learnable, and without meaning.
+"""`fake`: synthetic, learnable images of any size and number of classes, for tests and rehearsals.
 
 A class is a colour and the direction of a stripe pattern; phase and noise differ from image to image. Image `i` of a
 split is the same on every machine and in every run.
@@ -49,10 +49,8 @@ class Fake(Listed):
 
 
 def open_source(num_train: int, num_eval: int, size: int, num_classes: int, larger: bool) -> Source:
-    """So many images of `num_classes` classes and `size` pixels a side.
-
-    larger: the training images are a quarter larger and oblong, so that cropping is rehearsed too.
-    """
+    """Images of `num_classes` classes and `size` pixels a side. larger: training images are larger and oblong,
+    so that cropping is rehearsed too."""
     shapes = {"train": (size + size // 4, size + size // 3) if larger else (size, size), "evaluation": (size, size)}
     counts = {"train": num_train, "evaluation": num_eval}
 

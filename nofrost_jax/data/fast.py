@@ -1,8 +1,8 @@
 """`config.data.decode = "fast"`: training images through simplejpeg and cykooz-resizer instead of Pillow.
 
-Both decoders are libjpeg-turbo and give the same pixels; what simplejpeg refuses, and what is neither colour nor grey,
-is Pillow's. The resize is the same antialiased bilinear filter, with SIMD and shorter fixed-point coefficients: some
-pixels differ from Pillow's by 1 of 255, few by 2, without bias. `benchmarks/input.py` measures both gain and loss.
+Both decoders are libjpeg-turbo and give the same pixels; Pillow decodes what simplejpeg refuses. The resize is the same
+antialiased bilinear filter, with SIMD and shorter fixed-point coefficients: some pixels differ from Pillow's by 1 of
+255, few by 2, without bias. `benchmarks/input.py` measures gain and loss.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from nofrost_jax.errors import UserError
 DECODE = ("exact", "fast")
 PACKAGES = {"simplejpeg": "simplejpeg", "cykooz_resizer": "cykooz-resizer"}
 
-COLOURS = ("YCbCr", "Gray")  # Of a JPEG file; what else there is, Pillow converts by rules of its own.
+COLOURS = ("YCbCr", "Gray")  # of a JPEG file; Pillow converts all others by rules of its own
 
 
 def require() -> None:
@@ -28,7 +28,7 @@ def require() -> None:
 
 
 def decode(image: bytes) -> np.ndarray | None:
-    """uint8 [h, w, 3] of a JPEG file, or None where it is no JPEG file, an odd one or a damaged one."""
+    """uint8 [h, w, 3] of a JPEG file, or None for any other, unusual or damaged file."""
     import simplejpeg
 
     if not image.startswith(b"\xff\xd8"):

@@ -1,18 +1,17 @@
 """`folder:PATH`: a tree PATH/SPLIT/CLASS/image files, as torchvision's ImageFolder reads it, with stricter checks.
 
-The order is part of the contract, since the index identifies an image: classes sorted by name, then, as there, folders
-below the class folder by path, the class folder first, and files by name. Files that are no images by their extension
-are left out and counted; among evaluation images they are refused, unless `config.data.other_files` is "skip". Hidden
-files and folders do not count.
+The index identifies an image, so the order is part of the contract and torchvision's: classes by name, then folders
+below the class folder by path, the class folder first, then files by name. Files without an image's extension are left
+out and counted; among evaluation images they are refused, unless `config.data.other_files` is "skip". Hidden files and
+folders are ignored.
 
-Labels: with 1,000 classes configured, WordNet ids ("n01440764") mean their place in ImageNet's list, however few of
-them are there; numeric names mean themselves; any other names mean their place in the `class_names` given, or, where
-that is empty, are numbered in sorted order. That is done only where these are all of the classes: as many WordNet ids
-as the net has classes, other names of a training folder, or as many as the net has classes without one.
+Labels: numeric names are the labels. With 1,000 classes configured, WordNet ids ("n01440764") have their place in
+ImageNet's list, however few there are. Other names have their place in the given `class_names`; without these they are
+numbered in sorted order, but only if they are all of the classes: as many as the net has, or, unless they are WordNet
+ids, those of a training folder.
 
-With `config.data.eval_split = "."` the classes lie in PATH itself, without a level of splits: PATH/CLASS/image files,
-as ImageNet-R, ImageNet-A, ImageNet-Sketch, ImageNet-V2 and each severity of ImageNet-C come. There is no training
-folder then.
+With `config.data.eval_split = "."` there is no level of splits and no training folder: PATH/CLASS/image files, as in
+ImageNet-R, ImageNet-A, ImageNet-Sketch, ImageNet-V2 and each severity of ImageNet-C.
 """
 
 import dataclasses
@@ -34,13 +33,13 @@ _IMAGENET_CLASSES = 1000
 _WNID = re.compile(r"n\d{8}")
 FLAT = "."  # as `config.data.eval_split`: no level of splits
 _LAYOUT = "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg"
-_SPLITS = (*EVAL_ALIASES, "train")  # the first that is there is the one to give in the place of a tree with splits
+_SPLITS = (*EVAL_ALIASES, "train")  # of a tree with splits, the first that exists is suggested
 
 
 @dataclasses.dataclass(frozen=True)
 class Folder(Listed):
     """A split. `files` are paths below `root`, "CLASS/NAME" or "CLASS/FOLDER/NAME", in the order of the index; labels
-    int32 [n]; others: files in the class folders that are left out."""
+    int32 [n]. others: files in the class folders that are left out."""
 
     root: str
     files: list[str]
@@ -63,14 +62,14 @@ class Folder(Listed):
 
     @property
     def left_out(self) -> str:
-        """What is left out, in words; "" where nothing is."""
+        """What is left out, in words, or ""."""
         if not self.others:
             return ""
         count = "1 file is" if len(self.others) == 1 else f"{len(self.others):,} files are"
         return f"{count} none of {', '.join(EXTENSIONS)}, the first is {self.others[0]}; {self.root}"
 
 
-def _subfolders(path: Path, layout: str = _LAYOUT) -> list[str]:
+def _subfolders(path: Path, layout: str) -> list[str]:
     try:
         with os.scandir(path) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
@@ -79,7 +78,7 @@ def _subfolders(path: Path, layout: str = _LAYOUT) -> list[str]:
 
 
 def has_subfolders(path: Path) -> bool:
-    """Whether there is such a folder, with some folder in it as far as one may look. Looks at no more than it must."""
+    """Whether the folder exists and has a folder in it, or must not be listed."""
     try:
         with os.scandir(path) as entries:
             return any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
@@ -87,33 +86,25 @@ def has_subfolders(path: Path) -> bool:
         return path.is_dir()
 
 
-def _flat_layout(root: Path, num_classes: int) -> str:
-    """What a tree without a level of splits is expected to look like."""
-    ids = ", CLASS being a WordNet id or a label" if num_classes == _IMAGENET_CLASSES else ""
-    return f"expected {root}/CLASS/NAME.jpg{ids}"
-
-
 def _refuse_splits(root: Path, path: str, names: list[str]) -> None:
-    """Raises UserError where what should be class folders are splits: called so, with folders in them."""
+    """Raises UserError if what should be class folders are splits, by their names and the folders in them."""
     splits = [name for name in _SPLITS if name in names and has_subfolders(root / name)]
     if splits:
-        told = " and ".join(f"{name}/" for name in splits)
         raise UserError(
-            f"{told} in the place of class folders, with class folders in them; {root}; give one split of it, "
-            f"folder:{os.path.join(path, splits[0])}"
+            f"{' and '.join(f'{name}/' for name in splits)} with class folders in them, in place of class folders; "
+            f"{root}; give one split, folder:{os.path.join(path, splits[0])}"
         )
 
 
 def _imagenet_wnids() -> list[str]:
     """The 1,000 WordNet ids in the order of the labels."""
-    return imagenet_list(
-        "labels.txt", "cannot number WordNet ids without the list of all 1,000", ", or provide all 1,000 class folders"
-    )
+    complaint = "cannot number WordNet ids without the list of all 1,000"
+    return imagenet_list("labels.txt", complaint, ", or provide all 1,000 class folders")
 
 
 def imagenet_list(name: str, complaint: str, otherwise: str = "") -> list[str]:
-    """The words of one of tfds's own lists of ImageNet; its package is found, not imported. Raises UserError where it
-    is not installed, with the complaint; otherwise: another way out."""
+    """The words of one of tfds's own lists of ImageNet; its package is not imported. Raises UserError with the
+    complaint if it is not installed. otherwise: another solution."""
     spec = importlib.util.find_spec("tensorflow_datasets")
     path = Path(spec.submodule_search_locations[0], "datasets/imagenet2012", name) if spec else None
     if path is None or not path.is_file():
@@ -124,10 +115,10 @@ def imagenet_list(name: str, complaint: str, otherwise: str = "") -> list[str]:
 def class_labels(
     names: Iterable[str], num_classes: int, path: Path, known: Iterable[str] = (), is_training: bool = True
 ) -> dict[str, int]:
-    """Label of each class folder by the rule above; num_classes: 0 where the labels do not matter.
+    """Label of each class folder by the rule above. num_classes: of the net, 0 if the labels do not matter. known: the
+    classes' names in the order of their labels, if given.
 
-    Raises UserError for an unknown WordNet id, for a name that is not among those of `known`, the classes' names in the
-    order of their labels, if there are any, and where the labels of some of the classes cannot be known.
+    Raises UserError for an unknown WordNet id, a name that is not `known`, and labels that cannot be known.
     """
     names = sorted(names)
     if all(name.isascii() and name.isdigit() for name in names):
@@ -136,14 +127,14 @@ def class_labels(
         labels = {wnid: label for label, wnid in enumerate(_imagenet_wnids())}
         unknown = [name for name in names if name not in labels]
         if unknown:
-            raise UserError(f"{unknown[0]} is none of ImageNet's 1,000 classes; {path}; remove or rename this folder")
+            raise UserError(f"{unknown[0]} is not one of ImageNet's 1,000 classes; {path}; remove or rename the folder")
         return {name: labels[name] for name in names}
     if known := {name: label for label, name in enumerate(known)}:
         unknown = [name for name in names if name not in known]
         if unknown:
             raise UserError(
-                f"{unknown[0]} is none of the {len(known)} classes ({', '.join(list(known)[:3])}, ...); {path}; rename "
-                "or remove this folder"
+                f"{unknown[0]} is not one of the {len(known)} classes ({', '.join(list(known)[:3])}, ...); {path}; "
+                "rename or remove the folder"
             )
         return {name: known[name] for name in names}
     _check_all(names, num_classes, path, is_training)
@@ -151,26 +142,26 @@ def class_labels(
 
 
 def _check_all(names: list[str], num_classes: int, path: Path, is_training: bool) -> None:
-    """Raises UserError unless names that are to be numbered in sorted order may be all of the classes."""
+    """Raises UserError unless names that will be numbered in sorted order can be all of the classes."""
     if not 0 < len(names) < num_classes:
         return
     if _are_wnids(names):
         raise UserError(
-            f"{len(names)} class folders are called by WordNet ids ({names[0]}, ...), and the net has {num_classes} "
-            f"classes, so their labels are not known; {path}; set config.model.num_classes = {len(names)}, or 1000 for "
-            f"their places in ImageNet's list, or {_by_label(num_classes)}"
+            f"{len(names)} class folders have WordNet ids ({names[0]}, ...) and the net has {num_classes} classes, so "
+            f"their labels are unknown; {path}; set config.model.num_classes = {len(names)}, or 1000 for their places "
+            f"in ImageNet's list, or {_by_label(num_classes)}"
         )
     if not is_training:
         raise UserError(
-            f"{len(names)} of {num_classes} classes are there, by names ({names[0]}, ...) whose labels are not known "
-            f"without the training folder; {path}; make the run's own data available (config.data.source, "
+            f"only {len(names)} of {num_classes} classes exist, and the labels of their names ({names[0]}, ...) are "
+            f"unknown without the training folder; {path}; make the run's own data available (config.data.source, "
             f"config.data.data_dir), or {_by_label(num_classes)}"
         )
 
 
 def _by_label(num_classes: int) -> str:
-    """What to do about class folders whose labels are not known, wherever they are."""
-    return f"call each folder, or a link to it, by its class's label in training, 0 to {num_classes - 1}"
+    """How to give class folders a label."""
+    return f"name each folder, or a link to it, after its class's label in training, 0 to {num_classes - 1}"
 
 
 def _are_wnids(names: Iterable[str]) -> bool:
@@ -178,7 +169,7 @@ def _are_wnids(names: Iterable[str]) -> bool:
 
 
 def _class_names(names: list[str], imagenet: bool, known: Iterable[str]) -> tuple[str, ...]:
-    """The classes' names in the order of their labels; none where the folders are called by the labels."""
+    """The classes' names in the order of their labels; () if the folders' names are labels."""
     if all(name.isascii() and name.isdigit() for name in names):
         return ()
     if imagenet and len(names) < _IMAGENET_CLASSES:
@@ -207,10 +198,10 @@ def _read(root: Path, classes: list[str], labels: dict[str, int], layout: str) -
 
 
 def _below(root: Path, name: str) -> list[str]:
-    """ "CLASS/NAME" of all files of a class folder and the folders in it, in the order of torchvision's ImageFolder."""
+    """ "CLASS/NAME" of all files of a class folder and the folders in it, in torchvision's order."""
 
     def fail(error: OSError) -> None:
-        raise UserError(f"cannot list an image folder ({error.strerror}); {error.filename}; check the permissions")
+        raise UserError(f"cannot list an image folder ({error.strerror}); {error.filename}; check its permissions")
 
     found, start = [], len(str(root)) + 1
     for path, folders, names in os.walk(f"{root}/{name}", onerror=fail, followlinks=True):
@@ -235,17 +226,16 @@ def open_source(
 ) -> Source:
     """The tree at `path`, relative to `data_dir` unless absolute. Files are listed when a split is opened.
 
-    num_classes: of the net, 0 where the labels do not matter. class_names: the classes' names in the order of their
-    labels, where a tree with some of the classes is to have the labels of one with all of them. skip_others: leave out
-    other files than images among evaluation images, too.
+    num_classes: of the net, 0 if the labels do not matter. class_names: the classes in the order of their labels, for a
+    tree with only some of them. skip_others: leave out files that are not images among evaluation images, too.
 
-    Raises:
-      UserError: no such folder, neither training nor evaluation folder, no class folders, splits in their place,
-        unknown WordNet id; on opening a split also: its folder is missing, a class is empty or unknown.
+    Raises UserError for missing folders, splits in place of class folders and an unknown WordNet id; a split raises it
+    if its folder is missing, or a class is empty or unknown.
     """
     root = root_of(data_dir, path)
     flat = eval_split == FLAT
-    layout = _flat_layout(root, num_classes) if flat else _LAYOUT
+    ids = ", CLASS being a WordNet id or a label" if num_classes == _IMAGENET_CLASSES else ""
+    layout = f"expected {root}/CLASS/NAME.jpg{ids}" if flat else _LAYOUT
     available = _subfolders(root, layout)
     train = train_split if train_split in available and not flat else None
     evaluation = FLAT if flat else find_eval_split(eval_split, available)

@@ -1,4 +1,4 @@
-"""Image files that are there whole or not at all, so that a command that writes many can go on after a kill."""
+"""Writes image files atomically, so that a command that writes many can continue after a kill."""
 
 import os
 
@@ -10,11 +10,8 @@ from nofrost_jax.errors import UserError
 
 
 def save(path: str | os.PathLike, pixels: np.ndarray, kind: str, **options) -> None:
-    """Writes uint8 [h, w, 3] as a file of the kind "JPEG" or "PNG", with Pillow's options of it, and its folders.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Writes uint8 [h, w, 3] as a "JPEG" or "PNG" file with Pillow's options, and its folders. Raises UserError if it
+    cannot be written."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with files.replacing(path, sync=False) as file:

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -17,15 +17,15 @@ from nofrost_jax.data.sources import Examples, RandomAccess, Sequential, is_rand
 from nofrost_jax.data.views import ViewMaker
 from nofrost_jax.errors import UserError
 
-AHEAD = 2  # Batches that are decoded while the caller works on one.
+AHEAD = 2  # batches that are decoded while the caller uses one
 
 
 @dataclasses.dataclass(frozen=True)
 class Share:
     """A process's rows of a batch, not decoded yet: `count` examples of an order, from place `first` on.
 
-    order: index of each example, int [n]. examples: what a split in sequence has read, an order by itself; None for one
-    with random access. epoch, position: of the first row in training.
+    order: index of each example, int [n]. examples: what a sequential split has read, which is an order by itself; None
+    for random access. epoch, position: of the first row in training.
     """
 
     split: RandomAccess | Sequential
@@ -37,7 +37,7 @@ class Share:
     position: int = 0
 
     def example(self, place: int) -> tuple[bytes | np.ndarray, int]:
-        """The image at a place of the order, as the split has it, and its label. Raises OSError."""
+        """The image at a place of the order, still encoded, and its label. Raises OSError."""
         if self.examples is None:
             return self.split.example(int(self.order[place]))
         return self.examples.images[place], int(self.examples.labels[place])
@@ -53,7 +53,11 @@ def train_batches(dataset, start_step: int, process_index: int = 0, process_coun
 
 
 def eval_batches(
-    dataset, batch_size: int, process_index: int = 0, process_count: int = 1, wanted=None
+    dataset,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    wanted: Callable[[int], bool] | None = None,
 ) -> Iterator[dict]:
     """See `Dataset.eval_batches`."""
     local = _local(batch_size, process_count)
@@ -75,8 +79,7 @@ def _local(batch_size: int, process_count: int) -> int:
 
 
 def _training(dataset, start_step: int, process: tuple[int, int], local: int) -> Iterator[Share]:
-    """The process's share of every step from `start_step` on: of the epoch's order, or of what a split in sequence
-    reads, which is an order by itself."""
+    """The process's share of every step from `start_step` on."""
     split, config, per_epoch = dataset.train, dataset.config, dataset.steps_per_epoch
     epoch, order, parts = -1, None, None
     for step in itertools.count(start_step):
@@ -92,9 +95,15 @@ def _training(dataset, start_step: int, process: tuple[int, int], local: int) ->
             yield Share(split, examples.index, 0, local, examples, epoch, position)
 
 
-def _evaluation(split, places: np.ndarray, process: tuple[int, int], local: int, wanted) -> Iterator[Share]:
-    """The process's share of every batch that is wanted. Every process has as many, also one that has run out of
-    examples: collective operations wait for all."""
+def _evaluation(
+    split: RandomAccess | Sequential,
+    places: np.ndarray,
+    process: tuple[int, int],
+    local: int,
+    wanted: Callable[[int], bool] | None,
+) -> Iterator[Share]:
+    """The process's share of every wanted batch. Every process has as many, even one without examples left, because
+    collective operations wait for all."""
     batch_size = local * process[1]
     parts = None if is_random(split) else split.evaluation(local, process, places)
     for number in range(-(-len(places) // batch_size)):
@@ -114,42 +123,44 @@ def _check_labels(dataset, share: Share, index: np.ndarray, labels: np.ndarray) 
     if len(wrong):
         raise UserError(
             f"label {labels[wrong[0]]} is outside the {dataset.config.model.num_classes} classes of the model; "
-            f"{share.split.where(int(index[wrong[0]]))}; mend the data or config.model.num_classes"
+            f"{share.split.where(int(index[wrong[0]]))}; correct the data or config.model.num_classes"
         )
 
 
-def _gathered(dataset, wanted: ViewMaker, shares: Iterator[Share]) -> Iterator[dict]:
-    """Batches that are plain rows of an array in memory, every view the same: no decoding, no threads."""
+def _gathered(dataset, maker: ViewMaker, shares: Iterator[Share]) -> Iterator[dict]:
+    """Batches that are plain rows of an array in memory, the same for every view: no decoding, no threads."""
     for share in shares:
         index = share.order[share.first : share.first + share.count].astype(np.int32)
         labels = share.split.labels[index]
         _check_labels(dataset, share, index, labels)
-        batch = dict.fromkeys(map(views.batch_name, wanted.names), share.split.images[index])
-        if "augmented" in wanted.names:
-            places = range(share.position, share.position + share.count)
-            coins = [wanted.flip_coin(dataset.config.seed, share.epoch, place) for place in places]
+        batch = dict.fromkeys(map(views.batch_name, maker.names), share.split.images[index])
+        if "augmented" in maker.names:
+            positions = range(share.position, share.position + share.count)
+            coins = [maker.flip_coin(dataset.config.seed, share.epoch, position) for position in positions]
             batch["is_deepaugment"] = np.array(coins)
         yield batch | {"label": labels, "index": index}
 
 
-def _decoded(dataset, wanted: ViewMaker | None, shares: Iterator[Share], size: int) -> Iterator[dict]:
-    """Batches of `size` in order, `AHEAD` of them decoded in advance by a pool of threads, which ends with the
-    iterator. wanted: the views of training images, None for evaluation, which gets a mask and never skips."""
+def _decoded(dataset, maker: ViewMaker | None, shares: Iterator[Share], size: int) -> Iterator[dict]:
+    """Batches of `size` in order, `AHEAD` of them decoded in advance by threads, which end with the iterator.
+
+    maker: of the views of training images; None for evaluation, which gets a mask and never skips.
+    """
     config = dataset.config
     workers = config.data.workers or os.cpu_count() or 1
-    skips = Skips() if wanted and config.data.on_error == "skip" else None
+    skips = Skips() if maker and config.data.on_error == "skip" else None
     pending: deque[tuple[dict, list[Future]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="data")
     try:
         for share in shares:
-            batch = (wanted or ViewMaker(("clean",), {})).empty(size, config.data.image_size)
+            batch = (maker or ViewMaker(("clean",), {})).empty(size, config.data.image_size)
             batch |= {"label": np.zeros(size, np.int32), "index": np.full(size, -1, np.int32)}
-            batch |= {} if wanted else {"mask": np.arange(size) < share.count}
+            batch |= {} if maker else {"mask": np.arange(size) < share.count}
             batch |= {"replaced": np.zeros(size, bool)} if skips else {}
-            # Some images a task: small ones cost less than a task's overhead, and the pool must still share evenly.
+            # Several images a task: small ones cost less than a task's overhead, but the pool must still share evenly.
             step = max(1, share.count // (4 * workers))
             parts = (range(first, min(first + step, share.count)) for first in range(0, share.count, step))
-            pending.append((batch, [pool.submit(_fill, dataset, wanted, share, rows, batch, skips) for rows in parts]))
+            pending.append((batch, [pool.submit(_fill, dataset, maker, share, rows, batch, skips) for rows in parts]))
             if len(pending) > AHEAD:
                 yield _finished(*pending.popleft())
         while pending:
@@ -166,17 +177,17 @@ def _finished(batch: dict, futures: list[Future]) -> dict:
     return batch
 
 
-def _fill(dataset, wanted: ViewMaker | None, share: Share, rows: range, batch: dict, skips: Skips | None) -> None:
-    """Decodes some rows of a batch. With `skips` the next readable example of the order takes an unreadable one's
-    place, with its own label and index; the random numbers stay those of the row."""
+def _fill(dataset, maker: ViewMaker | None, share: Share, rows: range, batch: dict, skips: Skips | None) -> None:
+    """Decodes some rows of a batch. With `skips` the next readable example of the order replaces an unreadable one,
+    with its own label and index; the random numbers stay those of the row."""
     for row in rows:
         for attempt in itertools.count():
             place = (share.first + row + attempt) % len(share.order)
             index = int(share.order[place])
             try:
                 image, label = share.example(place)
-                if wanted:
-                    made = wanted.make(image, index, dataset.config.seed, share.epoch, share.position + row)
+                if maker:
+                    made = maker.make(image, index, dataset.config.seed, share.epoch, share.position + row)
                 else:
                     made = {"image": preprocess.eval_image(image, dataset.geometry)}
                 break

@@ -1,7 +1,7 @@
 """Decode, crop, resize, flip: the same for every source. Pillow and NumPy, equal to torchvision on PIL images.
 
-An image enters encoded (bytes) or as a uint8 array [h, w, 3] and leaves as uint8 [size, size, 3]. Every random
-decision is a function of uniform numbers given by the caller (`augmentation_draws`), so nothing here holds state.
+An image enters encoded (bytes) or as uint8 [h, w, 3] and leaves as uint8 [size, size, 3]. Every random decision is a
+function of uniform numbers that the caller gives (`augmentation_draws`); nothing here has state.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import struct
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from nofrost_jax.data import fast, strip
+from nofrost_jax.data import fast
 from nofrost_jax.data.rng import AUGMENTATION, generator
 
 Image.preinit()  # Registers the decoders now, not first from several threads at once; these two by their import.
@@ -22,6 +22,7 @@ _DECODERS = TiffImagePlugin, WebPImagePlugin
 RATIO = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 LONGEST = 64  # times its short side: an image that `train_resize` makes longer than that is refused
+STRIP = 8  # times its short side: of an image that evaluation makes longer than that, only the centre is resized
 PADDING = 4
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 #: Uniform numbers that one image needs: (area, ratio, top, left) per attempt and a flip; top, left and a flip; none.
@@ -32,7 +33,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.Decom
 
 
 class ImageError(ValueError):
-    """One image cannot be used. The pipeline adds which one and raises `UserError`."""
+    """One image cannot be used. The pipeline names it in a `UserError`."""
 
 
 class SmallImageError(ImageError):
@@ -41,7 +42,7 @@ class SmallImageError(ImageError):
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """What happens to an image between its source and the batch; the fields mean what `config.data` calls them."""
+    """What happens to an image between its source and the batch; the fields are those of `config.data`."""
 
     image_size: int
     eval_resize: int = 0
@@ -63,13 +64,11 @@ def augmentation_draws(seed: int, epoch: int, position: int, count: int, purpose
 
 
 def decode(image: bytes | np.ndarray | Image.Image) -> Image.Image:
-    """An RGB PIL image from any file format that Pillow reads (grey, CMYK and palette are converted) or from an array.
+    """An RGB PIL image from an array or any file format that Pillow reads; grey, CMYK and palette images are converted.
 
-    16 bits a channel become 8: of grey images the nearest value, of colour ones the upper 8 bits, which is what Pillow
-    reads. What has been decoded already comes back.
-
-    Raises:
-      ImageError: the bytes are not a complete image, or of numbers whose black and white nobody tells (float, 32 bits).
+    16 bits a channel become 8: the nearest value for grey images, the upper 8 bits for colour images, as Pillow does.
+    A PIL image is returned as it is. Raises ImageError for an incomplete image, and for numbers whose black and white
+    are not defined (float, 32 bits).
     """
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
@@ -84,7 +83,7 @@ def decode(image: bytes | np.ndarray | Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """An image of at most 8 bits a channel. Pillow's own conversion would cut off what is above 255: all is white."""
+    """An image of at most 8 bits a channel. Pillow's own conversion would clip at 255 and make everything white."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
         return image
     _check_mode(image)
@@ -97,15 +96,15 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _check_mode(image: Image.Image) -> None:
-    """Raises ImageError for numbers without a known black and white; reads no pixels."""
+    """Raises ImageError for numbers whose black and white are not defined; reads no pixels."""
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         kind = "floating-point numbers" if image.mode == "F" else "signed or 32-bit integers"
         raise ImageError(f"an image of {kind} (mode {image.mode}, {image.format}), whose range is not known")
 
 
 def check_header(path: str | os.PathLike, geometry: Geometry | None) -> None:
-    """Raises ImageError, as `eval_image` would, where a file's header tells that it cannot be used; OSError where it
-    cannot be read."""
+    """Raises ImageError, as `eval_image` would, if a file's header shows that it cannot be used; OSError if it cannot
+    be read. geometry: None if images may have any size."""
     with open(path, "rb") as file:
         try:
             with Image.open(file) as image:
@@ -119,7 +118,7 @@ def check_header(path: str | os.PathLike, geometry: Geometry | None) -> None:
 
 
 def _check_size(width: int, height: int, geometry: Geometry) -> None:
-    """Raises ImageError for an image that is smaller than the square, and not resized."""
+    """Raises ImageError for an image that is smaller than the square and neither resized nor padded."""
     if not geometry.eval_resize and not geometry.eval_pad and min(width, height) < geometry.image_size:
         raise SmallImageError(f"image of {width} x {height} is smaller than image_size = {geometry.image_size}")
 
@@ -132,7 +131,7 @@ def _unreadable(error: Exception, length: int) -> ImageError:
 
 
 def size_in_header(path: str | os.PathLike) -> tuple[int, int] | None:
-    """(width, height) that an image file says it has, without decoding it; None if it is not readable."""
+    """(width, height) from an image file's header, without decoding it; None if it is not readable."""
     try:
         with Image.open(path) as image:
             return image.size
@@ -141,11 +140,7 @@ def size_in_header(path: str | os.PathLike) -> tuple[int, int] | None:
 
 
 def decode_for(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> np.ndarray | Image.Image:
-    """What every crop of an image under `geometry` starts from; `decode`, or an array where that is faster.
-
-    Raises:
-      ImageError: see `decode`.
-    """
+    """What every crop of an image under `geometry` starts from: `decode`, or an array for `fast`. Raises ImageError."""
     if geometry.train_resize and geometry.augmentation == "random_resized_crop":
         picture = _short_side(decode(image), geometry.train_resize)
         return np.asarray(picture) if geometry.fast else picture
@@ -156,7 +151,7 @@ def decode_for(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> n
 
 
 def _short_side(picture: Image.Image, short: int) -> Image.Image:
-    """The picture with its short side made `short` pixels, bicubic. Raises ImageError for one that is too long."""
+    """The picture with a short side of `short` pixels, bicubic. Raises ImageError if it would be too long."""
     height, width = resized_shape(picture.height, picture.width, short)
     if max(height, width) > max(LONGEST * short, max(picture.size)):
         raise ImageError(
@@ -170,10 +165,8 @@ def random_resized_window(height: int, width: int, draws: np.ndarray, scale=(0.0
     """The window (top, left, height, width) of torchvision's `RandomResizedCrop` for given uniform numbers.
 
     Area uniform in `scale` times the image's, aspect ratio log-uniform in [3/4, 4/3]; the first of ten candidates
-    that fits, otherwise the centre crop with the ratio clamped (Szegedy et al., 2015, as torchvision has it).
-
-    Args:
-      draws: float [>= 40] in [0, 1): area, ratio, top, left of candidate 0, then of candidate 1, ...
+    that fits, otherwise the centre crop with the ratio clamped (Szegedy et al., 2015). draws: float [>= 40] in [0, 1),
+    area, ratio, top, left of candidate 0, then of candidate 1, ...
     """
     log_lo, log_hi = math.log(RATIO[0]), math.log(RATIO[1])
     for area_draw, ratio_draw, top_draw, left_draw in np.asarray(draws)[: 4 * ATTEMPTS].reshape(ATTEMPTS, 4).tolist():
@@ -198,8 +191,8 @@ def resized_shape(height: int, width: int, short: int) -> tuple[int, int]:
 
 
 def center_window(height: int, width: int, size: int) -> tuple[int, int]:
-    """(top, left) of torchvision's `CenterCrop(size)`: Python's `round`, half to even; where the image is smaller the
-    border that it adds first, the larger half of an odd number after the image, is a negative place."""
+    """(top, left) of torchvision's `CenterCrop(size)`, rounded half to even. Negative where the image is smaller and
+    gets a border; of an odd border the larger half comes after the image."""
 
     def start(side: int) -> int:
         return round((side - size) / 2) if side >= size else -((size - side) // 2)
@@ -208,13 +201,11 @@ def center_window(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def eval_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> np.ndarray:
-    """Resize the short side to `eval_resize` (0 = leave), then the central square: uint8 [size, size, 3].
+    """Resizes the short side to `eval_resize` (0 = not at all), then takes the central square: uint8 [size, size, 3].
 
-    With `eval_pad` an image that is smaller than the square gets black borders, as torchvision's `CenterCrop` has them.
-    The memory is bounded by what the file itself holds, however long and narrow the image is.
-
-    Raises:
-      ImageError: unreadable, or smaller than the square and neither resized nor padded.
+    With `eval_pad` an image that is smaller than the square gets black borders, as in torchvision's `CenterCrop`. Only
+    the centre of a long strip is resized, so memory is bounded; its pixels may differ by a level of 255. Raises
+    ImageError for an unreadable image, or one that is smaller than the square and neither resized nor padded.
     """
     size = geometry.image_size
     if isinstance(image, np.ndarray) and image.shape == (size, size, 3) and geometry.eval_resize in (0, size):
@@ -223,9 +214,11 @@ def eval_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> n
     _check_size(*picture.size, geometry)
     if geometry.eval_resize:
         height, width = resized_shape(picture.height, picture.width, geometry.eval_resize)
-        if max(height, width) > max(strip.LONGEST * geometry.eval_resize, max(picture.size)):
+        if max(height, width) > max(STRIP * geometry.eval_resize, *picture.size) and min(height, width) >= size:
             top, left = center_window(height, width, size)
-            return np.asarray(strip.resized_piece(picture, height, width, top, left, size))
+            x, y = picture.width / width, picture.height / height
+            box = (left * x, top * y, (left + size) * x, (top + size) * y)
+            return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
         if (height, width) != (picture.height, picture.width):
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     if picture.size != (size, size):
@@ -235,9 +228,9 @@ def eval_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> n
 
 
 def random_resized_crop(picture: np.ndarray | Image.Image, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
-    """The drawn window of what `decode_for` gave, resized and perhaps flipped: uint8 [size, size, 3].
+    """The drawn window of what `decode_for` returned, resized and perhaps flipped: uint8 [size, size, 3].
 
-    The window is cut out first and resized then, as torchvision does: no pixel outside it counts. `picture` stays.
+    The window is cut out before it is resized, as in torchvision, so no pixel outside it counts.
     """
     size = geometry.image_size
     height, width = picture.shape[:2] if geometry.fast else (picture.height, picture.width)
@@ -260,9 +253,7 @@ def train_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry, dra
     """The augmented training image, uint8 [size, size, 3], for `geometry.draws` uniform numbers.
 
     `random_resized_crop` starts from the whole image, `pad_crop_flip` (CIFAR) and `none` from the evaluation geometry.
-
-    Raises:
-      ImageError: see `eval_image`.
+    Raises ImageError.
     """
     if geometry.augmentation == "random_resized_crop":
         return random_resized_crop(decode_for(image, geometry), geometry, draws)
@@ -271,7 +262,7 @@ def train_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry, dra
 
 
 def pad_crop_flip(image: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """A window of the size of `image` out of the image with 4 black pixels around it, perhaps flipped."""
+    """A window of the image's own size out of the image with a black border of 4 pixels, perhaps flipped."""
     size = len(image)
     padded = np.pad(image, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
     top, left = (int(draw * (2 * PADDING + 1)) for draw in draws[:2])

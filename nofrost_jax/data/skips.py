@@ -1,4 +1,4 @@
-"""`config.data.on_error = "skip"`: unreadable training images are replaced, counted and told of; never silently."""
+"""`config.data.on_error = "skip"`: unreadable training images are replaced, counted and reported."""
 
 import sys
 import threading
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from nofrost_jax.errors import UserError
 
 ON_ERROR = ("raise", "skip")
-ATTEMPTS = 100  # Replacements that may be unreadable too, one after the other.
+ATTEMPTS = 100  # replacements in a row that may be unreadable too
 
 
 def counted(batches: Iterator[dict], counts: list[dict]) -> Iterator[dict]:
-    """The batches without `replaced`, which stays on the host: of each, {} or {"replaced_images": (how many took an
-    unreadable one's place, of how many)} goes to the end of `counts`. Both are of this process's share."""
+    """The batches without `replaced`, which stays on the host: for each batch, {} or {"replaced_images": (number of
+    replaced images, batch size)}, both of this process's share, is appended to `counts`."""
     for batch in batches:
         replaced = batch.pop("replaced", None)
         counts.append({} if replaced is None else {"replaced_images": (int(replaced.sum()), replaced.size)})
@@ -20,7 +20,7 @@ def counted(batches: Iterator[dict], counts: list[dict]) -> Iterator[dict]:
 
 
 class Skips:
-    """The unreadable images that an iterator of training batches came upon; used by several threads."""
+    """The unreadable images that an iterator of training batches met; used by several threads."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -28,15 +28,11 @@ class Skips:
         self.count = 0
 
     def note(self, error: Exception, where: str, attempt: int) -> None:
-        """Counts an image that is passed over, and names it the first time.
-
-        Raises:
-          UserError: the `ATTEMPTS`th one after the other.
-        """
+        """Counts a skipped image, and names it the first time. Raises UserError for the `ATTEMPTS`th in a row."""
         if attempt >= ATTEMPTS:
             raise UserError(
-                f"{ATTEMPTS} unreadable images one after the other, the last: {error}; {where}; mend the data, or look "
-                "at it with python -m nofrost_jax.tools.verify"
+                f"{ATTEMPTS} unreadable images in a row, the last: {error}; {where}; repair the data; "
+                "python -m nofrost_jax.tools.verify names every bad image"
             ) from error
         with self._lock:
             self.count += 1
@@ -47,7 +43,7 @@ class Skips:
         print(f"skipped: {error}; {where}; the next one takes its place ({number} so far)", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Tells how many there were in all."""
+        """Reports the total."""
         if self.count:
             files = len(self._images)
             print(f"skipped: {files} unreadable images, {self.count} times in all", file=sys.stderr, flush=True)

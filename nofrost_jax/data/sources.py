@@ -1,21 +1,26 @@
-"""What a data source is: its splits, by random access or in sequence."""
+"""What a data source is: its splits, with random access or read in sequence."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-#: Splits that may serve as the evaluation split where the configured one does not exist, in order of preference.
+from nofrost_jax.progress import shown
+
+#: Splits that may serve as the evaluation split if the configured one does not exist, in order of preference.
 EVAL_ALIASES = ("val", "validation", "test")
+READERS = 16  # threads that read file headers; they mostly wait for the disk
+Found = TypeVar("Found")
 
 
 class RandomAccess(Protocol):
-    """A split whose examples can be had in any order; example `i` is the i-th of a fixed order."""
+    """A split whose examples can be read in any order; example `i` is the i-th of a fixed order."""
 
     size: int
-    images: np.ndarray | None  # uint8 [n, h, w, 3] where all of them lie in memory, else None
+    images: np.ndarray | None  # uint8 [n, h, w, 3] if all of them are in memory, else None
 
     def load(self, index: int) -> bytes | np.ndarray:
         """The encoded image, or uint8 [h, w, 3]. Called from several threads. Raises OSError."""
@@ -24,15 +29,15 @@ class RandomAccess(Protocol):
         """The image and its label. Called from several threads. Raises OSError."""
 
     def listing(self) -> tuple[np.ndarray, list[str] | None]:
-        """Labels, int32 [size], and file names, "NAME" or "CLASS/NAME", if there are any, of all examples; where these
-        are only known by reading every example, that is done once. Raises OSError."""
+        """Labels, int32 [size], and file names, "NAME" or "CLASS/NAME", if there are any. Reads every example once
+        if it must. Raises OSError."""
 
     def where(self, index: int) -> str:
-        """What to call this example in a message, e.g. its path."""
+        """A name of this example for messages, e.g. its path."""
 
 
 class Listed:
-    """A split with random access whose labels are known at once: `labels`, int32 [n]."""
+    """A split with random access whose `labels`, int32 [n], are known at once."""
 
     labels: np.ndarray
 
@@ -60,35 +65,31 @@ class Examples:
 
 
 class Sequential(Protocol):
-    """A split that can only be read in the order of its files. `size` examples."""
+    """A split of `size` examples that can only be read in the order of its files."""
 
     size: int
 
     def train(self, seed: int, epoch: int, skip: int, local: int, process: tuple[int, int]) -> Iterator[Examples]:
-        """Full parts of `local` shuffled examples of process (index, count), after skipping `skip` parts."""
+        """Shuffled examples of process (index, count), `local` at a time, without the first `skip` times `local`."""
 
     def evaluation(self, local: int, process: tuple[int, int], places: np.ndarray) -> Iterator[Examples]:
-        """The process's parts of `local` of the examples at `places`, ascending; the last may be short or missing."""
+        """The process's share of the examples at `places`, ascending, `local` at a time; the last may be short."""
 
     def listing(self) -> tuple[np.ndarray, list[str] | None]:
-        """Labels, int32 [size], and file names, if there are any, of all examples; reads all of them once."""
+        """As for `RandomAccess`; reads all examples once."""
 
     def where(self, index: int) -> str:
-        """What to call this example in a message."""
+        """A name of this example for messages."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set: two splits, each opened once, when first needed.
+    """A data set: two splits, each opened once, when it is first used.
 
-    Attributes:
-      num_classes: of the data's label space.
-      fitted: the images are made for `image_size`, so that evaluation neither resizes nor crops.
-      eval_name: what the evaluation split is called at the source; "" if it has no name of its own.
-      class_names: of the classes in the order of their labels; () where they have none.
-      version: what tells this data set from another of its name; "" where there is nothing of the kind.
-      side: pixels of a side, where all images are known to be squares of one size; otherwise 0.
-      notes: what a user should know of it, a line each.
+    num_classes: of the data's label space. fitted: the images already have `image_size`, so evaluation neither resizes
+    nor crops. eval_name: the source's own name of the evaluation split, "" if it has none. class_names: in the order of
+    the labels, () if there are none. version: identifies the data set among others of its name, or "". side: the side
+    in pixels if all images are squares of one size, else 0. notes: what a user should know, one line each.
     """
 
     num_classes: int
@@ -103,18 +104,18 @@ class Source:
 
     @functools.cached_property
     def train(self) -> RandomAccess | Sequential:
-        """The training split. Raises UserError where it is not there, or broken."""
+        """The training split. Raises UserError if it is missing or broken."""
         return self.open_train()
 
     @functools.cached_property
     def evaluation(self) -> RandomAccess | Sequential:
-        """The evaluation split. Raises UserError where it is not there, or broken."""
+        """The evaluation split. Raises UserError if it is missing or broken."""
         return self.open_evaluation()
 
 
 @dataclasses.dataclass(frozen=True)
 class Subset:
-    """Some examples of a random-access split, in its order: example `i` is `whole`'s example `places[i]`."""
+    """Some examples of a random-access split, in its order: example `i` is example `places[i]` of `whole`."""
 
     whole: RandomAccess
     places: np.ndarray  # int64 [n], ascending
@@ -126,44 +127,54 @@ class Subset:
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
-        """int32 [n]; no such attribute where `whole` has none."""
+        """int32 [n]; AttributeError if `whole` has none."""
         return self.whole.labels[self.places]
 
     @functools.cached_property
     def images(self) -> np.ndarray | None:
-        """As `whole` has them."""
+        """As in `whole`."""
         return None if self.whole.images is None else self.whole.images[self.places]
 
     def load(self, index: int) -> bytes | np.ndarray:
-        """As `whole` has it. Raises OSError."""
+        """As in `whole`. Raises OSError."""
         return self.whole.load(int(self.places[index]))
 
     def example(self, index: int) -> tuple[bytes | np.ndarray, int]:
-        """As `whole` has it. Raises OSError."""
+        """As in `whole`. Raises OSError."""
         return self.whole.example(int(self.places[index]))
 
     def where(self, index: int) -> str:
-        """What `whole` calls it."""
+        """As in `whole`."""
         return self.whole.where(int(self.places[index]))
 
     def listing(self) -> tuple[np.ndarray, list[str] | None]:
-        """As `whole` has it. Raises OSError."""
+        """As in `whole`. Raises OSError."""
         labels, names = self.whole.listing()
         return labels[self.places], None if names is None else [names[place] for place in self.places]
 
 
 def whole_of(split: RandomAccess | Sequential) -> RandomAccess | Sequential:
-    """The split that a Subset is of; any other split itself."""
+    """The split that a Subset is taken from; any other split itself."""
     return split.whole if isinstance(split, Subset) else split
 
 
 def is_random(split: RandomAccess | Sequential) -> bool:
-    """Whether its examples can be had in any order."""
+    """Whether its examples can be read in any order."""
     return hasattr(split, "load")
 
 
-def find_eval_split(configured: str, available) -> str | None:
-    """The configured split (or slices and sums of splits, as tfds has them) if there, otherwise an alias that is."""
+def find_eval_split(configured: str, available: Collection[str]) -> str | None:
+    """The configured split (or tfds's slices and sums of splits) if available, otherwise an alias that is."""
     if all(part.partition("[")[0].strip() in available for part in configured.split("+")):
         return configured
     return next((name for name in EVAL_ALIASES if name in available), None)
+
+
+def in_threads(
+    function: Callable[[int], Found], count: int, what: str, workers: int = READERS, block: int = 1024
+) -> Iterator[Found]:
+    """function(0), function(1), ... function(count - 1) for images, in order, `block` at a time in threads; the
+    progress of `what` goes to stderr."""
+    with ThreadPoolExecutor(workers) as pool:
+        blocks = (range(first, min(first + block, count)) for first in range(0, count, block))
+        yield from shown((found for one in blocks for found in pool.map(function, one)), count, what, "images")

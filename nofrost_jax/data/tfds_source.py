@@ -1,9 +1,8 @@
-"""`tfds:NAME`: any prepared TensorFlow Datasets image classification set. The only module that imports TensorFlow.
+"""`tfds:NAME`: any prepared image classification set of TensorFlow Datasets. Only this module imports TensorFlow.
 
-How it was prepared says how it is read. ArrayRecord files, which `nofrost_jax.tools.prepare` writes: in any order
-(`records`), so that shuffling is exact and a run resumes anywhere at once, without TensorFlow. TFRecord files: by
-tf.data, file after file, through a shuffle buffer. An example's index is its place in its split or slice, whatever the
-shuffling.
+ArrayRecord files, which `nofrost_jax.tools.prepare` writes, are read in any order (`records`), without TensorFlow:
+shuffling is exact, and a run resumes anywhere at once. TFRecord files are read by tf.data, file after file, through a
+shuffle buffer. An example's index is its place in its split or slice, whatever the shuffling.
 """
 
 import contextlib
@@ -27,20 +26,20 @@ from nofrost_jax.data.sources import EVAL_ALIASES, Examples, Source, find_eval_s
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
 
-_NAME_FEATURES = ("file_name", "image/filename", "filename", "id")  # what data sets call their files' names
+_NAME_FEATURES = ("file_name", "image/filename", "filename", "id")  # that hold a file's name
 FORMATS = ("array_record", "tfrecord")
-_MOST_NAMES = 20  # Some data sets have hundreds of configurations.
+_MOST_NAMES = 20  # that are shown; some data sets have hundreds of configurations
 
 
 def import_tfds() -> Any:
-    """tensorflow_datasets, which imports TensorFlow only where it must. Raises UserError where it is not installed."""
+    """tensorflow_datasets, which imports TensorFlow lazily. Raises UserError if it is not installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # No arithmetic here; otherwise TensorFlow announces it.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # otherwise TensorFlow prints a notice
     return _import("tensorflow_datasets", "tensorflow-datasets importlib_resources")
 
 
 def import_tensorflow() -> Any:
-    """tensorflow, with all accelerators hidden from it and its start-up chatter off. Raises UserError, as above."""
+    """tensorflow, quiet and without accelerators. Raises UserError if it is not installed."""
     tf = _import("tensorflow", "tensorflow-cpu")
     tf.get_logger().setLevel("ERROR")
     if tf.config.get_visible_devices("GPU"):
@@ -51,7 +50,7 @@ def import_tensorflow() -> Any:
 def _import(name: str, packages: str) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # About the packages' own imports; nothing that a user could mend.
+            warnings.simplefilter("ignore")  # about the packages' own imports
             return importlib.import_module(name)
     except ImportError as error:
         raise UserError(
@@ -61,11 +60,11 @@ def _import(name: str, packages: str) -> Any:
 
 def prepare_command(name: str, data_dir: str) -> str:
     """The command that prepares a data set, for messages and documentation."""
-    manual = " --manual_dir=TARS" if name.startswith("imagenet2012") else ""  # What tfds cannot download.
+    manual = " --manual_dir=TARS" if name.startswith("imagenet2012") else ""  # tfds cannot download it
     return f"python -m nofrost_jax.tools.prepare {name}{manual}" + (f" --data_dir={data_dir}" if data_dir else "")
 
 
-def find_builder(name: str, data_dir: str):
+def find_builder(name: str, data_dir: str) -> Any:
     """The tfds builder, prepared or not. Raises UserError if there is no such data set, configuration or version."""
     tfds = import_tfds()
     try:
@@ -76,7 +75,7 @@ def find_builder(name: str, data_dir: str):
 
 
 def configurations(name: str) -> list[str]:
-    """Names of the configurations of a data set that tfds knows; the first is the default, [] where there are none."""
+    """Names of a data set's configurations, the default first; [] if there are none."""
     tfds = import_tfds()
     return [one.name for one in tfds.builder_cls(_parts(name)[0]).BUILDER_CONFIGS]
 
@@ -88,7 +87,7 @@ def _parts(name: str) -> tuple[str, str]:
 
 
 def _unknown(tfds, name: str, error: Exception) -> tuple[str, str]:
-    """(What tfds does not know, how to mend it): the data set, its configuration, or else what it says itself."""
+    """(what tfds does not know, how to correct it): the data set, its configuration, or else its own message."""
     base, configuration = _parts(name)
     known = tfds.list_builders(with_community_datasets=False)
     if base not in known:
@@ -109,8 +108,8 @@ def _meant(name: str, known: list[str]) -> str:
 
 
 def is_prepared(name: str, data_dir: str) -> bool:
-    """Whether the data set was prepared in `data_dir` ("" = tfds's default place); where there is no trace of it,
-    TensorFlow is not even imported. Raises UserError where there is one, but tfds is missing or does not know it."""
+    """Whether the data set is prepared in `data_dir` ("" = tfds's default). tfds is only imported if there is a folder
+    of that name; raises UserError if it is then missing or does not know the data set."""
     root = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     return os.path.isdir(os.path.join(root, re.split("[/:]", name)[0])) and bool(
         find_builder(name, data_dir).info.splits
@@ -118,12 +117,10 @@ def is_prepared(name: str, data_dir: str) -> bool:
 
 
 def open_source(name: str, data_dir: str, train_split: str, eval_split: str, shuffle_buffer: int = 1) -> Source:
-    """A prepared tfds data set: of ArrayRecord files, or of TFRecord files, whose training images are shuffled through
-    a buffer of `shuffle_buffer`.
+    """A prepared tfds data set. Training images of TFRecord files are shuffled through a buffer of `shuffle_buffer`.
 
-    Raises:
-      UserError: not installed, unknown, not prepared, prepared in another format, or without a single `label`; on
-        opening a split also: no such split, missing record files.
+    Raises UserError if it is unknown, not prepared, in another format, or without a single `label`; a split raises it
+    if it does not exist or a record file is missing.
     """
     builder = find_builder(name, data_dir)
     if not builder.info.splits:
@@ -139,7 +136,6 @@ def open_source(name: str, data_dir: str, train_split: str, eval_split: str, shu
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "num_classes"):
         raise UserError(f"{name} has no `image` with one class `label`; config.data.source; choose another data set")
-
     text = import_tfds().features.Text
     name_feature = next((one for one in _NAME_FEATURES if one in features and isinstance(features[one], text)), "")
 
@@ -159,6 +155,7 @@ def open_source(name: str, data_dir: str, train_split: str, eval_split: str, shu
             return Records(f"{name} {expression}", rows, name_feature, str(builder.data_path))
         return TfdsSplit(builder, expression, info.num_examples, shuffle_buffer, name_feature)
 
+    height, width, _ = features["image"].shape
     evaluation = find_eval_split(eval_split, builder.info.splits) or eval_split
     return Source(
         features["label"].num_classes,
@@ -167,27 +164,22 @@ def open_source(name: str, data_dir: str, train_split: str, eval_split: str, shu
         eval_name=evaluation,
         class_names=tuple(features["label"].names),
         version=_version(builder),
-        side=_side(features["image"].shape),
+        side=(height or 0) if height == width else 0,
     )
 
 
-def _side(shape) -> int:
-    """The side of square images of a declared shape, else 0."""
-    return shape[0] if shape[0] is not None and shape[0] == shape[1] else 0
-
-
 def _version(builder) -> str:
-    """Name, configuration and version, and a SHA-256 of the splits' sizes."""
+    """Name, configuration, version, and a SHA-256 of the splits' sizes."""
     sizes = sorted((name, info.num_bytes, list(info.shard_lengths)) for name, info in builder.info.splits.items())
     return f"{builder.info.full_name} {sha256(json.dumps(sizes))}"
 
 
 def _check_files(info) -> None:
-    """Raises UserError where a record file of a split is not there. Looks at no bucket."""
+    """Raises UserError if a record file of a split is missing; buckets are not checked."""
     for part in info.file_instructions:
         path = str(part.filename)
         if "://" not in path and not os.path.isfile(path):
-            raise UserError(f"record file missing; {path}; prepare the data anew")
+            raise UserError(f"record file missing; {path}; prepare the data again")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,10 +193,9 @@ class TfdsSplit:
     name_feature: str = ""
 
     def train(self, seed: int, epoch: int, skip: int, local: int, process: tuple[int, int]) -> Iterator[Examples]:
-        """Shuffled parts of `local` examples from the process's own share of the split, without the first `skip`.
+        """`local` shuffled examples at a time from the process's own share of the split, after `skip` times as many.
 
-        Files and a buffer of records are shuffled with seeds of (seed, epoch). Skipping reads records without
-        decoding them.
+        Files and a buffer of records are shuffled with seeds of (seed, epoch). Skipped records are read, not decoded.
         """
         tfds = import_tfds()
         index, count = process
@@ -216,8 +207,7 @@ class TfdsSplit:
         return self._examples(dataset.skip(skip * local).batch(local, drop_remainder=True))
 
     def evaluation(self, local: int, process: tuple[int, int], places: np.ndarray) -> Iterator[Examples]:
-        """Parts number j * count + index of `local` of the examples at `places`, ascending: the process's slices of
-        global batches j = 0, 1, ..."""
+        """The process's slices, `local` each, of global batches 0, 1, ... of the examples at `places`, ascending."""
         index, count = process
         dataset = self._in_order()
         if len(places) < self.size:
@@ -234,7 +224,7 @@ class TfdsSplit:
     @functools.cached_property
     def _listed(self) -> tuple[np.ndarray, list[str] | None]:
         labels, names = [], []
-        with self._telling_damage():
+        with self._naming_damage():
             for label, name in self._in_order(self.name_feature).prefetch(2).as_numpy_iterator():
                 labels.append(label)
                 names.append(name.decode())
@@ -245,15 +235,15 @@ class TfdsSplit:
         return f"{self.builder.name} {self.expression} example {index} in {self.builder.data_path}"
 
     def _in_order(self, name_feature: str | None = None):
-        """All examples in the order of the files: encoded, or (label, file name) of each."""
+        """All examples in the order of the files: encoded, or their labels and file names."""
         tfds = import_tfds()
-        read = tfds.ReadConfig(interleave_cycle_length=1)  # One file after the other.
+        read = tfds.ReadConfig(interleave_cycle_length=1)  # one file after the other
         return self._encoded(self.expression, read, False, name_feature)
 
     def _encoded(self, split, read, shuffle: bool, name_feature: str | None = None):
         tf, tfds = import_tensorflow(), import_tfds()
         read.add_tfds_id = True
-        read.try_autocache = False  # A cache would be filled by the first epoch and keep its order.
+        read.try_autocache = False  # a cache would keep the first epoch's order
         read.options = tf.data.Options()
         read.options.deterministic = True
         keep = {"image": tfds.decode.SkipDecoding()}
@@ -264,22 +254,22 @@ class TfdsSplit:
 
     def _examples(self, dataset) -> Iterator[Examples]:
         ranges = self._ranges()
-        with self._telling_damage():
+        with self._naming_damage():
             for images, labels, ids in dataset.prefetch(2).as_numpy_iterator():
                 index = np.array([_place(one, ranges) for one in ids], np.int32)
                 yield Examples(list(images), labels.astype(np.int32), index)
 
     @contextlib.contextmanager
-    def _telling_damage(self) -> Iterator[None]:
-        damaged = import_tensorflow().errors.OpError  # Looked up now: an iterator may outlive the modules at exit.
+    def _naming_damage(self) -> Iterator[None]:
+        damaged = import_tensorflow().errors.OpError  # now: an iterator may outlive the modules at exit
         try:
             yield
         except damaged as error:
             what = error.message.splitlines()[0]
-            raise UserError(f"unreadable records ({what}); {self.builder.data_path}; prepare the data anew") from error
+            raise UserError(f"unreadable records ({what}); {self.builder.data_path}; prepare the data again") from error
 
     def _ranges(self) -> dict[str, list[tuple[int, int, int]]]:
-        """Of each record file: (first example, end, place of the first in the split or slice) of what is read of it."""
+        """{record file: [(first example, end, place of the first in the split or slice), ...]} of what is read."""
         ranges, place = {}, 0
         for part in self.builder.info.splits[self.expression].file_instructions:
             first, end = part.skip, part.skip + part.take

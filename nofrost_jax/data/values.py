@@ -1,10 +1,12 @@
 """What values the geometry and the normalization of `config.data` may have."""
 
+from ml_collections import ConfigDict
+
 from nofrost_jax.errors import UserError
 
 
-def check(data):
-    """Raises UserError for the first rule that `config.data` breaks. data: a resolved config's section."""
+def check(data: ConfigDict) -> None:
+    """Raises UserError for the first rule that the section `data` of a resolved config breaks."""
     for name in ("mean", "std"):
         _check_channels(f"config.data.{name}", data[name])
     if min(data.mean) < 0:
@@ -22,7 +24,7 @@ def check(data):
         )
 
 
-def _check_channels(field, values):
+def _check_channels(field: str, values: tuple[float, ...]) -> None:
     if len(values) != 3:
         raise UserError(f"{field}={values} needs three values, one for each colour channel")
     if max(values) > 1:

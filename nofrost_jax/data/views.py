@@ -1,10 +1,9 @@
 """The views of a training image: the same picture, several times, each with a crop of its own, from one decoding.
 
-`clean` is the training image as ever. `deepaugment` is cropped alike; its distortion follows on the device, or, with
-`config.deepaugment.mode = "files"`, it comes from a tree of images that were distorted beforehand. `tda` is cropped
-less (`config.data.tda_crop_scale`, without effect unless `random_resized_crop` is on: then it is as the clean image is,
-with random numbers of its own); its colours follow on the device (`tda.colours`). `augmented` is one of these two, by a
-coin for each image; only that one is made, and the batch says which (`is_deepaugment`).
+`clean` is the usual training image. `deepaugment` is cropped like it, then distorted on the device; with
+`config.deepaugment.mode = "files"` it comes from a tree of images that were distorted beforehand. `tda` is cropped less
+(`config.data.tda_crop_scale`, for `random_resized_crop` only); its colours change on the device (`augment.tda`).
+`augmented` is one of these two, by a coin for each image: only that one is made, and `is_deepaugment` says which.
 """
 
 import dataclasses
@@ -13,22 +12,23 @@ import os
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from nofrost_jax.augment.deepaugment import SOURCES
 from nofrost_jax.data import folder, preprocess
 from nofrost_jax.data.preprocess import Geometry, ImageError
 from nofrost_jax.data.rng import AUGMENTATION, COIN, DEEPAUGMENT, TDA, generator
-from nofrost_jax.data.sources import Subset
+from nofrost_jax.data.sources import RandomAccess, Sequential, Subset
 from nofrost_jax.errors import UserError
 
 PURPOSES = {"clean": AUGMENTATION, "deepaugment": DEEPAUGMENT, "tda": TDA}  # of each view's random numbers
 DEEPAUGMENT_MODES = ("noise2net", "files", "on_device")
-SETTINGS = "settings.json"  # what the generator says in the folder of a net's images
+SETTINGS = "settings.json"  # written by the generator into the folder of a net's images
 
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """Distorted versions of a training split: `files[i]`, below `root`, is its example `i`'s."""
+    """Distorted versions of a training split: `files[i]`, below `root`, belongs to example `i`."""
 
     root: str
     files: list[str]
@@ -46,25 +46,21 @@ class Tree:
 
 @dataclasses.dataclass(frozen=True)
 class ViewMaker:
-    """The views of a training image. names: of them, in a batch's order; geometries: of clean, deepaugment and tda;
-    trees: of deepaugment's files, none where its images are made of the clean ones."""
+    """Makes the views of a training image. names: the views in a batch's order. geometries: of clean, deepaugment and
+    tda. trees: of deepaugment's files, () if its images are made from the clean ones."""
 
     names: tuple[str, ...]
     geometries: dict[str, Geometry]
     trees: tuple[Tree, ...] = ()
 
     def empty(self, count: int, side: int) -> dict[str, np.ndarray]:
-        """{name in a batch: zeros [count, ...]} of all that `make` makes."""
+        """{name in a batch: zeros [count, ...]} of everything that `make` makes."""
         arrays = {batch_name(view): np.zeros((count, side, side, 3), np.uint8) for view in self.names}
         return arrays | ({"is_deepaugment": np.zeros(count, bool)} if "augmented" in self.names else {})
 
     def make(self, image: bytes | np.ndarray, index: int, seed: int, epoch: int, position: int) -> dict:
-        """{name in a batch: uint8 [size, size, 3]} of example `index`, at `position` of `epoch`, and `is_deepaugment`,
-        a bool, with the view `augmented`.
-
-        Raises:
-          ImageError: see `preprocess.train_image`.
-        """
+        """{name in a batch: uint8 [size, size, 3]} of example `index`, at `position` of `epoch`, and a bool
+        `is_deepaugment` with the view `augmented`. Raises ImageError."""
         views, coin = {name: name for name in self.names}, {}
         if "augmented" in views:
             coin = {"is_deepaugment": self.flip_coin(seed, epoch, position)}
@@ -75,7 +71,7 @@ class ViewMaker:
         return made | coin
 
     def flip_coin(self, seed: int, epoch: int, position: int) -> bool:
-        """Whether the view `augmented` is deepaugment there; it is tda otherwise."""
+        """Whether the view `augmented` is deepaugment there, not tda."""
         return bool(generator(seed, COIN, epoch, position).random() < 0.5)
 
     def _make(self, view: str, image: bytes | np.ndarray, index: int, *place: int) -> np.ndarray:
@@ -87,50 +83,50 @@ class ViewMaker:
 
 
 def batch_name(view: str) -> str:
-    """What a batch calls a view."""
+    """A view's name in a batch."""
     return "image" if view == "clean" else view
 
 
-def maker(config, geometry: Geometry, trees: tuple[Tree, ...] = ()) -> ViewMaker:
-    """The views that `config.data.views` asks for; `geometry`: the clean one's."""
+def maker(config: ConfigDict, geometry: Geometry, trees: tuple[Tree, ...] = ()) -> ViewMaker:
+    """For the views of `config.data.views`. geometry: of the clean view."""
     tda = dataclasses.replace(geometry, crop_scale=tuple(config.data.tda_crop_scale))
     return ViewMaker(tuple(config.data.views), dict.fromkeys(PURPOSES, geometry) | {"tda": tda}, trees)
 
 
-def origins_of_trees(config) -> dict[str, str]:
-    """{source: what made the images of its folder}, of each folder of `deepaugment.mode = "files"`."""
+def origins_of_trees(config: ConfigDict) -> dict[str, str]:
+    """{source: what made the images in its folder} for `deepaugment.mode = "files"`."""
     return {source: _origin(_root_of(config, source)) for source in config.deepaugment.sources}
 
 
-def _root_of(config, source: str) -> Path | None:
-    """The folder of a source's distorted images; None where the config names none."""
+def _root_of(config: ConfigDict, source: str) -> Path | None:
+    """The folder of a source's distorted images; None if the config names none."""
     given = dict(zip(SOURCES, config.deepaugment.folders, strict=False)).get(source)
     return folder.root_of(config.data.data_dir, given) if given else None
 
 
 def _origin(root: Path | None) -> str:
-    """What the generator's note in a folder says; the published images have none."""
+    """What the generator's note in a folder says; the published images have no note."""
     try:
         made = json.loads(Path(root or "", SETTINGS).read_text())
         return "this project's generator, weights {weights}, seed {seed}, short side {side}".format_map(made)
     except (OSError, ValueError, KeyError):
-        return f"a maker that left no {SETTINGS}, as the published ones have none"
+        return f"unknown (no {SETTINGS}; the published images have none)"
 
 
-def has_deepaugment(config) -> bool:
+def has_deepaugment(config: ConfigDict) -> bool:
     """Whether any view of the batches is, or may be, DeepAugment's."""
     return not {"deepaugment", "augmented"}.isdisjoint(config.data.views)
 
 
-def find_trees(config, split) -> tuple[tuple[Tree, ...], list[str]]:
-    """(the trees of distorted images for a training split, what is wrong with others, a line each); none unless a view
-    comes from files. Raises UserError: the split's images are no files."""
+def find_trees(config: ConfigDict, split: RandomAccess | Sequential) -> tuple[tuple[Tree, ...], list[str]]:
+    """(the trees of distorted images for a training split, what is wrong with others, one line each); () unless a view
+    is read from files. Raises UserError if the split's images are not files."""
     if not has_deepaugment(config) or config.deepaugment.mode != "files":
         return (), []
     names = _file_names(split)
     if names is None:
         raise UserError(
-            f"{config.data.source} has no files to look for distorted versions of; config.deepaugment.mode = files; "
+            f"{config.data.source} has no files, so no distorted versions of them; config.deepaugment.mode = files; "
             "use config.data.source = folder:PATH, or another mode"
         )
     trees, problems = [], []
@@ -142,12 +138,12 @@ def find_trees(config, split) -> tuple[tuple[Tree, ...], list[str]]:
     return tuple(trees), problems
 
 
-def check_weights(config) -> None:
-    """Raises UserError where a net is to distort images on the device, and its weights are not there."""
+def check_weights(config: ConfigDict) -> None:
+    """Raises UserError if a net should distort images on the device, but its weights are missing."""
     if not has_deepaugment(config) or config.deepaugment.mode != "on_device":
         return
     section = config.deepaugment
-    from nofrost_jax.augment.deepaugment import weights  # Needs jax, which the sources do without.
+    from nofrost_jax.augment.deepaugment import weights  # needs jax, unlike the sources
 
     try:
         weights.load(section.weights, tuple(section.sources))
@@ -156,16 +152,16 @@ def check_weights(config) -> None:
         raise UserError(f"config.deepaugment.weights={section.weights!r}: {error}{where}") from error
 
 
-def _file_names(split) -> list[str] | None:
-    """ "CLASS/FILE" of every example, or None where the examples are no files."""
+def _file_names(split: RandomAccess | Sequential) -> list[str] | None:
+    """ "CLASS/FILE" of every example, or None if the examples are not files."""
     if isinstance(split, Subset):
         names = _file_names(split.whole)
         return None if names is None else [names[place] for place in split.places]
     return getattr(split, "files", None)
 
 
-def _open_tree(config, source: str, names: list[str]) -> Tree:
-    """The files of a source for `names`, by the same name, or by the same name with another extension."""
+def _open_tree(config: ConfigDict, source: str, names: list[str]) -> Tree:
+    """The files of a source for `names`: of the same name, perhaps with another extension."""
     root = _root_of(config, source)
     if not root or not root.is_dir():
         raise UserError(
@@ -192,17 +188,17 @@ def _open_tree(config, source: str, names: list[str]) -> Tree:
     return Tree(str(root), files)
 
 
-def _how_to_get(config, source: str) -> str:
+def _how_to_get(config: ConfigDict, source: str) -> str:
     images = folder.root_of(config.data.data_dir, config.data.source.removeprefix("folder:"))
     return (
         f"make them (python -m nofrost_jax.tools.deepaugment --source=folder:{images} "
         f"--split={config.data.train_split} --network={source} --output=DIR --weights=FILE) or take the "
-        f"ready-made ones, linked in the README of hendrycks/imagenet-r, and give DIR/{source}"
+        f"published ones, linked in the README of hendrycks/imagenet-r, and give DIR/{source}"
     )
 
 
 def _listed(path: Path) -> dict[str, str]:
-    """The files of a folder, each under its name and, unless another has that name, under its name's stem."""
+    """The files of a folder, each under its name and, unless another file has that name, under its stem."""
     names = sorted(os.listdir(path)) if path.is_dir() else []
     return {_stem(name): name for name in reversed(names)} | {name: name for name in names}
 

@@ -108,7 +108,7 @@ def test_a_limit_spreads_over_a_list(tree):
         (("n01/2_1.png",), "1 of 1 ids"),  # the file lies in another class
         (("24",), "none of the 24 images"),
         (("n03/2_1.png", "2_1.png"), "n03/2_1.png and 2_1.png are the same image"),
-        (("2_1.png", "2_1.png"), "stands twice"),
+        (("2_1.png", "2_1.png"), "list of images twice"),
         (("# nothing",), "no ids"),
     ],
 )

@@ -41,14 +41,16 @@ def test_names_of_classes(tmp_path):
     some, names = settings(tree(tmp_path / "some", ["cat", "bee"]), 3), ("ant", "bee", "cat")
     assert labels(some, names) == [1, 1, 2, 2] and data.open(some, (), names).class_names == names
     told = complaint(data.open, some, ("evaluation",))
-    assert "2 of 3 classes are there, by names (bee, ...)" in told and told.endswith("label in training, 0 to 2")
+    assert "only 2 of 3 classes exist, and the labels of their names (bee, ...)" in told and told.endswith(
+        "label in training, 0 to 2"
+    )
     for label, name in ((1, "bee"), (2, "cat")):
         (tmp_path / "linked").mkdir(exist_ok=True)
         (tmp_path / f"linked/{label}").symlink_to(tmp_path / "some" / name)
     assert labels(settings(tmp_path / "linked", 3)) == [1, 1, 2, 2]
     some.model.num_classes = 2
     assert labels(some) == [0, 0, 1, 1] and data.open(some, ()).class_names == ("bee", "cat")
-    with pytest.raises(UserError, match=r"cat is none of the 2 classes \(ant, bee, \.\.\.\); .*rename or remove"):
+    with pytest.raises(UserError, match=r"cat is not one of the 2 classes \(ant, bee, \.\.\.\); .*rename or remove"):
         data.open(some, ("evaluation",), ("ant", "bee"))
 
 
@@ -82,7 +84,7 @@ def test_the_same_ids_have_the_same_labels_or_it_is_said(tmp_path, is_flat):
     for other in (4, 100, 999, 1001):
         some.model.num_classes = other
         message = complaint(data.open, some, ("evaluation",))
-        assert f"3 class folders are called by WordNet ids ({wnids[1]}, ...), and the net has {other}" in message
+        assert f"3 class folders have WordNet ids ({wnids[1]}, ...) and the net has {other}" in message
         assert "config.model.num_classes = 3, or 1000" in message
         assert message.endswith(f"label in training, 0 to {other - 1}")
     some.model.num_classes, names = 300, tuple(wnids[:300])
@@ -124,4 +126,4 @@ def test_splits_in_the_place_of_classes(tmp_path, splits, one):
     for known in ((), ("ant", "bee")):
         relative = config("folder:own", data_dir=str(tmp_path), num_classes=2, eval_split=".", class_names=known)
         message = complaint(data.open, relative, ("evaluation",))
-        assert message.endswith(f"give one split of it, folder:own/{one}") and str(tmp_path / "own") in message
+        assert message.endswith(f"give one split, folder:own/{one}") and str(tmp_path / "own") in message

@@ -154,7 +154,7 @@ def test_images_one_folder_deeper(tmp_path):
 
 @pytest.mark.parametrize("resize, refused", [(0, True), (18, False)])
 def test_small_images_are_found_by_their_headers(tmp_path, monkeypatch, resize, refused):
-    """Of a large split all headers are read, of which a sample is decoded; what was not looked at is told."""
+    """Of a large split all headers are read, of which a sample is decoded; what was not checked is said."""
     monkeypatch.setattr(checks, "DECODE_ALL", 5)
     monkeypatch.setattr(checks, "SAMPLE", 2)
     for split in ("train", "val"):
@@ -168,8 +168,8 @@ def test_small_images_are_found_by_their_headers(tmp_path, monkeypatch, resize, 
         assert "image of 40 x 15 is smaller than image_size = 16" in message and "val/a/3.png" in message
         settings.data.eval_pad = True
     notes = data.open(settings).notes
-    assert "of 7 train images 2 were decoded, and no others looked at" in notes[0]
-    assert "of 7 evaluation images 2 were decoded, and of all others the header read" in notes[1]
+    assert "of 7 train images 2 were decoded, and no others were checked" in notes[0]
+    assert "of 7 evaluation images 2 were decoded, and the headers of all others were read" in notes[1]
     write(tmp_path / "val/a/3.png", b"<html>")
     assert "of no known format" in complaint(data.open, settings)
 

@@ -191,7 +191,7 @@ def test_nothing_but_broken_images_is_an_error(tmp_path):
     settings = config(f"folder:{tmp_path}", batch_size=4, num_classes=2, on_error="skip")
     with pytest.raises(UserError, match="and 5 more"):
         data.open(settings)
-    with pytest.raises(UserError, match="100 unreadable images one after the other"):
+    with pytest.raises(UserError, match="100 unreadable images in a row"):
         take(settings, 0, 1)
 
 

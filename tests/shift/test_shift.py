@@ -177,4 +177,4 @@ def test_a_folder_of_ones_own(cli, tmp_path):
     (tmp_path / "away").rename(tmp_path / "own")
     (tmp_path / "sketches/bee").rename(tmp_path / "sketches/wasp")
     refused = cli(*trees.SUITE, f"--workdir={run}", f"--config.sets=folder:{tmp_path}/sketches")
-    assert refused.returncode == 2 and "wasp is none of the 4 classes" in refused.stderr
+    assert refused.returncode == 2 and "wasp is not one of the 4 classes" in refused.stderr

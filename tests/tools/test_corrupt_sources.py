@@ -137,7 +137,7 @@ def test_tfrecord_files_are_refused_before_they_are_read(cifar10, tmp_path, monk
     with mock.patch.object(tfds.download.DownloadManager, "download_and_extract", lambda *_: files):
         tfds.builder("cifar10", data_dir=str(tmp_path)).download_and_prepare(file_format="tfrecord")
     monkeypatch.setattr(tfds_source.TfdsSplit, "listing", lambda _: pytest.fail("it is read"))
-    words = "cifar10 is prepared as TFRecord files, .*; --source; prepare it anew .* into another --data_dir$"
+    words = "cifar10 is prepared as TFRecord files, .*; --source; prepare it again .* into another --data_dir$"
     with pytest.raises(UserError, match=words):
         command.main([f"--output={tmp_path}/copies", "--source=tfds:cifar10", f"--data_dir={tmp_path}", *CELLS])
 
