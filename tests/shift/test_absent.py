@@ -146,8 +146,8 @@ def test_a_folder_with_splits_is_told_which_one_to_give(cli, copy):
         trees.write(root / "mine" / split, trees.pictures(1, 4), np.arange(4), 0)
     refused = cli(*trees.SUITE, f"--workdir={run}", "--config.sets=folder:mine")
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    assert refused.stderr.startswith("error: mine: val/ and train/ in the place of class folders"), refused.stderr
-    assert refused.stderr.strip().endswith("give one split of it, folder:mine/val")
+    assert refused.stderr.startswith("error: mine: val/ and train/ with class folders in them"), refused.stderr
+    assert refused.stderr.strip().endswith("give one split, folder:mine/val")
     assert cli(*trees.SUITE, f"--workdir={run}", "--config.sets=folder:mine/val").returncode == 0
 
 

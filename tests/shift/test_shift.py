@@ -173,7 +173,7 @@ def test_a_folder_of_ones_own(cli, tmp_path):
     (tmp_path / "own").rename(tmp_path / "away")  # then nothing says that bee and dog are the classes 1 and 3
     refused = cli(*trees.SUITE, f"--workdir={run}", f"--config.sets=folder:{tmp_path}/sketches")
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    assert "sketches: 2 of 4 classes are there, by names (bee, ...)" in refused.stderr
+    assert "sketches: only 2 of 4 classes exist, and the labels of their names (bee, ...)" in refused.stderr
     (tmp_path / "away").rename(tmp_path / "own")
     (tmp_path / "sketches/bee").rename(tmp_path / "sketches/wasp")
     refused = cli(*trees.SUITE, f"--workdir={run}", f"--config.sets=folder:{tmp_path}/sketches")
