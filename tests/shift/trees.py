@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import nofrost_jax
-from nofrost_jax import checkpoint
+from nofrost_jax import checkpoint, fields
 from nofrost_jax.data.folder import _imagenet_wnids
 from nofrost_jax.shift.label_sets import IMAGENET_A, IMAGENET_R
 from nofrost_jax.shift.scores import ALEXNET, SEVERITIES
@@ -112,10 +112,10 @@ def make_imagenet(root):
     return root, run, sets
 
 
-def change_config(run, **fields):
+def change_config(run, **changes):
     """Changes fields of `data` in the config of a run, as if it had been trained so."""
     config = json.loads((run / "config.json").read_text())
-    config["data"].update(fields)
+    config["data"].update(changes)
     (run / "config.json").write_text(json.dumps(config))
     checkpoints = checkpoint.Checkpoints(str(run))
     checkpoints.amend(7, fields.identity(ConfigDict(config)))
