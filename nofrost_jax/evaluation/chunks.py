@@ -1,8 +1,8 @@
-"""An evaluation set in chunks, which bound the memory: each process does its own, and all wait for what others do."""
+"""An evaluation set in chunks, which bound the memory: each process does its own, and then waits for the others."""
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,8 +13,8 @@ POLL_SECONDS = 1
 
 
 class Chunk(NamedTuple):
-    """Some of the images, uint8 or float32 [n, H, W, C], with their labels and indices, int32 [n], in the order of the
-    index. number: the chunk's, from 0 on."""
+    """Some images, uint8 or float32 [n, H, W, C], with their labels and indices, int32 [n], in the order of the index.
+    number: the chunk's, from 0."""
 
     number: int
     image: np.ndarray
@@ -38,9 +38,9 @@ def share(count: int, size: int) -> int:
     return sum(min(size, count - first) for first in firsts)
 
 
-def fill_all(images, stop, is_known: Callable[[int], bool], fill: Callable[[Chunk], None]) -> None:
-    """Calls `fill(chunk)`, in order, for each chunk of this process's share that is not known yet, and then waits until
-    the other processes, which write to the same folder of outcomes, have done theirs.
+def fill_all(images: Any, stop: Any, is_known: Callable[[int], bool], fill: Callable[[Chunk], None]) -> None:
+    """Calls `fill(chunk)`, in order, for each chunk of this process's share that is not known yet. Then waits until the
+    other processes, which write to the same folder of outcomes, have done theirs.
 
     images: a set (`runs.Split`). is_known: of a chunk's number. stop: the StopSignal; unless it is local, it is checked
     between chunks. Raises Preempted once it is set.
@@ -49,32 +49,22 @@ def fill_all(images, stop, is_known: Callable[[int], bool], fill: Callable[[Chun
     numbers = range(-(-images.count // size))
     todo = {number for number in numbers if number % processes == process and not is_known(number)}
     batches = images.batches(size * processes, process, processes, lambda turn: turn * processes + process in todo)
-    for turn in range(-(-len(numbers) // processes)):
+    for first in range(0, len(numbers), processes):
         if not stop.local:
             check(stop)
-        number = turn * processes + process
-        if number in todo:
-            fill(_without_padding(number, next(batches)))
-    while not all(is_known(number) for number in numbers):
+        if first + process in todo:
+            batch = next(batches)
+            fill(Chunk(first + process, *(batch[name][batch["mask"]] for name in ("image", "label", "index"))))
+    while not all(map(is_known, numbers)):
         if stop.local:
             check(stop)
         time.sleep(POLL_SECONDS)
 
 
-def check(stop) -> None:
+def check(stop: Any) -> None:
     """Raises Preempted where the StopSignal says so."""
     if stop.requested():
-        raise preempted(stop)
-
-
-def preempted(stop) -> Preempted:
-    """The Preempted of a StopSignal that came within an evaluation."""
-    return Preempted(
-        f"stopped by {stop.name} during an evaluation; run the same command again to go on; "
-        "only work since the last save is done again"
-    )
-
-
-def _without_padding(number, batch):
-    mask = batch["mask"]
-    return Chunk(number, batch["image"][mask], batch["label"][mask], batch["index"][mask])
+        raise Preempted(
+            f"stopped by {stop.name} during an evaluation; run the same command again to continue; "
+            "only work since the last save is done again"
+        )

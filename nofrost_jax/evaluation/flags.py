@@ -1,68 +1,76 @@
-"""Warnings that go with a result: signs of gradient masking, of weak attacks, of broken budgets. NumPy only.
+"""Warnings that go with a result: signs of gradient masking, of weak attacks, of broken budgets.
 
 DESCRIPTIONS says what each means. Those of one attack stand in its entry, those that compare attacks in the result.
 """
 
 import dataclasses
-import math
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
+from nofrost_jax.evaluation.protocols import QUERY_ATTACKS, Member, Protocol
+
 DESCRIPTIONS = {
-    "randomised": "INVALID: five forward passes of one batch differ: attacks and verdict saw different nets",
+    "randomised": "INVALID: five forward passes of one batch differ: the attack and the verdict saw different nets",
     "probabilities": "the net's outputs are probabilities, not logits: gradients and DLR losses vanish",
-    "nan": "INVALID: logits or adversarial images that are not finite; these images count as not robust",
-    "budget_violated": "INVALID: an adversarial image lies outside the ball",
-    "range_violated": "INVALID: an adversarial image leaves [0, 1]",
+    "nan": "INVALID: logits or adversarial images are not finite; these images count as not robust",
+    "budget_violated": "INVALID: an adversarial image is outside the ball",
+    "range_violated": "INVALID: an adversarial image is outside [0, 1]",
     "zero_gradient": "the first gradient of an image was all zeros: the attack was blind there",
-    "unconfirmed": "the attack claimed successes that the float32 forward pass does not find",
+    "unconfirmed": "the attack claimed successes that the float32 forward pass does not confirm",
     "few_classes": "fewer than ten classes: a targeted attack has fewer than nine targets",
     "square_wins": "Square lowers the accuracy of its cascade by more than 0.2 points: gradients may be masked",
-    "not_converged": "100 steps of APGD find more than a point beyond 20 steps: fewer steps say little",
-    "weak_attack": "over a point less is found than by PGD, by PGD than by APGD-CE, or by gradients than by queries",
-    "selected_on_evaluation": "the checkpoint was chosen by its accuracy on these very images (checkpoint.select)",
-    "partial": "not all images of an evaluation set, or not all corruptions: not comparable with published numbers",
-    "classes_missing": "some classes of an evaluation set's list have no images: not the whole set",
-    "cropped": "the net sees only the centre of files of corrupted images that are larger: not comparable with others",
-    "vanishes": "a corruption of images this small leaves every one as it was",
-    "large_epsilon": "the largest radius of the sweep, 32/255 or more, does not bring the accuracy below 5 %",
+    "not_converged": "100 steps of APGD-CE fool over a point more than 20 steps: fewer steps say little",
+    "weak_attack": "another attack, which should not be stronger, fools over a point more at the same radius",
+    "selected_on_evaluation": "the checkpoint was chosen by its accuracy on these same images (checkpoint.select)",
+    "partial": "not all images of a set, or not all corruptions: not comparable with published numbers",
+    "classes_missing": "some classes of a set's list have no images: the set is not complete",
+    "cropped": "the net sees only the centre of larger corrupted files: not comparable with published numbers",
+    "vanishes": "a corruption leaves images of this size unchanged",
+    "large_epsilon": "the accuracy is above 5 % at the largest radius of a sweep, 32/255 or more",
 }
-NOTES = ("randomised", "probabilities")  # what forward passes of one batch tell of the net
+NOTES = ("randomised", "probabilities")  # what forward passes of one batch say of the net
 PROBES = 5
 POINT = 0.01
 AUDIT_255 = 255e-6  # |x + epsilon - x| may exceed epsilon by a rounding error
+_RIVALS = {  # an attack is weak if it finds less than a rival: PGD is the least, and gradients should beat queries
+    **dict.fromkeys(("fgsm", "mi_fgsm", "pgd_targeted", "cw", *QUERY_ATTACKS), ("pgd",)),
+    "pgd": ("apgd_ce", *QUERY_ATTACKS),
+    **dict.fromkeys(("apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "cascade"), QUERY_ATTACKS),
+}
 
 
-def notes(logits, labels):
+def notes(logits: np.ndarray, labels: np.ndarray) -> dict[str, bool]:
     """{flag of NOTES: whether it is raised} by float [PROBES, N, K], logits of the same images, and int [N]."""
-    return dict(zip(NOTES, (is_randomised(logits, labels), are_probabilities(logits[0])), strict=True))
+    return {"randomised": is_randomised(logits, labels), "probabilities": are_probabilities(logits[0])}
 
 
-def is_randomised(logits, labels):
+def is_randomised(logits: np.ndarray, labels: np.ndarray) -> bool:
     """logits: float [PROBES, N, K] of the same images.
 
-    Croce & Hein (2020b): other counts of right answers, or normalized logits that differ. NaNs count as
-    differences only where they come and go.
+    Croce & Hein (2020b): other counts of right answers, or normalized logits that differ. NaNs count as differences
+    only where they come and go.
     """
     correct = (np.argmax(logits, -1) == labels).sum(-1)
-    length = np.maximum(np.linalg.norm(logits, axis=-1, keepdims=True), 1e-12)
-    normalized = logits / length
+    normalized = logits / np.maximum(np.linalg.norm(logits, axis=-1, keepdims=True), 1e-12)
     spread = np.abs(normalized - normalized[:1])
     return bool(np.ptp(correct) > 0 or np.nan_to_num(spread).max() > 1e-4 or np.ptp(np.isnan(logits).sum((1, 2))) > 0)
 
 
-def are_probabilities(logits):
+def are_probabilities(logits: np.ndarray) -> bool:
     """logits [N, K]: all between 0 and 1, and each image's sum to 1."""
     return bool(logits.max() < 1 + 1e-5 and logits.min() > -1e-5 and np.abs(logits.sum(-1) - 1).max() < 1e-5)
 
 
-def audited_radius(norm, epsilon_255):
-    """How far an adversarial image may be by the audit's measure, in pixel values: in l2 rounding grows with length."""
+def audited_radius(norm: str, epsilon_255: float) -> float:
+    """The most that an adversarial image may be away, in pixel values: in l2 the rounding error grows with length."""
     return epsilon_255 * (1 + (1e-5 if norm == "l2" else 0)) + AUDIT_255
 
 
-def of_protocol(protocol, outcome, num_classes):
-    """Flags of one entry, from `outcome` of `engine.Evaluator.run`."""
+def of_protocol(protocol: Protocol, outcome: dict[str, Any], num_classes: int) -> list[str]:
+    """Flags of one entry, from an outcome of `engine.Evaluator.run`."""
     flags = set()
     for member, rows in zip(protocol.members, outcome["members"], strict=True):
         attacked = rows["attacked"]
@@ -74,15 +82,17 @@ def of_protocol(protocol, outcome, num_classes):
         if getattr(member.attack, "targets", 0) > num_classes - 1:
             flags.add("few_classes")
         if member.name == "square" and len(protocol.members) > 1:
-            before = rows["survivors"] | (attacked & ~rows["robust"])
-            if before.sum() - rows["survivors"].sum() > 0.002 * outcome["selected"].sum():
+            fooled = (attacked & ~rows["robust"] & ~rows["survivors"]).sum()
+            if fooled > 0.002 * outcome["selected"].sum():
                 flags.add("square_wins")
     return sorted(flags)
 
 
-def pairs(protocols, outcomes):
-    """(protocol, member, which images it met or an earlier member settled, robust [N]) of
-    each attack whose own accuracy is known: single attacks, first members, and members of individual cascades."""
+def _alone(
+    protocols: Iterable[Protocol], outcomes: dict[str, Any]
+) -> Iterator[tuple[Protocol, Member, np.ndarray, np.ndarray]]:
+    """(protocol, member, bool [N]: the images it is for, bool [N]: robust) of each attack whose own accuracy is known:
+    single attacks, first members, and members of individual cascades."""
     for protocol in protocols:
         outcome = outcomes["protocols"][protocol.name]
         for position, (member, rows) in enumerate(zip(protocol.members, outcome["members"], strict=True)):
@@ -90,15 +100,16 @@ def pairs(protocols, outcomes):
                 yield protocol, member, outcome["selected"], protocol.begins(outcomes["correct"]) & rows["robust"]
 
 
-def convergence(protocols, outcomes):
+def convergence(protocols: Iterable[Protocol], outcomes: dict[str, Any]) -> list[dict[str, Any]]:
     """The curve of APGD-CE over its steps, on the images that all runs share: {"epsilon_255", "n", "accuracy":
     {steps: share}, "converged"} for each radius with at least two lengths; converged: 100 against 20 steps, or None."""
     runs = {}
-    for protocol, member, selected, robust in pairs(protocols, outcomes):
+    for protocol, member, selected, robust in _alone(protocols, outcomes):
         if member.name == "apgd_ce" and member.attack.restarts == 1 and protocol.count == "right":
-            old = runs.setdefault(protocol.epsilon_255, {}).get(member.attack.steps)
-            if old is None or selected.sum() > old[0].sum():
-                runs[protocol.epsilon_255][member.attack.steps] = (selected, robust)
+            by_steps = runs.setdefault(protocol.epsilon_255, {})
+            old, _ = by_steps.get(member.attack.steps, (np.zeros(1), None))
+            if selected.sum() > old.sum():
+                by_steps[member.attack.steps] = (selected, robust)
     curves = []
     for epsilon_255, by_steps in sorted(runs.items()):
         if len(by_steps) < 2:
@@ -106,60 +117,48 @@ def convergence(protocols, outcomes):
         shared = np.logical_and.reduce([selected for selected, _ in by_steps.values()])
         accuracy = {steps: float(robust[shared].mean()) for steps, (_, robust) in sorted(by_steps.items())}
         converged = bool(accuracy[20] - accuracy[100] <= POINT) if {20, 100} <= accuracy.keys() else None
-        curves.append(
-            {"epsilon_255": epsilon_255, "n": int(shared.sum()), "accuracy": accuracy, "converged": converged}
-        )
+        curve = {"epsilon_255": epsilon_255, "n": int(shared.sum()), "accuracy": accuracy, "converged": converged}
+        curves.append(curve)
     return curves
 
 
-def weak_attacks(protocols, outcomes):
-    """{label: the label of an attack that finds more}: attacks that find over a point less than one that should find
-    no more than they do (`_RIVALS`), compared at one radius on the images that both met."""
-    known = [(protocol, _kind(protocol), outcomes["protocols"][protocol.name]) for protocol in protocols]
+def weak_attacks(protocols: Iterable[Protocol], outcomes: dict[str, Any]) -> dict[str, str]:
+    """{name: of one that finds more}: attacks that find over a point less than one that should find no more than they
+    do (`_RIVALS`), compared at one radius on the images that both are for."""
     weak = {}
-    for protocol, kind, outcome in known:
-        for other, rival, rest in known:
-            shared = outcome["selected"] & rest["selected"]
-            same = (protocol.ball, protocol.count) == (other.ball, other.count)
-            comparable = rival in _RIVALS.get(kind, ()) and same and shared.any()
-            if comparable and outcome["robust"][shared].mean() > rest["robust"][shared].mean() + POINT:
-                weak.setdefault(protocol.name, other.name)
+    for protocol, other in itertools.product(protocols, repeat=2):
+        own, rest = outcomes["protocols"][protocol.name], outcomes["protocols"][other.name]
+        shared = own["selected"] & rest["selected"]
+        same = (protocol.ball, protocol.count) == (other.ball, other.count)
+        comparable = _kind(other) in _RIVALS.get(_kind(protocol), ()) and same and shared.any()
+        if comparable and own["robust"][shared].mean() > rest["robust"][shared].mean() + POINT:
+            weak.setdefault(protocol.name, other.name)
     return weak
 
 
-def _kind(protocol):
+def _kind(protocol: Protocol) -> str:
     """The attack's name; "cascade" for one of white-box attacks. (A cascade with Square in it has `square_wins`.)"""
-    names = {member.name for member in protocol.members}
-    return protocol.members[0].name if not protocol.is_cascade else "" if names & {*_BLACK_BOX} else "cascade"
+    if not protocol.is_cascade:
+        return protocol.members[0].name
+    return "" if any(member.name in QUERY_ATTACKS for member in protocol.members) else "cascade"
 
 
-_BLACK_BOX = ("square", "rays")
-_RIVALS = {  # what finds less than a rival is weak: PGD is the least, and gradients should beat queries
-    **dict.fromkeys(("fgsm", "mi_fgsm", "pgd_targeted", "cw", *_BLACK_BOX), ("pgd",)),
-    "pgd": ("apgd_ce", *_BLACK_BOX),
-    **dict.fromkeys(("apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "cascade"), _BLACK_BOX),
-}
+def of_result(protocols: Iterable[Protocol], outcomes: dict[str, Any], curves: list[dict]) -> set[str]:
+    """Flags that concern the net or several attacks."""
+    raised = {
+        **{name: outcomes[name] for name in NOTES},
+        "nan": outcomes["nan"].any(),
+        "not_converged": any(curve["converged"] is False for curve in curves),
+        "large_epsilon": _sweep_stays_high(protocols, outcomes),
+    }
+    return {name for name, is_raised in raised.items() if is_raised}
 
 
-def of_result(protocols, outcomes, curves):
-    """Flags that concern the net or several attacks: {flag}."""
-    flags = {name for name in NOTES if outcomes[name]}
-    if outcomes["nan"].any():
-        flags.add("nan")
-    if any(curve["converged"] is False for curve in curves):
-        flags.add("not_converged")
-    if _sweep_stays_high(protocols, outcomes):
-        flags.add("large_epsilon")
-    return flags
-
-
-def _sweep_stays_high(protocols, outcomes):
+def _sweep_stays_high(protocols: Iterable[Protocol], outcomes: dict[str, Any]) -> bool:
     """Whether some attack was run at several radii up to 32/255 or more, and does not reach about zero there."""
     by_attack = {}
-    for protocol, member, selected, robust in pairs(protocols, outcomes):
-        share = float(robust[selected].mean()) if selected.any() else math.nan
-        if protocol.norm != "linf":
-            continue
-        kind = dataclasses.replace(member.attack, epsilon=0.0), protocol.count
-        by_attack.setdefault(kind, {})[protocol.epsilon_255] = share
+    for protocol, member, selected, robust in _alone(protocols, outcomes):
+        if protocol.norm == "linf" and selected.any():
+            kind = dataclasses.replace(member.attack, epsilon=0.0), protocol.count
+            by_attack.setdefault(kind, {})[protocol.epsilon_255] = float(robust[selected].mean())
     return any(len(radii) > 1 and max(radii) >= 32 and radii[max(radii)] > 0.05 for radii in by_attack.values())

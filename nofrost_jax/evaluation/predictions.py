@@ -15,10 +15,10 @@ CLEAN = "clean"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """How the net sees a set. name: for the screen. allowed: bool [K], the classes that it may answer; None: any.
+    """What is asked of the net. name: for the screen. allowed: bool [K], the classes that it may answer; None: any.
 
-    corruption: what happens to the images before, a value whose repr says all of it, called with (uint8 images [N, H,
-    W, C], their indices, the `parallel.Devices`); or None. probe: see the first batch five times, for the flags.
+    corruption: what is done to the images first, a value whose repr says all of it, called with (uint8 images [N, H, W,
+    C], their indices, the `parallel.Devices`); or None. probe: run the first batch five times, for the flags.
     """
 
     name: str = CLEAN
@@ -28,7 +28,7 @@ class Prediction:
 
     @property
     def key(self) -> str:
-        """A file name: a hash of all that rows depend on beside the set and the net."""
+        """A file name: a hash of all that rows depend on apart from the set and the net."""
         barred = [] if self.allowed is None else np.flatnonzero(~self.allowed).tolist()
         if self.probe and not barred and self.corruption is None:
             return CLEAN

@@ -9,12 +9,12 @@ from nofrost_jax.progress import Line, duration
 
 
 class Reporter(Line):
-    """The line of an evaluation; knows the time left as an upper bound, in which no further image is fooled.
+    """The line of an evaluation. Its time left is an upper bound, in which no further image is fooled.
 
-    Work is measured in passes through the net, in which attacks differ by a factor of a thousand; a prediction is
-    one. Of chunks to come, an attack is expected to meet the share of images that it met in the chunks done so far.
+    Work is measured in passes through the net, in which attacks differ by a factor of a thousand; a prediction is one.
+    Of chunks to come, an attack is expected to meet the share of images that it met in the chunks done so far.
 
-    predictions: of this process, in all sets that are evaluated. protocols: the attacks on `images` images of one set.
+    predictions: of this process, in all sets that are evaluated. protocols: of attacks on `images` images of one set.
     """
 
     def __init__(
@@ -22,14 +22,14 @@ class Reporter(Line):
     ):
         super().__init__(active)
         self._predictions, self._predicted, self._images, self._finished = predictions, 0, images, 0
-        self._cost = {member: cost(member.attack, num_classes) for protocol in protocols for member in protocol.members}
+        self._cost = {member: cost(member.attack, num_classes) for one in protocols for member in one.members}
         self._met = dict.fromkeys(self._cost, 0)  # images of finished chunks that the attack met
         self._ahead, self._chunk = {}, 0  # passes that each attack may still take on the present chunk
         self._spent = self._seconds = 0.0
         self._last = time.perf_counter()
 
     def found(self, images: int) -> None:
-        """So many predictions were made by an earlier run."""
+        """This many predictions were made by an earlier run."""
         self._predicted += images
 
     def begin_chunk(self, count: int) -> None:
@@ -38,7 +38,7 @@ class Reporter(Line):
         self._ahead = {member: count * passes for member, passes in self._cost.items()}
 
     def expect(self, member: Member, images: int, share: float = 1.0) -> None:
-        """A member has at most `images` of the chunk before it, and `share` of its stages."""
+        """A member has at most `images` of the chunk still to attack, with `share` of its stages."""
         self._ahead[member] = images * share * self._cost[member]
 
     def end_chunk(self, met: dict[Member, int]) -> None:
@@ -49,44 +49,38 @@ class Reporter(Line):
         self._ahead = {}
 
     def predicted(self, name: str, images: int, compile_seconds: float) -> None:
-        """So many predictions more; their time is since what was done before, with the wait for the images, but without
-        compilation."""
+        """This many predictions more. They took the time since the work before, with the wait for the images, but
+        without compilation."""
         seconds = max(time.perf_counter() - self._last - compile_seconds, 1e-9)
-        self._work(images, seconds)
         self._predicted += images
-        if self.is_due():
-            count = f"{self._predicted:,} of {self._predictions:,} predictions"
-            self._show(f"{name}: {count}, {images / seconds:.3g} images/s")
+        count = f"{self._predicted:,} of {self._predictions:,} predictions"
+        self._work(images, seconds, f"{name}: {count}, {images / seconds:.3g} images/s")
 
     def attacked(
-        self, label: str, stage: int, stages: int, survivors: int, images: int, passes: float, seconds: float
+        self, title: str, stage: int, stages: int, survivors: int, images: int, passes: float, seconds: float
     ) -> None:
-        """A batch of `images`, which took so many passes, padding included, and its time without compilation.
-        survivors: of this chunk."""
-        self._work(passes, seconds)
-        if self.is_due():
-            done = f"{self._finished}/{self._images} images done, now " if self._finished else ""
-            part = f" {stage + 1}/{stages}" if stages > 1 else ""
-            self._show(f"{done}{label}{part}: {survivors} survivors, {images / seconds:.3g} images/s")
+        """A batch of `images` took this many passes, padding included, and this time without compilation. survivors:
+        of this chunk."""
+        done = f"{self._finished}/{self._images} images done, now " if self._finished else ""
+        part = f" {stage + 1}/{stages}" if stages > 1 else ""
+        self._work(passes, seconds, f"{done}{title}{part}: {survivors} survivors, {images / seconds:.3g} images/s")
 
-    def _work(self, passes, seconds):
+    def _work(self, passes: float, seconds: float, text: str) -> None:
         self._spent, self._seconds, self._last = self._spent + passes, self._seconds + seconds, time.perf_counter()
+        if self.is_due():
+            to_come, bound = self._to_come(), "at most " * bool(self._cost)
+            left = duration(to_come * self._seconds / self._spent)
+            self.show(f"  {text}, {bound}{left} left", self._spent / max(self._spent + to_come, 1))
 
-    def _show(self, text):
-        to_come = self._to_come()
-        bound = "at most " * bool(self._cost)
-        left = f", {bound}{duration(to_come * self._seconds / self._spent)} left"
-        self.show(f"  {text}{left}", self._spent / max(self._spent + to_come, 1))
-
-    def _to_come(self):
-        """Passes that are left, of attacks at most."""
+    def _to_come(self) -> float:
+        """Passes that are left, at most."""
         images = max(self._images - self._finished - self._chunk, 0)
-        share = {member: met / self._finished if self._finished else 1.0 for member, met in self._met.items()}
-        later = sum(passes * share[member] * images for member, passes in self._cost.items())
+        met = {member: met / self._finished if self._finished else 1.0 for member, met in self._met.items()}
+        later = sum(passes * met[member] * images for member, passes in self._cost.items())
         return max(self._predictions - self._predicted, 0) + sum(self._ahead.values()) + later
 
 
 def cost(attack: Attack, num_classes: int) -> int:
-    """Passes of an image that survives, a backward pass to the image counting as two forwards."""
+    """Passes of an image that survives; a backward pass to the image counts as two forwards."""
     forwards, backwards = attack.passes(num_classes)
     return forwards + 2 * backwards

@@ -3,20 +3,24 @@
 import importlib.metadata
 import math
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from nofrost_jax import files
-from nofrost_jax.attacks import threat
+from nofrost_jax.attacks import Attack, threat
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import flags
+from nofrost_jax.evaluation.protocols import Member, Protocol
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
-PROTOCOLS = ("aa_fast_20", "aa_standard")  # always shown, run or not: one flatters, the other is what the field reports
+REPORTED = ("aa_fast_20", "aa_standard")  # always shown, run or not: one flatters, the other is what the field reports
+Result = dict[str, Any]
 
 
-def wilson(successes, n, z=1.959963984540054):
+def wilson(successes: int, n: int, z: float = 1.959963984540054) -> list[float]:
     """95 % Wilson score interval [lo, hi] of `successes` out of `n` (Wilson, 1927); [0, 1] for n = 0."""
     if n == 0:
         return [0.0, 1.0]
@@ -26,36 +30,37 @@ def wilson(successes, n, z=1.959963984540054):
     return [max(0.0, centre - half), min(1.0, centre + half)]
 
 
-def share_of(correct, n):
-    """Accuracy with its interval and n; correct: bool [N], of which `n` images count."""
+def share_of(correct: np.ndarray, n: int) -> dict[str, Any]:
+    """{"accuracy", "n", "ci95"}; correct: bool [N], where `n` images count."""
     successes = int(correct.sum())
-    return {"accuracy": successes / max(n, 1), "n": int(n), "ci95": wilson(successes, int(n))}
+    return {"accuracy": successes / max(n, 1), "n": n, "ci95": wilson(successes, n)}
 
 
-def robust_accuracy(outcome):
+def robust_accuracy(outcome: Mapping[str, Any]) -> float:
     """Share of the images that a protocol was for, right when clean and under its attacks."""
     return int(outcome["robust"].sum()) / max(int(outcome["selected"].sum()), 1)
 
 
-def summarize(protocols, outcomes, num_classes, compile_seconds):
+def summarize(
+    protocols: Sequence[Protocol], outcomes: Mapping[str, Any], num_classes: int, compile_seconds: Mapping[str, float]
+) -> dict[str, Any]:
     """{"clean", "attacks", "worst_case", "convergence", "flags"} of the schema, from an Evaluator's outcomes.
 
-    compile_seconds: {member description: seconds}, for what this process compiled for these outcomes.
+    compile_seconds: {member's key: seconds}, for what this process compiled for these outcomes.
     """
     curves = flags.convergence(protocols, outcomes)
-    entries = [attack_entry(protocol, outcomes, num_classes, compile_seconds) for protocol in protocols]
-    weak = flags.weak_attacks(protocols, outcomes)
-    for entry in entries:
-        if entry["name"] in weak:
-            entry["flags"] = sorted({*entry["flags"], "weak_attack"})
-            entry["weaker_than"] = weak[entry["name"]]
-        short = entry["steps"] is not None and entry["steps"] < 100
-        if (
-            short
-            and entry["norm"] == "linf"
-            and any(c["converged"] is False and c["epsilon_255"] == entry["epsilon_255"] for c in curves)
-        ):
-            entry["flags"] = sorted({*entry["flags"], "not_converged"})
+    unconverged = {curve["epsilon_255"] for curve in curves if curve["converged"] is False}
+    weak, entries = flags.weak_attacks(protocols, outcomes), []
+    for protocol in protocols:
+        entry = attack_entry(protocol, outcomes, num_classes, compile_seconds)
+        marks = set(entry["flags"])
+        if protocol.name in weak:
+            marks.add("weak_attack")
+            entry["weaker_than"] = weak[protocol.name]
+        few_steps = entry["steps"] is not None and entry["steps"] < 100
+        if few_steps and protocol.norm == "linf" and protocol.epsilon_255 in unconverged:
+            marks.add("not_converged")
+        entries.append(entry | {"flags": sorted(marks)})
     found = flags.of_result(protocols, outcomes, curves).union(*(entry["flags"] for entry in entries))
     clean = share_of(outcomes["correct"], len(outcomes["correct"]))
     return {
@@ -67,7 +72,7 @@ def summarize(protocols, outcomes, num_classes, compile_seconds):
     }
 
 
-def circumstances(batch_size, chunk_size):
+def circumstances(batch_size: int, chunk_size: int) -> dict[str, Any]:
     """{"rng", "execution", "versions"} of the schema: on what, and with what, a result was computed."""
     return {
         "rng": {
@@ -85,7 +90,9 @@ def circumstances(batch_size, chunk_size):
     }
 
 
-def attack_entry(protocol, outcomes, num_classes, compile_seconds):
+def attack_entry(
+    protocol: Protocol, outcomes: Mapping[str, Any], num_classes: int, compile_seconds: Mapping[str, float]
+) -> dict[str, Any]:
     """One row of `attacks`: a single attack, or a cascade with its members."""
     outcome = outcomes["protocols"][protocol.name]
     members = [member_entry(*pair, compile_seconds) for pair in zip(protocol.members, outcome["members"], strict=True)]
@@ -129,13 +136,12 @@ def attack_entry(protocol, outcomes, num_classes, compile_seconds):
     return entry
 
 
-def member_entry(member, rows, compile_seconds):
+def member_entry(member: Member, rows: Mapping[str, Any], compile_seconds: Mapping[str, float]) -> dict[str, Any]:
     """What one attack did: its constants, how many images it met and fooled, and at what cost."""
     attacked = rows["attacked"]
-    constants = {k: v for k, v in vars(member.attack).items() if k != "epsilon"}
     return {
         "name": member.name,
-        "options": constants,
+        "options": {name: value for name, value in vars(member.attack).items() if name != "epsilon"},
         "precision": member.dtype,
         "attacked": int(attacked.sum()),
         "fooled": int((attacked & ~rows["robust"]).sum()),
@@ -149,36 +155,35 @@ def member_entry(member, rows, compile_seconds):
     }
 
 
-def _step_size_255(attack):
+def _step_size_255(attack: Attack) -> float:
     norm = getattr(attack, "norm", "linf")
     return 255 * threat.step_size(attack.step_rule, attack.epsilon, attack.steps, norm)
 
 
-def _mean(values, attacked):
+def _mean(values: np.ndarray, attacked: np.ndarray) -> float:
     return float(values[attacked].mean()) if attacked.any() else 0.0
 
 
-def _shared(name, protocol):
+def _shared(name: str, protocol: Protocol) -> int | None:
     """A number that all members with such a field share, or None."""
     values = {getattr(member.attack, name, None) for member in protocol.members} - {None}
     return values.pop() if len(values) == 1 else None
 
 
-def worst_case(protocols, outcomes):
-    """Images that are right when clean and under every attack in one ball: the one that most attacks have, the least
-    of those, of l-infinity before l2. An image that an attack was not for counts as right under it; `partial` names
-    such attacks."""
+def worst_case(protocols: Sequence[Protocol], outcomes: Mapping[str, Any]) -> dict[str, Any]:
+    """Images that are right when clean and under every attack in one ball: that of the most attacks, then l-infinity
+    before l2, then the smallest. An image that an attack was not for counts as right under it; `partial` names such
+    attacks."""
     balls = [protocol.ball for protocol in protocols]
     ball = min(balls, key=lambda one: (-balls.count(one), one[0] == "l2", one[1])) if balls else (None, None)
-    chosen = [protocol.name for protocol in protocols if protocol.ball == ball]
+    chosen = {one.name: outcomes["protocols"][one.name] for one in protocols if one.ball == ball}
     robust = outcomes["correct"].copy()
-    for label in chosen:
-        outcome = outcomes["protocols"][label]
+    for outcome in chosen.values():
         robust &= outcome["robust"] | ~outcome["selected"]
     found = share_of(robust, len(robust))
     return {
-        "attacks": chosen,
-        "partial": [label for label in chosen if not outcomes["protocols"][label]["selected"].all()],
+        "attacks": list(chosen),
+        "partial": [name for name, outcome in chosen.items() if not outcome["selected"].all()],
         "norm": ball[0],
         "epsilon_255": ball[1],
         "robust_accuracy": found["accuracy"],
@@ -187,46 +192,40 @@ def worst_case(protocols, outcomes):
     }
 
 
-def columns(outcomes):
+def columns(outcomes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The arrays of `NAME.npz`: index, label, clean_correct, a column for each attack, True where the image stayed
-    right; where an attack was for some images only, LABEL.selected says which."""
+    right; where an attack was for some images only, ATTACK.selected says which."""
     arrays = {"index": outcomes["index"], "label": outcomes["label"], "clean_correct": outcomes["correct"]}
-    for label, outcome in outcomes["protocols"].items():
-        arrays[label] = outcome["robust"]
+    for name, outcome in outcomes["protocols"].items():
+        arrays[name] = outcome["robust"]
         if not outcome["selected"].all():
-            arrays[f"{label}.selected"] = outcome["selected"]
+            arrays[f"{name}.selected"] = outcome["selected"]
     return arrays
 
 
-def save(workdir, result, arrays):
+def save(workdir: str | os.PathLike, result: Result, arrays: Mapping[str, np.ndarray]) -> str:
     """Writes `evaluations/NAME.json` and, of {name: array}, `.npz`, each whole or not at all; the JSON last.
 
     Returns the JSON's path.
     """
-    folder = os.path.join(workdir, "evaluations")
-    os.makedirs(folder, exist_ok=True)
-    base = os.path.join(folder, result["name"])
+    base = os.path.join(workdir, "evaluations", result["name"])
+    os.makedirs(os.path.dirname(base), exist_ok=True)
     files.write_npz(f"{base}.npz", arrays)
-    return _save_json(folder, result)
+    files.write_json(f"{base}.json", result)
+    return f"{base}.json"
 
 
-def _save_json(folder, result):
-    path = os.path.join(folder, f"{result['name']}.json")
-    files.write_json(path, result)
-    return path
-
-
-def rename(workdir, old, new):
+def rename(workdir: str | os.PathLike, old: str, new: str) -> None:
     """Gives a result, its arrays and its pictures another name."""
-    folder = os.path.join(workdir, "evaluations")
-    _save_json(folder, load(workdir, old) | {"name": new})
+    before, after = (os.path.join(workdir, "evaluations", name) for name in (old, new))
+    files.write_json(f"{after}.json", load(workdir, old) | {"name": new})
     for kind in (".npz", "_images"):
-        if os.path.exists(os.path.join(folder, f"{old}{kind}")):
-            os.replace(os.path.join(folder, f"{old}{kind}"), os.path.join(folder, f"{new}{kind}"))
-    os.remove(os.path.join(folder, f"{old}.json"))
+        if os.path.exists(f"{before}{kind}"):
+            os.replace(f"{before}{kind}", f"{after}{kind}")
+    os.remove(f"{before}.json")
 
 
-def load(workdir, name):
+def load(workdir: str | os.PathLike, name: str) -> Result | None:
     """The result `evaluations/NAME.json` of a run, or None where there is none."""
     path = os.path.join(workdir, "evaluations", f"{name}.json")
     try:

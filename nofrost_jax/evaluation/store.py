@@ -1,4 +1,4 @@
-"""Outcomes on disk, one file for each chunk of images and attack, so that an evaluation goes on where it was."""
+"""Outcomes on disk, one file for each chunk of images and attack, so that an evaluation continues where it was."""
 
 import contextlib
 import json
@@ -19,17 +19,15 @@ FORMAT = 3  # of the files, and of what the attacks compute: raised when either 
 
 
 class Store:
-    """A folder of `CHUNK.ATTACK.npz`. What is there is complete: files appear whole, by renaming.
-
-    A second kind, `CHUNK.ATTACK.partial.npz`, holds an attack between two of its stages.
-    """
+    """A folder of `CHUNK.ATTACK.npz`, and of `CHUNK.ATTACK.partial.npz` for unfinished attacks. Files appear whole, by
+    renaming."""
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = folder
 
     @classmethod
     def open(cls, parent: str | os.PathLike, identity: dict[str, Any]) -> "Store":
-        """The store below `parent` of an identity: plain values, all that outcomes depend on beside the attack."""
+        """The store below `parent` of an identity: plain values, all that outcomes depend on apart from the attack."""
         text = json.dumps(identity, indent=2, sort_keys=True)
         store = cls(os.path.join(parent, files.sha256(text)[:16]))
         os.makedirs(store.folder, exist_ok=True)
@@ -39,9 +37,9 @@ class Store:
     def load(
         self, chunk: int, attack: str, required: Iterable[str] = (), partial: bool = False
     ) -> dict[str, np.ndarray] | None:
-        """{name: array} of an attack on a chunk, or None. Raises UserError for a file that cannot be read, or that
-        lacks what is required."""
-        path = os.path.join(self.folder, _name(chunk, attack, partial))
+        """{name: array} of an attack on a chunk, or None. Raises UserError where the file cannot be read, or lacks
+        what is required."""
+        path = self._path(chunk, attack, partial)
         try:
             with open(path, "rb") as file, np.load(file) as arrays:
                 found = dict(arrays)
@@ -57,23 +55,19 @@ class Store:
 
     def save(self, chunk: int, attack: str, arrays: dict[str, np.ndarray], partial: bool = False) -> None:
         """Writes the arrays, whole or not at all; a complete file takes the place of a partial one."""
-        files.write_npz(os.path.join(self.folder, _name(chunk, attack, partial)), arrays)
+        files.write_npz(self._path(chunk, attack, partial), arrays)
         if not partial:
-            self.drop_partial(chunk, attack)
+            with contextlib.suppress(FileNotFoundError):  # also where another evaluation shares it
+                os.remove(self._path(chunk, attack, partial=True))
 
-    def drop_partial(self, chunk: int, attack: str) -> None:
-        with contextlib.suppress(FileNotFoundError):  # also where another evaluation, which shares it, is as far
-            os.remove(os.path.join(self.folder, _name(chunk, attack, partial=True)))
-
-
-def _name(chunk, attack, partial):
-    return f"{chunk:06d}.{attack}{'.partial' if partial else ''}.npz"
+    def _path(self, chunk: int, attack: str, partial: bool) -> str:
+        return os.path.join(self.folder, f"{chunk:06d}.{attack}{'.partial' if partial else ''}.npz")
 
 
 def identity(params_sha256: str, net: dict[str, Any], images: Any, seed: int) -> dict[str, Any]:
-    """All that an image's outcome under an attack depends on beside the attack, and how the images are cut in chunks;
-    plain values. net: what the net is beside its parameters; images: a set (`runs.Split`). Raises UserError where the
-    data cannot be read."""
+    """All that an image's outcome under an attack depends on apart from the attack, and how the images are cut into
+    chunks; plain values. net: what the net is apart from its parameters; images: a set (`runs.Split`). Raises UserError
+    where the data cannot be read."""
     return {
         "params_sha256": params_sha256,
         **net,

@@ -1,13 +1,16 @@
 """A result as text for the screen: clean, each attack, both AutoAttack protocols run or not, the curve, the flags."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from nofrost_jax.evaluation import flags
-from nofrost_jax.evaluation.results import PROTOCOLS
+from nofrost_jax.evaluation.results import REPORTED
 from nofrost_jax.tables import aligned
 
 _NAMES = {"apgd_ce": "APGD-CE", "apgd_dlr": "APGD-DLR", "apgd_t": "APGD-T", "fab_t": "FAB-T", "square": "Square"}
 
 
-def render(result):
+def render(result: Mapping[str, Any]) -> str:
     """The table of a result, a plain dict of schema 1."""
     data, clean = result["dataset"], result["clean"]
     rows = [("clean", "", f"{clean['accuracy']:.2%}", _interval(clean["ci95"]), "", "nan" if clean["nan"] else "")]
@@ -17,7 +20,7 @@ def render(result):
         rows.append((entry["name"], _details(entry), *figures, ", ".join(entry["flags"])))
     done = {entry["attack"] for entry in result["attacks"]}
     classes = int(data["label_set"].split()[0])
-    rows += [(name, _not_run(name, classes), "", "", "", "") for name in PROTOCOLS if name not in done]
+    rows += [(name, _not_run(name, classes), "", "", "", "") for name in REPORTED if name not in done]
     if len(result["attacks"]) > 1:
         worst = result["worst_case"]
         partial = f", {', '.join(worst['partial'])} on some images only" if worst["partial"] else ""
@@ -35,36 +38,30 @@ def render(result):
     return "\n".join(lines)
 
 
-def _not_run(protocol, classes):
+def _not_run(protocol: str, classes: int) -> str:
     least = {"aa_fast_20": 3, "aa_standard": 4}[protocol]
     return f"not run, needs {least} classes" if classes < least else "not run"
 
 
-def _ball(entry):
+def _ball(entry: Mapping[str, Any]) -> str:
     return f"eps {entry['epsilon_255']:g}/255{' in l2' * (entry['norm'] == 'l2')}"
 
 
-def _details(entry):
-    parts = [_ball(entry) + ", all images counted" * (entry["count"] == "all")]
+def _details(entry: Mapping[str, Any]) -> str:
+    half = f", {entry['precision']}" * (entry["precision"] != "float32")
+    ball = _ball(entry) + ", all images counted" * (entry["count"] == "all")
     if "members" in entry:
-        parts.append(" > ".join(_member(member) for member in entry["members"]))
-        half = "" if entry["precision"] == "float32" else f", {entry['precision']}"
-        return ": ".join(parts) + half
-    for value, text in ((entry["steps"], "{} steps"), (entry["queries"], "{} queries"), (entry["step_rule"], "{}")):
-        if value is not None:
-            parts.append(text.format(value))
-    if entry["options"].get("start") == "zero":
-        parts.append("zero start")
-    if entry["restarts"] > 1:
-        parts.append(f"{entry['restarts']} restarts")
-    if entry["precision"] != "float32":
-        parts.append(entry["precision"])
-    if "rescale" in entry["options"]:
-        parts.append("rescaled" if entry["options"]["rescale"] else "raw schedule")
-    return ", ".join(parts)
+        return f"{ball}: {' > '.join(map(_member, entry['members']))}{half}"
+    options, parts = entry["options"], [ball]
+    parts += [f"{entry[name]} {name}" for name in ("steps", "queries") if entry[name] is not None]
+    parts += [entry["step_rule"]] * (entry["step_rule"] is not None)
+    parts += ["zero start"] * (options.get("start") == "zero")
+    parts += [f"{entry['restarts']} restarts"] * (entry["restarts"] > 1)
+    rescaled = ["rescaled" if options["rescale"] else "raw schedule"] if "rescale" in options else []
+    return ", ".join([*parts, *[entry["precision"]] * bool(half), *rescaled])
 
 
-def _member(member):
+def _member(member: Mapping[str, Any]) -> str:
     """ "APGD-T 9 x 100" """
     options, name = member["options"], _NAMES.get(member["name"], member["name"])
     if "queries" in options:
@@ -73,11 +70,11 @@ def _member(member):
     return f"{name} {rounds}{options.get('steps', '')}".rstrip()
 
 
-def _curve(curve):
+def _curve(curve: Mapping[str, Any]) -> str:
     points = ", ".join(f"{steps} steps {share:.2%}" for steps, share in curve["accuracy"].items())
     verdict = {True: ": converged", False: ": NOT converged", None: ""}[curve["converged"]]
     return f"  APGD-CE at eps {curve['epsilon_255']:g}/255 on {curve['n']} images: {points}{verdict}"
 
 
-def _interval(ci95):
+def _interval(ci95: Sequence[float]) -> str:
     return f"{ci95[0]:.1%} to {ci95[1]:.1%}"

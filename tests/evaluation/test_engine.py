@@ -137,6 +137,25 @@ def test_goes_on_after_a_kill_at_every_save(reference, tmp_path, monkeypatch):
     assert not glob.glob(f"{tmp_path}/*/*.partial.npz") and not glob.glob(f"{tmp_path}/*/.*.tmp")
 
 
+def test_a_stopped_attack_does_no_batch_twice(reference, tmp_path, monkeypatch):
+    """Stopped within stages, at every fourth batch, long before a save is due by the clock."""
+    stages = mock.Mock(wraps=reference.evaluator.programs.stage)
+    monkeypatch.setattr(reference.evaluator.programs, "stage", stages)
+    reference.evaluator.run(reference.variables, NEVER, tmp_path / "whole", names=("cascade",))
+    needed, stops, found = stages.call_count, 0, None
+    while found is None and stops < 50:
+        asked = iter([False] * 3)
+        stop = types.SimpleNamespace(requested=lambda asked=asked: next(asked, True), local=True, name="SIGTERM")
+        try:
+            found = reference.evaluator.run(reference.variables, stop, tmp_path, names=("cascade",))
+        except Preempted:
+            stops += 1
+    assert stages.call_count == 2 * needed and stops > 4
+    np.testing.assert_array_equal(
+        found["protocols"]["cascade"]["robust"], reference.outcomes["protocols"]["cascade"]["robust"]
+    )
+
+
 @pytest.mark.parametrize("change", ["limit", "save_images"])
 def test_a_chunk_that_another_process_does_again_is_read_again(variables, tmp_path, monkeypatch, change):
     """An earlier evaluation attacked, or kept, fewer images of it."""
