@@ -1,11 +1,12 @@
 """Which of the classes a net may answer: ImageNet-R and ImageNet-A have 200 of ImageNet's 1,000.
 
-Labels stay in the label space of the net. Where an evaluation set has some of the classes only, the logits of the
-others are put to minus infinity: the same rule as cutting the logits down to the set's classes, as the sets' own
-evaluation scripts do, since WordNet ids and labels have one order.
+Labels stay in the label space of the net. Where an evaluation set has only some of the classes, the logits of the
+others are set to minus infinity. This equals keeping only the logits of the set's classes, as the sets' own evaluation
+scripts do, since WordNet ids and labels have one order.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nofrost_jax.errors import UserError
 
@@ -39,27 +40,23 @@ TABLE = {"imagenet_r": IMAGENET_R, "imagenet_a": IMAGENET_A}
 NAMES = (ALL, PRESENT, *TABLE)
 
 
-def mask(name, num_classes, labels=None):
+def mask(name: str, num_classes: int, labels: ArrayLike | None = None) -> np.ndarray:
     """bool [num_classes]: the classes that the net may answer on a set.
 
     name: one of NAMES. labels: int [N], those of the data, for "present". Raises UserError where the list is one of
     another label space.
     """
-    allowed = np.ones(num_classes, bool)
     if name == ALL:
-        return allowed
+        return np.ones(num_classes, bool)
     if name in TABLE and num_classes != 1000:
         raise UserError(
             f"label_set={name} is a list of ImageNet's 1,000 classes, and the net has {num_classes}; config.sets; "
             "evaluate a net of ImageNet on this set"
         )
-    chosen = TABLE[name] if name in TABLE else np.unique(labels)
-    allowed[:] = False
-    allowed[list(chosen)] = True
-    return allowed
+    return np.isin(np.arange(num_classes), TABLE.get(name, labels))
 
 
-def title(name, allowed):
+def title(name: str, allowed: np.ndarray) -> str:
     """For people: "imagenet_r, 200 of 1000 classes"; where the net may answer any class, "1000 classes"."""
     if allowed.all():
         return f"{len(allowed)} classes"

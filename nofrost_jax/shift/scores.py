@@ -1,6 +1,8 @@
 """The scores of ImageNet-C (Hendrycks and Dietterich, 2019): errors, ratios to AlexNet's errors, their mean: mCE."""
 
 import statistics
+from collections.abc import Mapping
+from typing import Any
 
 from nofrost_jax.corruptions.constants import SEVERITIES
 
@@ -24,15 +26,15 @@ ALEXNET = {
 }
 
 
-def scores(accuracy, reference=None):
+def scores(accuracy: Mapping[tuple[str, int], float], reference: Mapping[str, float] | None = None) -> dict[str, Any]:
     """The summary of a table of cells.
 
     accuracy: {(corruption, severity): share of the images that are right}, not empty; cells may be lacking. reference:
     {corruption: error of the reference net}, `ALEXNET`, or None where there is none.
 
-    Returns {"mean_accuracy": over the cells; "errors": {corruption: mean error over its
-    severities}, "ratios": {corruption: that over the reference's}, both of corruptions with all five severities;
-    "mce": the mean of the ratios, a fraction, or None unless every corruption of the reference is complete}.
+    Returns {"mean_accuracy": over the cells; "errors": {corruption: mean error over its severities}, "ratios":
+    {corruption: that over the reference's}, both of corruptions with all five severities; "mce": the mean of the
+    ratios, a fraction, or None unless every corruption of the reference is complete}.
     """
     names = dict.fromkeys(name for name, _ in accuracy)
     errors = {

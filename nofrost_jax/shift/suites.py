@@ -4,6 +4,7 @@ looked at, except for the names of the run's own classes."""
 import dataclasses
 import os
 import re
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -47,37 +48,39 @@ class Entry:
 class Suite:
     """What was asked for.
 
-    entries: the sets beside the run's own images. corruptions: one of FILES, ON_THE_FLY, NONE; cells: (corruption,
+    entries: the sets other than the run's own images. corruptions: one of FILES, ON_THE_FLY, NONE; cells: (corruption,
     severity) in the order of mCE; imagenet_c: the entry of the files. named: names of what must be there. corrupted:
     the corruptions' name in the result; corrupted_own: that of files that are not the published ones but made here.
-    own: the run's own images, or None where they are not there. is_imagenet: whether their classes are ImageNet's.
+    own: the run's own images, or None where they are not there, or cannot be opened because of `problem`. is_imagenet:
+    whether their classes are ImageNet's.
     """
 
-    entries: tuple
+    entries: tuple[Entry, ...]
     corruptions: str
-    cells: tuple
+    cells: tuple[tuple[str, int], ...]
     imagenet_c: Entry
     crop: str
     jpeg_quality: int
     textures: str
-    named: frozenset
+    named: frozenset[str]
     corrupted: str
     corrupted_own: str
     own: data.Dataset | None
+    problem: UserError | None
     is_imagenet: bool
 
     @property
-    def class_names(self):
+    def class_names(self) -> tuple[str, ...]:
         """Of the run's own classes, as far as they are known."""
         return self.own.class_names if self.own else ()
 
 
-def is_suite(config):
-    """Whether a config (or None) asks for evaluation sets."""
+def is_suite(config: ConfigDict | None) -> bool:
+    """Whether a config asks for evaluation sets."""
     return config is not None and "shift" in config
 
 
-def section_of(config):
+def section_of(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
     """(the config without FIELDS, those as plain values). Raises UserError where one is lacking."""
     rest, plain = config.copy_and_resolve_references(), to_plain(config)
     with rest.unlocked():
@@ -87,14 +90,13 @@ def section_of(config):
     return rest, {field: plain[field] for field in FIELDS}
 
 
-def asked_for(config):
-    """What a suite's result is of, plain values: two that differ here are not one and the same result. config: the
-    run's, with the section as its `shift`. The texts for people are left out, and where the data lies."""
+def asked_for(config: ConfigDict) -> dict[str, Any]:
+    """What a suite's result is of, plain values: results that differ here are different results. config: the run's,
+    with the section as its `shift`. Texts for people are left out, and where the data is."""
     plain = to_plain(config)
     section, evaluation = plain["shift"], plain["evaluation"]
-    texts = ("what", "get")
     entries = {
-        name: {field: value for field, value in fields.items() if field not in texts}
+        name: {field: value for field, value in fields.items() if field not in ("what", "get")}
         for name, fields in section["shift"].items()
     }
     mixture = ("mbn_gamma", "mbn_interpolation", "mbn_p", "mbn_seed") if config.model.norm == "mbn" else ()
@@ -105,13 +107,12 @@ def asked_for(config):
     }
 
 
-def read(section, run):
+def read(section: dict[str, Any], run: ConfigDict) -> Suite:
     """The Suite of a section on a run's resolved config. Raises UserError for values that make none."""
     entries = {name: _entry(name, fields) for name, fields in section["shift"].items()}
     if IMAGENET_C not in entries:
         raise UserError(f"config.shift.{IMAGENET_C} is missing; add it as in configs/eval/shift.py")
-    with errors.about(CLEAN):
-        own = data.open(run, check=()) if data.is_present(run.data.source, run.data.data_dir) else None
+    own, problem = _open_own(run)
     imagenet, named = _has_imagenet_classes(run, own), _words(section["sets"])
     chosen = named or [name for name, entry in entries.items() if imagenet and entry.default]
     found = [_find(name, entries) for name in dict.fromkeys(chosen) if name not in (CLEAN, IMAGENET_C)]
@@ -121,7 +122,7 @@ def read(section, run):
     for title in titles:
         if titles.count(title) > 1 or title in (CLEAN, IMAGENET_C):
             raise UserError(f"config.sets={section['sets']!r} has two sets called {title}; rename one folder")
-    must = {*titles, *([CLEAN] if CLEAN in named else [])} if named else set()
+    must = {*titles, *({CLEAN} & {*named})} if named else set()
     must |= {CLEAN} if mode == ON_THE_FLY else set()
     must |= {IMAGENET_C} if mode == FILES and (section["corruptions"] or named) else set()
     otf, filed = f"{_title(run, imagenet)}_c_otf", CROP_NAMES[section["imagenet_c_crop"]]
@@ -137,13 +138,25 @@ def read(section, run):
         corrupted=filed if mode == FILES else otf,
         corrupted_own=filed.replace(IMAGENET_C, otf),
         own=own,
+        problem=problem,
         is_imagenet=imagenet,
     )
 
 
-def imagenet_run(config):
-    """The config of a run on ImageNet at 224 pixels as far as its data goes, where there is no run to ask: from what a
-    suite's config says of the data. `DIR/imagenet` is taken where it is there, otherwise the tfds data set."""
+def _open_own(run: ConfigDict) -> tuple[data.Dataset | None, UserError | None]:
+    """The run's own images, or None and, where they are there, why they cannot be opened."""
+    if not data.is_present(run.data.source, run.data.data_dir):
+        return None, None
+    try:
+        with errors.about(CLEAN):
+            return data.open(run, check=()), None
+    except UserError as error:
+        return None, error
+
+
+def imagenet_run(config: ConfigDict) -> ConfigDict:
+    """The config of a run on ImageNet at 224 pixels, only as far as its data goes, for a suite's config without a run.
+    `DIR/imagenet` is taken where it is there, otherwise the tfds data set."""
     given = {name: value for name, value in to_plain(config)["data"].items() if value is not None}
     plain = {"source": "folder:imagenet", "data_dir": "", "train_split": "train", "eval_split": "validation"}
     plain |= {"image_size": 224, "eval_resize": 256, "augmentation": "none", "crop_scale": (1.0, 1.0)}
@@ -156,9 +169,9 @@ def imagenet_run(config):
     return run
 
 
-def _has_imagenet_classes(run, own):
+def _has_imagenet_classes(run: ConfigDict, own: data.Dataset | None) -> bool:
     """Whether a run's classes are ImageNet's: 1,000, from the tfds data set, or from folders called by WordNet ids (or
-    folders that are not there to look at)."""
+    folders that are not there)."""
     kind, _, name = run.data.source.partition(":")
     if run.model.num_classes != 1000 or kind not in ("tfds", "folder"):
         return False
@@ -167,8 +180,8 @@ def _has_imagenet_classes(run, own):
     return own is None or all(re.fullmatch(r"n\d{8}", name) for name in own.class_names)
 
 
-def _mode(mode, named, imagenet):
-    """FILES, ON_THE_FLY or NONE, where "" leaves it open."""
+def _mode(mode: str, named: list[str], imagenet: bool) -> str:
+    """FILES, ON_THE_FLY or NONE; "" stands for what suits the run."""
     require_choice("corruptions", mode or NONE, (FILES, ON_THE_FLY, NONE))
     if mode:
         return mode
@@ -177,7 +190,7 @@ def _mode(mode, named, imagenet):
     return FILES if imagenet else ON_THE_FLY
 
 
-def _check_crop(crop, mode):
+def _check_crop(crop: str, mode: str) -> None:
     require_choice("imagenet_c_crop", crop, CROPS)
     if crop != "standard" and mode != FILES:
         raise UserError(
@@ -186,14 +199,14 @@ def _check_crop(crop, mode):
         )
 
 
-def _jpeg_quality(quality, imagenet):
+def _jpeg_quality(quality: int | None, imagenet: bool) -> int:
     quality = (JPEG_QUALITY if imagenet else 0) if quality is None else quality
     if not 0 <= quality <= 100:
         raise UserError(f"config.jpeg_quality={quality} must be between 1 and 100, or 0 for none")
     return quality
 
 
-def _entry(name, fields):
+def _entry(name: str, fields: Any) -> Entry:
     known = {field.name for field in dataclasses.fields(Entry)} - {"name"}
     if not isinstance(fields, dict) or (set(fields) - known) or not fields.get("what"):
         raise UserError(
@@ -205,7 +218,7 @@ def _entry(name, fields):
     return Entry(name, **fields)
 
 
-def _find(name, entries):
+def _find(name: str, entries: dict[str, Entry]) -> Entry:
     """The entry of a name, or a new one for folder:PATH and tfds:NAME."""
     kind, colon, place = name.partition(":")
     if not colon:
@@ -219,7 +232,7 @@ def _find(name, entries):
     return Entry(title, f"a folder of class folders, {place}", folder=place, label_set=label_sets.PRESENT)
 
 
-def _cells(names, severities):
+def _cells(names: str, severities: list[int]) -> tuple[tuple[str, int], ...]:
     """The (corruption, severity) pairs, in the order of mCE."""
     order = list(ALEXNET)
     names = _words(names) or order
@@ -230,11 +243,11 @@ def _cells(names, severities):
     return tuple((name, severity) for name in sorted({*names}, key=order.index) for severity in sorted({*severities}))
 
 
-def _words(text):
+def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _title(run, imagenet):
+def _title(run: ConfigDict, imagenet: bool) -> str:
     """A source's name in that of its corruptions: digits, cifar10, the folder's."""
     kind, _, name = run.data.source.partition(":")
     if imagenet:
@@ -242,5 +255,5 @@ def _title(run, imagenet):
     return _plain(os.path.basename(os.path.normpath(name)) if kind == "folder" else name or kind)
 
 
-def _plain(text):
+def _plain(text: str) -> str:
     return re.sub(r"\W+", "_", text).strip("_")

@@ -1,11 +1,14 @@
 """A result of evaluation sets as text for the screen: one row a set, the grid of corruptions, what is missing."""
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from nofrost_jax.evaluation import flags
 from nofrost_jax.shift.scores import SEVERITIES
 from nofrost_jax.tables import aligned
 
 
-def render(result):
+def render(result: Mapping[str, Any]) -> str:
     """The tables of a result with `shift`, a plain dict of schema 1."""
     step = "export" if result["checkpoint"]["step"] < 0 else f"step {result['checkpoint']['step']}"
     lines = [f"{result['checkpoint']['path']}, {step}: accuracy under distribution shift"]
@@ -29,7 +32,7 @@ def render(result):
     return "\n".join(lines)
 
 
-def _row(name, entry, n):
+def _row(name: str, entry: Mapping[str, Any], n: int) -> tuple[str, ...]:
     interval = "{:.1%} to {:.1%}".format(*entry["ci95"]) if "ci95" in entry else ""
     marks = ", ".join(entry["flags"])
     if "partial" in entry["flags"]:
@@ -37,7 +40,7 @@ def _row(name, entry, n):
     return name, f"{entry['accuracy']:.2%}", interval, f"{n:,}", entry["label_set"], entry["crop"], marks
 
 
-def _corruption_rows(corrupted):
+def _corruption_rows(corrupted: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     cells = corrupted["cells"]
     marks = ", ".join(f"cropped: of {corrupted['side']}" if one == "cropped" else one for one in corrupted["flags"])
     name, rest = corrupted["name"], (corrupted["label_set"], corrupted["crop"], marks)
@@ -47,7 +50,7 @@ def _corruption_rows(corrupted):
         yield f"{name}, mCE", f"{corrupted['mce']:.2%}", "", "", f"error over that of {corrupted['reference']}", "", ""
 
 
-def _grid(corrupted):
+def _grid(corrupted: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     accuracy = {(cell["corruption"], cell["severity"]): cell["accuracy"] for cell in corrupted["cells"]}
     ratios = bool(corrupted["ratios"])
     yield "", *map(str, SEVERITIES), "error", *(["ratio"] * ratios)
@@ -57,5 +60,5 @@ def _grid(corrupted):
         yield name, *(_percent(share) for share in (*shares, *last))
 
 
-def _percent(share):
+def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"

@@ -231,7 +231,7 @@ def test_stops_between_batches_and_says_how_far_it_is(reference, tmp_path, capsy
     asked, between = [], f"{tmp_path}/*/000000.apgd_t-*.partial.npz"
     requested = lambda: asked.append(1) or bool(glob.glob(between))  # noqa: E731
     stop = types.SimpleNamespace(requested=requested, local=True, name="SIGUSR1")
-    with pytest.raises(Preempted, match=r"stopped by SIGUSR1 .* to go on; only work since the last save is done"):
+    with pytest.raises(Preempted, match=r"stopped by SIGUSR1 .* to continue; only work since the last save is done"):
         reference.evaluator.run(reference.variables, stop, tmp_path, progress=True)
     assert len(asked) > 8 and glob.glob(between)
     printed = capsys.readouterr().out

@@ -137,7 +137,10 @@ def test_an_error_names_its_set_and_the_layout(cli, copy):
     shutil.rmtree(root / "imagenet/val")
     (root / "imagenet/train/n01440764").mkdir(parents=True)
     refused = cli(*trees.SUITE, f"--workdir={run}")
-    assert refused.stderr.startswith("error: clean: no folder "), refused.stderr
+    assert refused.returncode == 2 and refused.stderr.startswith("error: clean: no folder "), refused.stderr
+    told = cli("--mode=dry_run", *trees.SUITE[1:], f"--workdir={run}")
+    assert told.returncode == 3 and "missing: clean: no folder " in told.stdout and not told.stderr, told
+    assert "there: imagenet_r: " in told.stdout
 
 
 def test_a_folder_with_splits_is_told_which_one_to_give(cli, copy):
