@@ -17,7 +17,6 @@ what is compared with them, and ml_collections for `resume`. CONTRIBUTING.md has
 machine without a network, which is lent for minutes.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import importlib.util
@@ -33,7 +32,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from benchmarks.tasks.common import RESULTS, ROOT, read_json, write_json
+from benchmarks import ROOT, parser
+from benchmarks.tasks.common import RESULTS, read_json, write_json
 from nofrost_jax import signals
 from nofrost_jax.tables import aligned
 
@@ -83,29 +83,29 @@ TASKS = (
 )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=9.0, help="it ends by then")
-    parser.add_argument("--only", default="", help="names of tasks with commas between them; study: all its rows")
-    parser.add_argument("--output", default="", help="folder of the results; default: benchmarks/results/accelerator")
-    parser.add_argument("--data", default="", help="CIFAR-10: a folder of JPEGs, or a .tar.gz of one")
-    parser.add_argument("--rehearse", action="store_true", help="in miniature, on a CPU; one row of the study")
-    options = parser.parse_args()
+def main() -> None:
+    line = parser(__doc__, output=False)
+    line.add_argument("--minutes", type=float, default=9.0, help="it ends by then")
+    line.add_argument("--only", default="", help="names of tasks with commas between them; study: all its rows")
+    line.add_argument("--output", default="", help="folder of the results; default: benchmarks/results/accelerator")
+    line.add_argument("--data", default="", help="CIFAR-10: a folder of JPEGs, or a .tar.gz of one")
+    line.add_argument("--rehearse", action="store_true", help="in miniature, on a CPU; one row of the study")
+    options = line.parse_args()
     if options.data and not os.path.exists(options.data):
-        parser.error(f"--data={options.data} is not there; give CIFAR-10 as a folder of JPEGs, or a .tar.gz of one")
-    with contextlib.ExitStack() as stack, signals.raising():
-        if options.rehearse and not options.output:
-            options.output = stack.enter_context(tempfile.TemporaryDirectory())
-        sys.exit(Queue(options).run(chosen(parser, options)))
-
-
-def chosen(parser, options):
-    """The tasks of --only, in their order here."""
+        line.error(f"--data={options.data} does not exist; give CIFAR-10 as a folder of JPEGs, or a .tar.gz of one")
     names = [name for name in options.only.split(",") if name]
     for name in names:
         if not any(name in (task.name, task.kind) for task in TASKS):
-            parser.error(f"--only={name}: no such task; choose some of {', '.join(task.name for task in TASKS)}, study")
-    if options.rehearse and not names:
+            line.error(f"--only={name}: no such task; choose some of {', '.join(task.name for task in TASKS)}, study")
+    with contextlib.ExitStack() as stack, signals.raising():
+        if options.rehearse and not options.output:
+            options.output = stack.enter_context(tempfile.TemporaryDirectory())
+        sys.exit(Queue(options).run(chosen(names, options.rehearse)))
+
+
+def chosen(names: list[str], rehearse: bool) -> list[Task]:
+    """The tasks of --only, in the order of TASKS."""
+    if rehearse and not names:
         return [task for task in TASKS if task.kind != "study" or task.name == f"study_{STUDY_ROWS[0]}_seed0"]
     return [task for task in TASKS if not names or task.name in names or task.kind in names]
 

@@ -12,10 +12,8 @@ counts: passes that the engine reports against the theoretical count, and agains
 Needs requirements-parity.txt and requirements-oracles.txt for peer. Writes benchmarks/results/attacks_DEVICE.json.
 """
 
-import argparse
 import contextlib
 import importlib
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -32,18 +30,15 @@ from jax.experimental.compilation_cache import compilation_cache
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import nofrost_jax
-from benchmarks import add_output, save_result, stage_sizes
+from benchmarks import ROOT, parser, save_result, stage_sizes, torch_peer, versions
 from nofrost_jax import attacks, data, parallel
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import create_model
 from nofrost_jax.config import for_evaluation, prepare, resolve
 from nofrost_jax.evaluation import protocols, results, runs
 from nofrost_jax.models import init
-from nofrost_jax.models.blocks import block_specs
-from nofrost_jax.models.layers import standardize
-from nofrost_jax.models.nf_resnet import ALPHA, activation_scales
 
-CHECKPOINT = pathlib.Path(__file__).parents[1] / "notebooks" / "digits_nofrost"
+CHECKPOINT = ROOT / "notebooks" / "digits_nofrost"
 STOP = parallel.StopSignal()
 
 
@@ -62,45 +57,6 @@ def digits_config(batch_size, suite):
 # peer
 
 
-def torch_twin(classifier, device):
-    """The NF-ResNet of a Classifier in PyTorch: NCHW in [0, 1] -> logits; kernels are standardized beforehand."""
-    import torch
-    from torch.nn import functional
-
-    params = jax.device_get(classifier.variables["params"])
-    specs = block_specs(classifier.model.stage_sizes, classifier.model.width, 0.0)
-
-    def tensor(array):
-        return torch.tensor(np.asarray(array), device=device)
-
-    def fold(layer):
-        kernel = np.asarray(standardize(jnp.asarray(layer["kernel"]), jnp.asarray(layer["gain"]), 1e-5))
-        return tensor(kernel.transpose(3, 2, 0, 1)), tensor(layer["bias"])
-
-    mean, std = (tensor(np.float32(value))[:, None, None] for value in (classifier.mean, classifier.std))
-    stem, blocks = fold(params["stem"]), []
-    for spec in specs:
-        blocks.append({name: fold(layer) for name, layer in params[spec.name].items()})
-    head = tensor(params["head"]["kernel"].T), tensor(params["head"]["bias"])
-
-    def conv(x, layer, stride=1):
-        return functional.conv2d(x, *layer, stride=stride, padding=layer[0].shape[-1] // 2)
-
-    class Twin(torch.nn.Module):
-        def forward(self, x):
-            x = conv((x - mean) / std, stem)
-            for spec, beta, layers in zip(specs, activation_scales(specs), blocks, strict=True):
-                out = functional.relu(x) * beta
-                if "shortcut" in layers:
-                    x = conv(functional.avg_pool2d(out, 2) if spec.stride > 1 else out, layers["shortcut"])
-                out = conv(out, layers["conv1"])
-                out = conv(functional.relu(out), layers["conv2"], spec.stride)
-                x = conv(functional.relu(out), layers["conv3"]) * ALPHA + x
-            return functional.linear(functional.relu(x).mean((2, 3)), *head)
-
-    return Twin().eval()
-
-
 SUITE = {"apgd_ce_100": {"name": "apgd_ce", "steps": 100}, "aa_standard": {"name": "aa_standard"}}
 PEER_ATTACKS = {"apgd_ce_100": ["apgd-ce"], "aa_standard": ["apgd-ce", "apgd-t", "fab-t", "square"]}
 
@@ -109,16 +65,18 @@ def peer(options):
     """Paired rounds of both suites."""
     classifier, count = nofrost_jax.load(CHECKPOINT), options.images or 360
     batch = digits_batch(options.batch_size, count)
-    net = torch_twin(classifier, options.device)
-    images, labels = to_torch(batch["image"] / np.float32(255), batch["label"], options.device)
+    net = torch_peer.twin(classifier, options.device)
+    images, labels = torch_peer.to_torch(batch["image"] / np.float32(255), batch["label"], options.device)
     head = {"images": count, "batch_size": options.batch_size}
-    head["torch_threads"] = choose_threads(net, images[: options.batch_size])
-    head["largest_logit_difference"] = logit_difference(net, images, classifier, batch["image"])
+    head["torch_threads"] = torch_peer.choose_threads(net, images[: options.batch_size])
+    head["largest_logit_difference"] = torch_peer.logit_difference(net, images, classifier, batch["image"])
     rounds = []
     for number in range(options.rounds):
         for label in only(options, SUITE):
             row = {"attack": label, "round": number, **ours(classifier, label, options.batch_size, count)}
-            row |= theirs(net, images, labels, PEER_ATTACKS[label], row.pop("epsilon"), options.batch_size, number)
+            row |= torch_peer.attack(
+                net, images, labels, PEER_ATTACKS[label], row.pop("epsilon"), options.batch_size, number
+            )
             rounds.append(row)
             print(json.dumps(row), flush=True)
     found = {label: ratios([row for row in rounds if row["attack"] == label], count) for label in only(options, SUITE)}
@@ -162,62 +120,6 @@ def no_compilation_cache():
     finally:
         jax.config.update("jax_enable_compilation_cache", before)
         compilation_cache.reset_cache()
-
-
-def to_torch(images, labels, device):
-    """NHWC images in [0, 1] and labels as PyTorch's, NCHW."""
-    import torch
-
-    pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    return pixels.to(device), torch.from_numpy(labels.astype(np.int64)).to(device)
-
-
-def logit_difference(net, images, classifier, our_images):
-    """The largest between the logits of a PyTorch net and of a Classifier, of the same images."""
-    import torch
-
-    logits = jax.jit(lambda classifier, images: classifier(images))(classifier, our_images)
-    with torch.no_grad():
-        return float(np.abs(net(images).cpu().numpy() - np.asarray(logits)).max())
-
-
-def theirs(net, images, labels, chosen, epsilon, batch_size, seed, apgd_steps=100):
-    """Seconds of pyautoattack's attacks `chosen` on a PyTorch net, and the robust accuracy. Its checks of the net (some
-    forward passes of a batch) are inside its time; a run of a few steps beforehand, which warms PyTorch up, is not."""
-    import torch
-    from pyautoattack import AutoAttack
-
-    peer = AutoAttack(net, norm="Linf", eps=epsilon, version="standard", seed=seed, device=images.device)
-    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
-        peer.attacks_to_run, peer.apgd.n_iter = ["apgd-ce"], 2
-        peer.run_standard_evaluation(images[:batch_size], labels[:batch_size], batch_size=batch_size)
-        peer.attacks_to_run, peer.apgd.n_iter = chosen, apgd_steps
-        start = time.perf_counter()
-        adversarial, _ = peer.run_standard_evaluation(images, labels, batch_size=batch_size)
-        seconds = time.perf_counter() - start
-    right = 0
-    with torch.no_grad():
-        for some, wanted in zip(adversarial.split(batch_size), labels.split(batch_size), strict=True):
-            right += int((net(some).argmax(1) == wanted).sum())
-    return {"pyautoattack": seconds, "peer_robust_accuracy": right / len(labels)}
-
-
-def choose_threads(net, images):
-    """Sets, and returns, the number of PyTorch's threads with which 20 forward passes are fastest here."""
-    import torch
-
-    seconds = {}
-    for threads in {1, os.cpu_count()}:
-        torch.set_num_threads(threads)
-        for _ in range(2):  # the first to warm up
-            start = time.perf_counter()
-            with torch.no_grad():
-                for _ in range(20):
-                    net(images)
-            seconds[threads] = time.perf_counter() - start
-    best = min(seconds, key=seconds.get)
-    torch.set_num_threads(best)
-    return best
 
 
 def ratios(rounds, count):
@@ -364,20 +266,17 @@ INNER = {"compile_here": compile_here, "memory_here": memory_here}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=0, help="default: 360 of peer, 4096 of memory")
-    parser.add_argument("--attacks", default="", help="only these of a part, with commas between them")
-    parser.add_argument(
-        "--stage_sizes", type=stage_sizes, default=(), help="of compile's and memory's net; default: its own"
-    )
-    add_output(parser)
-    parser.add_argument("--batch_size", type=int, default=120)
-    parser.add_argument("--device", default="cpu", help="PyTorch's")
-    parser.add_argument("--cache", default="")
-    parser.add_argument("--chunk", type=int, default=0)
-    options = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--parts", default=",".join(PARTS))
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--images", type=int, default=0, help="default: 360 for peer, 4096 for memory")
+    options.add_argument("--attacks", default="", help="only these attacks of a part, with commas between them")
+    options.add_argument("--stage_sizes", type=stage_sizes, default=(), help="of the net of compile and memory")
+    options.add_argument("--batch_size", type=int, default=120)
+    options.add_argument("--device", default="cpu", help="PyTorch's")
+    options.add_argument("--cache", default="")
+    options.add_argument("--chunk", type=int, default=0)
+    options = options.parse_args()
     if options.parts in INNER:
         INNER[options.parts](options)
         return
@@ -386,8 +285,7 @@ def main():
     found = json.loads(path.read_text()) if path.exists() else {}
     for part in options.parts.split(","):
         found[part] = PARTS[part](options)
-        packages = ("jax", "jaxlib", "numpy", "torch", "pyautoattack")
-        found["versions"] = {name: _version(name) for name in packages}
+        found["versions"] = versions(("jax", "jaxlib", "numpy", "torch", "pyautoattack"))
         found |= {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
         save_result(options.output, path.name, found)
 
@@ -400,13 +298,6 @@ def same_net(options):
 def only(options, names):
     """Those of a part's attacks that --attacks names, or all."""
     return [name for name in names if name in options.attacks.split(",")] if options.attacks else list(names)
-
-
-def _version(name):
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""The figures that the README gives for the digits: the default run on three seeds, and standard training beside it.
+"""The figures that the README gives for the digits: the default run on three seeds, and standard training.
 
     python benchmarks/digits.py
 
-Runs `main.py` as a user would, cold, in a temporary folder, and writes benchmarks/results/digits.json. What else it is
-given, --config.FIELD=VALUE, goes to `main.py`.
+Runs `main.py` as a user would, cold, in a temporary folder, and writes benchmarks/results/digits.json. Other
+arguments, --config.FIELD=VALUE, go to `main.py`.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -19,14 +18,13 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from benchmarks import add_output, save_result
+from benchmarks import ROOT, parser, save_result
 
-ROOT = pathlib.Path(__file__).parents[1]
 RUNS = (("nofrost", 0), ("nofrost", 1), ("nofrost", 2), ("st", 0))
 
 
-def run(row, seed, folder, more):
-    """One run's seconds, from the command to its end, and its evaluation result; more: arguments of main.py."""
+def run(row: str, seed: int, folder: str, more: list[str]) -> dict:
+    """A run's seconds, from the command to its end, and its evaluation result. more: arguments of main.py."""
     workdir = f"{folder}/{row}_{seed}"
     command = [sys.executable, "main.py", f"--config=configs/digits.py:{row}", f"--config.seed={seed}", *more]
     start = time.perf_counter()
@@ -48,10 +46,8 @@ def run(row, seed, folder, more):
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_output(parser)
-    options, more = parser.parse_known_args()
+def main() -> None:
+    options, more = parser(__doc__).parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         runs = [run(row, seed, folder, more) for row, seed in RUNS]
     rows = {}

@@ -10,7 +10,6 @@ pure decoding, since neighbours on other cores cost cache. The yardstick and fas
 the differences torchvision; what is not installed is left out and said.
 """
 
-import argparse
 import io
 import os
 import pathlib
@@ -24,7 +23,7 @@ from PIL import Image, features
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from benchmarks import add_output, save_result
+from benchmarks import parser, save_result
 from nofrost_jax.data import fast, preprocess
 from nofrost_jax.data.preprocess import Geometry
 from nofrost_jax.data.views import Tree, ViewMaker
@@ -265,12 +264,11 @@ def show(name, result):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", default="", help="folder of JPEG files, beside the synthetic ones")
-    parser.add_argument("--count", type=int, default=50, help="greatest number of files of each kind")
-    parser.add_argument("--rounds", type=int, default=7)
-    add_output(parser)
-    options = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--images", default="", help="folder of JPEG files, in addition to the synthetic ones")
+    options.add_argument("--count", type=int, default=50, help="greatest number of files of each kind")
+    options.add_argument("--rounds", type=int, default=7)
+    options = options.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     sets = {"synthetic": synthetic(min(options.count, 24))}

@@ -10,7 +10,6 @@ never stop early here (tau = steps), since untrained nets are wrong at once. Pri
 benchmarks/results/methods_DEVICE.json.
 """
 
-import argparse
 import os
 import pathlib
 import sys
@@ -21,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from benchmarks import add_output, command, save_result, stage_sizes
+from benchmarks import add_net, command, parser, save_result
 from benchmarks.train_step import compiled_step, paired_rounds, summary
 from configs import common
 from configs import methods as rows
@@ -110,15 +109,10 @@ def measure(options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="resnet26", choices=[name for name in models.NAMES if "nf" not in name])
-    parser.add_argument("--image_size", type=int, default=64)
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--stage_sizes", type=stage_sizes, default=(), help="blocks of each stage; default: the net's")
-    parser.add_argument("--methods", default=",".join(methods.NAMES), help="at and standard among them")
-    add_output(parser)
-    options = parser.parse_args()
+    options = parser(__doc__)
+    add_net(options, [name for name in models.NAMES if "nf" not in name], "resnet26")
+    options.add_argument("--methods", default=",".join(methods.NAMES), help="at and standard among them")
+    options = options.parse_args()
     options.methods = options.methods.split(",")
     result = measure(options)
     print(f"{options.model}, {options.image_size} px, batch {options.batch_size}, {result['device']}; ratios to `at`")

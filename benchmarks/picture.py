@@ -5,7 +5,6 @@
 Writes benchmarks/results/picture_digits.json, and docs/digits.png from it. Needs matplotlib.
 """
 
-import argparse
 import pathlib
 import sys
 
@@ -16,11 +15,10 @@ from sklearn.datasets import load_digits
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import nofrost_jax
-from benchmarks import add_output, save_result
+from benchmarks import ROOT, parser, save_result
 from nofrost_jax import keys
 from nofrost_jax.data import digits
 
-ROOT = pathlib.Path(__file__).parents[1]
 TRAINED = 38.25  # radius of the training
 PROTOCOLS = {"pgd": "PGD", "aa_fast_20": "aa_fast_20 (the paper's)", "aa_standard": "aa_standard (AutoAttack)"}
 RADII = (0.0, 12.75, 25.5, TRAINED, 51.0, 63.75)
@@ -91,11 +89,10 @@ def draw(classifier, images, labels, curves, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_output(parser)
-    parser.add_argument("--images", type=int, default=360, help="so many, for a trial")
-    parser.add_argument("--picture", default=str(ROOT / "docs" / "digits.png"), help="where to draw it")
-    options = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--images", type=int, default=360, help="number of images, for a trial")
+    options.add_argument("--picture", default=str(ROOT / "docs" / "digits.png"), help="where to draw it")
+    options = options.parse_args()
     classifier = nofrost_jax.load(ROOT / "notebooks" / "digits_nofrost")
     images, labels = (array[: options.images] for array in test_images())
     curves = measure(classifier, images, labels)

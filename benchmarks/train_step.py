@@ -7,7 +7,6 @@ Prints a table of ratios and writes them to benchmarks/results/, with the device
 once, one after the other, so that a noisy machine disturbs all alike; figures are medians over the rounds.
 """
 
-import argparse
 import os
 import pathlib
 import sys
@@ -20,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import benchmarks.tasks.stand_in  # noqa: F401, first: the configs import ml_collections, which may not be here
-from benchmarks import add_output, command, save_result, stage_sizes
+from benchmarks import add_net, command, parser, save_result
 from configs import nofrost_r26
 from nofrost_jax import keys, methods, models, optim, parallel
 from nofrost_jax.attacks.losses import cross_entropy
@@ -158,15 +157,10 @@ def summary(values):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="nf_resnet26", choices=models.NAMES)
-    parser.add_argument("--image_size", type=int, default=64)
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--stage_sizes", type=stage_sizes, default=(), help="blocks of each stage; default: the net's")
-    add_output(parser)
-    options = parser.parse_args()
+    options = parser(__doc__)
+    add_net(options, models.NAMES, "nf_resnet26")
+    options.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    options = options.parse_args()
     result = measure(options)
     print(f"{options.model}, {options.image_size} px, batch {options.batch_size}, {options.dtype}, {result['device']}")
     for name, row in {**result["seconds"], **result["ratios"]}.items():

@@ -60,6 +60,7 @@ def digits(label, number, row, rehearse, with_peer):
     "largest_logit_difference"}."""
     import nofrost_jax
     from benchmarks import attacks as benchmark
+    from benchmarks import torch_peer
 
     count = size = 4 if rehearse else 360
     classifier = nofrost_jax.load(common.CHECKPOINT)
@@ -67,11 +68,11 @@ def digits(label, number, row, rehearse, with_peer):
         row = benchmark.ours(classifier, label, size, count)
         yield row
     if with_peer:
-        batch, net = benchmark.digits_batch(size, count), benchmark.torch_twin(classifier, torch_device())
-        images, labels = benchmark.to_torch(batch["image"] / np.float32(255), batch["label"], torch_device())
-        apart = benchmark.logit_difference(net, images, classifier, batch["image"])
+        batch, net = benchmark.digits_batch(size, count), torch_peer.twin(classifier, torch_device())
+        images, labels = torch_peer.to_torch(batch["image"] / np.float32(255), batch["label"], torch_device())
+        apart = torch_peer.logit_difference(net, images, classifier, batch["image"])
         chosen, steps = benchmark.PEER_ATTACKS[label], 3 if rehearse else 100
-        found = benchmark.theirs(net, images, labels, chosen, row["epsilon"], size, number, steps)
+        found = torch_peer.attack(net, images, labels, chosen, row["epsilon"], size, number, steps)
         yield row | {"largest_logit_difference": apart, **found}
 
 
@@ -104,12 +105,12 @@ def resnet50(row, rehearse, with_peer):
         row |= {"ours": seconds, "our_robust_accuracy": float(jnp.mean(compiled(classifier, images)[1]))}
         yield row
     if with_peer:
-        from benchmarks import attacks as benchmark
+        from benchmarks import torch_peer
 
         net = net.to(torch_device())
-        pixels, wanted = benchmark.to_torch(images, labels, torch_device())
-        apart = benchmark.logit_difference(net, pixels, classifier, images)
-        found = benchmark.theirs(net, pixels, wanted, ["apgd-ce"], EPSILON, count, 0, steps)
+        pixels, wanted = torch_peer.to_torch(images, labels, torch_device())
+        apart = torch_peer.logit_difference(net, pixels, classifier, images)
+        found = torch_peer.attack(net, pixels, wanted, ["apgd-ce"], EPSILON, count, 0, steps)
         yield row | {"largest_logit_difference": apart, **found}
 
 

@@ -16,10 +16,8 @@ attempt finds it in `task.figures` and goes on. Only `finish` makes the result c
 returns without it, and is taken up again by the next queue.
 """
 
-import argparse
 import contextlib
 import functools
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -27,9 +25,9 @@ import subprocess
 import sys
 import time
 
+from benchmarks import ROOT, parser, versions
 from nofrost_jax import files
 
-ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "timm")
 RESULTS = ROOT / "benchmarks" / "results" / "accelerator"
 CHECKPOINT = ROOT / "notebooks" / "digits_nofrost"
@@ -88,19 +86,20 @@ class Task:
 def start(name, doc, arguments=()):
     """The Task of this process's command line. arguments: [(flag, default), ...] that it takes beside the usual ones;
     a task that takes some is called NAME_VALUE_..., as its file is."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600.0, help="it ends by then, with what it has")
-    parser.add_argument("--begun", type=float, help="time.monotonic() of its clock's start; default: after its imports")
-    parser.add_argument("--output", required=True, help="its result file")
-    parser.add_argument("--data", default="", help="CIFAR-10: a folder of JPEGs, or a .tar.gz of one")
-    parser.add_argument("--rehearse", action="store_true", help="in miniature, on a CPU")
+    line = parser(doc, output=False)
+    line.add_argument("--seconds", type=float, default=600.0, help="it ends by then, with what it has")
+    line.add_argument("--begun", type=float, help="time.monotonic() of its clock's start; default: after its imports")
+    line.add_argument("--output", required=True, help="its result file")
+    line.add_argument("--data", default="", help="CIFAR-10: a folder of JPEGs, or a .tar.gz of one")
+    line.add_argument("--rehearse", action="store_true", help="in miniature, on a CPU")
     for flag, default in arguments:
-        parser.add_argument(flag, type=type(default), default=default)
-    options = parser.parse_args()
+        line.add_argument(flag, type=type(default), default=default)
+    options = line.parse_args()
     options.output = os.path.abspath(options.output)
     import jax
 
-    return Task(name, options, jax.devices()[0].device_kind, versions())
+    found = {"python": ".".join(map(str, sys.version_info[:3])), **versions(PACKAGES)}
+    return Task(name, options, jax.devices()[0].device_kind, found)
 
 
 @functools.cache
@@ -110,17 +109,6 @@ def commit():
         command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     return None
-
-
-def versions():
-    """{package: version}, without those that are not there."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {"python": ".".join(map(str, sys.version_info[:3])), **found}
 
 
 def timed(function, repeats=1):
@@ -136,7 +124,7 @@ def timed(function, repeats=1):
 
 
 def read_json(path):
-    """The value in a JSON file; None where there is none, or it is not whole."""
+    """The value in a JSON file; None if it is missing or damaged."""
     try:
         return json.loads(pathlib.Path(path).read_text())
     except (OSError, ValueError):
@@ -144,6 +132,6 @@ def read_json(path):
 
 
 def write_json(path, value):
-    """Writes JSON, whole or not at all, and its folder."""
+    """Writes JSON atomically, and its folder."""
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, value, indent=1)
