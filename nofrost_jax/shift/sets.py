@@ -45,7 +45,7 @@ class Corruption:
 
     def constants(self, side: int) -> dict[str, Any]:
         """What it uses on images of `side` pixels, plain values. Raises UserError where the textures are not there."""
-        return corruptions.describe(self.name, self.severity, side, textures=self.textures or None)
+        return corruptions.settings(self.name, self.severity, side, textures=self.textures or None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
