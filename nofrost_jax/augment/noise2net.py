@@ -1,29 +1,28 @@
 """Noise2Net (Hendrycks et al., 2021, with DeepAugment): every image goes through a random residual net of its own.
 
-Four blocks x + epsilon * block(x) in the form of Res2Net (Gao et al., 2019; scale 4, width 16), fresh weights for
-every image, instance statistics. No published weights are needed, and nothing is clipped afterwards. Where this
-differs from the original: epsilon is drawn per image, not per batch, unless it is given; kernel sizes and dilations
-per image, not per epoch, unless an `epoch_key` is given; and the biases before the normalizations are left out, since
-instance statistics remove them exactly.
+Four blocks x + epsilon * block(x) in the form of Res2Net (Gao et al., 2019; scale 4, width 16), fresh weights for every
+image, instance statistics. It needs no published weights, and nothing is clipped afterwards. The original draws epsilon
+for each batch and kernel sizes and dilations for each epoch; here all are drawn for each image. Biases before the
+normalizations are left out, because instance statistics remove them exactly.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nofrost_jax.errors import UserError
 from nofrost_jax.keys import named
 
 BLOCKS = 4
-SCALE = 4  # groups of channels in a block; the last goes through untouched
+SCALE = 4  # groups of channels in a block; the last one is not changed
 WIDTH = 16  # channels in a group
 DILATIONS = 3  # of a 3x3 convolution: 1, 2 or 3
 NORM_EPSILON = 1e-5
 IMPLEMENTATIONS = ("map", "vmap")
-MULTIPLY_ADDS = 29_184  # by pixel of the image, with 3x3 convolutions everywhere
+MULTIPLY_ADDS = 29_184  # for each pixel, with 3x3 convolutions everywhere
 
 
 class Network(NamedTuple):
@@ -44,40 +43,27 @@ def apply(
     image_keys: jax.Array,
     *,
     maximum: float = 0.75,
-    epsilon: float | jax.Array | None = None,
-    epoch_key: jax.Array | None = None,
     implementation: str | None = None,
     chosen: jax.Array | None = None,
 ) -> jax.Array:
     """Images through one random net each: float32 [N, H, W, 3] -> the same shape; jit-able.
 
     images: normalized by mean and standard deviation, as a classifier's net sees them. image_keys: typed keys [N]; an
-    image's outcome depends on its own key (and `epoch_key`) alone. maximum: epsilon is uniform between half of this and
-    this. epsilon: the same for all images, instead of a draw per image. epoch_key: one typed key for the kernel sizes
-    and dilations of all images, as the original has them for an epoch; None draws them per image. implementation: "map"
-    runs image by image and computes only the taps that a kernel has, "vmap" all images at once; None takes "map" on
-    CPU. They agree up to summation order. chosen: bool [N], the images to distort, or None for all; the others come
-    back as they are. "map" passes over them.
-
-    Raises UserError where the shapes do not fit, or the implementation is unknown.
+    image's outcome depends on its own key alone. maximum: epsilon is uniform between half of this and this.
+    implementation: "map" runs image by image and computes only the taps that a kernel has, "vmap" all images at once;
+    None takes "map" on a CPU. They agree up to summation order. chosen: bool [N], the images to distort, or None for
+    all; the others are returned as they are.
     """
     if images.ndim != 4 or images.shape[-1] != 3 or image_keys.shape != images.shape[:1]:
-        raise UserError(
-            f"noise2net takes images [N, H, W, 3] and one typed key per image, not {list(images.shape)} and keys "
-            f"{list(image_keys.shape)}"
-        )
+        raise ValueError(f"noise2net: images {images.shape} must be [N, H, W, 3] and keys {image_keys.shape} [N]")
     implementation = implementation or ("map" if jax.default_backend() == "cpu" else "vmap")
     if implementation not in IMPLEMENTATIONS:
-        raise UserError(f"noise2net: implementation={implementation!r} is unknown; choose one of {IMPLEMENTATIONS}")
-    shared = None if epoch_key is None else draw_dilations(epoch_key)
+        raise ValueError(f"noise2net: implementation={implementation!r} is not one of {IMPLEMENTATIONS}")
+    # A switch over a batched index computes every branch; then one 7x7 kernel that holds them all is cheaper.
+    convolve = _switched if implementation == "map" else _scattered
 
     def single(image, key):
-        network = draw(key, maximum, shared)
-        if epsilon is not None:
-            network = network._replace(epsilon=jnp.asarray(epsilon, jnp.float32))
-        # A switch over a batched index computes every branch; then one 7x7 kernel that holds them all is cheaper.
-        convolve = _scattered if implementation == "vmap" and shared is None else _switched
-        return transform(image, network, convolve)
+        return transform(image, draw(key, maximum), convolve)
 
     chosen = jnp.ones(len(images), bool) if chosen is None else chosen
     if implementation == "map":
@@ -86,15 +72,15 @@ def apply(
     return jnp.where(chosen[:, None, None, None], jax.vmap(single)(images, image_keys), images)
 
 
-def draw(key: jax.Array, maximum: float, dilations: jax.Array | None = None) -> Network:
+def draw(key: jax.Array, maximum: float) -> Network:
     """The net of one typed key: weights uniform within 1 / sqrt(fan-in), PyTorch's default for a convolution."""
 
     def uniform(name, shape, fan_in):
         return jax.random.uniform(named(key, name), shape, jnp.float32, -1, 1) * fan_in**-0.5
 
     channels, groups = SCALE * WIDTH, SCALE - 1
-    if dilations is None:
-        dilations = draw_dilations(key)
+    choices = jax.random.randint(named(key, "noise2net/dilations"), (BLOCKS, SCALE - 1), 0, 2 * DILATIONS, jnp.int32)
+    dilations = jnp.maximum(choices - DILATIONS + 1, 0)  # kernel size 1 (here 0) or 3, each with probability 1/2
     fan_in = WIDTH * jnp.where(dilations == 0, 1.0, 9.0)[..., None, None, None, None]
     return Network(
         entry=uniform("noise2net/entry", (BLOCKS, 3, channels), 3.0),
@@ -105,15 +91,8 @@ def draw(key: jax.Array, maximum: float, dilations: jax.Array | None = None) -> 
     )
 
 
-def draw_dilations(key: jax.Array) -> jax.Array:
-    """int32 [4, 3]: kernel size 1 (here 0) or 3, each with probability 1/2, and dilation 1, 2 or 3 of the latter."""
-    choices = jax.random.randint(named(key, "noise2net/dilations"), (BLOCKS, SCALE - 1), 0, 2 * DILATIONS, jnp.int32)
-    return jnp.maximum(choices - DILATIONS + 1, 0)
-
-
-def transform(image: jax.Array, network: Network, convolve=None) -> jax.Array:
+def transform(image: jax.Array, network: Network, convolve: Callable) -> jax.Array:
     """One image [H, W, 3] through its net, in the image's dtype."""
-    convolve = convolve or _switched
     network = jax.tree.map(lambda x: x if x.dtype == jnp.int32 else x.astype(image.dtype), network)
 
     def block(x, weights):

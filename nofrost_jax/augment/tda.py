@@ -1,10 +1,10 @@
-"""TDA, texture-debiased augmentation (Hermann et al., 2020), on the device: its colours. The pipeline does its crops.
+"""TDA, texture-debiased augmentation (Hermann et al., 2020), on the device: its colours. The data pipeline crops.
 
-As the authors of NoFrost have it: a crop of 64 to 100 % of the area and a flip, then, for half of the images, SimCLR's
-colour distortion (Chen et al., 2020) at strength 1: brightness, contrast, saturation and hue in a random order for 80 %
-of these, grey for 20 %. The operations are PIL's and torchvision's, without their rounding to 8 bits.
+As in the code of NoFrost's authors: a crop of 64 to 100 % of the area and a flip, then, for half of the images,
+SimCLR's colour distortion (Chen et al., 2020) at strength 1: brightness, contrast, saturation and hue in a random order
+for 80 % of these, grey for 20 %. The operations are PIL's and torchvision's, without their rounding to 8 bits.
 
-Hermann et al. also add noise and blur, which the authors of NoFrost leave out; `blur` and `noise` are for those.
+Hermann et al. also use noise and blur, which NoFrost's authors leave out: `noise` and `blur`.
 """
 
 import jax
@@ -22,7 +22,7 @@ SOFTENED = 0.5  # probability of blur, and of noise, where they are on
 LEAST_SIGMA = 0.1
 
 
-def draw(image_keys, dtype=jnp.float32):
+def draw(image_keys: jax.Array, dtype=jnp.float32) -> dict[str, jax.Array]:
     """The decisions for N images, each from its own key: a dict of arrays [N, ...].
 
     `jitter`, `grey`: bool. `order`: int [N, 4], which of brightness, contrast, saturation and turn (0, 1, 2, 3) is
@@ -43,23 +43,23 @@ def draw(image_keys, dtype=jnp.float32):
     return jax.vmap(one)(image_keys)
 
 
-def colours(images, image_keys):
+def colours(images: jax.Array, image_keys: jax.Array) -> jax.Array:
     """Half of the images [N, H, W, 3] in [0, 1] with distorted colours; an image depends on its own key alone."""
     return distort(images, draw(image_keys, images.dtype))
 
 
-def distort(images, draws):
-    """Images [N, H, W, 3] in [0, 1] after what `draw` decided; the others come back bit for bit."""
+def distort(images: jax.Array, draws: dict[str, jax.Array]) -> jax.Array:
+    """Images [N, H, W, 3] in [0, 1] after what `draw` decided; the others stay the same, bit for bit."""
     jittered = jitter(images, draws["order"], draws["factors"], draws["hue"])
     images = jnp.where(_spread(draws["jitter"]), jittered, images)
     return jnp.where(_spread(draws["grey"]), luma(images), images)
 
 
-def jitter(images, order, factors, hue):
-    """Each image's four operations in its own order, int [N, 4]; the values are cut to [0, 1] after each.
+def jitter(images: jax.Array, order: jax.Array, factors: jax.Array, hue: jax.Array) -> jax.Array:
+    """Each image's four operations in its own order, int [N, 4]; clipped to [0, 1] after each.
 
-    Hue is the dear one. It is computed once, after as many of the other three as come before it, and before the rest;
-    with a branch for each place and operation, all sixteen would be computed for every image.
+    Hue is the expensive one, so it is computed once: after as many of the other three as come before it, and before the
+    rest. With a branch for each place and operation, all sixteen would be computed for every image.
     """
     place = jnp.argmax(order == TURN, axis=1)
     # The other three in their order: a stable sort that puts the turn last.
@@ -73,7 +73,7 @@ def jitter(images, order, factors, hue):
     return images
 
 
-def _blend(images, operation, factors, active):
+def _blend(images: jax.Array, operation: jax.Array, factors: jax.Array, active: jax.Array) -> jax.Array:
     """Brightness, contrast or saturation: away from black, from the mean luma or from each pixel's luma by a factor."""
     grey = luma(images)
     mean = jnp.mean(grey, axis=(1, 2, 3), keepdims=True)
@@ -82,16 +82,16 @@ def _blend(images, operation, factors, active):
     return jnp.where(_spread(active), changed, images)
 
 
-def luma(images):
+def luma(images: jax.Array) -> jax.Array:
     """[N, H, W, 1] of RGB images, by PIL's weights (ITU-R 601)."""
     return jnp.sum(images * jnp.asarray(LUMA, images.dtype), axis=-1, keepdims=True)
 
 
-def turn_hue(images, turns):
+def turn_hue(images: jax.Array, turns: jax.Array) -> jax.Array:
     """Images [N, H, W, 3] in [0, 1] with the hue of HSV moved by `turns` [N], 1 being once around the colour wheel.
 
-    Saturation and value stay. Equal to a way through HSV and back: the greatest channel of a pixel stays the value, and
-    each channel falls from it as its distance from the hue says.
+    Saturation and value stay. This equals a conversion to HSV and back: a pixel's greatest channel stays its value, and
+    the other channels fall from it with their distance from the hue.
     """
     value = jnp.max(images, axis=-1)
     chroma = value - jnp.min(images, axis=-1)
@@ -107,7 +107,7 @@ def turn_hue(images, turns):
     return jnp.clip(value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(away, 4 - away), 0, 1), 0, 1)
 
 
-def blur(images, image_keys, greatest):
+def blur(images: jax.Array, image_keys: jax.Array, greatest: float) -> jax.Array:
     """Half of the images under a Gaussian blur, its sigma uniform in [0.1, `greatest`] pixels; borders are mirrored.
 
     The kernel is a tenth of the side wide, as in SimCLR (Chen et al., 2020), and at least 3.
@@ -128,18 +128,18 @@ def blur(images, image_keys, greatest):
     return jnp.where(_spread(shares[:, 0] < SOFTENED), soft, images)
 
 
-def noise(images, image_keys, greatest):
-    """Half of the images with Gaussian noise, its deviation uniform in [0, `greatest`] of the range; cut to [0, 1]."""
+def noise(images: jax.Array, image_keys: jax.Array, greatest: float) -> jax.Array:
+    """Half of the images with Gaussian noise of a deviation uniform in [0, `greatest`], clipped to [0, 1]."""
     shares = _uniform(image_keys, 2, images.dtype)
     draws = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:], images.dtype))(keys.named(image_keys, "z"))
     noisy = jnp.clip(images + greatest * _spread(shares[:, 1]) * draws, 0, 1)
     return jnp.where(_spread(shares[:, 0] < SOFTENED), noisy, images)
 
 
-def _uniform(image_keys, count, dtype):
+def _uniform(image_keys: jax.Array, count: int, dtype) -> jax.Array:
     return jax.vmap(lambda key: jax.random.uniform(keys.named(key, "shares"), (count,), dtype))(image_keys)
 
 
-def _spread(values):
+def _spread(values: jax.Array) -> jax.Array:
     """[N] -> [N, 1, 1, 1]."""
     return values[:, None, None, None]

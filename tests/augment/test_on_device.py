@@ -6,22 +6,34 @@ import numpy as np
 import pytest
 
 from nofrost_jax.augment.deepaugment import edsr, on_device, random_weights
-from nofrost_jax.errors import UserError
 from nofrost_jax.tools.deepaugment import generate
 
 SIZES = {"edsr": (16, 18), "cae": (18, 16)}  # one side that 4 does not divide
 N = 5
 
 
+ALL = np.ones(N, bool)
+
+
 @pytest.fixture(scope="module", params=on_device.NETWORKS)
 def case(request):
-    """(network, params, images, keys, output in groups of at most 3)."""
+    """(network, params, images, keys, in groups of at most 3: all of them distorted, the program)."""
     network = request.param
     params = random_weights.random_params(network, 1)
     images = np.random.default_rng(0).uniform(size=(N, *SIZES[network], 3)).astype(np.float32)
     keys = jax.random.split(jax.random.key(2), N)
-    run = jax.jit(lambda params, images, keys: on_device.distort(images, keys, params, network=network, group=3))
-    return network, params, images, keys, np.asarray(run(params, images, keys)), run
+    run = grouped(network, params, 3)
+    return network, params, images, keys, run(images, keys, ALL), run
+
+
+def grouped(network, params, group):
+    """(images, keys, chosen) -> distorted images, compiled."""
+    run = jax.jit(
+        lambda params, images, keys, chosen: on_device.distort(
+            images, keys, params, network=network, group=group, chosen=chosen
+        )
+    )
+    return lambda *arguments: np.asarray(run(params, *arguments))
 
 
 def test_a_group_equals_its_images_one_by_one(case):
@@ -34,33 +46,24 @@ def test_a_group_equals_its_images_one_by_one(case):
 
 
 def test_images_that_are_not_chosen_stay_and_leave_the_groups_to_the_others(case):
-    network, params, images, keys, _, _ = case
-    run = jax.jit(
-        lambda params, images, keys, chosen: on_device.distort(
-            images, keys, params, network=network, group=3, chosen=chosen
-        )
-    )
+    _, _, images, keys, _, run = case
     for chosen in (np.array([0, 1, 0, 1, 0], bool), np.array([1, 1, 1, 0, 1], bool), np.zeros(N, bool)):
-        found = np.asarray(run(params, images, keys, chosen))
+        found = run(images, keys, chosen)
         np.testing.assert_array_equal(found[~chosen], images[~chosen])
         order = np.argsort(~chosen, kind="stable")
-        first = np.asarray(run(params, images[order], keys[order], np.ones(N, bool)))
+        first = run(images[order], keys[order], ALL)
         np.testing.assert_allclose(found[order][: chosen.sum()], first[: chosen.sum()], atol=1e-5)
 
 
-def test_in_groups_of_one_an_image_hangs_on_its_own_key_alone(case):
-    """Whatever is beside it, chosen or not: so that a training does not depend on the number of devices."""
+def test_in_groups_of_one_an_image_depends_on_its_own_key_alone(case):
+    """Whatever its neighbours are, chosen or not, so that a training does not depend on the number of devices."""
     network, params, images, keys, _, _ = case
-    run = jax.jit(
-        lambda params, images, keys, chosen: on_device.distort(
-            images, keys, params, network=network, group=1, chosen=chosen
-        )
-    )
-    whole = np.asarray(run(params, images, keys, np.array([1, 1, 0, 1, 1], bool)))
-    for part, chosen in ((slice(0, 2), [1, 1]), (slice(3, 5), [0, 1])):
-        found = np.asarray(run(params, images[part], keys[part], np.array(chosen, bool)))
-        expected = np.where(np.array(chosen, bool)[:, None, None, None], whole[part], images[part])
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+    run = grouped(network, params, 1)
+    whole = run(images, keys, np.array([1, 1, 0, 1, 1], bool))
+    for order, chosen in (([1, 0, 0, 1, 0], [1, 1, 0, 0, 0]), ([3, 4, 2, 3, 4], [0, 1, 0, 0, 0])):
+        order, chosen = np.array(order), np.array(chosen, bool)
+        expected = np.where(chosen[:, None, None, None], whole[order], images[order])
+        np.testing.assert_allclose(run(images[order], keys[order], chosen), expected, atol=1e-4)
 
 
 def test_what_the_nets_cost():
@@ -76,12 +79,12 @@ def test_what_the_nets_cost():
 
 
 def test_shape_range_and_repetition(case):
-    _, params, images, keys, output, run = case
+    _, _, images, keys, output, run = case
     assert output.shape == images.shape and output.dtype == np.float32
     assert output.min() >= 0 and output.max() <= 1 and output.std(axis=(1, 2, 3)).min() >= 0
     assert np.abs(output - images).mean() > 0.01
-    np.testing.assert_array_equal(output, run(params, images, keys))
-    other = np.asarray(run(params, images, jax.random.split(jax.random.key(3), N)))
+    np.testing.assert_array_equal(output, run(images, keys, ALL))
+    other = run(images, jax.random.split(jax.random.key(3), N), ALL)
     assert np.abs(other - output).mean() > 0.01
 
 
@@ -96,5 +99,5 @@ def test_shape_range_and_repetition(case):
     ],
 )
 def test_what_it_refuses(shape, keys, options):
-    with pytest.raises(UserError, match="deepaugment"):
+    with pytest.raises(ValueError, match="deepaugment"):
         on_device.distort(jnp.zeros(shape), jax.random.split(jax.random.key(0), keys), {}, **options)

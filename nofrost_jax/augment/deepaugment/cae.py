@@ -30,11 +30,11 @@ SHAPES = {
 }
 
 
-def _relu(x):
+def _relu(x: jax.Array) -> jax.Array:
     return jax.nn.leaky_relu(x, SLOPE)
 
 
-def _residual(x, params, name):
+def _residual(x: jax.Array, params: dict, name: str) -> jax.Array:
     for block in (1, 2, 3):
         first, second = (params[f"{name}_block_{block}.{conv}"] for conv in (1, 4))
         x = x + layers.conv(_relu(layers.conv(x, first, 1)), second, 1)

@@ -1,10 +1,11 @@
 """DeepAugment's distortions of the CAE: W0 to W8 of its weights, A0 to A8 of the code, and the code's binarisation.
 
-Random draws (`draw_edit`, `draw_latent`) are apart from their application, which is deterministic. Rules and numbers
-are those of the authors' program (Hendrycks et al., 2021), slips included. "Rows" of a layer are the first axis of its
-kernel in PyTorch: the output channels, but the input channels of the transposed convolution, layer 10.
+`draw_edit` and `draw_latent` draw; applying what they drew is deterministic. Rules and numbers, slips included, are
+those of the authors' program (Hendrycks et al., 2021). A layer's "rows" are the first axis of its kernel in PyTorch:
+the output channels, or the input channels of the transposed convolution, layer 10.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -39,7 +40,7 @@ LATENT_NAMES = (
 
 
 class Edit(NamedTuple):
-    """All that the weight distortion may need; each option uses its part."""
+    """What the weight distortions need; each option uses a part of it."""
 
     option: jax.Array  # 0..8, 8 only by hand
     layers: jax.Array  # int [2]: numbers i and j
@@ -92,86 +93,78 @@ def apply_edit(params: dict, edit: Edit) -> dict:
     return {**params, **{LAYERS[number]: layer for number, layer in distorted.items()}}
 
 
-def _on_layer(change, option, which=0):
-    """The distortion that changes the layer with the drawn number i (`which` 0) or j: change(kernel, bias, edit, axis,
-    rows) gets the axis of the rows and the drawn ones [25], and returns (kernel, bias)."""
-    candidates = range(LOW[option], HIGH[option] + 1)
+def _on_layer(change: Callable, option: int, which: int = 0) -> Callable:
+    """The distortion that changes the layer with the drawn number i (`which` 0) or j (1). change(kernel, bias, edit,
+    rows, field) gets the kernel with its rows first, the drawn rows [25] and a uniform field of the kernel's shape, and
+    returns (kernel, bias)."""
 
-    def apply(distorted, edit):
+    def apply(distorted: dict, edit: Edit) -> dict:
         new = dict(distorted)
-        for number in candidates:
-            kernel, bias = distorted[number]["kernel"], distorted[number]["bias"]
-            axis = 2 if number == TRANSPOSED else 3
+        for number in range(LOW[option], HIGH[option] + 1):
+            layer, axis = distorted[number], 2 if number == TRANSPOSED else 3
+            kernel, bias = layer["kernel"], layer["bias"]
+            field = edit.fields[which, : kernel.size].reshape(kernel.shape).astype(kernel.dtype)
             rows = jnp.floor(edit.rows * kernel.shape[axis]).astype(jnp.int32)
-            changed = change(kernel, bias, edit, axis, rows)
-            pairs = zip(("kernel", "bias"), (kernel, bias), changed, strict=True)
-            new[number] = {name: jnp.where(edit.layers[which] == number, b, a) for name, a, b in pairs}
+            changed, bias = change(jnp.moveaxis(kernel, axis, 0), bias, edit, rows, jnp.moveaxis(field, axis, 0))
+            changed = {"kernel": jnp.moveaxis(changed, 0, axis), "bias": bias}
+            new[number] = {name: jnp.where(edit.layers[which] == number, changed[name], layer[name]) for name in layer}
         return new
 
     return apply
 
 
-def _times_rows(kernel, bias, axis, factors):
+def _reversed(kernel, bias, edit, rows, field):
+    return kernel[::-1], bias[::-1]  # of layer i only: the second flip, meant for j, is done and undone
+
+
+def _times_rows(kernel, bias, factors):
     """The rows of the kernel times factors [n], and the bias' first n entries."""
-    shape = [len(factors) if i == axis else 1 for i in range(4)]
-    return kernel * factors.reshape(shape), bias.at[: len(factors)].multiply(factors)
+    return kernel * factors[:, None, None, None], bias.at[: len(factors)].multiply(factors)
 
 
-def _field(kernel, edit, which=0):
-    return edit.fields[which, : kernel.size].reshape(kernel.shape).astype(kernel.dtype)
+def _negated(kernel, bias, edit, rows, field):
+    drawn = jnp.zeros(len(kernel), jnp.int32).at[rows[:12]].add(1)
+    return _times_rows(kernel, bias, jnp.where(drawn % 2 == 1, -1, 1).astype(kernel.dtype))
 
 
-def _reversed(kernel, bias, edit, axis, rows):
-    return jnp.flip(kernel, axis), bias[::-1]  # of layer i only: the second flip, meant for j, is done and undone
+def _zero(kernel, bias, edit, rows, field):
+    return _times_rows(kernel, bias, jnp.ones(len(kernel), kernel.dtype).at[rows].set(0))
 
 
-def _negated(kernel, bias, edit, axis, rows):
-    drawn = jnp.zeros(kernel.shape[axis], jnp.int32).at[rows[:12]].add(1)
-    return _times_rows(kernel, bias, axis, jnp.where(drawn % 2 == 1, -1, 1).astype(kernel.dtype))
-
-
-def _zero(kernel, bias, edit, axis, rows):
-    return _times_rows(kernel, bias, axis, jnp.ones(kernel.shape[axis], kernel.dtype).at[rows].set(0))
-
-
-def _gelu(kernel, bias, edit, axis, rows):
+def _gelu(kernel, bias, edit, rows, field):
     def once(t, pair):
-        kernel, bias = pair  # with the rows first
+        kernel, bias = pair
         row = rows[t]
         return kernel.at[row].set(-layers.gelu(kernel[row])), bias.at[row].set(-layers.gelu(bias[row]))
 
-    kernel, bias = lax.fori_loop(0, ROWS, once, (jnp.moveaxis(kernel, axis, 0), bias))
-    return jnp.moveaxis(kernel, 0, axis), bias
+    return lax.fori_loop(0, ROWS, once, (kernel, bias))
 
 
-def _amplified(which):
-    def change(kernel, bias, edit, axis, rows):
-        return kernel * (1 + 8 * edit.amounts[which].astype(kernel.dtype) * _field(kernel, edit, which)), bias
+def _amplify_both(distorted: dict, edit: Edit) -> dict:
+    for which in (0, 1):
 
-    return change
+        def amplified(kernel, bias, edit, rows, field, which=which):
+            return kernel * (1 + 8 * edit.amounts[which].astype(kernel.dtype) * field), bias
 
-
-def _masked(kernel, bias, edit, axis, rows):
-    half = _field(kernel, edit) < 0.5
-    return kernel * jnp.where(half, 1, jnp.where(edit.signs, -1, 0)).astype(kernel.dtype), bias
+        distorted = _on_layer(amplified, 4, which)(distorted, edit)
+    return distorted
 
 
-def _rotated(kernel, bias, edit, axis, rows):
-    return lax.switch(edit.turns - 1, [lambda x, q=q: jnp.rot90(x, q, (0, 1)) for q in (1, 2, 3)], kernel), bias
+def _masked(kernel, bias, edit, rows, field):
+    return kernel * jnp.where(field < 0.5, 1, jnp.where(edit.signs, -1, 0)).astype(kernel.dtype), bias
 
 
-def _negated_once(kernel, bias, edit, axis, rows):
-    n = kernel.shape[axis]
-    factors = jnp.ones(n, kernel.dtype).at[rows[: n // 5]].set(-1)
-    return _times_rows(kernel, bias, axis, factors)[0], bias
+def _rotated(kernel, bias, edit, rows, field):
+    return lax.switch(edit.turns - 1, [lambda x, q=q: jnp.rot90(x, q, (1, 2)) for q in (1, 2, 3)], kernel), bias
 
 
-def _largest_tap(kernel, bias, edit, axis, rows):
-    return layers.largest_tap(kernel), bias
+def _negated_once(kernel, bias, edit, rows, field):
+    factors = jnp.ones(len(kernel), kernel.dtype).at[rows[: len(kernel) // 5]].set(-1)
+    return kernel * factors[:, None, None, None], bias
 
 
-def _amplify_both(distorted, edit):
-    return _on_layer(_amplified(1), 4, 1)(_on_layer(_amplified(0), 4)(distorted, edit), edit)
+def _largest_tap(kernel, bias, edit, rows, field):
+    return jnp.moveaxis(layers.largest_tap(jnp.moveaxis(kernel, 0, 2)), 2, 0), bias
 
 
 _CHANGES = (_reversed, _negated, _zero, _gelu, None, _masked, _rotated, _negated_once, _largest_tap)
@@ -225,27 +218,27 @@ def _flip_all(code, latent):
 
 
 def _convolve(code, kernel):
-    return lax.conv_general_dilated(
-        code[None], kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )[0]
+    """kernel: [9, 32, 32], the nine taps row-major."""
+    return layers.conv(code[None], {"kernel": kernel.reshape(3, 3, CHANNELS, CHANNELS), "bias": 0}, 1)[0]
 
 
-def _identity(dtype):
-    return jnp.zeros((3, 3, CHANNELS, CHANNELS), dtype).at[1, 1].set(jnp.eye(CHANNELS, dtype=dtype))
+def _identity(code):
+    return jnp.zeros((9, CHANNELS, CHANNELS), code.dtype).at[4].set(jnp.eye(CHANNELS, dtype=code.dtype))
+
+
+def _mixed(code, latent):
+    return _convolve(code, _identity(code) + latent.mixing.reshape(9, CHANNELS, CHANNELS))
 
 
 def _copied(code, latent):
-    kernel = _identity(code.dtype).reshape(9, CHANNELS, CHANNELS)
-    outputs = jnp.arange(CHANNELS)
-    old = kernel[latent.taps, latent.origins, outputs]
-    kernel = kernel.at[latent.taps, latent.origins, outputs].set(jnp.where(latent.present, 1, old))
-    return _convolve(code, kernel.reshape(3, 3, CHANNELS, CHANNELS))
+    kernel, places = _identity(code), (latent.taps, latent.origins, jnp.arange(CHANNELS))
+    return _convolve(code, kernel.at[places].set(jnp.where(latent.present, 1, kernel[places])))
 
 
 def _shifted(code, latent):
     channels = jnp.arange(CHANNELS)
     kernel = jnp.zeros((9, CHANNELS, CHANNELS), code.dtype).at[latent.shifts, channels, channels].set(1)
-    return _convolve(code, kernel.reshape(3, 3, CHANNELS, CHANNELS))
+    return _convolve(code, kernel)
 
 
 _LATENTS = (
@@ -255,7 +248,7 @@ _LATENTS = (
     lambda code, latent: code.at[..., :10].set(code[..., latent.permutation]),
     _flip_some,
     _flip_all,
-    lambda code, latent: _convolve(code, _identity(code.dtype) + latent.mixing),
+    _mixed,
     _copied,
     _shifted,
 )

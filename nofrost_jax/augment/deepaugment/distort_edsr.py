@@ -1,10 +1,11 @@
 """DeepAugment's distortions of EDSR: E0 to E16 of its weights, and of the signal inside it (pre 1-4, body 1-5).
 
-Random draws (`draw_edits`, `draw_signal`) are apart from their application, which is deterministic. Rules and numbers
-are those of the authors' program (Hendrycks et al., 2021), slips included. c0 and c2 are the first and the second
-convolution of a residual block. Kernels are HWIO, so that a filter is an index on the last axis.
+`draw_edits` and `draw_signal` draw; applying what they drew is deterministic. Rules and numbers, slips included, are
+those of the authors' program (Hendrycks et al., 2021). c0 and c2 are the first and the second convolution of a residual
+block. Kernels are HWIO, so a filter is an index on the last axis.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -32,7 +33,7 @@ EDIT_NAMES = (
 
 
 class Edit(NamedTuple):
-    """All that one weight distortion may need; each option uses its part."""
+    """What the weight distortions need; each option uses a part of it."""
 
     option: jax.Array  # 0..16
     choices: jax.Array  # int [3]: places in SPARSE, EARLY and SPREAD
@@ -71,7 +72,7 @@ def draw_edits(key: jax.Array, options: jax.Array | None = None) -> Edit:
     return lax.map(lambda pair: _draw_edit(*pair), (keys, jnp.asarray(options)))
 
 
-def _draw_edit(key, option):
+def _draw_edit(key: jax.Array, option: jax.Array) -> Edit:
     def integers(name, shape, low, high):
         return jax.random.randint(named(key, name), shape, low, high, jnp.int32)
 
@@ -96,7 +97,7 @@ def _draw_dirichlet(key):
     return jnp.moveaxis(kernels, -1, 0).reshape(3, 3, FEATURES, FEATURES)
 
 
-def _no_dirichlet(key):  # these draws are slow
+def _no_dirichlet(key):  # Dirichlet draws are slow
     return jnp.zeros((3, 3, FEATURES, FEATURES), jnp.float32)
 
 
@@ -160,9 +161,7 @@ def _mirrored(kernel, bias, edit):
 
 def _convolved(kernel, other):
     """A kernel [3, 3, I, O], its filters read as O images with I channels, convolved with another one, padding 1."""
-    filters = lax.conv_general_dilated(
-        kernel.transpose(3, 0, 1, 2), other, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    filters = layers.conv(kernel.transpose(3, 0, 1, 2), {"kernel": other, "bias": 0}, 1)
     return filters.transpose(1, 2, 3, 0)
 
 
@@ -187,42 +186,45 @@ def _noise(kernel, bias, edit):
     return kernel.at[edit.blocks[0], 1].add(edit.field[0] - 0.5), bias
 
 
-def _rotated(kernel, bias, edit):
+def _repeated(change: Callable, drawn_conv: bool = True) -> Callable:
+    """The option that changes `REPEATS` kernels [3, 3, 64, 64], each c0 or c2 by the draw, or all of them c0.
+    change(kernel, edit, t) gets the number t of the repetition."""
+
+    def apply(kernel, bias, edit):
+        for t in range(REPEATS):
+            place = edit.blocks[t], edit.second[t] if drawn_conv else 0
+            kernel = kernel.at[place].set(change(kernel[place], edit, t))
+        return kernel, bias
+
+    return apply
+
+
+def _rotated(kernel, edit, t):
     variants = [lambda x, q=q, axes=axes: jnp.rot90(x, q, axes) for axes in ((0, 1), (3, 2)) for q in (1, 2, 3)]
-    for i, second, turns, channels in zip(edit.blocks, edit.second, edit.turns, edit.channel_axes, strict=True):
-        changed = lax.switch(3 * channels + turns - 1, variants, kernel[i, second])
-        kernel = kernel.at[i, second].set(changed)
-    return kernel, bias
+    return lax.switch(3 * edit.channel_axes[t] + edit.turns[t] - 1, variants, kernel)
 
 
-def _random_signs(kernel, bias, edit):
-    for i, field in zip(edit.blocks, edit.field, strict=True):
-        kernel = kernel.at[i, 0].multiply(jnp.where(field < 0.5, 1, -1).astype(kernel.dtype))
-    return kernel, bias
+def _random_signs(kernel, edit, t):
+    return kernel * jnp.where(edit.field[t] < 0.5, 1, -1).astype(kernel.dtype)
 
 
-def _half_zero(kernel, bias, edit):
-    for i, field in zip(edit.blocks, edit.field, strict=True):
-        kernel = kernel.at[i, 0].multiply((field < 0.5).astype(kernel.dtype))
-    return kernel, bias
+def _half_zero(kernel, edit, t):
+    return kernel * (edit.field[t] < 0.5).astype(kernel.dtype)
 
 
-def _negated_filters(kernel, bias, edit):
-    for i, filters in zip(edit.blocks, edit.filters, strict=True):
-        kernel = kernel.at[i, 0].multiply(jnp.ones(FEATURES, kernel.dtype).at[filters].set(-1))
-    return kernel, bias
+def _negated_filters(kernel, edit, t):
+    return kernel * jnp.ones(FEATURES, kernel.dtype).at[edit.filters[t]].set(-1)
 
 
-def _largest_tap(kernel, bias, edit):
-    for i, second in zip(edit.blocks, edit.second, strict=True):
-        kernel = kernel.at[i, second].set(layers.largest_tap(kernel[i, second]))
-    return kernel, bias
+def _largest_tap(kernel, edit, t):
+    return layers.largest_tap(kernel)
 
 
 _OPTIONS = (
     *(_reversed, _negated, _zero, _gelu, _laplace(LAPLACE_4), _laplace(LAPLACE_8), _amplified, _mirrored),
-    *(_signed_shifts, _random_kernels, _dirichlet_kernels, _noise, _rotated, _random_signs, _half_zero),
-    *(_negated_filters, _largest_tap),
+    *(_signed_shifts, _random_kernels, _dirichlet_kernels, _noise, _repeated(_rotated)),
+    *(_repeated(_random_signs, False), _repeated(_half_zero, False), _repeated(_negated_filters, False)),
+    _repeated(_largest_tap),
 )
 
 

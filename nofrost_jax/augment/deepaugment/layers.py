@@ -1,6 +1,6 @@
 """Operations of the two nets: maps are [N, H, W, C], kernels HWIO, a layer is {"kernel", "bias"}.
 
-XLA's own convolution, also on CPU: on maps as large as these it is the fastest there too.
+The convolution is XLA's own, on a CPU too: on maps this large it is the fastest.
 """
 
 import jax

@@ -1,7 +1,7 @@
 """DeepAugment inside a training step: an approximation of the original.
 
-It works on the training crop, not on the whole image at 512 pixels; nothing passes through 8 bits and JPEG; and the
-images of a group share a set of distorted weights, in place of runs of 20 images in the mean.
+It works on the training crop, not on the whole image at 512 pixels; nothing is rounded to 8 bits or compressed as JPEG;
+and the images of a group share a set of distorted weights, instead of runs of 20 images on average.
 """
 
 import jax
@@ -9,40 +9,41 @@ import jax.numpy as jnp
 from jax import lax
 
 from nofrost_jax.augment.deepaugment import cae, distort_cae, distort_edsr, edsr
-from nofrost_jax.errors import UserError
 from nofrost_jax.keys import named
 
 NETWORKS = ("edsr", "cae")
-MULTIPLY_ADDS = {"edsr": 123_948, "cae": 354_000}  # of a net, by pixel of the image
+MULTIPLY_ADDS = {"edsr": 123_948, "cae": 354_000}  # for each pixel of the image
 SMALLEST = 12  # pixels; the CAE's reflection needs a map of three
 
 
 def distort(
-    images: jax.Array, image_keys: jax.Array, params: dict, *, network: str = "edsr", group: int = 16, chosen=None
+    images: jax.Array,
+    image_keys: jax.Array,
+    params: dict,
+    *,
+    network: str = "edsr",
+    group: int = 16,
+    chosen: jax.Array | None = None,
 ) -> jax.Array:
     """Distorted images, in [0, 1]: float32 [N, H, W, 3] in [0, 1] -> the same shape; jit-able.
 
-    EDSR sees the image at a quarter of its size and enlarges it; a side that 4 does not divide is rounded there, and
-    the result resized back. Groups run one after the other, so that a choice of a distortion runs that one alone, and
-    a group without a chosen image costs nothing.
+    EDSR sees the image at a quarter of its size and enlarges it; a side that 4 does not divide is rounded, and the
+    result resized back. Groups run one after the other, so only the drawn distortion is computed, and a group without a
+    chosen image costs nothing.
 
-    image_keys: typed keys [N]. A group's weights depend on the key of its first image, all else on an image's own.
-    params: of the net, see `weights.load`. network: "edsr" or "cae". group: most images that share a set of distorted
-    weights; groups are of equal size. chosen: bool [N], the images to distort, or None for all; the others come back as
-    they are.
-
-    Raises UserError for shapes that do not fit, images below 12 pixels, an unknown network and a group of none.
+    image_keys: typed keys [N]. A group's weights depend on the key of its first image, all else on an image's own key.
+    params: of the net, see `weights.load`. network: "edsr" or "cae". group: at most so many images share a set of
+    distorted weights; groups have equal size. chosen: bool [N], the images to distort, or None for all; the others are
+    returned as they are.
     """
     n, height, width, channels = images.shape
-    if channels != 3 or image_keys.shape != (n,):
-        raise UserError(
-            f"deepaugment takes images [N, H, W, 3] and one typed key per image, not {list(images.shape)} and keys "
-            f"{list(image_keys.shape)}"
+    if channels != 3 or image_keys.shape != (n,) or min(height, width) < SMALLEST:
+        raise ValueError(
+            f"deepaugment: images {images.shape} must be [N, H, W, 3] of {SMALLEST} pixels or more and keys "
+            f"{image_keys.shape} [N]"
         )
-    if network not in NETWORKS:
-        raise UserError(f"deepaugment: network={network!r} is unknown; choose one of {NETWORKS}")
-    if group < 1 or min(height, width) < SMALLEST:
-        raise UserError(f"deepaugment needs groups of 1 image or more and images of {SMALLEST} pixels or more")
+    if network not in NETWORKS or group < 1:
+        raise ValueError(f"deepaugment: network={network!r} must be one of {NETWORKS} and group={group} 1 or more")
     chosen = jnp.ones(n, bool) if chosen is None else chosen
     groups = -(-n // group)
     size = -(-n // groups)

@@ -1,8 +1,7 @@
-"""Random parameters for both nets where the published ones are not at hand. Nothing is trained; not the original.
+"""Random parameters for both nets, without training: not the original.
 
-Every layer is random as PyTorch initializes it, but the first channels of the layers hand the picture on: EDSR around
-nearest-neighbour interpolation, the CAE around the mean of 4x4 pixels, dithered by its random bits. So an image stays
-what it is, and every distortion shows.
+Layers are initialized as in PyTorch, but their first channels pass the picture on: EDSR by nearest-neighbour
+interpolation, the CAE by the mean of 4x4 pixels, dithered by its random bits. So one can see what the distortions do.
 """
 
 import math
@@ -12,7 +11,7 @@ import numpy as np
 from nofrost_jax.augment.deepaugment import cae, edsr
 
 COLOURS = np.arange(3)
-REST = 0.25  # of the random weights into the channels that carry the picture
+REST = 0.25  # share that is left of the random weights into the channels that carry the picture
 
 
 def random_params(network: str, seed: int) -> dict:
@@ -27,8 +26,8 @@ def random_params(network: str, seed: int) -> dict:
     return params
 
 
-def _carry(layer, inputs, outputs, taps, bias=0.0):
-    """Lets output channels carry input channels: those of the kernel's taps that are named, beside its random ones."""
+def _carry(layer: dict, inputs: np.ndarray, outputs: np.ndarray, taps: dict, bias: float = 0.0) -> None:
+    """Adds weights to some taps of the kernel, so that output channels carry input channels."""
     kernel, offset = layer["kernel"], layer["bias"]
     kernel[..., outputs] *= REST
     offset[outputs] = bias
@@ -36,7 +35,7 @@ def _carry(layer, inputs, outputs, taps, bias=0.0):
         kernel[(*tap, inputs, outputs)] += weight
 
 
-def _carry_through_edsr(params):
+def _carry_through_edsr(params: dict) -> None:
     middle = {(1, 1): 1.0}
     _carry(params["head.0"], COLOURS, COLOURS, middle)
     for name in ("tail.0.0", "tail.0.2"):
@@ -45,7 +44,7 @@ def _carry_through_edsr(params):
     _carry(params["tail.1"], COLOURS, COLOURS, middle)
 
 
-def _carry_through_cae(params):
+def _carry_through_cae(params: dict) -> None:
     means = {(i, j): 0.25 for i in (1, 2) for j in (1, 2)}
     for name in ("e_conv_1.1", "e_conv_2.1"):
         _carry(params[name], COLOURS, COLOURS, means)

@@ -1,8 +1,7 @@
 """Parameters of the two nets: from the published PyTorch files, from `.npz`, or random.
 
-The published files are `edsr_baseline_x4.pt` (EDSR-PyTorch) and `model_final.state` (the CAE); both are
-in the repository of the paper (hendrycks/imagenet-r, folders EDSR_Weights and CAE_Weights). A file says by its names
-which net it belongs to.
+The published files are `edsr_baseline_x4.pt` (EDSR-PyTorch) and `model_final.state` (the CAE), both in the paper's
+repository (hendrycks/imagenet-r, folders EDSR_Weights and CAE_Weights). The layers' names show which net a file is of.
 """
 
 import os
@@ -24,7 +23,7 @@ RANDOM = "random:"  # as a file name: a seed follows
 
 def load(text: str, networks: tuple[str, ...]) -> dict[str, dict]:
     """{network: parameters} for `--weights=...`: files, with commas, or "random:SEED". Raises UserError for a network
-    without weights, and as `read` does."""
+    without weights, see also `read`."""
     found = {}
     for item in filter(None, text.split(",")):
         if item.startswith(RANDOM):
@@ -48,7 +47,7 @@ def load(text: str, networks: tuple[str, ...]) -> dict[str, dict]:
 def read(path: str) -> tuple[str, dict]:
     """(network, parameters, float32) of a published or a converted file.
 
-    Raises UserError where there is no such file, or it is not one, a kernel is all zero, or a number is not finite.
+    Raises UserError if it is missing or another file, a kernel is all zero, or a number is not finite.
     """
     path = os.path.expanduser(path)
     network, params = _from_npz(path) if path.endswith(".npz") else _from_torch(path)
@@ -99,7 +98,7 @@ def torch_shapes(network: str) -> dict[str, tuple[int, ...]]:
 
 
 def save(path: str, params: dict) -> None:
-    """Writes parameters as `.npz`, to be read by `read`."""
+    """Writes parameters as `.npz`, for `read`."""
     arrays = {f"{name}/{part}": array for name, layer in params.items() for part, array in layer.items()}
     files.write_npz(path, arrays)
 
@@ -110,7 +109,7 @@ def count(params: dict) -> int:
 
 
 def digest(params: dict) -> str:
-    """SHA-256 of all parameters, which tells one set of weights from another."""
+    """SHA-256 of all parameters."""
     return files.sha256(*(params[name][part] for name in sorted(params) for part in ("kernel", "bias")))
 
 
@@ -119,7 +118,7 @@ def _network(layers: set[str], path: str) -> str:
         if mark in layers:
             return network
     raise UserError(
-        f"these are weights of another net, neither of EDSR nor of the CAE; {path}; "
+        f"these are the weights of another net, neither EDSR nor the CAE; {path}; "
         "take edsr_baseline_x4.pt, model_final.state or a file converted from one of them"
     )
 
@@ -137,7 +136,7 @@ def _check(shapes: dict, expected: dict, network: str, where: str) -> None:
 
 
 def _check_numbers(network: str, params: dict, path: str) -> None:
-    """Refuses what a trained net does not hold; whether it is the published one, no numbers are at hand to tell."""
+    """Raises UserError for what a trained net does not contain. (The published files' hashes are not known.)"""
     wrong = [] if count(params) == NETWORKS[network].NUM_PARAMETERS else [f"{count(params):,} parameters"]
     for name, layer in params.items():
         for part, array in layer.items():
