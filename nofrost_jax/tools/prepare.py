@@ -1,10 +1,10 @@
-"""Prepares a tfds data set once, e.g. ImageNet from its two tar files.
+"""Prepares a tfds data set, e.g. ImageNet from its two tar files.
 
     python -m nofrost_jax.tools.prepare imagenet2012 --manual_dir=TARS --data_dir=DIR
 
-TARS holds ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar under exactly these names. Needs twice the size of the
-result on disk for a while, or more. Other data sets are downloaded, or taken from TARS if a download lies there
-already, under the name that --list tells.
+TARS contains ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar under exactly these names. For a while twice the size
+of the result is needed on disk, or more. Other data sets are downloaded, or taken from TARS if a download is already
+there, under the name that --list shows.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from nofrost_jax.errors import MachineError, Parser, UserError, exit_codes
 
 
 def prepare(name: str, data_dir: str = "", manual_dir: str = "", ignore_disk: bool = False) -> str:
-    """Downloads or reads, converts to ArrayRecord files (in a bucket to TFRecord files) and returns their directory; at
-    once if they are there.
+    """Downloads or reads a data set, converts it to ArrayRecord files (in a bucket: TFRecord files) and returns their
+    directory; at once if they exist.
 
-    Raises UserError for an unknown data set; a file that is not in `manual_dir`, misnamed, incomplete or not as
-    published; a download that fails; too little room on the disk (unless `ignore_disk`); a missing package of tfds's.
+    Raises UserError for an unknown data set; a file that is missing in `manual_dir`, misnamed, incomplete or not the
+    published one; a failed download; too little disk space (unless `ignore_disk`); a missing package.
     """
     builder = tfds_source.find_builder(name, data_dir)
     tfds = tfds_source.import_tfds()
@@ -43,31 +43,30 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "", ignore_disk: bo
         with _alone(str(builder.data_path)):
             kind = "tfrecord" if "://" in str(builder.data_path) else "array_record"
             builder.download_and_prepare(download_config=download, file_format=kind)
-    except (AssertionError, FileNotFoundError) as error:  # How tfds reports missing manual files.
+    except (AssertionError, FileNotFoundError) as error:  # tfds's report of missing manual files
         raise UserError(f"{_line(error)}; --manual_dir={manual_dir}; put the files there and run again") from error
     except (tarfile.ReadError, EOFError) as error:
         where = manual_dir or "the download directory"
-        raise UserError(f"damaged archive ({_line(error)}); {where}; get it again") from error
+        raise UserError(f"damaged archive ({_line(error)}); {where}; download it again") from error
     except Exception as error:
-        told = _explain(error, files)
-        if told is None:
-            raise
-        raise told from error
+        if explained := _explain(error, files):
+            raise explained from error
+        raise
     return str(builder.data_path)
 
 
 def _alone(path: str) -> contextlib.AbstractContextManager:
-    """The lock of a data set's folder, DIR/NAME of DIR/NAME/VERSION; none in a bucket."""
+    """The lock of a data set's folder, DIR/NAME of DIR/NAME/VERSION; a bucket has none."""
     return contextlib.nullcontext() if "://" in path else lock.hold(lock.place(os.path.dirname(path)), "a preparation")
 
 
 def _explain(error: Exception, files: list[downloads.Download]) -> MachineError | UserError | None:
-    """What an error of tfds means, by its name since these classes are not public; None if it is none of them."""
+    """What an error of tfds means, by its name because these classes are not public; None for all others."""
     if type(error).__name__ == "NonMatchingChecksumError":
         found = re.search(r"Artifact (\S+), downloaded to (\S+?),", str(error))
         url, path = found.groups() if found else ("the download", "the download directory")
         return UserError(
-            f"not the published file, or damaged (wrong checksum); {path}; remove it and get it again from {url}"
+            f"not the published file, or damaged (wrong checksum); {path}; remove it and download it again from {url}"
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return MachineError(
@@ -102,9 +101,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser("tools.prepare", __doc__)
     parser.add_argument("name", help="tfds data set, e.g. imagenet2012 or cifar10")
     parser.add_argument("--data_dir", default="", help="where to put it; default: tfds's own place")
-    parser.add_argument("--manual_dir", default="", help="where tar files or downloads lie that you placed yourself")
-    parser.add_argument("--ignore_disk", action="store_true", help="try it with less free space than is estimated")
-    parser.add_argument("--list", action="store_true", help="only tell which files it is made of")
+    parser.add_argument("--manual_dir", default="", help="folder of files that you placed yourself")
+    parser.add_argument("--ignore_disk", action="store_true", help="try it with too little free disk space")
+    parser.add_argument("--list", action="store_true", help="only list its files")
     with exit_codes():
         options = parser.parse_args(arguments)
         if options.list:

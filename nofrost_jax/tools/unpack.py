@@ -2,8 +2,8 @@
 
     python -m nofrost_jax.tools.unpack --manual_dir=TARS --output=DIR
 
-The validation images come without labels; they are sorted by the official list, which tfds ships. Run again, it goes on
-where it was stopped: files that have their full size already stay. Either tar alone is enough for its split.
+The validation images come without labels; they are sorted by the official list, which tfds contains. The same command
+continues where it was stopped: complete files stay. Either tar alone is enough for its split.
 """
 
 import os
@@ -20,14 +20,13 @@ from nofrost_jax.progress import shown
 
 _TRAIN, _VAL = downloads.SPLITS
 _WNID = re.compile(r"(n\d{8})\.tar")
+_Member = tuple[tarfile.TarFile, tarfile.TarInfo]  # an image in its archive, not read yet
 _IMAGE = re.compile(r"[\w.-]+\.JPEG")
 
 
 def unpack(tars: str, output: str) -> dict[str, int]:
-    """Images of each split that was unpacked, {"train": ..., "val": ...}.
-
-    Raises UserError where neither tar is there, one is damaged or holds something else, or the disk is full.
-    """
+    """Number of images of each split, {"train": ..., "val": ...}. Raises UserError if neither tar exists, or one is
+    damaged or another file."""
     there = [name for name in (_TRAIN, _VAL) if os.path.isfile(os.path.join(tars, name))]
     if not there:
         raise UserError(f"neither {_TRAIN} nor {_VAL}; --manual_dir={tars}; put them there under exactly these names")
@@ -35,7 +34,7 @@ def unpack(tars: str, output: str) -> dict[str, int]:
         return _unpack(tars, there, Path(output).expanduser())
 
 
-def _unpack(tars, there, root):
+def _unpack(tars: str, there: list[str], root: Path) -> dict[str, int]:
     counts = {}
     for name in there:
         path, split = Path(tars, name), "train" if name == _TRAIN else "val"
@@ -45,26 +44,26 @@ def _unpack(tars, there, root):
                 counts[split] = sum(_write(file, root / split / place) for place, file in images)
         except tarfile.ReadError as error:
             what = str(error).splitlines()[0]
-            raise UserError(f"damaged archive ({what}); {path}; get it again") from error
+            raise UserError(f"damaged archive ({what}); {path}; download it again") from error
         except OSError as error:
-            raise refused(f"cannot unpack to {error.filename or root}", error, "mend that, run again") from error
+            raise refused(f"cannot unpack to {error.filename or root}", error, "correct it, run again") from error
     return counts
 
 
-def _train(archive: tarfile.TarFile) -> Iterator[tuple[str, object]]:
-    """("WNID/NAME", file) of every image; the archive holds a tar for each class."""
+def _train(archive: tarfile.TarFile) -> Iterator[tuple[str, _Member]]:
+    """("WNID/NAME", image) of every image; the archive contains a tar for each class."""
     members = [member for member in archive.getmembers() if member.isfile()]
     for member in shown(members, len(members), "unpacking train", "classes"):
         match = _WNID.fullmatch(os.path.basename(member.name))
         if match is None:
-            raise UserError(f"{member.name} is no class archive; {archive.name}; this is not ImageNet's training tar")
+            raise UserError(f"{member.name} is not a class archive; {archive.name}; not ImageNet's training tar")
         with tarfile.open(fileobj=archive.extractfile(member)) as inner:
             for image in inner:
-                yield f"{match[1]}/{_checked(image, archive)}", _Content(inner, image)
+                yield f"{match[1]}/{_checked(image, archive)}", (inner, image)
 
 
-def _validation(archive: tarfile.TarFile) -> Iterator[tuple[str, object]]:
-    """("WNID/NAME", file) of every image: the labels belong to the names in sorted order."""
+def _validation(archive: tarfile.TarFile) -> Iterator[tuple[str, _Member]]:
+    """("WNID/NAME", image) of every image: the labels belong to the names in sorted order."""
     labels, members = validation_wnids(), sorted(archive.getmembers(), key=lambda member: member.name)
     members = [member for member in members if member.isfile()]
     if len(members) > len(labels):
@@ -72,35 +71,29 @@ def _validation(archive: tarfile.TarFile) -> Iterator[tuple[str, object]]:
             f"{len(members)} files instead of 50,000; {archive.name}; this is not ImageNet's validation tar"
         )
     for wnid, member in zip(labels, shown(members, len(members), "unpacking val", "images"), strict=False):
-        yield f"{wnid}/{_checked(member, archive)}", _Content(archive, member)
+        yield f"{wnid}/{_checked(member, archive)}", (archive, member)
 
 
 def validation_wnids() -> list[str]:
     """WordNet ids of the 50,000 validation images in the order of their names."""
-    return folder.imagenet_list("validation_labels.txt", "the validation labels are tfds's")
+    return folder.imagenet_list("validation_labels.txt", "the list of validation labels comes with tfds")
 
 
 def _checked(member: tarfile.TarInfo, archive: tarfile.TarFile) -> str:
-    """The plain name of an image: nothing that could lead out of the output folder."""
+    """The plain name of an image, which cannot lead out of the output folder."""
     name = os.path.basename(member.name)
     if not member.isfile() or _IMAGE.fullmatch(name) is None:
-        raise UserError(f"{member.name} is no image; {archive.name}; this is not ImageNet's tar")
+        raise UserError(f"{member.name} is not an image; {archive.name}; this is not ImageNet's tar")
     return name
 
 
-class _Content:
-    """An image in an archive, not read yet."""
-
-    def __init__(self, archive: tarfile.TarFile, member: tarfile.TarInfo):
-        self.archive, self.member = archive, member
-
-
-def _write(content: _Content, path: Path) -> int:
-    """Writes an image, whole or not at all, unless it is there. Returns 1."""
-    if not path.is_file() or path.stat().st_size != content.member.size:
+def _write(image: _Member, path: Path) -> int:
+    """Writes an image atomically, unless it is there. Returns 1."""
+    archive, member = image
+    if not path.is_file() or path.stat().st_size != member.size:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path, sync=False) as file:
-            shutil.copyfileobj(content.archive.extractfile(content.member), file)
+            shutil.copyfileobj(archive.extractfile(member), file)
     return 1
 
 
@@ -108,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's text."""
     parser = Parser("tools.unpack", __doc__)
     parser.add_argument("--manual_dir", required=True, help="where the tar files are")
-    parser.add_argument("--output", required=True, help="folder to make; then config.data.source=folder:OUTPUT")
+    parser.add_argument("--output", required=True, help="folder to write; use it as config.data.source=folder:OUTPUT")
     with exit_codes():
         options = parser.parse_args(arguments)
         counts = unpack(os.path.expanduser(options.manual_dir), options.output)

@@ -1,26 +1,26 @@
-"""Reads and decodes every image of a data set in full, once, and names each that is unreadable.
+"""Decodes every image of a data set, once, and names each unreadable one.
 
     python -m nofrost_jax.tools.verify folder:PATH
     python -m nofrost_jax.tools.verify tfds:imagenet2012 --data_dir=DIR
 
-A run checks a sample only before it starts (`nofrost_jax.data.open`). Ends with exit code 2 if an image is unreadable.
+Before a run only a sample is checked (`nofrost_jax.data.open`). Exit code 2 if an image is unreadable.
 """
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from nofrost_jax.data import preprocess
 from nofrost_jax.data.catalog import is_known, open_source
-from nofrost_jax.data.sources import Source, is_random
+from nofrost_jax.data.sources import RandomAccess, Sequential, Source, in_threads, is_random
 from nofrost_jax.errors import Parser, UserError, exit_codes
 from nofrost_jax.progress import shown
 from nofrost_jax.tools.wording import speaking_of
 
-BLOCK = 1024  # Images that are handed to the threads at once.
+BLOCK = 1024  # images of a sequential split that the threads get at once
 _OPTIONS = {
     "config.data.source": "source",
     **{f"config.data.{name}": f"--{name}" for name in ("data_dir", "train_split", "eval_split")},
@@ -28,38 +28,37 @@ _OPTIONS = {
 }
 
 
-def unreadable(split, workers: int, what: str = "reading") -> Iterator[str]:
-    """ "WHY; WHERE" of each image of a split that cannot be decoded, in order; tells its progress on stderr.
+def unreadable(split: RandomAccess | Sequential, workers: int, what: str = "reading") -> Iterator[str]:
+    """ "WHY; WHERE" of each image of a split that cannot be decoded, in order; its progress goes to stderr.
 
-    Raises UserError where a source that can only be read in sequence is damaged: nothing after that can be read.
+    Raises UserError if a sequential source is damaged: nothing after that can be read.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        checked = _random(split, pool) if is_random(split) else _sequential(split, pool)
-        yield from filter(None, shown(checked, split.size, what, "images"))
+
+    def problem(index: int, load: Callable[[], bytes | np.ndarray]) -> str | None:
+        try:
+            preprocess.decode(load())
+        except (preprocess.ImageError, OSError) as error:
+            return f"{error}; {split.where(index)}"
+        return None
+
+    def in_sequence() -> Iterator[str | None]:
+        with ThreadPoolExecutor(workers) as pool:
+            for part in split.evaluation(BLOCK, (0, 1), np.arange(split.size)):
+                yield from pool.map(
+                    lambda index, image: problem(index, lambda: image), part.index.tolist(), part.images
+                )
+
+    if is_random(split):
+        found = in_threads(lambda index: problem(index, lambda: split.load(index)), split.size, what, workers)
+    else:
+        found = shown(in_sequence(), split.size, what, "images")
+    yield from filter(None, found)
 
 
-def _random(split, pool: ThreadPoolExecutor) -> Iterator[str | None]:
-    for first in range(0, split.size, BLOCK):
-        block = range(first, min(first + BLOCK, split.size))
-        yield from pool.map(lambda index: _problem(lambda: split.load(index), split.where(index)), block)
-
-
-def _sequential(split, pool: ThreadPoolExecutor) -> Iterator[str | None]:
-    for chunk in split.evaluation(BLOCK, (0, 1), np.arange(split.size)):
-        items = zip(chunk.images, chunk.index.tolist(), strict=True)
-        yield from pool.map(lambda item: _problem(lambda: item[0], split.where(item[1])), items)
-
-
-def _problem(load, where: str) -> str | None:
-    try:
-        preprocess.decode(load())
-    except (preprocess.ImageError, OSError) as error:
-        return f"{error}; {where}"
-    return None
-
-
-def _splits(source: Source, name: str, data_dir: str, eval_split: str) -> Iterator[tuple[str, object]]:
-    """(name, split) of those that are there. Raises UserError if there is none."""
+def _splits(
+    source: Source, name: str, data_dir: str, eval_split: str
+) -> Iterator[tuple[str, RandomAccess | Sequential]]:
+    """(name, split) of those that exist. Raises UserError if there is none."""
     errors = []
     for part in ("train", "evaluation"):
         try:

@@ -1,4 +1,4 @@
-"""Errors of the data sources, which speak of a config's fields, in the words of a command's options."""
+"""Rewords errors of the data sources, which name fields of a config, for a command's options."""
 
 import contextlib
 import re
@@ -10,10 +10,8 @@ from nofrost_jax.errors import UserError
 
 @contextlib.contextmanager
 def speaking_of(options: Mapping[str, str], source: str, data_dir: str, eval_split: str) -> Iterator[None]:
-    """A UserError from inside calls fields of the config as the command does: {"config.data.source": "--source"}.
-
-    Where the class folders of `folder:PATH` lie in PATH itself, it says how to tell the command so.
-    """
+    """In a UserError from inside, replaces fields by options: {"config.data.source": "--source"}. If the class folders
+    of `folder:PATH` seem to be in PATH itself, adds the option for that."""
     try:
         yield
     except UserError as error:
@@ -26,7 +24,7 @@ def speaking_of(options: Mapping[str, str], source: str, data_dir: str, eval_spl
 
 
 def _is_flat(source: str, data_dir: str, eval_split: str) -> bool:
-    """Whether images lie where class folders are expected, and nothing says so."""
+    """Whether images are where class folders are expected, although the split is not "."."""
     kind, _, path = source.partition(":")
     if kind != "folder" or eval_split == folder.FLAT:
         return False

@@ -66,11 +66,11 @@ def test_small_images_are_png_files_unless_one_says_otherwise(folder, tmp_path):
 
 def test_what_is_no_record_of_settings_is_refused(folder, tmp_path):
     copy(folder, tmp_path / "out", "--names=contrast")
-    with pytest.raises(UserError, match=r"made otherwise \(jpeg_quality = 85, now 0\)"):
+    with pytest.raises(UserError, match=r"with other settings \(jpeg_quality = 85, now 0\)"):
         copy(folder, tmp_path / "out", "--names=contrast", "--jpeg_quality=0")
     for text in ("{", "[1]", "5"):
         (tmp_path / "out/corruptions.json").write_text(text)
-        with pytest.raises(UserError, match=r"cannot read what is there .*corruptions\.json; choose a new --output"):
+        with pytest.raises(UserError, match=r"cannot read the settings .*corruptions\.json; choose a new --output"):
             copy(folder, tmp_path / "out", "--names=contrast")
 
 
@@ -84,14 +84,14 @@ def test_copies_go_on_where_they_stopped(folder, tmp_path, capsys):
     assert "written: 1 files" in capsys.readouterr().out
     assert kept.stat().st_mtime_ns == before
     assert lost.read_bytes() == content
-    with pytest.raises(UserError, match=r"made otherwise \(seed = 0, now 1\)"):
+    with pytest.raises(UserError, match=r"with other settings \(seed = 0, now 1\)"):
         copy(folder, tmp_path / "out", "--seed=1")
 
 
 def test_copies_of_other_images_are_refused(folder, tmp_path):
     copy(folder, tmp_path / "out", "--names=contrast")
     (folder / "val" / "b" / "0.jpg").write_bytes(encoded(picture(9)))
-    with pytest.raises(UserError, match=r"made otherwise \(source_sha256 = "):
+    with pytest.raises(UserError, match=r"with other settings \(source_sha256 = "):
         copy(folder, tmp_path / "out", "--names=contrast")
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == ["corruptions.json"]
 
@@ -156,7 +156,7 @@ def test_the_size_is_told_before_the_work_and_goes_with_the_kind_of_file(tmp_pat
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/contrast/1/b/1.PNG")), want)
     squares(tmp_path / "small", [33])
     command.main([f"--source={source}", f"--output={tmp_path}/two", "--names=contrast", "--severities=1"])
-    how = "224 x 224 pixels (the middle, once the short side has 256), JPEG files of quality 85"
+    how = "224 x 224 pixels (the centre, after a resize of the short side to 256), JPEG files of quality 85"
     assert capsys.readouterr().out.startswith(f"corrupting 3 images of {source} val: {how}\n")
 
 
@@ -201,8 +201,8 @@ def test_preview_shows_all_of_them(tmp_path, capsys):
         ),
         (["--preview=x.png", "--severities=a"], "^--severities='a' is unknown; choose one of 1, 2, 3, 4, 5$"),
         (["--output=x", "--severities=1,6"], "^--severities='6' is unknown"),
-        (["--output=x", "--severities="], "^--severities='' has a place without a word; choose some of 1, 2"),
-        (["--output=x", "--names=fog,,snow"], "^--names='fog,,snow' has a place without a word; choose some of gauss"),
+        (["--output=x", "--severities="], "^--severities='' has an empty word; choose some of 1, 2"),
+        (["--output=x", "--names=fog,,snow"], "^--names='fog,,snow' has an empty word; choose some of gauss"),
         *((["--output=x", f"--seed={seed}"], f"^--seed={seed} is out of range") for seed in (-1, 2**32, 10**30)),
         (["--output=x", "--source=folder:/nowhere"], "cannot list the image folder"),
         (["--previw=x.png"], "unrecognized arguments"),
@@ -224,7 +224,7 @@ def test_a_folder_of_other_files_is_left_alone(folder, tmp_path):
     foreign = tmp_path / "ImageNet-C/fog/1/a/0.JPEG"
     foreign.parent.mkdir(parents=True)
     foreign.write_bytes(b"published")
-    with pytest.raises(UserError, match=r"holds files that this command did not write \(fog\); choose a new --output$"):
+    with pytest.raises(UserError, match=r"has files that this command did not write \(fog\); choose a new --output$"):
         copy(folder, tmp_path / "ImageNet-C")
     assert [path for path in (tmp_path / "ImageNet-C").rglob("*") if path.is_file()] == [foreign]
 
@@ -267,7 +267,7 @@ def test_an_image_that_became_unreadable_is_named(folder, tmp_path):
     write("contrast")
     content = path.read_bytes()
     path.write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"b/0\.jpg; restore it to go on; if you replace .* choose a new --output"):
+    with pytest.raises(UserError, match=r"b/0\.jpg; restore it to continue; if you replace .* choose a new --output"):
         write("pixelate")
     path.write_bytes(content)
     assert write("pixelate") == 3

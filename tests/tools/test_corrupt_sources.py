@@ -48,7 +48,7 @@ def test_digits_become_lossless_files_in_folders_called_by_label(tmp_path, capsy
     settings = json.loads((tmp_path / "corruptions.json").read_text())
     assert (settings["side"], settings["resize"], settings["jpeg_quality"]) == (8, 0, 0)
     assert settings["source"] == "digits validation" and settings["images"] == 360
-    with pytest.raises(UserError, match=r"made otherwise \(jpeg_quality = 0, now 85\)"):
+    with pytest.raises(UserError, match=r"with other settings \(jpeg_quality = 0, now 85\)"):
         command.main([f"--output={tmp_path}", *CELLS, "--jpeg_quality=85"])
 
 
@@ -126,7 +126,7 @@ def test_cifar10_through_tfds(cifar10, tmp_path):
     command.main(
         [f"--preview={tmp_path}/grid.png", "--source=tfds:cifar10", f"--data_dir={data_dir}", "--split=train[:3]"]
     )
-    with pytest.raises(UserError, match="made otherwise"):
+    with pytest.raises(UserError, match="with other settings"):
         command.main(
             [f"--output={tmp_path}", "--source=tfds:cifar10", f"--data_dir={data_dir}", *CELLS, "--split=train"]
         )
@@ -149,7 +149,7 @@ def test_tfrecord_files_are_refused_before_they_are_read(cifar10, tmp_path, monk
         (["--source=ftp:x"], "no source of images"),
         (["--split=train"], "digits has no split train; --split=train; use validation"),
         (["--side=7"], "at least 8 pixels"),
-        (["--resize=9"], "made at --side=8, nothing is cut off; --resize=9; leave it"),
+        (["--resize=9"], "made at --side=8, not cut out; --resize=9; leave it out"),
         (["--jpeg_quality=101"], "--jpeg_quality=101 must be between"),
         (
             ["--source=tfds:cifar10", "--data_dir=/nowhere"],

@@ -99,7 +99,7 @@ def test_a_stop_loses_nothing_and_the_same_command_goes_on(source, whole, tmp_pa
     monkeypatch.setattr(generate, "save", save)
     stamps = {path: os.stat(path).st_mtime_ns for path in saved}
     code, out, _ = call(*arguments(source, tmp_path))
-    assert code == 0 and f"{len(first)} of {COUNT} images are there already" in out
+    assert code == 0 and f"{len(first)} of {COUNT} images exist already" in out
     assert contents(tmp_path) == whole
     assert all(os.stat(path).st_mtime_ns == stamp for path, stamp in stamps.items())  # none was made again
 

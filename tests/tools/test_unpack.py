@@ -67,8 +67,8 @@ def test_what_is_wrong_is_told(tars, tmp_path):
     for bad, text in (
         (content[:4000], "damaged archive"),
         (b"no tar" * 100, "damaged archive"),
-        (archive({"a.txt": b""}), "a.txt is no class archive"),
-        (archive({"n01440764.tar": archive({"../../x.txt": b"x"})}), "x.txt is no image"),
+        (archive({"a.txt": b""}), "a.txt is not a class archive"),
+        (archive({"n01440764.tar": archive({"../../x.txt": b"x"})}), "x.txt is not an image"),
     ):
         path.write_bytes(bad)
         assert text in problem(tars, tmp_path)

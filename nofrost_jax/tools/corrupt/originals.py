@@ -1,10 +1,9 @@
-"""The images that corrupted copies are made of, and what the copies are called: any source but `fake`."""
+"""The images that corrupted copies are made from, and the names of the copies: any source but `fake`."""
 
 import dataclasses
 import json
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -12,30 +11,28 @@ from nofrost_jax.data import digits, fingerprints, preprocess
 from nofrost_jax.data.catalog import is_known, open_source, require_random
 from nofrost_jax.data.folder import Folder
 from nofrost_jax.data.preprocess import Geometry, ImageError
-from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source
+from nofrost_jax.data.sources import EVAL_ALIASES, RandomAccess, Source, in_threads
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
-from nofrost_jax.progress import shown
 from nofrost_jax.tools.wording import speaking_of
 
 IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256
 LEAST_SIDE = 8
-#: What the command calls the fields of a config.
+#: The command's options for fields of a config.
 OPTIONS = {
     "config.data.source": "--source",
     "config.data.data_dir": "--data_dir",
     "config.data.eval_split": "--split",
 }
-_READERS, _BLOCK = 16, 64  # threads that read headers, which wait for the disk; headers that they get at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Originals:
     """A split, and how its images become squares.
 
-    title: source and split, for people. digest: SHA-256 that tells these images from others; of a folder by
-    `fingerprints.of_folder`, otherwise of the data set's name, version and split. classes: the class folders of the
-    copies by label; empty for image files, whose copies go where they are themselves.
+    title: source and split, in words. digest: SHA-256 that identifies the images: of a folder `fingerprints.of_folder`,
+    otherwise of the data set's name, version and split. classes: the class folders of the copies by label; () for image
+    files, whose copies keep their names.
     """
 
     split: RandomAccess
@@ -51,7 +48,7 @@ class Originals:
         return self.split.size
 
     def name(self, index: int) -> str:
-        """CLASS/NAME of an image's copy; without an extension if the image is no file: CLASS/00000012."""
+        """CLASS/NAME of an image's copy; without an extension if the image is not a file: CLASS/00000012."""
         if isinstance(self.split, Folder):
             return self.split.files[index]
         return f"{self.classes[self.labels[index]]}/{index:08d}"
@@ -77,12 +74,12 @@ def open_originals(
 ) -> Originals:
     """The images of `split` of a source.
 
-    name: digits, tfds:NAME or folder:PATH. data_dir: of the last two, as config.data.data_dir. split: where there is
-    none of this name, the first of `val`, `validation`, `test` may stand for another of them. side, resize: pixels of
-    the square images, and the short side before they are cut out, 0 = as it is. None: the size of the images if all are
-    squares of one size, uncut, or else 224 and side * 256 / 224.
+    name: digits, tfds:NAME or folder:PATH. data_dir: of the last two, as config.data.data_dir. split: one of `val`,
+    `validation` and `test` may be another of these. side, resize: pixels of the square images, and the short side
+    before they are cut out, 0 = not resized; None: the images' own size if all are squares of one size, otherwise 224
+    and side * 256 / 224.
 
-    Raises UserError for an unknown source or split, data that is not there and an impossible size.
+    Raises UserError for an unknown source or split, missing data and an impossible size.
     """
     if not is_known(name) or name == "fake":
         raise UserError(f"no source of images to corrupt; --source={name}; use digits, tfds:NAME or folder:PATH")
@@ -100,27 +97,22 @@ def open_originals(
         if side is None or resize is None:
             source = dataclasses.replace(source, side=_common_side(found))
         return Originals(found, _geometry(source, side, resize), title, fingerprints.of_folder(found), found.labels)
-    told = json.dumps([name, source.version, source.eval_name])
-    digest = sha256(told)
+    digest = sha256(json.dumps([name, source.version, source.eval_name]))
     labels, _ = found.listing()
     return Originals(found, _geometry(source, side, resize), title, digest, labels, _class_folders(source, labels))
 
 
 def _common_side(split: Folder) -> int:
-    """Pixels of a side where all images are squares of one size, by their headers; otherwise 0, which the first that
-    differs tells. Those without a readable header do not count."""
-    side, count = 0, split.size
-    blocks = (range(first, min(first + _BLOCK, count)) for first in range(0, count, _BLOCK))
-    with ThreadPoolExecutor(_READERS) as threads:
-        found = (
-            shape
-            for block in blocks
-            for shape in threads.map(lambda index: preprocess.size_in_header(split.where(index)), block)
-        )
-        for shape in filter(None, shown(found, count, "reading the sizes", "images")):
-            side = side or shape[0]
-            if shape != (side, side):
-                return 0
+    """The side in pixels if all images are squares of one size, by their headers, otherwise 0. Unreadable headers are
+    ignored."""
+    side = 0
+    found = in_threads(
+        lambda index: preprocess.size_in_header(split.where(index)), split.size, "reading the sizes", block=64
+    )
+    for shape in filter(None, found):
+        side = side or shape[0]
+        if shape != (side, side):
+            return 0
     return side
 
 
@@ -130,15 +122,15 @@ def _geometry(source: Source, side: int | None, resize: int | None) -> Geometry:
         raise UserError(f"corruptions take at least {LEAST_SIDE} pixels; the images have {side} a side; give a --side")
     if source.fitted:
         if resize:
-            raise UserError(f"these images are made at --side={side}, nothing is cut off; --resize={resize}; leave it")
+            raise UserError(f"these images are made at --side={side}, not cut out; --resize={resize}; leave it out")
         return Geometry(side)
     usual = 0 if side == source.side else round(side * IMAGENET_RESIZE / IMAGENET_SIDE)
     return Geometry(side, usual if resize is None else resize)
 
 
 def _class_folders(source: Source, labels: np.ndarray) -> tuple[str, ...]:
-    """Names that give a `folder` source the labels of this one: those of the classes where they sort as the labels do
-    and every class has an image, and otherwise the labels, with zeros in front."""
+    """Names with which a `folder` source gets the labels of this one: those of the classes, if they sort as the labels
+    do and every class has an image, otherwise the labels, with leading zeros."""
     names = source.class_names
     plain = all(re.fullmatch(r"[A-Za-z][\w -]*", name) for name in names)
     if names and plain and list(names) == sorted(set(names)) and len(np.unique(labels)) == len(names):

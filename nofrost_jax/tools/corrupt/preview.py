@@ -13,12 +13,10 @@ _LEAST_CELL = 160  # pixels
 
 
 def grid(
-    image: np.ndarray, severity: int, seed: int = 0, textures=None, jpeg_quality: int = JPEG_QUALITY
+    image: np.ndarray, severity: int, seed: int = 0, textures: str | None = None, jpeg_quality: int = JPEG_QUALITY
 ) -> Image.Image:
-    """The image itself, the 15 corruptions in mCE order.
-
-    image: uint8 [side, side, 3]; small ones are shown with magnified pixels. For the rest see `corruptions.corrupt`.
-    """
+    """The image and the 15 corruptions in mCE order. image: uint8 [side, side, 3]; small ones are magnified. For the
+    rest see `corruptions.corrupt`."""
     options = {"textures": textures, "jpeg_quality": jpeg_quality}
     cells = [picture_grid.Cell(image, "clean")]
     for name in NAMES:

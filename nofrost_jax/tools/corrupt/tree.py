@@ -13,17 +13,17 @@ from nofrost_jax.corruptions import JPEG_QUALITY, corrupt, settings
 from nofrost_jax.corruptions.constants import SETTINGS, SIDE
 from nofrost_jax.data import image_files
 from nofrost_jax.data.preprocess import ImageError
+from nofrost_jax.data.sources import in_threads
 from nofrost_jax.errors import Preempted, UserError, refused
 from nofrost_jax.fields import check_seed
-from nofrost_jax.progress import Progress, shown
+from nofrost_jax.progress import Progress
 from nofrost_jax.signals import Stop
 from nofrost_jax.tools.corrupt.originals import Originals
 
 _CHOOSE = "choose a new --output"
 EXTENSIONS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
 _BATCH = 64  # images decoded at a time
-_CHECKED = 256  # images that are handed to the threads at once
-_AGAIN = "run the same command again to go on"
+_AGAIN = "run the same command again to continue"
 
 
 def write(
@@ -32,19 +32,18 @@ def write(
     names: Iterable[str],
     severities: Iterable[int],
     seed: int = 0,
-    textures=None,
+    textures: str | None = None,
     jpeg_quality: int = JPEG_QUALITY,
 ) -> int:
-    """Writes the files that are not there yet and returns how many: JPEG (optimized Huffman tables), or for
-    `jpeg_quality` 0 PNG, which loses nothing.
+    """Writes the missing files and returns their number: JPEG (optimized Huffman tables), or lossless PNG if
+    `jpeg_quality` is 0.
 
-    The files hold what `corrupt` gives for the same seed, quality and the images' places in the split.
-    `corruptions.json` beside them says how and of which images they were made; a folder made otherwise is refused.
-    It is written first, once all images have been looked at: a tree is of one set of images, so one that must be
-    replaced makes all earlier files worthless.
+    The files are what `corrupt` returns for the same seed, quality and indices in the split. `corruptions.json` next to
+    them says how and from which images they were made; a folder with other settings is refused. It is written first,
+    after a check of all images: replacing a bad one later would make all earlier files worthless.
 
-    Raises Preempted where a signal came: what is there is whole, and the same command goes on; UserError where an image
-    is unreadable or too small, or the output folder holds other things or cannot be written.
+    Raises Preempted after a signal: no file is incomplete, and the same command continues. Raises UserError if an image
+    is unreadable or too small, or the output folder has other files or cannot be written.
     """
     check_seed("seed", seed)
     cells = [(name, severity) for name in names for severity in severities]
@@ -52,7 +51,7 @@ def write(
     alone = lock.hold(lock.place(output), "a writer of corruptions")
     with alone, Stop() as stop, ThreadPoolExecutor(os.cpu_count()) as threads:
         if not _is_claimed(Path(output), made_with):
-            _check_images(originals, threads, stop)
+            _check_images(originals, stop)
             _claim(Path(output), made_with | {"source": originals.title})
         with Progress("corruptions", count * len(cells), "files") as progress:
             for start in range(0, count, _BATCH):
@@ -72,8 +71,8 @@ def write(
     return progress.done
 
 
-def _settings(originals: Originals, seed: int, textures, jpeg_quality: int) -> dict:
-    """What decides about the files."""
+def _settings(originals: Originals, seed: int, textures: str | None, jpeg_quality: int) -> dict:
+    """What the files depend on."""
     return {
         "seed": seed,
         "side": originals.geometry.image_size,
@@ -85,32 +84,30 @@ def _settings(originals: Originals, seed: int, textures, jpeg_quality: int) -> d
     }
 
 
-def _check_images(originals: Originals, threads: ThreadPoolExecutor, stop: Stop) -> None:
-    """Raises UserError if any image cannot be used, Preempted if it is to stop."""
+def _check_images(originals: Originals, stop: Stop) -> None:
+    """Raises UserError if any image cannot be used, Preempted after a signal."""
     bad, count = [], originals.count
-    blocks = (range(first, min(first + _CHECKED, count)) for first in range(0, count, _CHECKED))
-    problems = (problem for block in blocks for problem in threads.map(originals.problem, block))
-    for problem in shown(problems, count, "checking", "images"):
-        bad += filter(None, [problem])
+    for problem in in_threads(originals.problem, count, "checking", os.cpu_count() or 1, 256):
+        bad += [problem] if problem else []
         if stop.heard:
             raise Preempted(f"stopped by {stop.name} before the first file; {_AGAIN}")
     if bad:
-        those = "it" if len(bad) == 1 else "them (python -m nofrost_jax.tools.verify names all that are unreadable)"
+        those = "it" if len(bad) == 1 else "them (python -m nofrost_jax.tools.verify names all unreadable ones)"
         raise UserError(f"{bad[0]}; {len(bad):,} of {count:,} images cannot be used; replace or remove {those}")
 
 
 def _loaded(originals: Originals, indices: list[int], threads: ThreadPoolExecutor) -> list[np.ndarray]:
-    """The images, which could be read when this tree was begun. Raises UserError that names one that cannot."""
+    """The images, which were readable when this tree was begun. Raises UserError that names an unreadable one."""
     try:
         return list(threads.map(originals.load, indices))
     except ImageError as error:
         raise UserError(
-            f"{error}; restore it to go on; if you replace or remove it, choose a new --output as well"
+            f"{error}; restore it to continue; if you replace or remove it, also choose a new --output"
         ) from error
 
 
 def _missing(originals: Originals, indices: Iterable[int], root: Path, jpeg_quality: int) -> dict[int, Path]:
-    """{index: file to write} of those images whose file is not there."""
+    """{index: file to write} of the images whose file is missing."""
     targets = {index: root / _file_name(originals.name(index), jpeg_quality) for index in indices}
     return {index: target for index, target in targets.items() if not target.exists()}
 
@@ -130,29 +127,27 @@ def _save(target: Path, image: np.ndarray, jpeg_quality: int) -> None:
 
 
 def _is_claimed(root: Path, made_with: dict) -> bool:
-    """Whether a folder's files are made with these settings; not if it is empty or not there.
-
-    Raises UserError if they are made with others, or are not made by this command.
-    """
+    """Whether a folder has files of these settings, not if it is empty or missing. Raises UserError if its files have
+    other settings or are not of this command."""
     path = root / SETTINGS
     try:
         if not path.exists():
             there = os.listdir(root) if root.exists() else []
             if others := [name for name in there if name != "lock" and not files.is_temporary(name)]:
-                raise UserError(f"{root} holds files that this command did not write ({min(others)}); {_CHOOSE}")
+                raise UserError(f"{root} has files that this command did not write ({min(others)}); {_CHOOSE}")
             return False
         found = dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"cannot read what is there ({error}); {path}; {_CHOOSE}") from error
+        raise UserError(f"cannot read the settings of this folder ({error}); {path}; {_CHOOSE}") from error
     differing = [name for name in made_with if found.get(name) != made_with[name]]
     if differing:
         told = ", ".join(f"{name} = {found.get(name)}, now {made_with[name]}" for name in differing)
-        raise UserError(f"the folder holds corruptions made otherwise ({told}); {root}; {_CHOOSE}")
+        raise UserError(f"the folder has corruptions with other settings ({told}); {root}; {_CHOOSE}")
     return True
 
 
 def _claim(root: Path, settings: dict) -> None:
-    """Notes what the files of a folder are made with, and of what source, which may be called otherwise next time."""
+    """Writes the settings of a folder's files, and the source's name."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         files.write_json(root / SETTINGS, settings)

@@ -1,9 +1,9 @@
 """The offline generator: a distorted copy of every image of a folder, as JPEG under the same class and name.
 
-An image goes whole through a net, its short side resized as the original does. Images have a shuffled order; a set of
-distorted weights is redrawn before an image of it with probability 0.05. Order, sets and every draw are functions of
-(seed, list of files) alone, so that any part of the work, on any number of hosts and in any sequence, makes the same
-files. It is done size by size, since each size of image is a program to compile.
+A complete image goes through a net, its short side resized as in the original. Images have a shuffled order; before an
+image of it a new set of distorted weights is drawn with probability 0.05. Order, sets and all draws are functions of
+(seed, list of files) alone, so any part of the work, on any number of hosts and in any order, makes the same files. The
+work goes size by size, because each image size is a program to compile.
 """
 
 import collections
@@ -12,7 +12,7 @@ import functools
 import itertools
 import json
 import os
-import struct
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -35,16 +35,14 @@ QUALITY = 75  # of the JPEG files; a part of the augmentation
 NETWORKS = {"edsr": ("edsr",), "cae": ("cae",), "both": ("edsr", "cae"), "noise2net": ("noise2net",)}
 SIDE = {"edsr": 512, "cae": 512, "noise2net": 256}  # short side of the result; Noise2Net does not enlarge
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)  # of ImageNet
-MOST_SHAPES = 200  # compiled programs, one a size of image, that are kept
+MOST_SHAPES = 200  # compiled programs, one for each image size, that are kept
 BLOCK = 100_000  # images that are sorted by size at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Distortion:
-    """One network over one folder. `files` are paths below `root`, CLASS/NAME, in the order that the index counts.
-
-    label: what --weights said. side: short side of the result, 0 for the network's own.
-    """
+    """One network on one folder. files: paths below `root`, CLASS/NAME, in the order of the index. label: the text of
+    --weights. side: short side of the result, 0 = the network's own."""
 
     network: str
     root: str
@@ -65,7 +63,7 @@ class Distortion:
 
 
 def list_files(source: str, split: str) -> tuple[str, tuple[str, ...]]:
-    """(folder, files CLASS/NAME) of `folder:PATH` or PATH. Raises UserError: no such folder, empty classes."""
+    """(folder, files CLASS/NAME) of `folder:PATH` or PATH. Raises UserError for a missing folder or empty class."""
     if source in ("digits", "fake") or source.startswith("tfds:"):
         raise UserError(
             f"the generator reads image files, which {source} does not have; --source; give folder:PATH, or distort in "
@@ -77,7 +75,8 @@ def list_files(source: str, split: str) -> tuple[str, tuple[str, ...]]:
 
 
 def schedule(n: int, seed: int, shard: tuple[int, int] = (0, 1), limit: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(index, weight set), int [m] each, in the order of the work, of shard (i, of how many) of the first `limit`."""
+    """(index, weight set), int [m] each, in the order of the work, for shard (i, number of shards) of the first `limit`
+    images."""
     rng = np.random.default_rng([seed, n])
     order = rng.permutation(n)
     sets = np.cumsum(rng.random(n) < REDRAW)
@@ -87,13 +86,13 @@ def schedule(n: int, seed: int, shard: tuple[int, int] = (0, 1), limit: int = 0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def edited(network, params, key):
+def edited(network: str, params: dict | None, key: jax.Array) -> dict | None:
     """A set of distorted weights."""
     return params if network == "noise2net" else on_device.distort_weights(network, params, key)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def distorted(network, params, pixels, key):
+def distorted(network: str, params: dict | None, pixels: jax.Array, key: jax.Array) -> jax.Array:
     """One image uint8 [h, w, 3], already resized for the network -> uint8, its distorted version."""
     images = pixels[None].astype(jnp.float32)
     if network == "noise2net":
@@ -108,7 +107,7 @@ def distorted(network, params, pixels, key):
     return (jnp.clip(outputs[0], 0, 1) * 255).astype(jnp.uint8)  # truncated, as in the original
 
 
-def _rounded(outputs):
+def _rounded(outputs: jax.Array) -> jax.Array:
     return jnp.round(jnp.clip(outputs[0], 0, 255)).astype(jnp.uint8)
 
 
@@ -118,28 +117,19 @@ def load(path: str, network: str, side: int = 0) -> np.ndarray:
         with open(path, "rb") as file:
             picture = preprocess.decode(file.read())
     except (OSError, preprocess.ImageError) as error:
-        # Without the file all others would have other places, and so other distortions.
+        # Without the file all others would have other indices, and so other distortions.
         raise UserError(f"{error}; {path}; put a readable image in its place, then run again") from error
-    height, width = input_shape(picture, network, side)
+    height, width = input_shape(*picture.size, network, side)
     if (width, height) != picture.size:
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(picture)
 
 
-def input_shape(picture: Image.Image, network: str, side: int = 0) -> tuple[int, int]:
+def input_shape(width: int, height: int, network: str, side: int = 0) -> tuple[int, int]:
     """(height, width) of an image as the network takes it."""
     side = side or SIDE[network]
-    short = {"edsr": max(1, side // edsr.SCALE), "cae": side, "noise2net": min(side, *picture.size)}[network]
-    return preprocess.resized_shape(picture.height, picture.width, short)
-
-
-def peek(path: str, network: str, side: int = 0) -> tuple[int, int]:
-    """`input_shape` of a file, by its header alone; (0, 0) for one that cannot be read, which `load` will name."""
-    try:
-        with Image.open(path) as picture:
-            return input_shape(picture, network, side)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
-        return 0, 0
+    short = {"edsr": max(1, side // edsr.SCALE), "cae": side, "noise2net": min(side, width, height)}[network]
+    return preprocess.resized_shape(height, width, short)
 
 
 def save(path: str, pixels: np.ndarray) -> None:
@@ -150,12 +140,11 @@ def save(path: str, pixels: np.ndarray) -> None:
 def generate(
     work: Distortion, shard: tuple[int, int] = (0, 1), limit: int = 0, workers: int = 4, block: int = BLOCK
 ) -> int:
-    """Makes the images that are not there yet; returns their number.
+    """Makes the missing images; returns their number.
 
-    Each size of image among `block` of them compiles once; the files are the same for every `block`.
-
-    Raises Preempted where a signal came: what is there is whole, and the same command goes on. Raises UserError for an
-    unreadable image, a result that cannot be written and an output made with other settings.
+    Each image size among `block` of them compiles once; the files are the same for every `block`. Raises Preempted
+    after a signal: no file is incomplete, and the same command continues. Raises UserError for an unreadable image, a
+    result that cannot be written, and an output made with other settings.
     """
     check_settings(work)
     own = os.path.join(os.path.dirname(work.output), f"shard_{shard[0]}_of_{shard[1]}.lock")
@@ -163,11 +152,11 @@ def generate(
         return _generate(work, shard, limit, workers, block)
 
 
-def _generate(work, shard, limit, workers, block):
+def _generate(work: Distortion, shard: tuple[int, int], limit: int, workers: int, block: int) -> int:
     indices, sets = schedule(len(work.files), work.seed, shard, limit)
     waiting = [(int(i), int(s)) for i, s in zip(indices, sets, strict=True) if not os.path.exists(work.target(i))]
     if len(waiting) < len(indices):
-        print(f"{work.network}: {len(indices) - len(waiting)} of {len(indices)} images are there already", flush=True)
+        print(f"{work.network}: {len(indices) - len(waiting)} of {len(indices)} images exist already", flush=True)
     root_key, params, current, shapes, writes = jax.random.key(work.seed), None, None, set(), collections.deque()
     if waiting:
         print(f"{work.network}: {len(waiting)} images to make, size by size; each size compiles first", flush=True)
@@ -176,11 +165,11 @@ def _generate(work, shard, limit, workers, block):
         for (index, number), pixels in _ahead(pool, work, _by_size(pool, work, waiting, block, stop), 2 * workers):
             if stop.heard:
                 break
-            if number != current:  # Seldom twice in a row among rare sizes; next to a forward pass it costs little.
+            if number != current:  # costs little compared with a forward pass
                 current, key = number, jax.random.fold_in(named(root_key, "deepaugment/weights"), number)
                 params = edited(work.network, work.params, key)
             if len(shapes) == MOST_SHAPES and pixels.shape not in shapes:
-                jax.clear_caches()  # each compiled program holds memory maps, and their number is limited
+                jax.clear_caches()  # each compiled program uses memory maps, whose number is limited
                 shapes.clear()
             shapes.add(pixels.shape)
             key = jax.random.fold_in(named(root_key, "deepaugment/image"), index)
@@ -193,16 +182,19 @@ def _generate(work, shard, limit, workers, block):
             write.result()
     if stop.heard:
         done = f"{progress.done} of {len(waiting)} images"
-        raise Preempted(f"stopped by {stop.name} after {done}; run the same command again to go on")
+        raise Preempted(f"stopped by {stop.name} after {done}; run the same command again to continue")
     print(f"{work.network}: {progress.done} images made in {duration(progress.seconds())}", flush=True)
     return progress.done
 
 
-def _by_size(pool, work, waiting, block, stop):
-    """The waiting (index, set), sorted by (size, set) within each block; once `stop` has heard, unsorted."""
+def _by_size(
+    pool: ThreadPoolExecutor, work: Distortion, waiting: list[tuple[int, int]], block: int, stop: Stop
+) -> Iterator[tuple[int, int]]:
+    """The waiting (index, set), sorted by (size, set) within each block; unsorted after a signal."""
 
-    def shaped(item):
-        return (0, 0) if stop.heard else peek(work.original(item[0]), work.network, work.side)
+    def shaped(item: tuple[int, int]) -> tuple[int, int]:
+        size = None if stop.heard else preprocess.size_in_header(work.original(item[0]))
+        return input_shape(*size, work.network, work.side) if size else (0, 0)  # `load` names an unreadable file
 
     for start in range(0, len(waiting), block):
         part = waiting[start : start + block]
@@ -210,24 +202,26 @@ def _by_size(pool, work, waiting, block, stop):
         yield from (item for _, item in sorted(zip(shapes, part, strict=True), key=lambda pair: (pair[0], pair[1][1])))
 
 
-def _ahead(pool, work, waiting, depth):
-    """((index, set), pixels) of the waiting images, decoded a few ahead in threads."""
-    queue, source = collections.deque(), iter(waiting)
+def _ahead(
+    pool: ThreadPoolExecutor, work: Distortion, waiting: Iterator[tuple[int, int]], depth: int
+) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """((index, set), pixels) of the waiting images, `depth` of them decoded ahead in threads."""
+    queue = collections.deque()
     try:
-        for item in itertools.islice(source, depth):
-            queue.append((item, pool.submit(load, work.original(item[0]), work.network, work.side)))
-        while queue:
-            item, pending = queue.popleft()
-            yield item, pending.result()
-            for following in itertools.islice(source, 1):
-                queue.append((following, pool.submit(load, work.original(following[0]), work.network, work.side)))
+        for item in itertools.chain(waiting, [None] * depth):
+            queue.append((item, item and pool.submit(load, work.original(item[0]), work.network, work.side)))
+            if len(queue) > depth:
+                first, pending = queue.popleft()
+                if first:
+                    yield first, pending.result()
     finally:
         for _, pending in queue:
-            pending.cancel()
+            if pending:
+                pending.cancel()
 
 
 def check_settings(work: Distortion) -> None:
-    """Notes what the images of an output are made with. Raises UserError where it holds images made otherwise."""
+    """Writes what the images of an output are made with. Raises UserError if it has images made with other settings."""
     settings = {
         "network": work.network,
         "weights": work.label,
@@ -244,11 +238,11 @@ def check_settings(work: Distortion) -> None:
         if files.create(path, json.dumps(settings, indent=1)):
             return
         old = files.read_json(path)
-        # The label is how the weights were named this time; their digest is what counts.
+        # The label is only the name of the weights; the digest identifies them.
         changed = [name for name in settings if name != "weights" and old.get(name) != settings[name]]
         if changed:
             raise UserError(
-                f"this output holds images made with another {', '.join(changed)}; {path}; "
+                f"this output has images made with another {', '.join(changed)}; {path}; "
                 "choose a new --output, or give the old settings"
             )
     except OSError as error:
