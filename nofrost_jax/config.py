@@ -47,6 +47,12 @@ EVALUATION_FIELDS = (
     *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "other_files", "workers")),
 )
 
+_NEEDED = (  # fields that `resolve` reads
+    *("attack.epsilon_255", "attack.norm", "evaluation.attacks", "evaluation.only", "data.views", "matmul_precision"),
+    *recipes.FIELDS,
+    *RANGES,
+)
+
 
 def prepare(config):
     """The resolved config, with every value checked. Raises UserError for what is wrong, or missing."""
@@ -76,6 +82,14 @@ def says_only_how_to_evaluate(config):
 def of_run(workdir, config):
     """(the resolved config of the run in `workdir`, with an evaluation's values from `config`; what was left out)."""
     own, left_out = for_evaluation(ConfigDict(read_config(workdir)), config)
+    for field in _NEEDED:
+        try:
+            get(own, field)
+        except UserError as error:
+            raise UserError(
+                f"{os.path.join(workdir, 'config.json')} has no {field}: it is from another version of nofrost_jax; "
+                "evaluate this run with that version, or train it again"
+            ) from error
     return prepare(own), left_out
 
 
@@ -96,15 +110,7 @@ def resolve(config):
     Raises UserError for an unknown recipe, or where a field is missing.
     """
     config = config.copy_and_resolve_references()
-    filled = (
-        "attack.epsilon_255",
-        "attack.norm",
-        "evaluation.attacks",
-        "evaluation.only",
-        "data.views",
-        "matmul_precision",
-    )
-    for field in (*filled, *recipes.FIELDS, *RANGES):
+    for field in _NEEDED:
         get(config, field)
     with config.unlocked():
         recipes.fill(config)

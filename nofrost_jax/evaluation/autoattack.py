@@ -23,6 +23,7 @@ from nofrost_jax.evaluation import protocols, results, table
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.outcomes import COLUMNS
 from nofrost_jax.evaluation.programs import Programs
+from nofrost_jax.evaluation.protocols import Protocol
 
 CHUNK_SIZE = 2048
 _NEVER = types.SimpleNamespace(requested=lambda: False, local=True)  # in a notebook, Ctrl-C ends it as anything else
@@ -39,7 +40,7 @@ def autoattack(
     folder: str | os.PathLike | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Robust accuracy of any JAX function under standard AutoAttack, or another protocol, as of an evaluated run.
+    """Robust accuracy of any JAX function under standard AutoAttack, or another protocol, as an evaluation of a run.
 
     logits_fn: images, float32 [n, H, W, C] in [0, 1] -> logits, float [n, K]; normalization is inside, no image's
     logits depend on another's. A `Classifier`, or another pytree of arrays that can be called, e.g. an Equinox module
@@ -47,10 +48,10 @@ def autoattack(
     images: [N, H, W, C], uint8 or float in [0, 1]; those of 8 bits are attacked as such. labels: int [N].
     epsilon: l-infinity radius on the [0, 1] scale.
     protocol: `aa_standard`, `aa_fast_20`, `aa_few_classes`, or an attack of `attacks.NAMES` as it is by default.
-    seed: of all random numbers; an image's depend on this and its place in `images` alone.
+    seed: of all random numbers; an image's own depend only on this and its place in `images`.
     batch_size: images that are attacked together over this process's devices.
-    folder: where outcomes are kept; the same call goes on there after a kill, also in batches of another size. With
-    several processes, all of which make the same call, they share it. quiet: print nothing.
+    folder: where outcomes are kept; the same call continues there after a kill, also with another batch size. Several
+    processes must all make the same call, and share the folder. quiet: print nothing.
 
     Returns a dict as in a run's evaluations/NAME.json ("clean", "attacks", "worst_case", "flags", ...; accuracies with
     95 % intervals), and "rows": {"clean" | the protocol | each of its attacks: {name: array [N]}}, of which "robust" is
@@ -78,7 +79,7 @@ def autoattack(
     n, settings = len(images), results.circumstances(programs.batch_size, evaluator.images.chunk_size)
     result = {
         "schema": 1,
-        "name": protocol,
+        "name": protocol.name,
         "dataset": {
             "source": "arrays",
             "split": "given",
@@ -99,7 +100,7 @@ def autoattack(
 
 
 class Arrays:
-    """Images in memory, a set. count: how many; chunk_size: of them attacked at once."""
+    """Images in memory, a set. count: how many; chunk_size: how many are attacked at once."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
         self._images, self._labels, self.count = images, labels, len(images)
@@ -119,12 +120,12 @@ class Arrays:
         return np.arange(self.count)
 
     def identity(self) -> dict[str, Any]:
-        """What tells these images and labels from others, plain values."""
-        described = f"{self._images.dtype} {self._images.shape}"
-        return {"data": [described, files.sha256(self._images, self._labels)]}
+        """What makes these images and labels different from others, plain values."""
+        kind = f"{self._images.dtype} {self._images.shape}"
+        return {"data": [kind, files.sha256(self._images, self._labels)]}
 
 
-def _arrays(images, labels):
+def _arrays(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 or float32 [N, H, W, C], int32 [N]) on the host. Raises ValueError for other dtypes and shapes."""
     images, labels = inputs.as_array(images, "images", np.asarray), inputs.as_array(labels, "labels", np.asarray)
     inputs.check_pair(images, labels, may_be_pixels=True)
@@ -134,31 +135,31 @@ def _arrays(images, labels):
     return images if images.dtype == np.uint8 else _as_pixels(images.astype(np.float32)), labels
 
 
-def _whole(name, value, least):
-    """`value` as an int. Raises ValueError unless it is a whole number from `least` on, below 2**32."""
+def _whole(name: str, value: Any, least: int) -> int:
+    """`value` as an int. Raises ValueError unless it is a whole number, at least `least` and below 2**32."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= value < 2**32:
         raise ValueError(f"{name} must be a whole number from {least} to {2**32 - 1}, got {value!r}")
     return int(value)
 
 
-def _as_pixels(images):
-    """Float images in [0, 1] as uint8, if that is what they were, up to rounding; otherwise as they are."""
+def _as_pixels(images: np.ndarray) -> np.ndarray:
+    """Float images in [0, 1] as uint8 where they are 8-bit images, up to rounding; otherwise as they are."""
     with np.errstate(invalid="ignore"):
         pixels = np.round(images * np.float32(255)).astype(np.uint8)
     return pixels if (np.abs(images - pixels / np.float32(255)) <= inputs.SLACK).all() else images
 
 
-def _check_values(images, labels, classes):
-    """Raises ValueError for pixels outside [0, 1] and labels that are no classes."""
+def _check_values(images: np.ndarray, labels: np.ndarray, classes: int) -> None:
+    """Raises ValueError for pixels outside [0, 1] and labels that are not classes."""
     for first in range(0, len(images), CHUNK_SIZE):
         some = images[first : first + CHUNK_SIZE]
         some = jnp.zeros((len(some), 1, 1, 1)) if some.dtype == np.uint8 else jnp.asarray(some)
         inputs.good(some, jnp.asarray(labels[first : first + CHUNK_SIZE]), classes)
 
 
-def _protocol(protocol, epsilon, classes):
+def _protocol(name: str, epsilon: float, classes: int) -> Protocol:
     radius = round(255 * float(epsilon), 9)
-    protocol = protocols.make(protocol, {"name": protocol, "epsilon_255": radius, "protocol": protocol})
+    protocol = protocols.make(name, {"name": name, "epsilon_255": radius, "protocol": name})
     for member in protocol.members:
         try:
             member.attack.check_classes(classes)
@@ -167,9 +168,9 @@ def _protocol(protocol, epsilon, classes):
     return protocol
 
 
-def _as_program(logits_fn):
+def _as_program(logits_fn: LogitsFn) -> tuple[Callable, Any]:
     """(`fn(variables, images)`, variables) of `logits_fn`: its leaves where it is a pytree of arrays, otherwise ()."""
-    if getattr(logits_fn, "inputs_are_checked", None) is False:  # a Classifier, whose images the engine vouches for
+    if getattr(logits_fn, "inputs_are_checked", None) is False:  # a Classifier: the engine has checked its images
         logits_fn = dataclasses.replace(logits_fn, inputs_are_checked=True)
     leaves = jax.tree.leaves(logits_fn)
     if leaves and all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
@@ -177,8 +178,8 @@ def _as_program(logits_fn):
     return lambda variables, images: logits_fn(images), ()
 
 
-def _sha256(fn, variables, shape, protocol):
-    """A hash of the function as it compiles, with its constants and, if the attacks need it, its gradient."""
+def _sha256(fn: Callable, variables: Any, shape: tuple[int, ...], protocol: Protocol) -> str:
+    """A hash of the lowered function with its constants and, if the attacks need it, its gradient."""
 
     def traced(variables, images):
         logits, pull = jax.vjp(functools.partial(fn, variables), images)
@@ -189,7 +190,7 @@ def _sha256(fn, variables, shape, protocol):
     return files.sha256(jax.jit(traced if needed else fn).lower(variables, images).as_text())
 
 
-def _rows(protocol, outcomes):
+def _rows(protocol: Protocol, outcomes: dict[str, Any]) -> dict[str, dict[str, np.ndarray]]:
     """{"clean", each attack, the protocol: {name: array [N]}}."""
     outcome = outcomes["protocols"][protocol.name]
     found = {"clean": {name: outcomes[name] for name in ("index", "label", "correct", "nan")}}

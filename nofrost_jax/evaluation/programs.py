@@ -60,7 +60,7 @@ class Programs:
         return sum(self.compile_seconds.values())
 
     def predict(self, variables: Any, batch: dict, allowed: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """What the net says of the images themselves, of which it may only answer classes of `allowed`, bool [K].
+        """What the net says of the images themselves, where it may only answer classes of `allowed`, bool [K].
 
         {"logits": float32 as they are, "correct", "nan"}: NumPy, with padding.
         """
@@ -81,7 +81,9 @@ class Programs:
         found = {name: value for name, value in found.items() if name != "logits"}
         return jax.device_get(found | {"correct_uint8": again["correct"] & ~found["nan"]})
 
-    def _answer(self, variables, batch, adversarial, allowed=None, ball=("linf", 0.0)):
+    def _answer(
+        self, variables: Any, batch: dict, adversarial: jax.Array, allowed: Any = None, ball: tuple = ("linf", 0.0)
+    ) -> tuple[dict[str, jax.Array], jax.Array]:
         """The outcome of `_verdict`, on the devices. One program, whatever is allowed and whatever the ball."""
         allowed = np.ones(self.num_classes, bool) if allowed is None else allowed
         radii = [np.float32(ball[1]) if norm == ball[0] else np.float32(np.inf) for norm in ("linf", "l2")]
@@ -138,7 +140,7 @@ class Programs:
         }
         return found, rounded(adversarial, batch["image"], linf, l2).astype(jnp.uint8)
 
-    def _stage_program(self, member):
+    def _stage_program(self, member: Member) -> Callable:
         attack = member.attack
 
         def program(shared, rows):
@@ -154,8 +156,8 @@ class Programs:
 
         return program
 
-    def _compile(self, name, title, program, shared, rows):
-        """The compiled program of a name and a structure of variables, at its first call compiled."""
+    def _compile(self, name: str, title: str, program: Callable, shared: Any, rows: Any) -> Callable:
+        """The compiled program of a name and a structure of variables; compiles it at the first call."""
         key = name, jax.tree.structure(shared)
         if key not in self._compiled:
             self.say(f"compiling {title} ...")
@@ -166,5 +168,5 @@ class Programs:
 
 
 def memo_of(state: State) -> dict[str, Any]:
-    """The parts of a State that outlive a stage beside `done`; images do not: rows that go on have the clean ones."""
+    """The parts of a State, other than `done`, that outlive a stage; images do not: the next stage gets clean ones."""
     return {name: getattr(state, name) for name in ("forwards", "backwards", "zero_gradient", "carry")}

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from nofrost_jax import classifier
 from nofrost_jax.data import Dataset
@@ -15,15 +16,15 @@ from nofrost_jax.fields import to_plain
 from nofrost_jax.parallel import Devices
 
 
-def programs(config, devices: Devices) -> Programs:
+def programs(config: ConfigDict, devices: Devices) -> Programs:
     """The Programs of a resolved config's net, in its evaluation's batches."""
     size = config.evaluation.batch_size // jax.process_count()
     return Programs(classifier.logits_fns(config), config.model.num_classes, devices, size)
 
 
-def evaluator(config, devices: Devices, dataset: Dataset, compiled: Programs | None = None) -> Evaluator:
+def evaluator(config: ConfigDict, devices: Devices, dataset: Dataset, compiled: Programs | None = None) -> Evaluator:
     """The Evaluator of a resolved config: every attack of `evaluation.attacks` on the evaluation images of a Dataset.
-    compiled: the Programs of the same net and batch, if there are any. Its variables are those of
+    compiled: the Programs of the same net and batch, if there are any. It runs on the variables of
     `classifier.at_gamma` for `evaluation.mbn_gamma`."""
     return Evaluator(
         compiled or programs(config, devices),
@@ -35,8 +36,8 @@ def evaluator(config, devices: Devices, dataset: Dataset, compiled: Programs | N
     )
 
 
-def net_of(config) -> dict[str, Any]:
-    """What a config's net is beside its parameters: plain values."""
+def net_of(config: ConfigDict) -> dict[str, Any]:
+    """What a config's net is apart from its parameters: plain values."""
     names = ("mbn_gamma", "mbn_interpolation", "mbn_p", "mbn_seed") if config.model.norm == "mbn" else ("mbn_gamma",)
     return {"model": to_plain(config)["model"], **{name: config.evaluation[name] for name in names}}
 
@@ -46,7 +47,7 @@ class Split:
 
     def __init__(self, dataset: Dataset):
         self._dataset, self.count = dataset, dataset.count
-        # Each process has chunks of its own: where there are few images, smaller ones, so that none stands idle.
+        # Each process has its own chunks: where there are few images, smaller ones, so that none is idle.
         self.chunk_size = min(dataset.config.evaluation.chunk_size, -(-self.count // jax.process_count()))
 
     def batches(self, size: int, process: int, processes: int, wanted: Callable[[int], bool]) -> Iterator[dict]:
@@ -58,8 +59,8 @@ class Split:
         return self._dataset.eval_ranks
 
     def identity(self) -> dict[str, Any]:
-        """What tells these images from others, plain values. Of a folder and of tfds, what is in it counts
-        (`Dataset.fingerprint`) and not where it lies; how it is read is left out. Raises UserError."""
+        """What makes these images different from others, plain values. Of a folder and of tfds, the contents count
+        (`Dataset.fingerprint`), not the place; how they are read is left out. Raises UserError."""
         section = self._dataset.config.data
         geometry = ["source", "eval_split", "image_size", "eval_resize", "eval_pad", "mean", "std"]
         if self._dataset.is_holdout:

@@ -1,14 +1,16 @@
 """One evaluation for each weight gamma of a mixture-BN net's adversarial branch, as in the paper's Figures 2 and 5."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
 from nofrost_jax.errors import UserError
 from nofrost_jax.tables import aligned
 
 
-def configs(config):
-    """{gamma: config} of a resolved config's `evaluation.mbn_gammas`, ascending; the result is called NAME_gamma_GAMMA.
-
-    Such a config is the same whatever the other weights of the sweep are.
-    """
+def configs(config: ConfigDict) -> dict[float, ConfigDict]:
+    """{gamma: config} of a resolved config's `evaluation.mbn_gammas`, ascending, for the results NAME_gamma_GAMMA."""
     found = {}
     for gamma in sorted(config.evaluation.mbn_gammas):
         one = config.copy_and_resolve_references()
@@ -20,7 +22,7 @@ def configs(config):
     return found
 
 
-def render(config, results):
+def render(config: ConfigDict, results: Mapping[float, Mapping[str, Any]]) -> str:
     """The table of a sweep: a row for each gamma, a column for clean accuracy and for each attack.
 
     results: {gamma: result, a plain dict of schema 1}, all of the same attacks.
@@ -40,23 +42,18 @@ def render(config, results):
     return "\n".join(lines)
 
 
-def check(norm, section):
-    """Raises UserError where `mbn_gammas` cannot be told apart, or where a net without two branches is to mix them."""
+def check(norm: str, section: ConfigDict) -> None:
+    """Raises UserError for `mbn_gammas` out of range or given twice, and for a mixture with a net of one branch."""
     gammas = list(section.mbn_gammas)
     for gamma in gammas:
         if not 0 <= gamma <= 1:
             raise UserError(f"config.evaluation.mbn_gammas={gamma} is out of range; it must be between 0 and 1")
     if len({f"{gamma:g}" for gamma in gammas}) < len(gammas):
         raise UserError(f"config.evaluation.mbn_gammas={tuple(gammas)} names a weight twice; give each once")
-    set_here = {
-        "mbn_gammas": tuple(gammas),
-        "mbn_interpolation": section.mbn_interpolation,
-        "mbn_gamma": section.mbn_gamma,
-    }
-    nothing = {"mbn_gammas": (), "mbn_interpolation": "logits", "mbn_gamma": 1.0}
-    for name, value in set_here.items():
-        if norm != "mbn" and value != nothing[name]:
+    for name, default in (("mbn_gammas", ()), ("mbn_interpolation", "logits"), ("mbn_gamma", 1.0)):
+        value = tuple(gammas) if name == "mbn_gammas" else section[name]
+        if norm != "mbn" and value != default:
             raise UserError(
                 f"config.evaluation.{name}={value} is for a net with model.norm=mbn, and this one has {norm}; evaluate "
-                f"a run of an mbnat config, or set it to {nothing[name]}"
+                f"a run of an mbnat config, or set it to {default}"
             )

@@ -117,6 +117,16 @@ def test_dry_run_of_an_evaluation_names_what_is_missing(cli, tmp_path, monkeypat
     assert not none and "paper.json is of something else" in note
 
 
+@pytest.mark.parametrize("mode", ["dry_run", "evaluate"])
+def test_a_run_of_another_version_is_refused_by_its_field(cli, tmp_path, mode):
+    folder = make_run(cli, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    del config["evaluation"]["only"]
+    (folder / "config.json").write_text(json.dumps(config))
+    outcome = cli("--config=configs/eval/paper.py", f"--mode={mode}", f"--workdir={folder}")
+    assert_refused(outcome, f"{folder}/config.json has no evaluation.only", "another version of nofrost_jax")
+
+
 def test_dry_run_names_what_is_missing(cli, tmp_path):
     fields = {"data.source": f"folder:{tmp_path}/none", "batch_size": 60}
     (tmp_path / "file").write_text("")

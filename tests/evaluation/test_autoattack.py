@@ -53,7 +53,7 @@ def test_a_linear_function_stands_where_its_margin_is_wide_enough(whole):
     assert whole["attacks"][0]["robust_accuracy"] == (least > 0).mean() == whole["worst_case"]["robust_accuracy"]
     assert whole["clean"]["accuracy"] == rows["clean"]["correct"].mean() < 1
     assert whole["attacks"][0]["ci95"][0] < (least > 0).mean() < whole["attacks"][0]["ci95"][1]
-    assert whole["flags"] == ["few_classes"]
+    assert whole["flags"] == ["few_classes"] and whole["name"] == whole["attacks"][0]["protocol"] == "apgd_t"
     assert rows["apgd_t"]["linf_255"].max() == pytest.approx(3, abs=1e-3)
 
 

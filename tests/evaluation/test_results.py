@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from nofrost_jax import parallel
+from nofrost_jax import evaluate, parallel
 from nofrost_jax.evaluation import pictures, programs, results, table
 from tests.evaluation import suite
 
@@ -122,6 +123,17 @@ def test_saved_images_are_those_that_were_verified(reference, tmp_path):
     pictures.save(
         tmp_path, "fewer", [protocol for protocol in fewer.protocols if protocol.name in ("pgd_20", "rays")], outcomes
     )
+
+
+def test_what_killed_writers_left_is_removed(tmp_path):
+    left = [tmp_path / f"evaluations/{place}/.{'0' * 32}.tmp" for place in ("", "outcomes/abc", "final_images")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (0, 0))
+    (now := left[1].with_name(f".{'1' * 32}.tmp")).touch()
+    with evaluate._exclusive(suite.tiny_config(), str(tmp_path)):
+        assert list(tmp_path.rglob(".*.tmp")) == [now]
 
 
 def test_a_picture_shows_where_the_change_is():
