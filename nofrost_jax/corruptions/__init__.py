@@ -2,26 +2,25 @@
 
     corrupted = corruptions.corrupt(images, "fog", 3, indices, seed=0)
 
-The fifteen of mCE (`NAMES`) at severities 1 to 5. The results are truncated to bytes and then, as the published files,
-go through JPEG at quality 85.
+The fifteen of mCE (`NAMES`) at severities 1 to 5. Results are truncated to bytes and then, like the published files,
+compressed as JPEG of quality 85.
 
-An image's result is a function of the image, the corruption, the severity, `seed` and the image's own index: to the
-byte, whatever the batch. The random draws cannot be those behind the published files; scores on images made here are
-close to scores on those, not equal.
+An image's result is a function of the image, the corruption, the severity, `seed` and the image's own index, to the
+byte, whatever the batch. The random draws cannot be those of the published files, so scores are close, not equal.
 
-The constants are for 224 x 224. At another side the lengths scale by side / 224 (`settings` tells to what), whole
-pixels are at least 1, noise levels stay, and what falls on the image or bends it (snow, ice, fog, elastic waves) is
-drawn at 224 and fitted to the side. So this is not CIFAR-10-C or Tiny-ImageNet-C, whose authors chose other constants.
-On the smallest images a blur can vanish; `settings` says that too.
+The constants are for 224 x 224. At another side the lengths scale by side / 224 (see `settings`), whole pixels are at
+least 1, noise levels stay, and layers (snow, ice, fog, elastic waves) are drawn at 224 and fitted to the side. So this
+is not CIFAR-10-C or Tiny-ImageNet-C, whose authors chose other constants. On the smallest images a blur can vanish;
+`settings` reports that.
 
-`frost` needs pictures of ice: five grown here, or the published files from a folder. JPEG is Pillow's, on the host.
+`frost` needs pictures of ice: five synthetic ones, or the published files from a folder. JPEG is Pillow's, on the host.
 """
 
 import collections
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -30,14 +29,15 @@ import numpy as np
 from nofrost_jax import keys
 from nofrost_jax.corruptions import blur, constants, digital, noise, weather
 from nofrost_jax.corruptions import textures as ice
+from nofrost_jax.corruptions.base import Arrays
 from nofrost_jax.corruptions.constants import NAMES, SEVERITIES
 from nofrost_jax.errors import UserError
 from nofrost_jax.fields import check_seed
 
 __all__ = ["JPEG_QUALITY", "NAMES", "PER_DEVICE", "SEVERITIES", "corrupt", "settings"]
 
-#: Images that a device gets in one call of a compiled program. Fixed, so that every image meets the same program in any
-#: batch and on any number of devices.
+#: Images that a device gets in one call of a compiled program. Fixed, so that every image goes through the same program
+#: in any batch and on any number of devices.
 PER_DEVICE = 16
 #: Quality of the JPEG files that ImageNet-C consists of.
 JPEG_QUALITY = 85
@@ -58,31 +58,25 @@ def corrupt(
     jpeg_quality: int = JPEG_QUALITY,
     devices: Any = None,
 ) -> np.ndarray:
-    """Corrupted images, uint8 [N, side, side, 3]. JPEG is done in threads, while the devices work on the images that
-    follow.
+    """Corrupted images, uint8 [N, side, side, 3]. Threads do the JPEG compression while the devices continue.
 
-    images: uint8 [N, side, side, 3], side >= 8. name: one of `NAMES`. severity: 1 to 5. indices: int [N]; an image's
-    place in its data set, of which its random draws are a function. seed: 0 to 2**32 - 1. textures: for `frost`, the
-    folder of the published files; None: ice grown here. jpeg_quality: of the final JPEG round trip (Pillow, optimized
-    Huffman tables); 0: none. devices: a `parallel.Devices`, over whose local devices the images are split; None: JAX's
-    default device.
+    images: uint8 [N, side, side, 3], side >= 8. name: one of `NAMES`. severity: 1 to 5. indices: int [N], each image's
+    index in its data set, which its random draws depend on. seed: 0 to 2**32 - 1. textures: for `frost`, the folder of
+    the published files; None: synthetic ice. jpeg_quality: of the final JPEG round trip (Pillow, optimized Huffman
+    tables); 0: none. devices: a `parallel.Devices`, over whose local devices the images are split; None: JAX's default.
 
-    Raises UserError for an unknown name or severity, a seed out of range, images of another type or shape, and where
-    textures are missing.
+    Raises UserError for an unknown name or severity, a seed out of range, missing textures and images that are too
+    small; ValueError for images of another type or shape.
     """
     images, indices = np.asarray(images), np.asarray(indices)
     _check(name, severity)
     check_seed("seed", seed)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
-        raise UserError(
-            f"corruptions take square images, uint8 [N, side, side, 3], not {images.dtype} {list(images.shape)}; "
-            "images; crop them and give bytes"
-        )
-    if images.shape[1] < _LEAST_SIDE or indices.shape != images.shape[:1]:
-        raise UserError(
-            f"corruptions take images of at least {_LEAST_SIDE} pixels a side, and an index for each; images "
-            f"{list(images.shape)}, indices {list(indices.shape)}; give larger images, or indices of shape [N]"
-        )
+    if images.dtype != np.uint8 or images.shape[1:] != (images.shape[1], images.shape[1], 3):
+        raise ValueError(f"corruptions take uint8 [N, side, side, 3], not {images.dtype} {images.shape}")
+    if indices.shape != images.shape[:1]:
+        raise ValueError(f"indices {indices.shape} must be one for each of the images {images.shape}")
+    if images.shape[1] < _LEAST_SIDE:
+        raise UserError(f"corruptions take images of at least {_LEAST_SIDE} pixels a side, not {images.shape[1]}")
     if not len(images):
         return images
     if name == "jpeg_compression":
@@ -94,7 +88,7 @@ def corrupt(
     return digital.jpeg((image for part in parts for image in part), jpeg_quality, optimize=True)
 
 
-def _check(name, severity):
+def _check(name: str, severity: int) -> None:
     if name not in constants.PUBLISHED:
         raise UserError(f"unknown corruption {name!r}; name; use one of {', '.join(NAMES)}")
     if severity not in SEVERITIES:
@@ -105,22 +99,24 @@ def _check(name, severity):
 
 @dataclasses.dataclass(frozen=True)
 class _DefaultDevice:
-    """What `parallel.Devices` is asked for here, for one device."""
+    """The part of `parallel.Devices` that is used here, for one device."""
 
     local = (None,)
 
-    def replicate(self, tree):
+    def replicate(self, tree: Any) -> Any:
         return jax.device_put(tree)
 
-    def place(self, rows):
+    def place(self, rows: tuple) -> tuple:
         return rows
 
-    def map_images(self, fn):
+    def map_images(self, fn: Callable) -> Callable:
         return jax.jit(fn)
 
 
-def _on_devices(images, name, severity, indices, seed, textures, devices) -> Iterator[np.ndarray]:
-    """The corrupted images in their order, uint8 [n, side, side, 3] at a time."""
+def _on_devices(
+    images: np.ndarray, name: str, severity: int, indices: np.ndarray, seed: int, textures: Any, devices: Any
+) -> Iterator[np.ndarray]:
+    """The corrupted images in order, some at a time, uint8 [n, side, side, 3]."""
     key = keys.named(jax.random.key(seed, impl="threefry2x32"), "corruptions")  # whatever JAX's default is
     key = devices.replicate(jax.random.fold_in(keys.named(key, name), severity))
     arrays = _arrays(name, severity, images.shape[1], devices)
@@ -135,20 +131,17 @@ def _on_devices(images, name, severity, indices, seed, textures, devices) -> Ite
         )
         waiting.append((program((key, arrays), devices.place(rows)), count))
         if len(waiting) > 2:  # the host copies while the devices work
-            yield _taken(*waiting.popleft())
-    yield from (_taken(*one) for one in waiting)
-
-
-def _taken(result, count):
-    return np.asarray(result)[:count]
+            result, count = waiting.popleft()
+            yield np.asarray(result)[:count]
+    yield from (np.asarray(result)[:count] for result, count in waiting)
 
 
 @functools.cache
-def _program(name, devices):
+def _program(name: str, devices: Any) -> Callable:
     """Compiled for all severities: ((key, arrays), (images [n, side, side, 3], indices [n])) -> images,
     `PER_DEVICE` on each device.
 
-    On a CPU one image at a time, which stays in the cache; elsewhere the chunk at once.
+    On a CPU one image at a time, which fits the cache; elsewhere all at once.
     """
     corruption = _TABLE[name]
 
@@ -165,32 +158,31 @@ def _program(name, devices):
     return devices.map_images(run)
 
 
-@functools.lru_cache(maxsize=_CELLS)  # a writer of files needs all of them for each batch: 24 MB at 224 pixels
-def _arrays(name, severity, side, devices):
+@functools.lru_cache(maxsize=_CELLS)  # a writer of files needs all for each batch: 24 MB at 224 pixels
+def _arrays(name: str, severity: int, side: int, devices: Any) -> Arrays:
     return devices.replicate(_TABLE[name].prepare(severity, side))
 
 
 @functools.lru_cache(maxsize=1)
-def _frost_arrays(textures, devices):
+def _frost_arrays(textures: ice.Textures, devices: Any) -> Arrays:
     return devices.replicate({"textures": textures.images, "sizes": textures.sizes})
 
 
 def settings(name: str, severity: int, side: int, *, textures: str | os.PathLike | ice.Textures | None = None) -> dict:
-    """What is used for a corruption: plain values, for result files.
+    """The settings of a corruption as plain values, for result files.
 
-    `name`, `severity`, `side`; `constants` as used at this side; `published` as they are at 224, where they differ;
-    `drawn_at` = 224 where a layer is fitted to the side; `vanishes`: whether no value of any image changes by more than
-    one level, before JPEG, since a length became too small; for frost `textures`, "procedural" or "published". Raises
-    UserError as `corrupt` does.
+    `name`, `severity`, `side`; `constants` at this side; `published` at 224, if they differ; `drawn_at` = 224 if a
+    layer is fitted to the side; `vanishes`: whether a length is so small that no value of any image changes by more
+    than one level, before JPEG; for frost `textures`, "procedural" or "published". Raises UserError, see `corrupt`.
     """
     _check(name, severity)
     used, original = constants.scaled(name, severity, side), constants.published(name, severity)
-    told = {"name": name, "severity": severity, "side": side, "constants": used}
+    found = {"name": name, "severity": severity, "side": side, "constants": used}
     if used != original:
-        told["published"] = original
+        found["published"] = original
     if name in constants.LAYERS and side != constants.SIDE:
-        told["drawn_at"] = constants.SIDE
-    told["vanishes"] = blur.vanishes(name, severity, side)
+        found["drawn_at"] = constants.SIDE
+    found["vanishes"] = blur.vanishes(name, severity, side)
     if name == "frost":
-        told["textures"] = ice.resolve(textures).origin
-    return told
+        found["textures"] = ice.resolve(textures).origin
+    return found

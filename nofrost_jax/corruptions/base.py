@@ -17,11 +17,11 @@ SLACK = 1e-6  # a 4,000th of a level
 
 @dataclasses.dataclass(frozen=True)
 class Corruption:
-    """Three functions of one image. Random draws are apart from what is done with them, so that both can be tested.
+    """Three functions; drawing and applying are separate so that both can be tested.
 
-    prepare: (severity, side) -> {name: NumPy array}, on the host; of equal shapes for all severities, so that one
-    compiled program serves all five. draw: (key, side, arrays) -> pytree of random arrays. apply: (image uint8 [side,
-    side, 3], draws, arrays) -> uint8 [side, side, 3].
+    prepare: (severity, side) -> {name: NumPy array}, on the host, of the same shapes for all severities, so that they
+    share a compiled program. draw: (key, side, arrays) -> pytree of random arrays. apply: (image uint8 [side, side, 3],
+    draws, arrays) -> uint8 [side, side, 3].
     """
 
     prepare: Callable
@@ -40,10 +40,8 @@ def nothing(key: Array, side: int, arrays: Arrays) -> tuple[()]:
 
 
 def bits(key: Array, shape: tuple[int, ...]) -> Array:
-    """Random words, uint32 of the given shape, of a typed threefry key; each one is a function of key and place.
-
-    Counter mode as `jax.random.bits`, which hashes twice as much and is several times slower on a CPU.
-    """
+    """Random words, uint32 [shape], from a typed threefry key; each is a function of key and place. Counter mode like
+    `jax.random.bits`, which hashes twice as much and is several times slower on a CPU."""
     count = int(np.prod(shape))
     return threefry.threefry_2x32(jax.random.key_data(key), jnp.arange(count, dtype=jnp.uint32)).reshape(shape)
 
@@ -68,7 +66,7 @@ def unit(image: Array) -> Array:
 def to_uint8(image: Array, slack: float = SLACK) -> Array:
     """Clip to [0, 1], times 255, truncate: the end of every corruption, as published.
 
-    slack: added first. The originals compute in float64, and a whole value, as flat areas have it, mostly stays one;
-      rounding errors of float32 must not take it to the next lower one.
+    slack is added first: the originals compute in float64, where the whole values of flat areas mostly stay whole;
+    float32's rounding must not take them to the next lower one.
     """
     return (jnp.clip(image + slack, 0.0, 1.0) * 255.0).astype(jnp.uint8)

@@ -9,17 +9,11 @@ from jax import Array, lax
 
 from nofrost_jax.corruptions.base import SLACK, Arrays, Corruption, nothing, to_uint8, uniform, unit
 from nofrost_jax.corruptions.constants import PUBLISHED, SEVERITIES, SIDE, published, scaled
-from nofrost_jax.corruptions.kernels import (
-    both_axes,
-    gaussian_matrix,
-    motion,
-    motion_weights,
-    zoom_matrix,
-)
+from nofrost_jax.corruptions.kernels import both_axes, gaussian_matrix, motion, motion_weights, zoom_matrix
 
 
 def largest(name: str, constant: str, side: int) -> float:
-    """The greatest value of a constant over the five severities at this side: what fixes the shapes."""
+    """The greatest value of a constant over the five severities at this side; shapes depend on it."""
     return max(scaled(name, severity, side)[constant] for severity in SEVERITIES)
 
 
@@ -40,7 +34,7 @@ def disk(radius: float, alias_sigma: float) -> np.ndarray:
     return kernel
 
 
-def _prepare_defocus(severity, side):
+def _prepare_defocus(severity: int, side: int) -> dict[str, np.ndarray]:
     """The kernel's Fourier transform.
 
     Away from 224 the taps move by side / 224 and are shared among the nearest pixels, so that the blur grows with the
@@ -56,12 +50,12 @@ def _prepare_defocus(severity, side):
     return {"transform": np.fft.rfft2(np.roll(centred, (-reach, -reach), (0, 1))).astype(np.complex64)}
 
 
-def _defocus_reach(side):
+def _defocus_reach(side: int) -> int:
     """Pixels from a kernel's centre to its edge, the same for all severities."""
     return math.ceil(max(PUBLISHED["defocus_blur"]["radius"]) * side / SIDE)
 
 
-def _transform_size(side):
+def _transform_size(side: int) -> int:
     """The padded image's side, rounded up to a length with small factors, of which Fourier transforms are fast."""
     sizes = (2**two * 3**three * 5**five for two in range(14) for three in range(3) for five in range(3))
     return min(size for size in sizes if size >= side + 2 * _defocus_reach(side))
@@ -83,13 +77,13 @@ def defocus(image: Array, draws: Any, arrays: Arrays) -> Array:
 _ITERATIONS = max(PUBLISHED["glass_blur"]["iterations"])
 
 
-def _prepare_glass(severity, side):
+def _prepare_glass(severity: int, side: int) -> dict[str, np.ndarray]:
     constants = scaled("glass_blur", severity, side)
     whole = {name: np.int32(constants[name]) for name in ("reach", "iterations")}
     return {"matrix": gaussian_matrix(side, constants["sigma"]).astype(np.float32), **whole}
 
 
-def _draw_glass(key, side, arrays):
+def _draw_glass(key: Array, side: int, arrays: Arrays) -> Array:
     """Offsets (dx, dy), int32 [iterations, side, side, 2], uniform in -reach..reach - 1."""
     reach = arrays["reach"]
     return jnp.floor(uniform(key, (_ITERATIONS, side, side, 2)) * (2 * reach)).astype(jnp.int32) - reach
@@ -134,7 +128,7 @@ def glass(image: Array, draws: Any, arrays: Arrays) -> Array:
 # motion_blur
 
 
-def _prepare_motion(severity, side):
+def _prepare_motion(severity: int, side: int) -> dict[str, np.ndarray]:
     return motion_weights(**scaled("motion_blur", severity, side), reach=2 * largest("motion_blur", "radius", side))
 
 
@@ -156,7 +150,7 @@ def zoom_factors(severity: int) -> np.ndarray:
 _FACTORS = max(len(zoom_factors(severity)) for severity in SEVERITIES)
 
 
-def _prepare_zoom(severity, side):
+def _prepare_zoom(severity: int, side: int) -> dict[str, np.ndarray]:
     factors = zoom_factors(severity)
     matrices = np.zeros((_FACTORS, side, side), np.float32)
     matrices[: len(factors)] = [zoom_matrix(side, factor) for factor in factors]
@@ -183,7 +177,7 @@ TABLE = {
 
 
 def vanishes(name: str, severity: int, side: int) -> bool:
-    """Whether a blur changes no value by more than one level of 255, since its weight is all in the centre."""
+    """Whether a blur changes no value by more than one level of 255, because its weight is in the centre."""
     if name == "defocus_blur":
         centre = np.fft.irfft2(_prepare_defocus(severity, side)["transform"])[0, 0]
     elif name == "motion_blur":

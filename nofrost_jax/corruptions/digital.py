@@ -33,14 +33,14 @@ def contrast(image: Array, draws: Any, arrays: Arrays) -> Array:
 _FIXED = 1024  # OpenCV's warps add coordinates in 1024ths of a pixel and keep 32nds
 
 
-def _prepare_elastic(severity, side):
+def _prepare_elastic(severity: int, side: int) -> dict[str, np.ndarray]:
     constants = scaled("elastic_transform", severity, side)
     matrix = gaussian_matrix(SIDE, constants["sigma"], 3.0, "symmetric").astype(np.float32)
     values = {name: np.float32(constants[name]) for name in ("amplitude", "jitter")}
     return {**values, "matrix": matrix}
 
 
-def _draw_elastic(key, side, arrays):
+def _draw_elastic(key: Array, side: int, arrays: Arrays) -> tuple[Array, Array]:
     """(Displacements of three corners [3, 2], fields [2, 224, 224] of dx and dy), uniform in [-1, 1)."""
     numbers = uniform(key, (6 + 2 * SIDE * SIDE,), -1.0, 1.0)
     return numbers[:6].reshape(3, 2), numbers[6:].reshape(2, SIDE, SIDE)
@@ -92,7 +92,7 @@ def elastic(image: Array, draws: Any, arrays: Arrays) -> Array:
 # pixelate
 
 
-def _prepare_pixelate(severity, side):
+def _prepare_pixelate(severity: int, side: int) -> dict[str, np.ndarray]:
     """Pillow's way down and up again along one axis: up, every pixel copies one of the small image's."""
     small, *others = (max(1, int(side * published("pixelate", one)["factor"])) for one in (severity, *SEVERITIES))
     width = side // min(others) + 2
@@ -119,10 +119,10 @@ def pixelate(image: Array, draws: Any, arrays: Arrays) -> Array:
 
 
 def jpeg(images: Iterable[np.ndarray], quality: int, optimize: bool = False) -> np.ndarray:
-    """Images uint8 [H, W, 3], N of them, as they look after Pillow wrote them as JPEG (4:2:0) and read them: uint8
-    [N, H, W, 3]. On the host, in threads, each as soon as `images` yields it."""
+    """Images uint8 [H, W, 3] after Pillow wrote them as JPEG (4:2:0) and read them again: uint8 [N, H, W, 3]. On the
+    host, in threads, each as soon as `images` yields it."""
 
-    def trip(image):
+    def trip(image: np.ndarray) -> np.ndarray:
         file = io.BytesIO()
         Image.fromarray(image).save(file, "JPEG", quality=quality, optimize=optimize)
         return np.asarray(Image.open(file))

@@ -13,15 +13,15 @@ from nofrost_jax.corruptions.constants import scaled
 _LEVELS = 63  # of shot noise, at most: 60 photons and what six steps of a binary search can reach
 
 
-def _normals(key, side, arrays):
+def _normals(key: Array, side: int, arrays: Arrays) -> Array:
     return normal(key, (side, side, 3))
 
 
-def _uniforms(key, side, arrays):
+def _uniforms(key: Array, side: int, arrays: Arrays) -> Array:
     return uniform(key, (side, side, 3))
 
 
-def _words(key, side, arrays):
+def _words(key: Array, side: int, arrays: Arrays) -> Array:
     return bits(key, (side, side, 3))
 
 
@@ -36,7 +36,7 @@ def impulse(image: Array, draws: Any, arrays: Arrays) -> Array:
     return jnp.where(draws < amount / 2, 255, jnp.where(draws < amount, 0, image)).astype(jnp.uint8)
 
 
-def _prepare_shot(severity, side):
+def _prepare_shot(severity: int, side: int) -> dict[str, np.ndarray]:
     """thresholds uint32 [256 * 64]: for each value x, the last word that means k photons; levels uint8 [64]: of k."""
     photons = scaled("shot_noise", severity, side)["photons"]
     rate = np.arange(256)[:, None] / 255 * photons
@@ -53,8 +53,8 @@ def _prepare_shot(severity, side):
 def shot(image: Array, draws: Any, arrays: Arrays) -> Array:
     """Poisson(x L) / L by inversion of the distribution function: exact to 2**-32.
 
-    Values are bytes, so that there are 256 distributions, and what exceeds L photons is white: a table of at most 61
-    counts for each. (`jax.random.poisson` takes a hundred times longer.)
+    There are 256 distributions, one for each byte, and more than L photons are white, so a table of at most 61 counts
+    each is enough. (`jax.random.poisson` takes a hundred times longer.)
     """
     start = image.astype(jnp.int32) * (_LEVELS + 1)
     count = jnp.zeros(image.shape, jnp.int32)

@@ -1,8 +1,7 @@
-"""Frost: the ice that `frost` lays over an image, grown here or read from the published files.
+"""Textures for `frost`: synthetic ones, or the published files.
 
-The published files belong to the code of ImageNet-C (Hendrycks and Dietterich, 2019). Without them, five textures of
-our own are grown: ferns of ice that branch from the edges of a dark pane. They look like frost and cover as much
-light as the published ones, but scores on them are scores on another ice.
+The published files are part of the code of ImageNet-C (Hendrycks and Dietterich, 2019). The five synthetic ones are
+ferns of ice on a dark pane. They look like frost and are as bright as the published ones, but scores differ.
 """
 
 import dataclasses
@@ -23,14 +22,14 @@ FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Textures:
-    """Ice. `images` uint8 [n, H, W, 3], smaller ones filled up with zeros; `sizes` int32 [n, 2], (height, width)."""
+    """Ice. images: uint8 [n, H, W, 3], smaller ones padded with zeros. sizes: int32 [n, 2], (height, width)."""
 
     origin: str  # "procedural" or "published"
     images: np.ndarray
     sizes: np.ndarray
 
 
-def _stacked(origin, images):
+def _stacked(origin: str, images: list[np.ndarray]) -> Textures:
     sizes = np.array([image.shape[:2] for image in images], np.int32)
     stacked = np.zeros((len(images), *sizes.max(0), 3), np.uint8)
     for place, image in zip(stacked, images, strict=True):
@@ -40,13 +39,13 @@ def _stacked(origin, images):
 
 @functools.cache
 def load(folder: str) -> Textures:
-    """The published files, from a folder. Raises UserError where one is missing, unreadable or not above 224 pixels."""
+    """The published files, from a folder. Raises UserError if one is missing, unreadable or not above 224 pixels."""
     root, images = Path(os.path.expanduser(folder)), []
     missing = [name for name in FILES if not (root / name).is_file()]
     if missing:
         raise UserError(
             f"no frost texture {', '.join(missing)}; {root}; put the published files there (folder ImageNet-C/create_c "
-            "of github.com/hendrycks/robustness), or give no folder: ice is then grown"
+            "of github.com/hendrycks/robustness), or give no folder, for synthetic ice"
         )
     for name in FILES:
         try:
@@ -62,7 +61,7 @@ def load(folder: str) -> Textures:
     return _stacked("published", images)
 
 
-# Ice of our own: (colour, contrast in levels, ferns, their length in pixels), near the published files' statistics.
+# Synthetic ice: (colour, contrast in levels, ferns, their length in pixels), near the published files' statistics.
 _KINDS = (
     ((78, 149, 166), 18, 500, 45),
     ((201, 205, 214), 22, 900, 60),
@@ -76,7 +75,7 @@ _SEED = 20190328
 
 @functools.cache
 def procedural() -> Textures:
-    """Five textures of our own, the same ones at any time."""
+    """The five synthetic textures, always the same."""
     return _stacked("procedural", [grow(np.random.default_rng([_SEED, i]), *kind) for i, kind in enumerate(_KINDS)])
 
 
@@ -96,8 +95,8 @@ def grow(
     return np.clip(np.array(colour) + shade * np.array([1.1, 1.0, 0.9]), 0, 255).astype(np.uint8)
 
 
-def _fern(brush, rng, start, angle, length):
-    """A bent spine, and on both of its sides needles that shorten towards the tip."""
+def _fern(brush, rng: np.random.Generator, start: np.ndarray, angle: float, length: float) -> None:
+    """A bent spine, with needles on both sides that get shorter towards the tip."""
     joints = max(4, int(length / 6))
     spread, bend, tone = rng.uniform(0.4, 1.0), rng.normal(0, 0.03), int(rng.integers(90, 256))
     turned = angle + bend * np.arange(joints)
@@ -111,18 +110,18 @@ def _fern(brush, rng, start, angle, length):
             brush.line([tuple(root), tuple(tip)], fill=int(tone * 0.85), width=1)
 
 
-def _cloud(rng, cells):
-    """Smooth noise with so many cells across, float64 [384, 512]."""
+def _cloud(rng: np.random.Generator, cells: int) -> np.ndarray:
+    """Smooth noise with `cells` cells across, float64 [384, 512]."""
     noise = Image.fromarray(rng.standard_normal((cells * 3 // 4, cells)).astype(np.float32))
     return np.asarray(noise.resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC), np.float64)
 
 
-def _standard(field):
+def _standard(field: np.ndarray) -> np.ndarray:
     return (field - field.mean()) / field.std()
 
 
 def resolve(textures: str | os.PathLike | Textures | None) -> Textures:
-    """Textures from None (grown), the path of a folder (published files) or Textures. Raises UserError: see `load`."""
+    """Textures from None (synthetic), a folder (published files) or Textures. Raises UserError, see `load`."""
     if textures is None or textures == "":
         return procedural()
     return textures if isinstance(textures, Textures) else load(os.fspath(textures))

@@ -1,7 +1,6 @@
 """Weather: snow, frost, fog and brightness.
 
-What falls on the image is drawn at 224 x 224 whatever the image's side, then fitted to it: the same weather, seen at
-another resolution.
+Layers are drawn at 224 x 224 whatever the image's side, then fitted to it: the same weather at another resolution.
 """
 
 from typing import Any
@@ -26,14 +25,14 @@ _REACH = 2 * max(PUBLISHED["snow"]["radius"])
 _GREY = (0.299, 0.587, 0.114)
 
 
-def _prepare_snow(severity, side):
+def _prepare_snow(severity: int, side: int) -> dict[str, np.ndarray]:
     constants = published("snow", severity)
     values = {name: np.float32(constants[name]) for name in ("mean", "deviation", "threshold", "image_weight")}
     matrix = zoom_matrix(SIDE, constants["zoom"]).astype(np.float32)
     return {**values, "zoom": matrix, **motion_weights(constants["radius"], constants["sigma"], _REACH)}
 
 
-def _draw_snow(key, side, arrays):
+def _draw_snow(key: Array, side: int, arrays: Arrays) -> tuple[Array, Array]:
     """(standard normal field [224, 224], angle in degrees)."""
     return normal(key, (SIDE, SIDE)), uniform(key, (), -135.0, -45.0)
 
@@ -57,14 +56,14 @@ def snow(image: Array, draws: Any, arrays: Arrays) -> Array:
 # frost
 
 
-def _prepare_frost(severity, side):
+def _prepare_frost(severity: int, side: int) -> dict[str, np.ndarray]:
     """table uint8 [256 * 256]: (value of the image, value of the ice) -> result, in float64 as the original."""
     constants, value = published("frost", severity), np.arange(256.0)
     mixed = constants["image_weight"] * value[:, None] + constants["frost_weight"] * value
     return {"table": np.clip(mixed, 0, 255).astype(np.uint8).reshape(-1)}
 
 
-def _draw_frost(key, side, arrays):
+def _draw_frost(key: Array, side: int, arrays: Arrays) -> Array:
     """(which texture, row, column) of a window of 224 pixels, all uniform, int32 [3]."""
     which, down, right = uniform(key, (3,))
     which = jnp.floor(which * len(arrays["sizes"])).astype(jnp.int32)
@@ -76,14 +75,10 @@ def frost(image: Array, window: Array, arrays: Arrays) -> Array:
     """Image and ice, weighted and added."""
     side = len(image)
     which, row, column = window
-    ice = _window(arrays["textures"], which, row, column)
+    ice = lax.dynamic_slice(arrays["textures"], (which, row, column, 0), (1, SIDE, SIDE, 3))[0]
     if side != SIDE:
         ice = jnp.stack([fitted(ice[..., channel].astype(jnp.float32), side) for channel in range(3)], -1)
     return arrays["table"][image.astype(jnp.int32) * 256 + jnp.round(ice).astype(jnp.int32)]
-
-
-def _window(textures, which, row, column):
-    return lax.dynamic_slice(textures, (which, row, column, 0), (1, SIDE, SIDE, 3))[0]
 
 
 # fog
@@ -92,7 +87,7 @@ _PLASMA = 256
 _LEVELS = 8
 
 
-def _draw_fog(key, side, arrays):
+def _draw_fog(key: Array, side: int, arrays: Arrays) -> Array:
     """Uniform in [-1, 1): one number for every place of the plasma but the first, float32 [65535]."""
     return uniform(key, (_PLASMA**2 - 1,), -1.0, 1.0)
 
@@ -129,10 +124,10 @@ def fog(image: Array, draws: Any, arrays: Arrays) -> Array:
 # brightness
 
 
-def _prepare_brightness(severity, side):
+def _prepare_brightness(severity: int, side: int) -> dict[str, np.ndarray]:
     """table uint8 [256 * 256]: (value V of the pixel, a channel of it) -> that channel, in float64 as the original.
 
-    In HSV a channel is V (1 - S t), and neither hue nor saturation changes, so that it follows V in proportion.
+    In HSV a channel is V (1 - S t), and neither hue nor saturation changes, so it is proportional to V.
     """
     value = np.arange(256)[:, None] / 255
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -310,18 +310,22 @@ def test_textures_that_are_not_there(published, tmp_path, images):
         textures.load(str(published))
 
 
-def test_errors_are_named(images):
-    for arguments, message in (
-        ((images, "fogg", 1, np.arange(20)), "unknown corruption 'fogg'.*gaussian_noise"),
-        ((images, "saturate", 1, np.arange(20)), "unknown corruption 'saturate'.*use one of gaussian_noise"),
-        ((images, "fog", 0, np.arange(20)), "unknown severity 0"),
-        ((images[:, :8], "fog", 1, np.arange(20)), "square images"),
-        ((images / 255, "fog", 1, np.arange(20)), "square images"),
-        ((images, "fog", 1, np.arange(3)), "an index for each"),
-        ((images[:, :4, :4], "fog", 1, np.arange(20)), "at least 8 pixels"),
-    ):
-        with pytest.raises(UserError, match=message):
-            corruptions.corrupt(*arguments, 0)
+@pytest.mark.parametrize(
+    ("name", "severity", "message"),
+    [("fogg", 1, "'fogg'.*gaussian_noise"), ("saturate", 1, "'saturate'.*use one of"), ("fog", 0, "severity 0")],
+)
+def test_unknown_names_and_severities_are_refused(images, name, severity, message):
+    with pytest.raises(UserError, match=f"unknown .*{message}"):
+        corruptions.corrupt(images, name, severity, np.arange(20), 0)
+
+
+def test_shapes_that_do_not_fit_are_refused(images):
+    indices = np.arange(20)
+    for wrong, places in ((images[:, :8], indices), (images / 255, indices), (images, indices[:3])):
+        with pytest.raises(ValueError, match=r"uint8|indices"):
+            corruptions.corrupt(wrong, "fog", 1, places, 0)
+    with pytest.raises(UserError, match="at least 8 pixels a side, not 4"):
+        corruptions.corrupt(images[:, :4, :4], "fog", 1, indices, 0)
 
 
 @pytest.mark.parametrize("name", ["gaussian_noise", "jpeg_compression"])

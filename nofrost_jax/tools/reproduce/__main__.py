@@ -6,9 +6,9 @@
 
 Every run is a process of its own, `main.py` of this repository. First each row trains once with each learning rate,
 without some training images, and is scored on those (`select/ROW/rate_RATE`); then each row trains on every seed with
-its best rate and all training images (`runs/ROW/rate_RATE/seed_SEED`). Every row gets the same rates and the same
-rule. With one rate nothing is chosen. A study that was stopped goes on with the same command. After every run
-`study.json` is written. `--shift` then looks at each trained net's evaluation images under common corruptions, too.
+its best rate and all training images (`runs/ROW/rate_RATE/seed_SEED`). Every row gets the same rates and the same rule.
+With one rate nothing is chosen. The same command continues a study that was stopped. `study.json` is written after
+every run. `--shift` then evaluates each trained net under common corruptions, too.
 
 Exit codes: 0 done; 1 a run failed; 2 the command line is wrong, or a run refused its config or was not finite;
 75 stopped: run the same command again.
@@ -20,6 +20,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from nofrost_jax import errors, lock
 from nofrost_jax.errors import Preempted, UserError
@@ -27,33 +28,39 @@ from nofrost_jax.progress import duration
 from nofrost_jax.signals import Stop
 from nofrost_jax.tools.reproduce import files
 from nofrost_jax.tools.reproduce.options import parse
-from nofrost_jax.tools.reproduce.study import SELECTION, arguments, final_runs, selection_runs, shift_arguments
+from nofrost_jax.tools.reproduce.study import (
+    SELECTION,
+    Study,
+    Training,
+    arguments,
+    final_runs,
+    selection_runs,
+    shift_arguments,
+)
 
 ROOT = pathlib.Path(__file__).parents[3]
 PREEMPTED = 75  # what main.py exits with after a signal
-LOOK_SECONDS = 0.2  # how often a signal that came is looked for while a run goes on
+POLL_SECONDS = 0.2  # between two looks for a signal during a run
 
 
-def main(command_line=None):
+def main(command_line: list[str] | None = None) -> None:
     with errors.exit_codes():
         code = reproduce(parse(command_line))
     sys.exit(code)
 
 
-def reproduce(study, root=ROOT):
-    """Does all runs of the study that are not done yet; returns the exit code. Raises Preempted after a signal.
-
-    root: the folder of main.py.
-    """
+def reproduce(study: Study, root: pathlib.Path = ROOT) -> int:
+    """Does the unfinished runs of the study; returns the exit code. Raises Preempted after a signal. root: the folder
+    of main.py."""
     if not os.path.exists(os.path.join(root, "main.py")):
         raise UserError(f"there is no main.py in {root}; run this command from a clone of the repository")
     alone, failed = lock.hold(os.path.join(study.workdir, "lock"), "a study"), {}
-    with errors.machine("the runs that are done are kept"), alone, Stop() as stop:
+    with errors.machine("finished runs are kept"), alone, Stop() as stop:
         call = functools.partial(_call, root, os.path.join(study.workdir, "compilation_cache"), stop)
         train(study, selection_runs(study), call, failed)
         runs = final_runs(study, files.chosen(study))
         train(study, runs, call, failed)
-        broken = look_at_corruptions(study, runs, call) if study.shift else []
+        broken = evaluate_corruptions(study, runs, call) if study.shift else []
         summary = files.write(study, failed)
     cells = len(study.rows) * len(study.seeds)
     print(f"written: {study.workdir}/study.json, {len(summary['runs'])} of {cells} cells")
@@ -63,32 +70,30 @@ def reproduce(study, root=ROOT):
     return min(codes, default=0)  # 1, a failure, before 2, a refusal
 
 
-def train(study, runs, call, failed):
-    """Does those of the runs that are not settled, one after the other; a line on the screen before and after each.
-
-    call: see `_call`. failed: {run: (exit code, complaint)}, to which this adds.
-    """
+def train(study: Study, runs: list[Training], call: Callable, failed: files.Failed) -> None:
+    """Does the unsettled runs, one after the other, with a line before and after each. call: see `_call`. failed: gets
+    those that fail."""
     waiting = [run for run in runs if not files.is_settled(study, run)]
     if len(waiting) < len(runs):
-        print(f"{len(runs) - len(waiting)} of {len(runs)} {runs[0].stage} runs are there already", flush=True)
+        print(f"{len(runs) - len(waiting)} of {len(runs)} {runs[0].stage} runs exist already", flush=True)
     for number, run in enumerate(waiting, 1):
         title = f"[{number}/{len(waiting)}] {run.stage} {run.row}, seed {run.seed}, rate {run.rate:g}"
-        print(f"{title}: {'goes on' if files.record(study, run)['seconds'] else 'starts'}", flush=True)
+        print(f"{title}: {'continues' if files.record(study, run)['seconds'] else 'starts'}", flush=True)
         is_done, log = functools.partial(files.is_settled, study, run), files.path(study, run, "log.txt")
         with files.timed(study, run):
             code, complaint = call(title, arguments(study, run), log, is_done)
-        if code == 2 and "not finite" in complaint:  # it is not started again: it would end so again
+        if code == 2 and "not finite" in complaint:  # would happen again
             files.note(study, run, not_finite=complaint)
         if not is_done():
             failed[run] = code, complaint
             if code == 2 and not files.anything_done(study):
-                raise UserError(f"{title}: refused, and so would be the others: {complaint}")
+                raise UserError(f"{title}: refused, as all others would be: {complaint}")
         files.write(study, failed)
         print(f"{title}: {outcome(study, run, failed)}{time_left(study, runs, len(waiting) - number)}", flush=True)
 
 
-def look_at_corruptions(study, runs, call):
-    """Evaluates those trained runs under corruptions that are not yet; [exit codes] of what failed."""
+def evaluate_corruptions(study: Study, runs: list[Training], call: Callable) -> list[int]:
+    """Evaluates the trained runs under corruptions if that is not done; returns the exit codes of failures."""
     codes, waiting = [], [run for run in runs if files.result(study, run) and not files.corruptions(study, run)]
     for number, run in enumerate(waiting, 1):
         title = f"[{number}/{len(waiting)}] corruptions {run.row}, seed {run.seed}"
@@ -103,19 +108,21 @@ def look_at_corruptions(study, runs, call):
     return codes
 
 
-def _call(root, cache, stop, title, given, log, is_done):
-    """Runs `main.py GIVEN` to its end, with its output at the end of the file `log`. It gets signals as SIGTERM.
+def _call(
+    root: pathlib.Path, cache: str, stop: Stop, title: str, given: list[str], log: str, is_done: Callable
+) -> tuple[int, str]:
+    """Runs `main.py GIVEN` and appends its output to the file `log`; passes signals on as SIGTERM.
 
-    Returns (exit code, the last line of its output that begins with "error: ", without this word, or ""). Raises
-    Preempted where a signal came, unless is_done() even so.
+    Returns (exit code, the text of its last line that begins with "error: ", or ""). Raises Preempted after a signal,
+    unless is_done() nevertheless.
     """
-    stopped = f"{title}: stopped by {{}}; run the same command again to go on"
+    stopped = f"{title}: stopped by {{}}; run the same command again to continue"
     folder = pathlib.Path(log).parent
     for path in (*folder.glob("lock"), *folder.glob("evaluations/*.lock")):
         _wait_for_another(path, title, stop)
     if stop.heard:
         raise Preempted(stopped.format(stop.name))
-    if is_done():  # by the one that was waited for
+    if is_done():  # by the other process
         return 0, ""
     folder.mkdir(parents=True, exist_ok=True)
     with open(log, "a+", errors="replace") as file:
@@ -136,18 +143,18 @@ def _call(root, cache, stop, title, given, log, is_done):
                 child.terminate()
                 told = True
             try:
-                code = child.wait(LOOK_SECONDS)
+                code = child.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
         file.seek(first)
         complaints = [line.removeprefix("error: ").strip() for line in file if line.startswith("error: ")]
-    if not is_done() and (code == PREEMPTED or (told and code < 0)):  # below 0: before it listens, or at its very end
+    if not is_done() and (code == PREEMPTED or (told and code < 0)):  # negative: it did not listen yet, or no longer
         raise Preempted(stopped.format(stop.name))
     return code, complaints[-1] if complaints else ""
 
 
-def _wait_for_another(path, title, stop):
-    """Returns when no process holds a lock file of a run, as one that a killed study left may do, or after a signal."""
+def _wait_for_another(path: pathlib.Path, title: str, stop: Stop) -> None:
+    """Waits until no process, such as one left by a killed study, holds a run's lock file, or until a signal."""
     own, told = lock.Lock(path, "a study"), False
     while holder := own.take():
         if not told:
@@ -155,12 +162,12 @@ def _wait_for_another(path, title, stop):
             told = True
         if stop.heard:
             return
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     own.give_back()
 
 
-def outcome(study, run, failed):
-    """What came of a run: "93 s  clean 97.8%  pgd_20 3.3%", or why nothing did."""
+def outcome(study: Study, run: Training, failed: files.Failed) -> str:
+    """A run's outcome: "93 s  clean 97.8%  pgd_20 3.3%", or why there is none."""
     record = files.record(study, run)
     spent, found = duration(record["seconds"]), files.result(study, run)
     if run in failed:
@@ -174,8 +181,8 @@ def outcome(study, run, failed):
     return "  ".join([spent, *(f"{name} {share:.1%}" for name, share in shown)])
 
 
-def time_left(study, runs, waiting):
-    """ "  (1 h 05 min left)": so many waiting runs of a stage at the mean of its finished ones; "" if none is known."""
+def time_left(study: Study, runs: list[Training], waiting: int) -> str:
+    """ "  (1 h 05 min left)": `waiting` runs of a stage at the mean time of its finished ones, or ""."""
     spent = [files.record(study, run)["seconds"] for run in runs if files.result(study, run)]
     if not waiting or not spent:
         return ""

@@ -1,49 +1,52 @@
-"""What lies in a study's folder: each run's result and time, and `study.json`, which is made of them."""
+"""What is in a study's folder: each run's result and time, and `study.json`, made from them."""
 
 import contextlib
 import os
 import resource
 import time
+from collections.abc import Iterator
+from typing import Any
 
 from nofrost_jax import errors
 from nofrost_jax.fields import differences
 from nofrost_jax.files import read_json, write_json
-from nofrost_jax.tools.reproduce.study import FINAL, Training, final_runs, rule, selection_runs
+from nofrost_jax.tools.reproduce.study import FINAL, Study, Training, final_runs, rule, selection_runs
 
 RECORD = "run.json"
+Failed = dict[Training, tuple[int, str]]  # exit code and complaint
 
 
-def path(study, run, *parts):
+def path(study: Study, run: Training, *parts: str) -> str:
     """A path in a run's folder."""
     return os.path.join(study.workdir, run.folder, *parts)
 
 
-def read(file_path):
-    """The plain value in a JSON file; None where there is none, or it is damaged."""
+def read(file_path: str) -> Any:
+    """The plain value in a JSON file; None if it is missing or damaged."""
     try:
         return read_json(file_path)
     except ValueError:
         return None
 
 
-def result(study, run):
-    """The evaluation result of a run, or None where it is not done."""
+def result(study: Study, run: Training) -> dict | None:
+    """The evaluation result of a run, or None if it is not done."""
     return read(path(study, run, "evaluations", "final.json")) or None
 
 
-def record(study, run):
-    """{"seconds", "cpu_seconds": of a run's attempts, "not_finite": the line that it ended with for that, or ""}."""
+def record(study: Study, run: Training) -> dict:
+    """{"seconds", "cpu_seconds": of a run's attempts, "not_finite": its last line if it was not finite, or ""}."""
     return {"seconds": 0.0, "cpu_seconds": 0.0, "not_finite": ""} | (read(path(study, run, RECORD)) or {})
 
 
-def note(study, run, **changes):
-    """Changes what `record` tells."""
+def note(study: Study, run: Training, **changes) -> None:
+    """Changes what `record` returns."""
     os.makedirs(path(study, run), exist_ok=True)
     write_json(path(study, run, RECORD), record(study, run) | changes)
 
 
 @contextlib.contextmanager
-def timed(study, run):
+def timed(study: Study, run: Training) -> Iterator[None]:
     """Adds the time of a block to the run's record, and the CPU time of the processes that ended in it."""
     before, clock, cpu = record(study, run), time.perf_counter(), _cpu_seconds()
     try:
@@ -53,30 +56,29 @@ def timed(study, run):
         note(study, run, seconds=round(seconds, 3), cpu_seconds=round(before["cpu_seconds"] + _cpu_seconds() - cpu, 3))
 
 
-def _cpu_seconds():
+def _cpu_seconds() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
-def corruptions(study, run):
-    """The entry `corruptions` of a run's result under distribution shift; None where it is not of its parameters."""
+def corruptions(study: Study, run: Training) -> dict | None:
+    """The entry `corruptions` of a run's result under distribution shift; None if there is none of its parameters."""
     found, shifted = result(study, run), read(path(study, run, "evaluations", "shift.json"))
     same = found and shifted and found["checkpoint"]["params_sha256"] == shifted["checkpoint"]["params_sha256"]
     return shifted["corruptions"] if same else None
 
 
-def is_settled(study, run):
-    """Whether there is nothing to be done for a run: it has its result, or it ended as not finite."""
+def is_settled(study: Study, run: Training) -> bool:
+    """Whether nothing is left to do for a run: it has its result, or was not finite."""
     return result(study, run) is not None or bool(record(study, run)["not_finite"])
 
 
-def anything_done(study):
+def anything_done(study: Study) -> bool:
     """Whether any run of the study is settled."""
-    runs = [*selection_runs(study), *final_runs(study, chosen(study))]
-    return any(is_settled(study, run) for run in runs)
+    return any(is_settled(study, run) for run in [*selection_runs(study), *final_runs(study, chosen(study))])
 
 
-def selection(study):
+def selection(study: Study) -> list[dict]:
     """The scores of the selection runs that are settled: [{"row", "rate", "clean", "pgd_20", "score"}, ...]."""
     entries = []
     for run in selection_runs(study):
@@ -84,18 +86,15 @@ def selection(study):
             continue
         clean = robust = 0.0
         if found := result(study, run):
-            clean, robust = found["clean"]["accuracy"], _attack(found, "pgd_20")["robust_accuracy"]
+            clean = found["clean"]["accuracy"]
+            robust = next(one["robust_accuracy"] for one in found["attacks"] if one["name"] == "pgd_20")
         entry = {"row": run.row, "rate": run.rate, "clean": clean, "pgd_20": robust, "score": (clean + robust) / 2}
         entries.append(entry if found else entry | {"not_finite": True})
     return entries
 
 
-def _attack(found, label):
-    return next(entry for entry in found["attacks"] if entry["name"] == label)
-
-
-def choose(study, entries):
-    """{row: rate} of the best score, the smaller rate of equal ones; only for rows of which every rate has a score."""
+def choose(study: Study, entries: list[dict]) -> dict[str, float]:
+    """{row: rate} of the best score, the smaller rate of equal ones, for the rows whose rates all have a score."""
     if len(study.rates) == 1:
         return dict.fromkeys(study.rows, study.rates[0])
     scores = {row: {entry["rate"]: entry["score"] for entry in entries if entry["row"] == row} for row in study.rows}
@@ -106,14 +105,16 @@ def choose(study, entries):
     }
 
 
-def chosen(study):
-    """{row: rate} as far as it is known by now."""
+def chosen(study: Study) -> dict[str, float]:
+    """{row: rate} as far as known."""
     return choose(study, selection(study))
 
 
-def cell(study, run, found):
-    """What `study.json` keeps of a final run's result."""
-    attacks, spent = found["attacks"], record(study, run)
+def cell(study: Study, run: Training, found: dict) -> dict:
+    """The part of a final run's result for `study.json`."""
+    attacks, spent, corrupted = found["attacks"], record(study, run), corruptions(study, run)
+    if corrupted:
+        corrupted = {"name": corrupted["name"], "mean": corrupted["mean_accuracy"], "cells": len(corrupted["cells"])}
     flags = {entry["name"]: entry["flags"] for entry in attacks}
     others = sorted(set(found["flags"]) - {name for names in flags.values() for name in names})
     return {
@@ -124,7 +125,7 @@ def cell(study, run, found):
         "attacks": {entry["name"]: entry["robust_accuracy"] for entry in attacks},
         "flags": flags | ({"net": others} if others else {}),
         "n": found["clean"]["n"],
-        **_corrupted(corruptions(study, run)),
+        **({"corruptions": corrupted} if corrupted else {}),
         "attacked": {entry["name"]: entry["n"] for entry in attacks},
         "epsilon_255": attacks[0]["epsilon_255"] if attacks else None,
         "seconds": round(spent["seconds"], 1),
@@ -135,15 +136,8 @@ def cell(study, run, found):
     }
 
 
-def _corrupted(found):
-    """What `study.json` keeps of accuracy under corruptions."""
-    if not found:
-        return {}
-    return {"corruptions": {"name": found["name"], "mean": found["mean_accuracy"], "cells": len(found["cells"])}}
-
-
-def summarize(study, failed):
-    """The value of `study.json`. failed: {run: (exit code, its complaint)} of this command's attempts."""
+def summarize(study: Study, failed: Failed) -> dict:
+    """The value of `study.json`. failed: of this command's attempts."""
     scores = selection(study)
     rates = choose(study, scores)
     results = {run: result(study, run) for run in final_runs(study, rates)}
@@ -170,8 +164,8 @@ def summarize(study, failed):
     }
 
 
-def _why_missing(study, run, failed):
-    """(exit code, reason) of a cell without a result; the code is None where nothing failed so far."""
+def _why_missing(study: Study, run: Training, failed: Failed) -> tuple[int | None, str]:
+    """(exit code, reason) of a cell without a result; the code is None if nothing failed so far."""
     if run.rate is None:
         codes = [failed[one][0] for one in selection_runs(study) if one.row == run.row and one in failed]
         return _worst(codes), "its learning rate is not chosen yet" if not codes else "the choice of its rate failed"
@@ -183,19 +177,19 @@ def _why_missing(study, run, failed):
     return None, "not run yet"
 
 
-def _worst(codes):
-    """1 where any of the exit codes is a failure, 2 where all are refusals, None where there is none."""
+def _worst(codes: list[int]) -> int | None:
+    """1 if any of the exit codes is a failure, 2 if all are refusals, None if there are none."""
     return (2 if set(codes) == {2} else 1) if codes else None
 
 
-def identity(study):
+def identity(study: Study) -> dict:
     """What all runs in a study's folder have in common."""
     source = study.source or study.defaults.source
     return {"study": study.name, "config": study.defaults.config, "source": source, "settings": study.settings}
 
 
-def changes(study):
-    """How the study in the study's folder differs from the study, as text; "" where it does not, or nothing is done."""
+def changes(study: Study) -> str:
+    """How the study in the folder differs from this one; "" if it does not, or nothing is done."""
     old = read(os.path.join(study.workdir, "study.json"))
     if not isinstance(old, dict) or not (old.get("selection") or old.get("runs")):
         return ""
@@ -203,12 +197,12 @@ def changes(study):
     return "; ".join(differences({name: old.get(name) for name in new}, new))
 
 
-def write(study, failed):
+def write(study: Study, failed: Failed) -> dict:
     """Writes `study.json`; returns its value."""
     summary = summarize(study, failed)
     try:
         write_json(os.path.join(study.workdir, "study.json"), summary)
     except OSError as error:
-        mend = "mend that and run the same command again; every finished run is kept"
+        mend = "correct that and run the same command again; every finished run is kept"
         raise errors.refused(f"{study.workdir}/study.json cannot be written", error, mend) from error
     return summary

@@ -1,4 +1,4 @@
-"""The command line of a study: everything is checked before anything is started."""
+"""The command line of a study; everything is checked before anything starts."""
 
 import math
 import os
@@ -15,7 +15,7 @@ RESERVED = (  # the study's own
 )
 
 
-def parse(arguments=None):
+def parse(arguments: list[str] | None = None) -> Study:
     """The Study of a command line. Raises UserError for whatever is wrong in it."""
     parser = errors.Parser("tools.reproduce", "Runs a study; the same command resumes it.")
     parser.add_argument("study", help=", ".join(STUDIES))
@@ -47,8 +47,8 @@ def parse(arguments=None):
     return study
 
 
-def _items(name, text, default, kind):
-    """The values of a list with commas, each once."""
+def _items(name: str, text: str | None, default: tuple, kind: type) -> tuple:
+    """The values of a comma-separated list, each once."""
     if text is None:
         return default
     try:
@@ -58,24 +58,24 @@ def _items(name, text, default, kind):
         raise errors.UserError(f"--{name}={text} must be {what} with commas between them") from error
 
 
-def _setting(text):
+def _setting(text: str) -> tuple[str, str]:
     field, equals, value = text.partition("=")
     if not field or not equals:
         raise errors.UserError(f"--set {text} must be FIELD=VALUE, e.g. --set epochs=10")
     if field in RESERVED:
-        raise errors.UserError(f"--set {text} cannot be, the study sets this field; use --seeds, --rates or --source")
+        raise errors.UserError(f"--set {text}: the study sets this field itself; use --seeds, --rates or --source")
     return field, value
 
 
-def _source(source, settings):
-    """A folder's path as seen from anywhere: the runs start in the repository's root."""
+def _source(source: str, settings: dict[str, str]) -> str:
+    """With an absolute path of a folder: the runs start in the repository's root."""
     kind, _, path = source.partition(":")
     if kind == "folder" and path and "data.data_dir" not in settings:
         return f"folder:{os.path.abspath(os.path.expanduser(path))}"
     return source
 
 
-def _check(study):
+def _check(study: Study) -> None:
     for row in study.rows:
         if row not in METHODS:
             raise errors.UserError(f"--rows: unknown row {row!r}; choose some of {', '.join(METHODS)}")

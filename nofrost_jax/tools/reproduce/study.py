@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-#: The rows of the paper's tables; those of its Figures 3 and 4 are asked for by `--rows`.
+#: The rows of the paper's tables; `--rows` can also name those of Figures 3 and 4.
 TABLES = (
     *("st", "st_nf", "sat", "pgdat", "trades", "fat", "trades_fat", "mbnat", "sat_in", "nofrost", "fastat", "freeat"),
 )
@@ -13,11 +13,8 @@ SELECTION_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
-    """A study's own settings; the command line may change rows, seeds and rates.
-
-    config: file below the repository's root. holdout: training images that learning rates are chosen on. source: the
-    config's data source.
-    """
+    """A study's defaults; the command line may change rows, seeds and rates. config: file below the repository's root.
+    holdout: number of training images to choose learning rates on. source: the config's data source."""
 
     config: str
     rows: tuple[str, ...]
@@ -50,7 +47,7 @@ STUDIES = {
 @dataclasses.dataclass(frozen=True)
 class Study:
     """What one command asks for. workdir: absolute path. source: "" = the config's. settings: {field: text}. shift:
-    whether corrupted images are looked at too."""
+    whether to evaluate corrupted images, too."""
 
     name: str
     defaults: Defaults
@@ -73,44 +70,43 @@ class Training:
     rate: float
 
     @property
-    def folder(self):
+    def folder(self) -> str:
         """Below the study's folder."""
         if self.stage == SELECTION:
             return f"select/{self.row}/rate_{self.rate:g}"
         return f"runs/{self.row}/rate_{self.rate:g}/seed_{self.seed}"
 
 
-def selection_runs(study):
-    """Every row with every rate; none where there is a single rate."""
+def selection_runs(study: Study) -> list[Training]:
+    """Every row with every rate; [] if there is a single rate."""
     if len(study.rates) == 1:
         return []
     return [Training(SELECTION, row, SELECTION_SEED, rate) for row in study.rows for rate in study.rates]
 
 
-def final_runs(study, chosen):
+def final_runs(study: Study, chosen: dict[str, float]) -> list[Training]:
     """Every row that has a chosen rate, on every seed."""
     return [Training(FINAL, row, seed, chosen[row]) for row in study.rows if row in chosen for seed in study.seeds]
 
 
-def rule(study):
+def rule(study: Study) -> str:
     """How a rate is chosen, in words."""
     where = f"on {study.defaults.holdout:,} training images held out for it, at seed {SELECTION_SEED}"
     return f"greatest mean of clean and PGD-20 accuracy {where}, the smaller rate where two are equal"
 
 
-def shift_arguments(study, run):
+def shift_arguments(study: Study, run: Training) -> list[str]:
     """The arguments of main.py that evaluate a trained run on corruptions of its evaluation images."""
-    workdir = os.path.join(study.workdir, run.folder)
     return [
         "--mode=evaluate",
         "--config=configs/eval/shift.py",
         "--config.corruptions=on_the_fly",
-        "--force",  # a result of parameters from before gets another name
-        f"--workdir={workdir}",
+        "--force",  # an earlier result of other parameters is renamed
+        f"--workdir={os.path.join(study.workdir, run.folder)}",
     ]
 
 
-def arguments(study, run):
+def arguments(study: Study, run: Training) -> list[str]:
     """The arguments of main.py for a run."""
     fields = dict(study.settings)
     if study.source:

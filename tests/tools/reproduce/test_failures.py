@@ -73,7 +73,7 @@ def test_sigterm_is_passed_on_and_the_same_command_goes_on(fake, capsys):
     capsys.readouterr()
     assert fake.run() == 0
     assert fake.runs == [*SELECT, *FINALS[:2], *FINALS[1:]]
-    assert "[1/3] final st, seed 1, rate 0.1: goes on" in capsys.readouterr().out
+    assert "[1/3] final st, seed 1, rate 0.1: continues" in capsys.readouterr().out
     again = files.record(study, run)
     assert 100 < again["seconds"] < 130 and spent["cpu_seconds"] < again["cpu_seconds"] < 30
     assert log.read_text().count("$ python main.py") == 2

@@ -61,7 +61,7 @@ def test_a_folder_of_other_settings_is_refused(fake):
 
 def test_a_refusal_of_the_first_run_ends_the_study_and_the_corrected_command_may_follow(fake):
     fake.orders(**dict.fromkeys(SELECT, "the config has no such field: epoch"))
-    with pytest.raises(errors.UserError, match="refused, and so would be the others: the config has no such field"):
+    with pytest.raises(errors.UserError, match="refused, as all others would be: the config has no such field"):
         fake.run("--set", "epoch=1")
     assert fake.runs == SELECT[:1]
     fake.orders()

@@ -32,7 +32,7 @@ def test_a_study_selects_then_trains_every_seed_and_does_nothing_twice(fake, cap
     assert lines[15].startswith("[4/4] final") and lines[15].endswith("pgd_20 60.0%")  # nothing is left then
     assert fake.run() == 0
     assert fake.runs == SELECT + chosen and fake.study == study
-    assert "4 of 4 selection runs are there already" in capsys.readouterr().out
+    assert "4 of 4 selection runs exist already" in capsys.readouterr().out
 
 
 def test_what_each_run_is_told(fake):
