@@ -7,10 +7,14 @@ The two lines are `<!-- table accelerator -->` and the next `<!-- end -->`. Exit
 """
 
 import json
+import os
 import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from nofrost_jax import errors
 from nofrost_jax.report import speed
+from nofrost_jax.report.speed import Results
 from nofrost_jax.report.study import ATTACKS, METHODS, accuracy_cell, write_into
 from nofrost_jax.tables import markdown
 
@@ -22,7 +26,7 @@ NONE = (
 )
 
 
-def read(folder):
+def read(folder: str | os.PathLike) -> dict[str, Results]:
     """{device: {task: result}} of a folder of result files, by name. Raises UserError for one that is none."""
     found = {}
     for path in sorted(pathlib.Path(folder).glob("*/*.json")):
@@ -35,12 +39,12 @@ def read(folder):
     return found
 
 
-def render(found):
+def render(found: Mapping[str, Results]) -> str:
     """All devices' tables, or the sentence that there is none."""
     return "\n\n".join(section for device, results in found.items() for section in sections(device, results)) or NONE
 
 
-def sections(device, results):
+def sections(device: str, results: Results) -> Iterator[str]:
     """The parts of a device's report: its name and versions, tasks, speed, study."""
     versions = {pair for result in results.values() for pair in result.get("versions", {}).items()}
     yield f"**{device}** ({', '.join(sorted(map(' '.join, versions)))})"
@@ -61,7 +65,7 @@ def sections(device, results):
         )
 
 
-def state(result):
+def state(result: Mapping[str, Any]) -> str:
     """A task's headline, or why it has none."""
     if result["complete"]:
         return result["headline"]
@@ -71,7 +75,7 @@ def state(result):
     return f"failed: {reason}"
 
 
-def study(results):
+def study(results: Results) -> tuple[list[str], list[list[str]]]:
     """(attacks that some row has, in the usual order; the cells of each row of the study that is finished)."""
     runs = {}  # row -> figures of its seeds; those of a run that was not finite have no accuracies
     for name, result in results.items():
@@ -91,7 +95,7 @@ def study(results):
     return attacks, cells
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = errors.Parser("report.accelerator", __doc__)
     parser.add_argument("folder", nargs="?", default=RESULTS, help=f"of the result files; default: {RESULTS}")
     parser.add_argument("--into", help="file whose table is replaced; without it the tables are printed")

@@ -1,5 +1,10 @@
 """Tables of an accelerator's speed, from the results of the queue's tasks `train_step`, `torch_step` and `profile`."""
 
+from collections.abc import Mapping
+from typing import Any
+
+Results = Mapping[str, Mapping[str, Any]]  # {task: what it measured}, of one device
+
 NETS = {"nf_resnet50": "NF-ResNet50", "resnet50": "ResNet50, BN"}
 PROGRAMS = {  # of train_step, then of torch_step
     "bfloat16": "ours, bfloat16",
@@ -18,7 +23,7 @@ STEP_NOTE = (
 PROFILE_NOTE = "The ten most expensive operations of a step, in % of the time in which the device was busy."
 
 
-def tables(results):
+def tables(results: Results) -> list[tuple[list[str], list[list[str]], str]]:
     """[(head, rows, note)] of what a device's {task: result} has, all cells text."""
     found = []
     if rows := step_rows(results):
@@ -30,11 +35,11 @@ def tables(results):
     return found
 
 
-def figures(results, task):
+def figures(results: Results, task: str) -> dict[str, Any]:
     return results.get(task, {}).get("figures", {})
 
 
-def step_rows(results):
+def step_rows(results: Results) -> list[list[str]]:
     """A row for each net, batch size and program that was measured or did not fit."""
     measured = figures(results, "train_step") | figures(results, "torch_step")
     rows = {}
@@ -47,11 +52,11 @@ def step_rows(results):
     return [rows[order] for order in sorted(rows)]
 
 
-def step_cells(figure, parts):
+def step_cells(figure: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:
     """What is said of a row; "–" where nothing is."""
-    for sign, told in (("out_of_memory", "too large"), ("failed", "failed")):
+    for sign, text in (("out_of_memory", "too large"), ("failed", "failed")):
         if sign in figure:
-            return [told, "–", "–", "–", "–", "–"]
+            return [text, "–", "–", "–", "–", "–"]
     memory = figure["memory"]["program_bytes"] if "memory" in figure else figure["peak_bytes"]
     cold = figure["compile_seconds"] if figure.get("compilation") == "cold" else figure.get("first_step_seconds")
     values = (

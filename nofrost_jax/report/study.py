@@ -10,6 +10,9 @@ The two lines are `<!-- table STUDY -->`, with the study's name, and the next `<
 import json
 import os
 import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from nofrost_jax import errors, files
 from nofrost_jax.tables import markdown
@@ -33,17 +36,18 @@ METHODS = {
     "combine": "Combine",
     "nofrost_star": "NoFrost*",
 }
-ATTACKS = {  # the first columns; other labels follow as they are
+ATTACKS = {  # the first columns; other names follow as they are
     "pgd_20": "PGD-20",
     "apgd_ce_20": "APGD-CE-20",
     "aa_fast_20": "aa_fast_20",
     "aa_standard": "aa_standard",
 }
 END = "<!-- end -->"
+Study = dict[str, Any]
 RUN_FIELDS = {"row", "seed", "learning_rate", "clean", "attacks", "flags", "n", "attacked", "epsilon_255", "seconds"}
 
 
-def read(path):
+def read(path: str | os.PathLike) -> Study:
     """The study as a plain dict. Raises UserError where it cannot be read or is something else."""
     try:
         with open(path) as file:
@@ -61,7 +65,7 @@ def read(path):
     return study
 
 
-def accuracy_cell(shares, wanted):
+def accuracy_cell(shares: Sequence[float], wanted: int) -> str:
     """ "62.4 ± 1.2": mean and sample standard deviation in %, of fractions; a single one has no deviation.
 
     Where there are fewer than `wanted`, the cell says so.
@@ -73,33 +77,33 @@ def accuracy_cell(shares, wanted):
     return text if len(shares) == wanted else f"{text} ({len(shares)} of {wanted})"
 
 
-def table(study):
+def table(study: Study) -> str:
     """The table, in Markdown."""
-    found = dict.fromkeys(label for run in study["runs"] for label in run["attacks"])
-    labels = [label for label in dict.fromkeys([*ATTACKS, *found]) if label in found]
+    found = dict.fromkeys(name for run in study["runs"] for name in run["attacks"])
+    names = [name for name in dict.fromkeys([*ATTACKS, *found]) if name in found]
     corrupted = any("corruptions" in run for run in study["runs"])
     last = [*["Corruptions"] * corrupted, "Seconds", "CPU seconds"]
-    head = ["Method", "Learning rate", "Clean", *(ATTACKS.get(label, label) for label in labels), *last]
+    head = ["Method", "Learning rate", "Clean", *(ATTACKS.get(name, name) for name in names), *last]
     rows = []
     for row in study["rows"]:
         runs = [run for run in study["runs"] if run["row"] == row]
         columns = [[run["clean"] for run in runs]]
-        columns += [[run["attacks"][label] for run in runs if label in run["attacks"]] for label in labels]
+        columns += [[run["attacks"][name] for run in runs if name in run["attacks"]] for name in names]
         columns += [[run["corruptions"]["mean"] for run in runs if "corruptions" in run]] * corrupted
         rate = study["chosen"].get(row)
         cells = [accuracy_cell(column, len(study["seeds"])) for column in columns]
-        cells += [_mean([run.get(name) for run in runs]) for name in ("seconds", "cpu_seconds")]
+        cells += [_mean([run.get(field) for run in runs]) for field in ("seconds", "cpu_seconds")]
         rows.append([METHODS.get(row, row), "–" if rate is None else f"{rate:g}", *cells])
     return markdown(head, rows)
 
 
-def _mean(values):
+def _mean(values: Iterable[float | None]) -> str:
     """A mean without decimals, of those that are known."""
     known = [value for value in values if value is not None]
     return f"{statistics.mean(known):.0f}" if known else "–"
 
 
-def notes(study):
+def notes(study: Study) -> str:
     """Below the table: what the numbers are, how the learning rates were found, which flags the evaluations raised."""
     runs, rates = study["runs"], ", ".join(f"{rate:g}" for rate in study["rates"])
     images = _listed(run["n"] for run in runs)
@@ -117,14 +121,14 @@ def notes(study):
         text += f" Learning rate of every row: {rates}; none was selected."
     changed = [f"{field}={value}" for field, value in study.get("settings", {}).items()]
     text += f" Changed for every run: {', '.join(changed)}." * bool(changed)
-    looks = {tuple(run["corruptions"][name] for name in ("name", "cells")) for run in runs if "corruptions" in run}
-    for name, cells in sorted(looks):
+    corrupted = {tuple(run["corruptions"][name] for name in ("name", "cells")) for run in runs if "corruptions" in run}
+    for name, cells in sorted(corrupted):
         text += f" Corruptions: mean accuracy over the {cells} cells of {name}, made on the fly."
     found = _flags(runs)
     return text + f" Flags, and in how many runs: {found}." * bool(found)
 
 
-def _edges(study):
+def _edges(study: Study) -> str:
     """Which rows chose the least or the greatest rate, so that a better one may lie beyond."""
     ends, parts = {min(study["rates"]): "least", max(study["rates"]): "greatest"}, []
     for rate, which in ends.items():
@@ -133,35 +137,33 @@ def _edges(study):
     return f" A better rate may lie beyond: {'; '.join(parts)}." * bool(parts)
 
 
-def _partial(runs):
+def _partial(runs: list[dict]) -> str:
     """ " (aa_standard: 1000 of them)", for attacks that were for some images only."""
     counts = {f"{label}: {n} of them" for run in runs for label, n in run["attacked"].items() if n < run["n"]}
     return f" ({', '.join(sorted(counts))})" * bool(counts)
 
 
-def _flags(runs):
+def _flags(runs: list[dict]) -> str:
     """ "pgd_20 weak_attack: SAT 3, FAT 1; ...": in how many runs of which row a flag was raised."""
-    counts = {}
+    counts = defaultdict(Counter)
     for run in runs:
-        for label, names in run["flags"].items():
+        for attack, names in run["flags"].items():
             for name in names:
-                rows = counts.setdefault(f"{label} {name}", {})
-                row = METHODS.get(run["row"], run["row"])
-                rows[row] = rows.get(row, 0) + 1
+                counts[f"{attack} {name}"][METHODS.get(run["row"], run["row"])] += 1
     parts = (f"{flag}: {', '.join(f'{row} {count}' for row, count in rows.items())}" for flag, rows in counts.items())
     return "; ".join(parts)
 
 
-def _listed(values):
+def _listed(values: Iterable) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
 
 
-def render(study):
+def render(study: Study) -> str:
     """The table and its notes."""
     return f"{table(study)}\n\n{notes(study)}"
 
 
-def insert(text, name, content):
+def insert(text: str, name: str, content: str) -> str:
     """`text` with `content` between the line `<!-- table NAME -->` and the next `<!-- end -->`.
 
     Raises UserError where one of the lines is missing, or the first is there twice.
@@ -177,20 +179,19 @@ def insert(text, name, content):
     return "\n".join([*lines[: first + 1], content, *lines[first + 1 + after.index(END) :]])
 
 
-def write_into(path, name, content):
+def write_into(path: str | os.PathLike, name: str, content: str) -> None:
     """Replaces the table in the file at `path`, whole or not at all."""
     try:
         with open(path) as file:
             text = file.read()
-        changed = insert(text, name, content)
-        files.write(path, changed)
+        files.write(path, insert(text, name, content))
     except OSError as error:
         raise errors.refused(f"{path} cannot be changed", error, "give a file with the markers") from error
     except errors.UserError as error:
         raise errors.UserError(f"{path}: {error}") from error
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = errors.Parser("report.study", __doc__)
     parser.add_argument("study", type=os.path.expanduser, help="the study.json of nofrost_jax.tools.reproduce")
     parser.add_argument(
