@@ -81,8 +81,8 @@ def says_only_how_to_evaluate(config):
 
 def of_run(workdir, config):
     """(the resolved config of the run in `workdir`, with an evaluation's values from `config`; what was left out)."""
-    own, left_out = for_evaluation(ConfigDict(read_config(workdir)), config)
-    for field in _NEEDED:
+    own = ConfigDict(read_config(workdir))
+    for field in ("evaluation", *_NEEDED):
         try:
             get(own, field)
         except UserError as error:
@@ -90,6 +90,7 @@ def of_run(workdir, config):
                 f"{os.path.join(workdir, 'config.json')} has no {field}: it is from another version of nofrost_jax; "
                 "evaluate this run with that version, or train it again"
             ) from error
+    own, left_out = for_evaluation(own, config)
     return prepare(own), left_out
 
 

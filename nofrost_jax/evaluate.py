@@ -71,12 +71,10 @@ def _evaluate_sets(config: ConfigDict, workdir: str, output: str, force: bool) -
     with parallel.StopSignal(each_alone=True) as stop, errors.machine(_KEPT):
         (variables, checkpoint), output = _restore(own, workdir), output or workdir
         with _exclusive(own, output):
-            _make_room(own, None, output, checkpoint, force)
-            start = time.perf_counter()
+            digest, main, start = checkpoint["params_sha256"], parallel.is_main_process(), time.perf_counter()
+            parallel.on_main(functools.partial(names.make_room, own, None, output, digest, force))
             parallel.say("\n".join(shift.announcement(found, missing)))
-            programs, digest = runs.programs(own, devices), checkpoint["params_sha256"]
-            variables = at_gamma(variables, own.evaluation.mbn_gamma)
-            main = parallel.is_main_process()
+            programs, variables = runs.programs(own, devices), at_gamma(variables, own.evaluation.mbn_gamma)
             answers = shift.predict(found, programs, variables, digest, _outcomes(output), stop, progress=main)
             dataset, index = shift.own_images(found, answers)
             summary = shift.summarize(suite, own, found, answers, missing)
@@ -90,7 +88,7 @@ def _check_output(workdir: str, output: str) -> None:
     if output:
         check_workdir(output, "--output")
     else:
-        check_workdir(workdir, mend="give --output=FOLDER, where the results shall go")
+        check_workdir(workdir, mend="give --output=FOLDER, for the results")
 
 
 def _devices(config: ConfigDict, left_out: Sequence[str]) -> parallel.Devices:
@@ -132,26 +130,34 @@ def evaluate_run(
     call is the training's own, which does so, and waits where another command is writing this result.
     """
     (variables, checkpoint), output = _restore(config, workdir), output or workdir
+    digest, name = checkpoint["params_sha256"], config.evaluation.name
     with _exclusive(config, output, stop if final else None):
-        done = _make_room(config, dataset, output, checkpoint, force or final)
+        make_room = functools.partial(names.make_room, config, dataset, output, digest, force or final)
+        done = parallel.on_main(make_room)
         if done and reuse:
             parallel.say(table.render(done))
-            parallel.say(f"written by an earlier run: {output}/evaluations/{done['name']}.json")
+            parallel.say(f"written by an earlier run: {output}/evaluations/{name}.json")
             return done
-        return _evaluate(config, dataset, output, evaluator, stop, variables, checkpoint)
-
-
-def _make_room(
-    config: ConfigDict, dataset: data.Dataset | None, output: str, checkpoint: Mapping[str, Any], force: bool
-) -> Result | None:
-    digest = checkpoint["params_sha256"]
-    return parallel.on_main(functools.partial(names.make_room, config, dataset, output, digest, force))
+        main, start, programs = parallel.is_main_process(), time.perf_counter(), evaluator.programs
+        count, attacks = evaluator.images.count, ", ".join(["clean", *config.evaluation.attacks])
+        parallel.say(f"evaluating {attacks} on {count} {dataset.eval_split} images of {config.data.source} ...")
+        earlier = dict(programs.compile_seconds)  # of evaluations before this one
+        variables = at_gamma(variables, config.evaluation.mbn_gamma)
+        outcomes = evaluator.run(variables, stop, _outcomes(output), progress=main, digest=digest)
+        compiling = {key: seconds - earlier.get(key, 0.0) for key, seconds in programs.compile_seconds.items()}
+        summary = results.summarize(evaluator.protocols, outcomes, config.model.num_classes, compiling)
+        result = make_result(config, dataset, checkpoint, outcomes["index"], evaluator.images.chunk_size, summary)
+        if main:
+            _save(output, result, results.columns(outcomes), table.render(result), start)
+            for picture in pictures.save(output, name, evaluator.protocols, outcomes):
+                print(f"written: {picture}", flush=True)
+        return result
 
 
 @contextlib.contextmanager
 def _exclusive(config: ConfigDict, output: str, stop: parallel.StopSignal | None = None) -> Iterator[None]:
-    """Holds the lock of a result; others of the run, and its training, may go on meanwhile. Removes what killed writers
-    left."""
+    """Holds the lock of one result; the run's training, and evaluations of other names, need not wait. Removes the
+    temporary files of killed writers."""
     name, folder = config.evaluation.name, os.path.join(output, "evaluations")
     path = os.path.join(folder, f"{name}.lock")
     with parallel.exclusive(path, f"the evaluation {name}", stop):
@@ -164,32 +170,6 @@ def _exclusive(config: ConfigDict, output: str, stop: parallel.StopSignal | None
 
 def _outcomes(output: str) -> str:
     return os.path.join(output, "evaluations", "outcomes")
-
-
-def _evaluate(
-    config: ConfigDict,
-    dataset: data.Dataset,
-    output: str,
-    evaluator: Evaluator,
-    stop: parallel.StopSignal,
-    variables: Any,
-    checkpoint: dict[str, Any],
-) -> Result:
-    main, start = parallel.is_main_process(), time.perf_counter()
-    count, attacks = evaluator.images.count, ", ".join(["clean", *config.evaluation.attacks])
-    parallel.say(f"evaluating {attacks} on {count} {dataset.eval_split} images of {config.data.source} ...")
-    programs, digest = evaluator.programs, checkpoint["params_sha256"]
-    earlier = dict(programs.compile_seconds)  # of evaluations before this one
-    variables = at_gamma(variables, config.evaluation.mbn_gamma)
-    outcomes = evaluator.run(variables, stop, _outcomes(output), progress=main, digest=digest)
-    compiling = {name: seconds - earlier.get(name, 0.0) for name, seconds in programs.compile_seconds.items()}
-    summary = results.summarize(evaluator.protocols, outcomes, config.model.num_classes, compiling)
-    result = make_result(config, dataset, checkpoint, outcomes["index"], evaluator.images.chunk_size, summary)
-    if main:
-        _save(output, result, results.columns(outcomes), table.render(result), start)
-        for picture in pictures.save(output, config.evaluation.name, evaluator.protocols, outcomes):
-            print(f"written: {picture}", flush=True)
-    return result
 
 
 def _save(output: str, result: Result, columns: Mapping[str, np.ndarray], text: str, start: float) -> None:

@@ -1,14 +1,14 @@
 """Which checkpoint of a run counts: the last, or the best one while training, chosen as the authors' code does it.
 
 `checkpoint.select` = best_ra_val measures the run on the evaluation split itself under their attack and keeps the most
-robust state (their best_RA.pth); best_sa_val keeps the most accurate on clean images (best_SA.pth, all that there
-is of standard training). Results of such runs carry a flag. best_ra_holdout is best_ra_val on training images that are
-held out for it. Of equal ones the later counts.
+robust state (their best_RA.pth); best_sa_val keeps the most accurate on clean images (best_SA.pth, the only one of
+standard training). Results of such runs carry a flag. best_ra_holdout is best_ra_val on training images that are held
+out for it. Of equal states the later one counts.
 
 Their attack is PGD with 5 steps of the training attack's size, 1 pixel value at radius 8 and ten steps, 0.25 and 0.5 at
 2 and 4 (PGDAT.py:163), after epochs 1, 11, 21, ... (`evaluation.every_epochs` apart) and each of the last tenth (:283);
 in NoFrost*'s script with the training's number of steps, every 7 epochs and in the last fifth (CRT_TDAT.py:164, :286).
-They look at clean accuracy after every epoch.
+They measure clean accuracy after every epoch.
 """
 
 import json
@@ -35,7 +35,7 @@ SELECTIONS = ("last", "best_ra_val", "best_sa_val", "best_ra_holdout")
 
 
 def check_rule(config: ConfigDict) -> None:
-    """Raises UserError where the checkpoint is to be chosen on images that nobody held out."""
+    """Raises UserError for an unknown rule, and for one that needs held-out images where there are none."""
     require_choice("checkpoint.select", config.checkpoint.select, SELECTIONS)
     if config.checkpoint.select == "best_ra_holdout" and not config.data.holdout:
         raise UserError(
@@ -63,12 +63,10 @@ def selection_attack(config: ConfigDict) -> dict[str, Any] | None:
     if config.checkpoint.select == "best_sa_val":
         return None
     training, radius = config.attack, config.attack.epsilon_255
-    # Single steps, FastAT's and FreeAT's, are not in their code: measured as the others.
+    # The single steps of FastAT and FreeAT are not in their code: measured like the others.
     several = training.get("steps", 1) > 1 and "step_rule" in training
     rule, steps = (training.step_rule, training.steps) if several else ("nofrost", 10)
-    size = (
-        255 * threat.step_size(rule, radius / 255, steps, training.norm) or 1
-    )  # no attack takes steps of 0, nor needs any
+    size = 255 * threat.step_size(rule, radius / 255, steps, training.norm) or 1  # at radius 0 any size will do
     own = {"steps": training.steps if config.method.name == "augmented" else 5, "step_rule": f"fixed:{size:g}"}
     return {"name": "pgd", "protocol": "selection", **own, "epsilon_255": radius, "norm": training.norm}
 
@@ -89,7 +87,7 @@ def start(config: ConfigDict, workdir: str, devices: parallel.Devices, dataset: 
 
 
 def put_aside(config: ConfigDict, workdir: str) -> None:
-    """What another rule or attack chose in this folder, before `--force`, becomes `best_before`."""
+    """Renames what another rule or attack chose in this folder, before `--force`, to `best_before`."""
     folder = os.path.join(workdir, checkpoint.BEST)
     kept = checkpoint.read_selection(folder)
     if kept and not _same_rule(kept, config):
@@ -97,12 +95,12 @@ def put_aside(config: ConfigDict, workdir: str) -> None:
         os.replace(folder, f"{folder}_before")
 
 
-def _same_rule(kept, config):
+def _same_rule(kept: dict[str, Any], config: ConfigDict) -> bool:
     return (kept["rule"], kept["attack"]) == (config.checkpoint.select, selection_attack(config))
 
 
-def _finish_replacing(folder):
-    """Brings the earlier choice back where a run was killed after putting it aside and before the new one was there."""
+def _finish_replacing(folder: str) -> None:
+    """Brings the earlier choice back where a run was killed between removing it and writing the new one."""
     if os.path.isdir(f"{folder}.old"):
         if os.path.exists(folder):
             shutil.rmtree(f"{folder}.old")
@@ -111,9 +109,9 @@ def _finish_replacing(folder):
 
 
 class Best:
-    """Keeps the best variables so far in `WORKDIR/best/`, an export with `selection.json` beside it.
+    """Keeps the best variables so far in `WORKDIR/best/`, an export with `selection.json`.
 
-    Of equal ones the later stays, so that a resumed run, which measures some steps again, ends with the same.
+    Of equal states the later one stays, so that a resumed run, which measures some steps again, ends with the same.
     """
 
     def __init__(self, config: ConfigDict, workdir: str, devices: parallel.Devices, dataset: Dataset) -> None:
@@ -122,13 +120,13 @@ class Best:
         self._evaluator = runs.evaluator(own, devices, dataset.under(own))
 
     def kept(self) -> dict[str, Any] | None:
-        """How the variables that are kept were chosen, or None."""
+        """How the kept variables were chosen, or None."""
         return checkpoint.read_selection(self.folder)
 
     def require(self, known: dict[str, Any] | None, forced: Sequence[str] = ()) -> None:
-        """Raises UserError where a choice that a checkpoint knows of is lost; known: `kept` when it was saved, or None.
+        """Raises UserError where the choice `known`, which was `kept` when the checkpoint was saved, is lost.
 
-        forced: what --force changed in the config, under which this choice counts, too.
+        forced: what --force changed in the config; the choice counts under the new config, too.
         """
         kept = self.kept()
         there = kept and _same_rule(kept, self.config)
@@ -140,7 +138,7 @@ class Best:
         if forced and there:
             files.write(os.path.join(self.folder, "config.json"), self._config_json())
 
-    def _config_json(self):
+    def _config_json(self) -> str:
         return json.dumps(to_plain(self.config), indent=2) + "\n"
 
     def is_due(self, step: int) -> bool:
@@ -164,7 +162,7 @@ class Best:
         parallel.wait_for_all(f"selection at step {step} is kept")
         return found
 
-    def _keep(self, state, record):
+    def _keep(self, state: TrainState, record: dict[str, Any]) -> None:
         record |= {"rule": self.config.checkpoint.select, "attack": selection_attack(self.config)}
         record |= {"n": self._evaluator.images.count, "params_sha256": checkpoint.tree_sha256(state.variables)}
         temporary = f"{self.folder}.tmp"

@@ -54,8 +54,8 @@ def autoattack(
     processes must all make the same call, and share the folder. quiet: print nothing.
 
     Returns a dict as in a run's evaluations/NAME.json ("clean", "attacks", "worst_case", "flags", ...; accuracies with
-    95 % intervals), and "rows": {"clean" | the protocol | each of its attacks: {name: array [N]}}, of which "robust" is
-    True where an image is right when clean and stands this attack and those before it.
+    95 % intervals), and "rows": {"clean" | the protocol | each of its attacks: {name: array [N]}}. There "robust" is
+    True where an image is right when clean, and neither this attack nor one before it fooled the function.
 
     Raises ValueError for arguments that do not fit, with their shapes, dtypes or values.
     """

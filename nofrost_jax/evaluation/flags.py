@@ -1,6 +1,6 @@
 """Warnings that go with a result: signs of gradient masking, of weak attacks, of broken budgets.
 
-DESCRIPTIONS says what each means. Those of one attack stand in its entry, those that compare attacks in the result.
+DESCRIPTIONS says what each means. Flags of one attack are in its entry, those that compare attacks in the result.
 """
 
 import dataclasses

@@ -72,7 +72,7 @@ def grid(
     clean, adversarial = clean[:SHOWN] / 255.0, adversarial[:SHOWN].astype(float)
     factor = 255 / (2 * max(epsilon_255, 1e-6))
     amplified = np.clip(0.5 + (adversarial - clean) * factor, 0, 1)
-    texts = [("robust", picture_grid.GOOD) if stood else ("fooled", picture_grid.BAD) for stood in robust]
+    texts = [("robust", picture_grid.GOOD) if is_robust else ("fooled", picture_grid.BAD) for is_robust in robust]
     captions = [(f"{label}: {text}", ink) for label, (text, ink) in zip(labels, texts, strict=True)]
     rows = [[Cell(_uint8(image)) for image in images] for images in (clean, adversarial)]
     rows += [[Cell(_uint8(image), *caption) for image, caption in zip(amplified, captions, strict=False)]]

@@ -40,7 +40,7 @@ def read(folder: str | os.PathLike) -> dict[str, Results]:
 
 
 def render(found: Mapping[str, Results]) -> str:
-    """All devices' tables, or the sentence that there is none."""
+    """The tables of all devices, or the sentence that none has been measured."""
     return "\n\n".join(section for device, results in found.items() for section in sections(device, results)) or NONE
 
 

@@ -171,11 +171,11 @@ def insert(text: str, name: str, content: str) -> str:
     lines, start = text.split("\n"), f"<!-- table {name} -->"
     stripped = [line.strip() for line in lines]
     if stripped.count(start) != 1:
-        raise errors.UserError(f"the line {start} stands {stripped.count(start)} times in the file; write it once")
+        raise errors.UserError(f"the line {start} is {stripped.count(start)} times in the file; it must be there once")
     first = stripped.index(start)
     after = stripped[first + 1 :]
     if END not in after or any(line.startswith("<!-- table ") for line in after[: after.index(END)]):
-        raise errors.UserError(f"no line {END} follows {start} in the file; add it where the table shall end")
+        raise errors.UserError(f"no line {END} follows {start} in the file; add it where the table ends")
     return "\n".join([*lines[: first + 1], content, *lines[first + 1 + after.index(END) :]])
 
 

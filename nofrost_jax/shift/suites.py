@@ -71,7 +71,7 @@ class Suite:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of the run's own classes, as far as they are known."""
+        """Of the run's own classes; empty where they are not known."""
         return self.own.class_names if self.own else ()
 
 
@@ -181,7 +181,7 @@ def _has_imagenet_classes(run: ConfigDict, own: data.Dataset | None) -> bool:
 
 
 def _mode(mode: str, named: list[str], imagenet: bool) -> str:
-    """FILES, ON_THE_FLY or NONE; "" stands for what suits the run."""
+    """FILES, ON_THE_FLY or NONE; "" means what suits the run."""
     require_choice("corruptions", mode or NONE, (FILES, ON_THE_FLY, NONE))
     if mode:
         return mode

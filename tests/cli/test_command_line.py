@@ -162,4 +162,6 @@ def test_evaluate_without_a_checkpoint(cli, tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"seed": 0}'])
 def test_evaluate_with_a_broken_config_json(cli, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    assert_refused(cli("--mode=evaluate", f"--workdir={tmp_path}"), "config.json" if content in "{[]" else "missing")
+    assert_refused(
+        cli("--mode=evaluate", f"--workdir={tmp_path}"), "config.json" if content in "{[]" else "has no evaluation"
+    )
