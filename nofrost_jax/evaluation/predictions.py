@@ -18,7 +18,7 @@ class Prediction:
     """What is asked of the net. name: for the screen. allowed: bool [K], the classes that it may answer; None: any.
 
     corruption: what is done to the images first, a value whose repr says all of it, called with (uint8 images [N, H, W,
-    C], their indices, the `parallel.Devices`); or None. probe: run the first batch five times, for the flags.
+    C], their indices, the `parallel.Devices`); or None. probe: run the first batch five times, for `flags.NOTES`.
     """
 
     name: str = CLEAN

@@ -26,8 +26,8 @@ def to_pixels(images: jax.Array) -> jax.Array:
 
 
 def rounded(adversarial: jax.Array, images: jax.Array, linf: float, l2: float) -> jax.Array:
-    """Adversarial images rounded to pixel values 0 to 255, float32, within the ball: of l-infinity that of whole pixel
-    values; of l2, where rounding to the nearest leaves it, all are rounded towards the image.
+    """Adversarial images rounded to pixel values 0 to 255, float32, within the ball. In l-infinity its radius is cut to
+    whole pixel values. In l2 an image that would leave it when rounded to the nearest is rounded towards the clean one.
 
     adversarial: [N, H, W, C] in [0, 1]. images: uint8, or float in [0, 1]. linf, l2: radii in pixel values, infinite
     for the other norm.
@@ -45,7 +45,7 @@ class Programs:
     logits_fns: {dtype: `logits_fn(variables, images)`}, of float32 images [N, H, W, C] in [0, 1] whose values need no
     check; variables: any pytree of arrays, so that a program serves all of one structure. The verdict is a float32
     forward pass at highest matmul precision, apart from any attack. In stages the net computes in the member's dtype;
-    images, gradients and losses are float32 always.
+    images, gradients and losses are always float32.
     """
 
     def __init__(self, logits_fns: dict[str, Callable], num_classes: int, devices: Devices, batch_size: int):

@@ -1,4 +1,4 @@
-"""What a run's config says to the engine: its net, its images, its attacks."""
+"""From a run's config to the engine: its net, its images, its attacks."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -53,7 +53,7 @@ def step_rows(results: Results) -> list[list[str]]:
 
 
 def step_cells(figure: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:
-    """What is said of a row; "–" where nothing is."""
+    """The cells of a row; "–" where nothing was measured."""
     for sign, text in (("out_of_memory", "too large"), ("failed", "failed")):
         if sign in figure:
             return [text, "–", "–", "–", "–", "–"]

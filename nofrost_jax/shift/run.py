@@ -163,11 +163,11 @@ def _corruptions(suite: Suite, pairs: Sequence[tuple[EvaluationSet, list[dict]]]
 
 
 def _why_no_reference(one: EvaluationSet, side: int) -> list[str]:
-    """Why AlexNet's errors are none to divide by where corrupted images have `side` pixels a side: [] or [a line]."""
+    """Why an mCE by AlexNet's errors would be wrong for corrupted images of `side` pixels a side: [] or [a line]."""
     if side != REFERENCE_SIDE:
         return [
             f"no mCE: AlexNet's errors are of files of {REFERENCE_SIDE} pixels a side, and these images have {side}, "
-            "at which corruptions are others"
+            "where corruptions have another strength"
         ]
     return [f"no mCE: {_piece(one)}"] if one.is_cropped else []
 
