@@ -29,7 +29,7 @@ from nofrost_jax.evaluation import results, runs
 from nofrost_jax.fields import require_choice, to_plain
 from nofrost_jax.state import TrainState
 
-LABEL = "selection"
+NAME = "selection"
 
 SELECTIONS = ("last", "best_ra_val", "best_sa_val", "best_ra_holdout")
 
@@ -51,7 +51,7 @@ def evaluation_config(config: ConfigDict) -> ConfigDict:
         if config.checkpoint.select == "best_ra_holdout":
             own.data.eval_split = "holdout"
         attack = selection_attack(config)
-        own.evaluation.attacks = ConfigDict({LABEL: attack} if attack else {})
+        own.evaluation.attacks = ConfigDict({NAME: attack} if attack else {})
         own.evaluation.while_training = type(own.evaluation.while_training)()
         own.evaluation.limit = own.evaluation.save_images = 0
         own.evaluation.ids = ""
@@ -151,7 +151,7 @@ class Best:
         folder = f"{self.folder}_outcomes"
         variables = at_gamma(state.variables, self.config.evaluation.mbn_gamma)
         outcomes = self._evaluator.run(variables, stop, folder)
-        protocol = outcomes["protocols"].get(LABEL)
+        protocol = outcomes["protocols"].get(NAME)
         found = float(np.mean(outcomes["correct"])) if protocol is None else results.robust_accuracy(protocol)
         parallel.wait_for_all(f"selection at step {step}")
         if parallel.is_main_process():
