@@ -171,7 +171,7 @@ def insert(text: str, name: str, content: str) -> str:
     lines, start = text.split("\n"), f"<!-- table {name} -->"
     stripped = [line.strip() for line in lines]
     if stripped.count(start) != 1:
-        raise errors.UserError(f"the line {start} is {stripped.count(start)} times in the file; it must be there once")
+        raise errors.UserError(f"the line {start} occurs {stripped.count(start)} times in the file; it must occur once")
     first = stripped.index(start)
     after = stripped[first + 1 :]
     if END not in after or any(line.startswith("<!-- table ") for line in after[: after.index(END)]):
