@@ -107,18 +107,18 @@ def transform(image: jax.Array, network: Network, convolve: Callable) -> jax.Arr
     return lax.scan(block, image, network[:4])[0]
 
 
-def _norm(x):
+def _norm(x: jax.Array) -> jax.Array:
     """Each channel of x [H, W, C] to mean 0 and variance 1: batch normalization of one image, without parameters."""
     centred = x - x.mean((0, 1))
     return centred * lax.rsqrt(jnp.square(centred).mean((0, 1)) + NORM_EPSILON)
 
 
-def _relu_norm(x):
+def _relu_norm(x: jax.Array) -> jax.Array:
     return jax.nn.relu(_norm(x))
 
 
-def _switched(x, kernel, dilation):
-    """Same-size convolution of x [H, W, I] as a matrix product of the taps that there are; a branch per dilation."""
+def _switched(x: jax.Array, kernel: jax.Array, dilation: jax.Array) -> jax.Array:
+    """Same-size convolution of x [H, W, I] as a matrix product of the existing taps; a branch for each dilation."""
 
     def dilated(dilation, x, kernel):
         height, width, _ = x.shape
@@ -131,7 +131,7 @@ def _switched(x, kernel, dilation):
     return lax.switch(dilation, [lambda x, kernel: x @ kernel[1, 1], *branches], x, kernel)
 
 
-def _scattered(x, kernel, dilation):
+def _scattered(x: jax.Array, kernel: jax.Array, dilation: jax.Array) -> jax.Array:
     """The same as one 7x7 convolution, the nine taps scattered over zeros."""
     reach = DILATIONS
     place = reach + dilation * jnp.arange(-1, 2)  # with dilation 0 all taps meet in the middle: one of them may count

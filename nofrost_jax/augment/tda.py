@@ -10,6 +10,7 @@ Hermann et al. also use noise and blur, which NoFrost's authors leave out: `nois
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from nofrost_jax import keys
 
@@ -22,7 +23,7 @@ SOFTENED = 0.5  # probability of blur, and of noise, where they are on
 LEAST_SIGMA = 0.1
 
 
-def draw(image_keys: jax.Array, dtype=jnp.float32) -> dict[str, jax.Array]:
+def draw(image_keys: jax.Array, dtype: DTypeLike = jnp.float32) -> dict[str, jax.Array]:
     """The decisions for N images, each from its own key: a dict of arrays [N, ...].
 
     `jitter`, `grey`: bool. `order`: int [N, 4], which of brightness, contrast, saturation and turn (0, 1, 2, 3) is
@@ -136,7 +137,7 @@ def noise(images: jax.Array, image_keys: jax.Array, greatest: float) -> jax.Arra
     return jnp.where(_spread(shares[:, 0] < SOFTENED), noisy, images)
 
 
-def _uniform(image_keys: jax.Array, count: int, dtype) -> jax.Array:
+def _uniform(image_keys: jax.Array, count: int, dtype: DTypeLike) -> jax.Array:
     return jax.vmap(lambda key: jax.random.uniform(keys.named(key, "shares"), (count,), dtype))(image_keys)
 
 

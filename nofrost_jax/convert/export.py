@@ -2,7 +2,7 @@
 
     python -m nofrost_jax.convert.export runs/digits exports/digits
 
-Exit codes: 0 done; 1 the machine failed; 2 there is no run, or the folder for the export holds something else.
+Exit codes: 0 done; 1 the machine failed; 2 there is no run, or the folder for the export has other content.
 """
 
 import os
@@ -13,11 +13,11 @@ from nofrost_jax import checkpoint, errors, lock, models
 from nofrost_jax.classifier import create_model
 
 
-def export(run, out):
+def export(run: str, out: str) -> int:
     """Writes `OUT/params.npz` (arrays by path, float32) and `OUT/config.json` (the run's, unchanged); returns the step.
 
     run: a training run's --workdir. out: a new folder, or an older export of the same config, which is replaced. Raises
-    UserError where there is no run, or where `out` cannot be written or holds something else.
+    UserError if there is no run, or `out` cannot be written or has other content.
     """
     run, out = os.path.expanduser(run), os.path.expanduser(out)
     config = checkpoint.read_config(run)
@@ -30,7 +30,7 @@ def export(run, out):
     with open(os.path.join(run, "config.json")) as file:
         text = file.read()
     with lock.hold(lock.place(out), "an export"):
-        _require_own(out, config)  # once more: another may have ended here meanwhile
+        _require_own(out, config)  # again: another export may have finished meanwhile
         try:
             checkpoint.export(out, variables, text)
         except OSError as error:
@@ -38,12 +38,12 @@ def export(run, out):
     return step
 
 
-def _require_own(out, config):
+def _require_own(out: str, config: dict) -> None:
     if os.path.exists(os.path.join(out, "config.json")) and checkpoint.read_config(out) != config:
-        raise errors.UserError(f"{out} holds an export of another config; choose another folder, or remove that one")
+        raise errors.UserError(f"{out} has an export of another config; choose another folder, or remove it")
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> None:
     parser = errors.Parser("convert.export", __doc__)
     parser.add_argument("run", help="folder of a training run")
     parser.add_argument("out", help="folder for params.npz and config.json")

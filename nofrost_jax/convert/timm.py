@@ -45,13 +45,12 @@ def from_timm(state_dict: Mapping[str, Any] | str | os.PathLike, model: nn.Modul
     """The variables of `model` (an nf_resnet, or a resnet with norm="bn") from the weights of the timm network of the
     same name, as float32 NumPy arrays.
 
-    state_dict: arrays, or PyTorch tensors, by name; or the path of a PyTorch file, which is read without PyTorch and
-    without running what is in it. As they are saved: below "state_dict" or "model", with `module.`, `model.` or
-    `_orig_mod.` before each name, and with a normalizer's mean and std, which are left out as are the counters
-    `num_batches_tracked`: `Classifier` normalizes by what its config says.
+    state_dict: arrays or PyTorch tensors by name, or the path of a PyTorch file, which is read without PyTorch and
+    without running its code. They may be below "state_dict" or "model", with `module.`, `model.` or `_orig_mod.` before
+    each name. A normalizer's mean and std and the counters `num_batches_tracked` are left out: `Classifier` normalizes.
 
-    Strict: raises UserError that names the tensors which are missing, unknown, of another shape or not finite;
-    ValueError for what is no state dict.
+    Strict: raises UserError that names tensors which are missing, unknown, of another shape or not finite; ValueError
+    for anything but a state dict.
     """
     if getattr(model, "norm", "bn") != "bn":
         raise UserError(f"timm has no network with norm={model.norm!r}; convert to one with norm='bn'")
@@ -89,7 +88,7 @@ def from_timm(state_dict: Mapping[str, Any] | str | os.PathLike, model: nn.Modul
     return jax.tree_util.tree_unflatten(tree, values)
 
 
-def _cleaned(state):
+def _cleaned(state: Mapping[str, Any] | str | os.PathLike) -> dict[str, Any]:
     """{timm's name: value} of a state dict as it was saved."""
     if isinstance(state, (str, os.PathLike)):
         state = torch_file.read(os.path.expanduser(state))
@@ -103,6 +102,6 @@ def _cleaned(state):
     return given
 
 
-def _array(value):
+def _array(value: Any) -> np.ndarray:
     """An array, or a PyTorch tensor on any device, as one that NumPy can convert."""
     return value.detach().cpu().float().numpy() if hasattr(value, "detach") else np.asarray(value)

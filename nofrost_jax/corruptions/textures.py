@@ -95,7 +95,7 @@ def grow(
     return np.clip(np.array(colour) + shade * np.array([1.1, 1.0, 0.9]), 0, 255).astype(np.uint8)
 
 
-def _fern(brush, rng: np.random.Generator, start: np.ndarray, angle: float, length: float) -> None:
+def _fern(brush: ImageDraw.ImageDraw, rng: np.random.Generator, start: np.ndarray, angle: float, length: float) -> None:
     """A bent spine, with needles on both sides that get shorter towards the tip."""
     joints = max(4, int(length / 6))
     spread, bend, tone = rng.uniform(0.4, 1.0), rng.normal(0, 0.03), int(rng.integers(90, 256))

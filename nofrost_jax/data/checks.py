@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ DECODE_ALL = 2000
 SAMPLE = 256
 
 
-def examine(dataset, splits: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
+def examine(dataset: Any, splits: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
     """(all that is wrong with the splits of a Dataset, notes on them), one line each."""
     problems: list[str] = []
 
@@ -82,7 +83,7 @@ class _Check:
         """Reads a file's header. Raises ImageError, OSError."""
         preprocess.check_header(self.split.where(index), self.geometry)
 
-    def refuse_bad(self, indices, look: Callable[[int], None], workers: int) -> None:
+    def refuse_bad(self, indices: Sequence[int], look: Callable[[int], None], workers: int) -> None:
         """Raises UserError that names the first bad image; if it `may_skip`, only if all are bad, since training names
         and counts what it skips."""
 

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -184,7 +184,13 @@ class Dataset:
         """
         return pipeline.train_batches(self, start_step, process_index, process_count)
 
-    def eval_batches(self, batch_size: int, process_index: int = 0, process_count: int = 1, wanted=None) -> Iterator:
+    def eval_batches(
+        self,
+        batch_size: int,
+        process_index: int = 0,
+        process_count: int = 1,
+        wanted: Callable[[int], bool] | None = None,
+    ) -> Iterator[dict]:
         """The chosen evaluation examples, once, in the order of their index.
 
         Global batch j holds examples j * batch_size and following; each process gets its contiguous share, and every

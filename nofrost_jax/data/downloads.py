@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import os
 import shutil
+from typing import Any
 
 from nofrost_jax.errors import UserError
 
@@ -25,7 +26,7 @@ class Download:
         return f"{self.name} ({gigabytes(self.size)})"
 
 
-def of(builder) -> list[Download]:
+def of(builder: Any) -> list[Download]:
     """The files of a builder's configuration; [] if tfds has no list of them."""
     found = []
     for url, info in (builder.url_infos or {}).items():

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Share:
         return self.examples.images[place], int(self.examples.labels[place])
 
 
-def train_batches(dataset, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
+def train_batches(dataset: Any, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
     """See `Dataset.train_batches`."""
     local = _local(dataset.config.batch_size, process_count)
     shares = _training(dataset, start_step, (process_index, process_count), local)
@@ -53,7 +54,7 @@ def train_batches(dataset, start_step: int, process_index: int = 0, process_coun
 
 
 def eval_batches(
-    dataset,
+    dataset: Any,
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,

@@ -161,7 +161,9 @@ def _short_side(picture: Image.Image, short: int) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def random_resized_window(height: int, width: int, draws: np.ndarray, scale=(0.08, 1.0)) -> tuple[int, int, int, int]:
+def random_resized_window(
+    height: int, width: int, draws: np.ndarray, scale: tuple[float, float] = (0.08, 1.0)
+) -> tuple[int, int, int, int]:
     """The window (top, left, height, width) of torchvision's `RandomResizedCrop` for given uniform numbers.
 
     Area uniform in `scale` times the image's, aspect ratio log-uniform in [3/4, 4/3]; the first of ten candidates

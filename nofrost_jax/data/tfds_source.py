@@ -86,7 +86,7 @@ def _parts(name: str) -> tuple[str, str]:
     return base, configuration
 
 
-def _unknown(tfds, name: str, error: Exception) -> tuple[str, str]:
+def _unknown(tfds: Any, name: str, error: Exception) -> tuple[str, str]:
     """(what tfds does not know, how to correct it): the data set, its configuration, or else its own message."""
     base, configuration = _parts(name)
     known = tfds.list_builders(with_community_datasets=False)
@@ -168,13 +168,13 @@ def open_source(name: str, data_dir: str, train_split: str, eval_split: str, shu
     )
 
 
-def _version(builder) -> str:
+def _version(builder: Any) -> str:
     """Name, configuration, version, and a SHA-256 of the splits' sizes."""
     sizes = sorted((name, info.num_bytes, list(info.shard_lengths)) for name, info in builder.info.splits.items())
     return f"{builder.info.full_name} {sha256(json.dumps(sizes))}"
 
 
-def _check_files(info) -> None:
+def _check_files(info: Any) -> None:
     """Raises UserError if a record file of a split is missing; buckets are not checked."""
     for part in info.file_instructions:
         path = str(part.filename)
@@ -234,13 +234,13 @@ class TfdsSplit:
         """Data set, split and place."""
         return f"{self.builder.name} {self.expression} example {index} in {self.builder.data_path}"
 
-    def _in_order(self, name_feature: str | None = None):
+    def _in_order(self, name_feature: str | None = None) -> Any:
         """All examples in the order of the files: encoded, or their labels and file names."""
         tfds = import_tfds()
         read = tfds.ReadConfig(interleave_cycle_length=1)  # one file after the other
         return self._encoded(self.expression, read, False, name_feature)
 
-    def _encoded(self, split, read, shuffle: bool, name_feature: str | None = None):
+    def _encoded(self, split: Any, read: Any, shuffle: bool, name_feature: str | None = None) -> Any:
         tf, tfds = import_tensorflow(), import_tfds()
         read.add_tfds_id = True
         read.try_autocache = False  # a cache would keep the first epoch's order
@@ -252,7 +252,7 @@ class TfdsSplit:
             return dataset.map(lambda example: (example["label"], example[name_feature or "tfds_id"]))
         return dataset.map(lambda example: (example["image"], example["label"], example["tfds_id"]))
 
-    def _examples(self, dataset) -> Iterator[Examples]:
+    def _examples(self, dataset: Any) -> Iterator[Examples]:
         ranges = self._ranges()
         with self._naming_damage():
             for images, labels, ids in dataset.prefetch(2).as_numpy_iterator():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from nofrost_jax.augment.deepaugment import layers
 from nofrost_jax.keys import named
@@ -39,37 +39,40 @@ LATENT_NAMES = (
 )
 
 
+Layer = tuple[Array, Array]  # kernel and bias
+
+
 class Edit(NamedTuple):
     """What the weight distortions need; each option uses a part of it."""
 
-    option: jax.Array  # 0..8, 8 only by hand
-    layers: jax.Array  # int [2]: numbers i and j
-    rows: jax.Array  # uniform [25]; times the number of rows, rounded down, a row
-    turns: jax.Array  # 1..3, times 90 degrees
-    signs: jax.Array  # bool: W5 multiplies by signs, not by a mask
-    amounts: jax.Array  # uniform [2], for i and j
-    fields: jax.Array  # uniform [2, LARGEST], for i and j; a kernel takes the first elements that it needs, HWIO
+    option: Array  # 0..8, 8 only by hand
+    layers: Array  # int [2]: numbers i and j
+    rows: Array  # uniform [25]; times the number of rows, rounded down, a row
+    turns: Array  # 1..3, times 90 degrees
+    signs: Array  # bool: W5 multiplies by signs, not by a mask
+    amounts: Array  # uniform [2], for i and j
+    fields: Array  # uniform [2, LARGEST], for i and j; a kernel takes the first elements that it needs, HWIO
 
 
 class Latent(NamedTuple):
     """Distortion and binarisation of one code [h, w, 32]."""
 
-    option: jax.Array  # 0..8; -1, never drawn, for none
-    threshold: jax.Array  # uniform [h, w, 32], for the binarisation
-    field: jax.Array  # uniform [h, w, 32]
-    places: jax.Array  # uniform [h, w]
-    amount: jax.Array  # uniform []
-    permutation: jax.Array  # of 0..9
-    channels: jax.Array  # int [5]
-    flip: jax.Array  # 0 height, 1 width, 2 both
-    mixing: jax.Array  # uniform in (-0.1, 0.1) [3, 3, 32, 32]
-    present: jax.Array  # bool [32]: output channels of A7 that get another tap
-    origins: jax.Array  # int [32]: its input channel
-    taps: jax.Array  # int [32] in 0..8: its place
-    shifts: jax.Array  # int [32] in 0..8: the place of each channel's only tap in A8
+    option: Array  # 0..8; -1, never drawn, for none
+    threshold: Array  # uniform [h, w, 32], for the binarisation
+    field: Array  # uniform [h, w, 32]
+    places: Array  # uniform [h, w]
+    amount: Array  # uniform []
+    permutation: Array  # of 0..9
+    channels: Array  # int [5]
+    flip: Array  # 0 height, 1 width, 2 both
+    mixing: Array  # uniform in (-0.1, 0.1) [3, 3, 32, 32]
+    present: Array  # bool [32]: output channels of A7 that get another tap
+    origins: Array  # int [32]: its input channel
+    taps: Array  # int [32] in 0..8: its place
+    shifts: Array  # int [32] in 0..8: the place of each channel's only tap in A8
 
 
-def draw_edit(key: jax.Array, option: jax.Array | None = None) -> Edit:
+def draw_edit(key: Array, option: Array | None = None) -> Edit:
     """The distortion of one set of weights; `option` instead of a drawn one."""
     key = named(key, "cae/edit")
     if option is None:
@@ -113,25 +116,25 @@ def _on_layer(change: Callable, option: int, which: int = 0) -> Callable:
     return apply
 
 
-def _reversed(kernel, bias, edit, rows, field):
+def _reversed(kernel: Array, bias: Array, edit: Edit, rows: Array, field: Array) -> Layer:
     return kernel[::-1], bias[::-1]  # of layer i only: the second flip, meant for j, is done and undone
 
 
-def _times_rows(kernel, bias, factors):
+def _times_rows(kernel: Array, bias: Array, factors: Array) -> Layer:
     """The rows of the kernel times factors [n], and the bias' first n entries."""
     return kernel * factors[:, None, None, None], bias.at[: len(factors)].multiply(factors)
 
 
-def _negated(kernel, bias, edit, rows, field):
+def _negated(kernel: Array, bias: Array, edit: Edit, rows: Array, field: Array) -> Layer:
     drawn = jnp.zeros(len(kernel), jnp.int32).at[rows[:12]].add(1)
     return _times_rows(kernel, bias, jnp.where(drawn % 2 == 1, -1, 1).astype(kernel.dtype))
 
 
-def _zero(kernel, bias, edit, rows, field):
+def _zero(kernel: Array, bias: Array, edit: Edit, rows: Array, field: Array) -> Layer:
     return _times_rows(kernel, bias, jnp.ones(len(kernel), kernel.dtype).at[rows].set(0))
 
 
-def _gelu(kernel, bias, edit, rows, field):
+def _gelu(kernel: Array, bias: Array, edit: Edit, rows: Array, field: Array) -> Layer:
     def once(t, pair):
         kernel, bias = pair
         row = rows[t]
@@ -150,20 +153,20 @@ def _amplify_both(distorted: dict, edit: Edit) -> dict:
     return distorted
 
 
-def _masked(kernel, bias, edit, rows, field):
+def _masked(kernel: Array, bias: Array, edit: Edit, rows: Array, field: Array) -> Layer:
     return kernel * jnp.where(field < 0.5, 1, jnp.where(edit.signs, -1, 0)).astype(kernel.dtype), bias
 
 
-def _rotated(kernel, bias, edit, rows, field):
+def _rotated(kernel: Array, bias: Array, edit: Edit, rows: Array, field: Array) -> Layer:
     return lax.switch(edit.turns - 1, [lambda x, q=q: jnp.rot90(x, q, (1, 2)) for q in (1, 2, 3)], kernel), bias
 
 
-def _negated_once(kernel, bias, edit, rows, field):
+def _negated_once(kernel: Array, bias: Array, edit: Edit, rows: Array, field: Array) -> Layer:
     factors = jnp.ones(len(kernel), kernel.dtype).at[rows[: len(kernel) // 5]].set(-1)
     return kernel * factors[:, None, None, None], bias
 
 
-def _largest_tap(kernel, bias, edit, rows, field):
+def _largest_tap(kernel: Array, bias: Array, edit: Edit, rows: Array, field: Array) -> Layer:
     return jnp.moveaxis(layers.largest_tap(jnp.moveaxis(kernel, 0, 2)), 2, 0), bias
 
 
@@ -171,7 +174,7 @@ _CHANGES = (_reversed, _negated, _zero, _gelu, None, _masked, _rotated, _negated
 _OPTIONS = [_on_layer(change, k) if change else _amplify_both for k, change in enumerate(_CHANGES)]
 
 
-def draw_latent(key: jax.Array, height: int, width: int) -> Latent:
+def draw_latent(key: Array, height: int, width: int) -> Latent:
     """The distortion and the binarisation of one code of height x width places."""
     key = named(key, "cae/latent")
 
@@ -200,7 +203,7 @@ def draw_latent(key: jax.Array, height: int, width: int) -> Latent:
     )
 
 
-def distort_latent(code: jax.Array, latent: Latent) -> jax.Array:
+def distort_latent(code: Array, latent: Latent) -> Array:
     """Distorts and binarises one code [h, w, 32] in (-1, 1): 0 or 1 everywhere, or the ones amplified (A0)."""
     latent = jax.tree.map(lambda x: x.astype(code.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, latent)
     code = lax.switch(latent.option, _LATENTS, code, latent)
@@ -208,34 +211,34 @@ def distort_latent(code: jax.Array, latent: Latent) -> jax.Array:
     return jnp.where(latent.option == 0, bits * (3 + 4 * latent.amount * latent.field), bits)
 
 
-def _flip_some(code, latent):
+def _flip_some(code: Array, latent: Latent) -> Array:
     drawn = jnp.zeros(CHANNELS, jnp.int32).at[latent.channels].add(1)
     return jnp.where(drawn % 2 == 1, _flip_all(code, latent), code)
 
 
-def _flip_all(code, latent):
+def _flip_all(code: Array, latent: Latent) -> Array:
     return lax.switch(latent.flip, [lambda x, axes=axes: jnp.flip(x, axes) for axes in (0, 1, (0, 1))], code)
 
 
-def _convolve(code, kernel):
+def _convolve(code: Array, kernel: Array) -> Array:
     """kernel: [9, 32, 32], the nine taps row-major."""
     return layers.conv(code[None], {"kernel": kernel.reshape(3, 3, CHANNELS, CHANNELS), "bias": 0}, 1)[0]
 
 
-def _identity(code):
+def _identity(code: Array) -> Array:
     return jnp.zeros((9, CHANNELS, CHANNELS), code.dtype).at[4].set(jnp.eye(CHANNELS, dtype=code.dtype))
 
 
-def _mixed(code, latent):
+def _mixed(code: Array, latent: Latent) -> Array:
     return _convolve(code, _identity(code) + latent.mixing.reshape(9, CHANNELS, CHANNELS))
 
 
-def _copied(code, latent):
+def _copied(code: Array, latent: Latent) -> Array:
     kernel, places = _identity(code), (latent.taps, latent.origins, jnp.arange(CHANNELS))
     return _convolve(code, kernel.at[places].set(jnp.where(latent.present, 1, kernel[places])))
 
 
-def _shifted(code, latent):
+def _shifted(code: Array, latent: Latent) -> Array:
     channels = jnp.arange(CHANNELS)
     kernel = jnp.zeros((9, CHANNELS, CHANNELS), code.dtype).at[latent.shifts, channels, channels].set(1)
     return _convolve(code, kernel)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from nofrost_jax.augment.deepaugment import layers
 from nofrost_jax.keys import named
@@ -32,35 +32,38 @@ EDIT_NAMES = (
 )
 
 
+Layer = tuple[Array, Array]  # kernels and biases of all blocks
+
+
 class Edit(NamedTuple):
     """What the weight distortions need; each option uses a part of it."""
 
-    option: jax.Array  # 0..16
-    choices: jax.Array  # int [3]: places in SPARSE, EARLY and SPREAD
-    blocks: jax.Array  # int [5] in 0..14
-    second: jax.Array  # int [5]: 0 for c0, 1 for c2
-    turns: jax.Array  # int [5] in 1..3, times 90 degrees
-    channel_axes: jax.Array  # bool [5]: rotate in (out, in), not in space
-    filters: jax.Array  # int [5, 32]
-    amount: jax.Array  # uniform []
-    field: jax.Array  # uniform [5, 3, 3, 64, 64]
-    taps: jax.Array  # int [64] in 0..8, row-major in a 3x3 kernel
-    signs: jax.Array  # [64], 1 or -1
-    dirichlet: jax.Array  # [3, 3, 64, 64], every 3x3 of sum 1; zeros for other options
+    option: Array  # 0..16
+    choices: Array  # int [3]: places in SPARSE, EARLY and SPREAD
+    blocks: Array  # int [5] in 0..14
+    second: Array  # int [5]: 0 for c0, 1 for c2
+    turns: Array  # int [5] in 1..3, times 90 degrees
+    channel_axes: Array  # bool [5]: rotate in (out, in), not in space
+    filters: Array  # int [5, 32]
+    amount: Array  # uniform []
+    field: Array  # uniform [5, 3, 3, 64, 64]
+    taps: Array  # int [64] in 0..8, row-major in a 3x3 kernel
+    signs: Array  # [64], 1 or -1
+    dirichlet: Array  # [3, 3, 64, 64], every 3x3 of sum 1; zeros for other options
 
 
 class Signal(NamedTuple):
     """Feed-forward distortion of one image."""
 
-    pre: jax.Array  # 1..4: copied channels, 5% zero, 2.5% negated, none
-    body: jax.Array  # 1..5: negated, ReLU or GELU, flipped, skipped modules, none
-    copies: jax.Array  # int [5, 2]: (to, from)
-    field: jax.Array  # uniform [h, w, 64]
-    variant: jax.Array  # uniform []
-    survivor: jax.Array  # for body 4 the module, 0..16, whose output remains; else -1
+    pre: Array  # 1..4: copied channels, 5% zero, 2.5% negated, none
+    body: Array  # 1..5: negated, ReLU or GELU, flipped, skipped modules, none
+    copies: Array  # int [5, 2]: (to, from)
+    field: Array  # uniform [h, w, 64]
+    variant: Array  # uniform []
+    survivor: Array  # for body 4 the module, 0..16, whose output remains; else -1
 
 
-def draw_edits(key: jax.Array, options: jax.Array | None = None) -> Edit:
+def draw_edits(key: Array, options: Array | None = None) -> Edit:
     """The weight distortions of one set of weights, to be applied in turn; a leading axis.
 
     options: int [n], instead of three drawn with replacement.
@@ -72,7 +75,7 @@ def draw_edits(key: jax.Array, options: jax.Array | None = None) -> Edit:
     return lax.map(lambda pair: _draw_edit(*pair), (keys, jnp.asarray(options)))
 
 
-def _draw_edit(key: jax.Array, option: jax.Array) -> Edit:
+def _draw_edit(key: Array, option: Array) -> Edit:
     def integers(name, shape, low, high):
         return jax.random.randint(named(key, name), shape, low, high, jnp.int32)
 
@@ -92,12 +95,12 @@ def _draw_edit(key: jax.Array, option: jax.Array) -> Edit:
     )
 
 
-def _draw_dirichlet(key):
+def _draw_dirichlet(key: Array) -> Array:
     kernels = jax.random.dirichlet(key, jnp.full(9, 0.1, jnp.float32), (FEATURES, FEATURES))
     return jnp.moveaxis(kernels, -1, 0).reshape(3, 3, FEATURES, FEATURES)
 
 
-def _no_dirichlet(key):  # Dirichlet draws are slow
+def _no_dirichlet(key: Array) -> Array:  # Dirichlet draws are slow
     return jnp.zeros((3, 3, FEATURES, FEATURES), jnp.float32)
 
 
@@ -114,75 +117,75 @@ def apply_edits(params: dict, edits: Edit) -> dict:
     return {**params, "body": {"kernel": kernel, "bias": bias}}
 
 
-def _sparse(edit):
+def _sparse(edit: Edit) -> Array:
     return jnp.asarray(SPARSE)[edit.choices[0]]
 
 
-def _spread(edit):
+def _spread(edit: Edit) -> Array:
     return jnp.asarray(SPREAD)[edit.choices[2]]
 
 
-def _reversed(kernel, bias, edit):
+def _reversed(kernel: Array, bias: Array, edit: Edit) -> Layer:
     i = _sparse(edit)
     return kernel.at[i].set(kernel[i, ..., ::-1]), bias.at[i].set(bias[i, :, ::-1])
 
 
-def _negated(kernel, bias, edit):
+def _negated(kernel: Array, bias: Array, edit: Edit) -> Layer:
     i = jnp.asarray(EARLY)[edit.choices[1]]
     return kernel.at[i, 0].multiply(-1), bias.at[i, 0].multiply(-1)
 
 
-def _zero(kernel, bias, edit):
+def _zero(kernel: Array, bias: Array, edit: Edit) -> Layer:
     i = _sparse(edit)
     return kernel.at[i, 0].set(0), bias.at[i, 0].set(0)
 
 
-def _gelu(kernel, bias, edit):
+def _gelu(kernel: Array, bias: Array, edit: Edit) -> Layer:
     i = _sparse(edit)
     return kernel.at[i].set(-layers.gelu(kernel[i])), bias
 
 
-def _laplace(stencil):
-    def apply(kernel, bias, edit):
+def _laplace(stencil: np.ndarray) -> Callable:
+    def apply(kernel: Array, bias: Array, edit: Edit) -> Layer:
         taps = jnp.asarray(stencil, kernel.dtype)[..., None, None]
         return kernel.at[_sparse(edit), 0].multiply(taps), bias
 
     return apply
 
 
-def _amplified(kernel, bias, edit):
+def _amplified(kernel: Array, bias: Array, edit: Edit) -> Layer:
     return kernel.at[_sparse(edit), 1].multiply(1 + 4 * edit.amount * edit.field[0]), bias
 
 
-def _mirrored(kernel, bias, edit):
+def _mirrored(kernel: Array, bias: Array, edit: Edit) -> Layer:
     i = _sparse(edit)
     return kernel.at[i, 0].set(kernel[i, 0, :, ::-1]).at[i, 1].multiply(-1), bias
 
 
-def _convolved(kernel, other):
+def _convolved(kernel: Array, other: Array) -> Array:
     """A kernel [3, 3, I, O], its filters read as O images with I channels, convolved with another one, padding 1."""
     filters = layers.conv(kernel.transpose(3, 0, 1, 2), {"kernel": other, "bias": 0}, 1)
     return filters.transpose(1, 2, 3, 0)
 
 
-def _signed_shifts(kernel, bias, edit):
+def _signed_shifts(kernel: Array, bias: Array, edit: Edit) -> Layer:
     i = _spread(edit)
     taps = (jnp.arange(9)[:, None] == edit.taps) * edit.signs  # one for every input channel, whatever the output
     other = jnp.broadcast_to(taps.reshape(3, 3, FEATURES, 1), kernel.shape[2:]).astype(kernel.dtype)
     return kernel.at[i, 0].set(_convolved(kernel[i, 0], other)), bias
 
 
-def _random_kernels(kernel, bias, edit):
+def _random_kernels(kernel: Array, bias: Array, edit: Edit) -> Layer:
     i = _sparse(edit)
     return kernel.at[i, 0].set(_convolved(kernel[i, 0], (2 * edit.amount * edit.field[0] - 1) / 6)), bias
 
 
-def _dirichlet_kernels(kernel, bias, edit):
+def _dirichlet_kernels(kernel: Array, bias: Array, edit: Edit) -> Layer:
     i = _spread(edit)
     return kernel.at[i, 1].set(_convolved(kernel[i, 1], edit.dirichlet)), bias
 
 
-def _noise(kernel, bias, edit):
+def _noise(kernel: Array, bias: Array, edit: Edit) -> Layer:
     return kernel.at[edit.blocks[0], 1].add(edit.field[0] - 0.5), bias
 
 
@@ -190,7 +193,7 @@ def _repeated(change: Callable, drawn_conv: bool = True) -> Callable:
     """The option that changes `REPEATS` kernels [3, 3, 64, 64], each c0 or c2 by the draw, or all of them c0.
     change(kernel, edit, t) gets the number t of the repetition."""
 
-    def apply(kernel, bias, edit):
+    def apply(kernel: Array, bias: Array, edit: Edit) -> Layer:
         for t in range(REPEATS):
             place = edit.blocks[t], edit.second[t] if drawn_conv else 0
             kernel = kernel.at[place].set(change(kernel[place], edit, t))
@@ -199,24 +202,24 @@ def _repeated(change: Callable, drawn_conv: bool = True) -> Callable:
     return apply
 
 
-def _rotated(kernel, edit, t):
+def _rotated(kernel: Array, edit: Edit, t: int) -> Array:
     variants = [lambda x, q=q, axes=axes: jnp.rot90(x, q, axes) for axes in ((0, 1), (3, 2)) for q in (1, 2, 3)]
     return lax.switch(3 * edit.channel_axes[t] + edit.turns[t] - 1, variants, kernel)
 
 
-def _random_signs(kernel, edit, t):
+def _random_signs(kernel: Array, edit: Edit, t: int) -> Array:
     return kernel * jnp.where(edit.field[t] < 0.5, 1, -1).astype(kernel.dtype)
 
 
-def _half_zero(kernel, edit, t):
+def _half_zero(kernel: Array, edit: Edit, t: int) -> Array:
     return kernel * (edit.field[t] < 0.5).astype(kernel.dtype)
 
 
-def _negated_filters(kernel, edit, t):
+def _negated_filters(kernel: Array, edit: Edit, t: int) -> Array:
     return kernel * jnp.ones(FEATURES, kernel.dtype).at[edit.filters[t]].set(-1)
 
 
-def _largest_tap(kernel, edit, t):
+def _largest_tap(kernel: Array, edit: Edit, t: int) -> Array:
     return layers.largest_tap(kernel)
 
 
@@ -228,7 +231,7 @@ _OPTIONS = (
 )
 
 
-def draw_signal(key: jax.Array, height: int, width: int) -> Signal:
+def draw_signal(key: Array, height: int, width: int) -> Signal:
     """The feed-forward distortion of one image of height x width pixels: one of pre 1-4 and one of body 1-5."""
     key = named(key, "edsr/signal")
     skipped = jax.random.randint(named(key, "skipped"), (3,), 2, BLOCKS + 1, jnp.int32)
@@ -244,7 +247,7 @@ def draw_signal(key: jax.Array, height: int, width: int) -> Signal:
     )
 
 
-def distort_head(head: jax.Array, signal: Signal) -> jax.Array:
+def distort_head(head: Array, signal: Signal) -> Array:
     """pre 1-4 on the map [N, h, w, 64] behind the head; signal with leading axis N."""
     source = jnp.broadcast_to(jnp.arange(FEATURES), (len(head), FEATURES))
     rows = jnp.arange(len(head))
@@ -256,7 +259,7 @@ def distort_head(head: jax.Array, signal: Signal) -> jax.Array:
     return jnp.where(pre == 1, copied, head * factors.astype(head.dtype))
 
 
-def distort_body(x: jax.Array, signal: Signal, index: jax.Array) -> jax.Array:
+def distort_body(x: Array, signal: Signal, index: Array) -> Array:
     """body 1-3 on the map [N, h, w, 64] behind block `index`, which is block 4 or nothing happens."""
 
     def change(x):
