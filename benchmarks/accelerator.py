@@ -1,22 +1,22 @@
-"""The queue of everything that waits for an accelerator: one command for whoever gets one for some minutes.
+"""The queue of everything that needs an accelerator: one command for some minutes on one.
 
     python benchmarks/accelerator.py --minutes=9 --data=cifar10_jpeg.tar.gz
     python benchmarks/accelerator.py --minutes=9 --only=correct,attacks --output=DIR
     python benchmarks/accelerator.py --rehearse                  every task in miniature, on a CPU
 
-Works through TASKS in order, each in a process of its own with a limit in seconds; a task that fails or hangs does not
-stop the queue. Each writes one file as it goes, DIR/DEVICE/NAME.json (DIR: benchmarks/results/accelerator), with why it
-failed where it did. What has a complete result of the same kind of device, in DIR or in
-benchmarks/results/accelerator, is not run again; what was cut short, or failed, goes on where it was, with three times
-its limit. A task that would not fit the minutes left gets fewer seconds if it can use fewer, otherwise it is left for
-the next time. Ends with a table; exit code 1 where a task failed. `python -m nofrost_jax.report.accelerator
+Runs TASKS in order, each in a process of its own with a limit in seconds; a task that fails or hangs does not stop the
+queue. Each updates one file, DIR/DEVICE/NAME.json (DIR: benchmarks/results/accelerator), with the reason if it failed.
+A task with a complete result for the same kind of device, in DIR or in benchmarks/results/accelerator, does not run
+again; one that was cut short or failed continues, with three times its limit. A task that does not fit the minutes left
+gets fewer seconds if that is enough for it; otherwise it waits for the next time. Ends with a table; exit code 1 if a
+task failed. `python -m nofrost_jax.report.accelerator
 --into=RESULTS.md` makes tables of the files.
 
-Needs requirements.txt without TensorFlow, tfds, tensorboard and clu; timm and PyTorch with CUDA, and pyautoattack, for
-what is compared with them, and ml_collections for `resume`. CONTRIBUTING.md has the recipe for a
-machine without a network, which is lent for minutes.
+Needs requirements.txt without TensorFlow, tfds, tensorboard and clu; for comparisons timm, PyTorch with CUDA and
+pyautoattack; for `resume` ml_collections. CONTRIBUTING.md has the recipe for a machine without a network.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import importlib.util
@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -44,9 +45,9 @@ STUDY_ROWS = ("sat", "mbnat", "nofrost", "pgdat", "pgdat_nf", "st", "trades", "s
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """name: of its result file. seconds: its limit, at first. least: what it needs to be of any use. module: default:
-    benchmarks.tasks.NAME. arguments: of its command line, beside the usual ones. needs: packages. data: whether it
-    needs --data. kind: what --only may call it as well."""
+    """name: of its result file. seconds: its first limit. least: seconds that it needs to be useful. module: default:
+    benchmarks.tasks.NAME. arguments: additional ones for its command line. needs: packages. data: whether it needs
+    --data. kind: another name for it in --only."""
 
     name: str
     seconds: int
@@ -58,7 +59,7 @@ class Task:
     kind: str = ""
 
 
-def study(row, seed):
+def study(row: str, seed: int) -> Task:
     """One row of the study on CIFAR-10."""
     return Task(
         name=f"study_{row}_seed{seed}",
@@ -75,7 +76,7 @@ TASKS = (
     Task("correct", 100, 60),
     Task("ceiling", 40, 15),
     Task("train_step", 170, 60),
-    Task("profile", 50, 30),  # soon after train_step: it finds that one's program compiled
+    Task("profile", 50, 30),  # soon after train_step, whose compiled program it uses
     Task("torch_step", 90, 40, needs=("torch", "timm")),
     Task("attacks", 90, 50),
     Task("resume", 150, 60, needs=("ml_collections",)),
@@ -113,7 +114,7 @@ def chosen(names: list[str], rehearse: bool) -> list[Task]:
 class Queue:
     """One command's work. rows: (task, state, seconds, headline) of the table."""
 
-    def __init__(self, options):
+    def __init__(self, options: argparse.Namespace):
         self.options = options
         self.deadline = time.monotonic() + 60 * options.minutes
         self.output = pathlib.Path(options.output or RESULTS).absolute()
@@ -126,8 +127,8 @@ class Queue:
             self.environment |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
         self.rows = []
 
-    def run(self, tasks):
-        """Does the tasks, prints the table, returns the exit code: 1 where a task failed."""
+    def run(self, tasks: Iterable[Task]) -> int:
+        """Does the tasks, prints the table, returns the exit code: 1 if a task failed."""
         try:
             kind = self.device_kind()
             self.folder = self.output / folder_name(kind)
@@ -136,7 +137,7 @@ class Queue:
                 self.rows.append((task.name, *self.do(task)))
                 print("  ".join(str(cell) for cell in self.rows[-1] if cell), flush=True)
         except KeyboardInterrupt:
-            print("stopped; the same command goes on", flush=True)
+            print("stopped; run the same command again to continue", flush=True)
             return 75
         finally:
             if self.rows:
@@ -144,7 +145,7 @@ class Queue:
                 print(*aligned(rows, "<<><"), sep="\n", flush=True)
         return int(any(state == "failed" for _, state, _, _ in self.rows))
 
-    def device_kind(self):
+    def device_kind(self) -> str:
         """The device's name, from a process of its own: this one must not take the accelerator."""
         code = "import jax; device = jax.devices()[0]; print(device.platform, device.device_kind, sep='|')"
         command, options = [sys.executable, "-c", code], {"capture_output": True, "text": True, "timeout": 120}
@@ -159,7 +160,7 @@ class Queue:
             sys.exit(2)
         return kind
 
-    def do(self, task):
+    def do(self, task: Task) -> tuple[str, float | str, str]:
         """(state, seconds, headline) of a task: done, kept (from before), partial, failed, or left."""
         path = self.folder / f"{task.name}.json"
         kept = RESULTS / self.folder.name / path.name
@@ -173,19 +174,19 @@ class Queue:
         if task.data and not self.options.data and not self.options.rehearse:
             return "left", "", "needs --data"
         limit = task.seconds * (5 if self.options.rehearse else 1)  # a rehearsal's CPU may be a busy one
-        if path.exists() or kept.exists():  # it ran out of time: one piece of its work may be longer than its limit
+        if path.exists() or kept.exists():  # it ran out of time: one part of its work may take longer than its limit
             limit *= 3
         seconds = min(limit, int(self.deadline - time.monotonic()) - GRACE)
         if seconds < min(task.least, task.seconds):
             return "left", "", f"needs {task.least} s, {max(seconds, 0)} are left"
-        if kept != path:  # a partial one is gone on with
+        if kept != path:  # continues a partial one
             for old in kept.parent.glob(f"{task.name}.*"):
                 if not (self.folder / old.name).exists():
                     self.folder.mkdir(parents=True, exist_ok=True)
                     shutil.copy(old, self.folder / old.name)
         return self.attempt(task, path, seconds)
 
-    def attempt(self, task, path, seconds):
+    def attempt(self, task: Task, path: pathlib.Path, seconds: int) -> tuple[str, float, str]:
         """Runs a task in a process group of its own, until its limit."""
         if "failure" in (old := read_json(path) or {}):  # of an earlier attempt
             write_json(path, {name: value for name, value in old.items() if name != "failure"})
@@ -218,7 +219,7 @@ class Queue:
         return state, spent, f"{reason}: {tail[-1] if tail else 'no output'}"[:100]
 
 
-def wait(process, seconds):
+def wait(process: subprocess.Popen, seconds: int) -> str:
     """Waits for a process, asks it to stop after `seconds`, and kills its group soon after. Why it failed, or ""."""
     try:
         code = process.wait(seconds)
@@ -231,19 +232,19 @@ def wait(process, seconds):
     return f"exit code {code}" if code else ""
 
 
-def kill(process):
+def kill(process: subprocess.Popen) -> None:
     """Ends what is left of a process's group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def folder_name(kind):
+def folder_name(kind: str) -> str:
     """A device's name with letters, digits, '.', '_' and '-' alone."""
     return re.sub(r"[^\w.-]+", "_", kind, flags=re.ASCII).strip("_")
 
 
-def last_line(text):
+def last_line(text: str | bytes) -> str:
     text = text.decode(errors="replace") if isinstance(text, bytes) else text  # of a command that took too long
     return (text.strip().splitlines() or ["no output"])[-1]
 

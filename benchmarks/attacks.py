@@ -5,9 +5,9 @@
     python benchmarks/attacks.py --parts=peer --device=cuda     on a GPU, PyTorch there too
 
 peer: seconds of APGD-CE-100 and of aa_standard, ours with and without compilation. The net is NoFrost on digits, once
-in JAX and once in PyTorch, there with its weight standardization folded into the kernels beforehand and with the
-number of threads that is fastest. compile: seconds to compile
-each attack for NF-ResNet26 at 64 pixels, cold and from a warm cache. memory: peak memory against the chunk size.
+in JAX and once in PyTorch, there with the weight standardization folded into the kernels beforehand and with the
+fastest number of threads. compile: seconds to compile each attack for NF-ResNet26 at 64 pixels, cold and from a warm
+cache. memory: peak memory against the chunk size.
 counts: passes that the engine reports against the theoretical count, and against calls counted within the net.
 Needs requirements-parity.txt and requirements-oracles.txt for peer. Writes benchmarks/results/attacks_DEVICE.json.
 """
@@ -111,7 +111,7 @@ def ours(classifier, label, batch_size, count):
 
 @contextlib.contextmanager
 def no_compilation_cache():
-    """What is compiled within is compiled anew."""
+    """Compiles everything in a block again."""
     before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # it remembers whether it is used

@@ -8,7 +8,7 @@ photographs at 224 pixels, before JPEG. Each oracle is the original's chain of l
 SciPy, Pillow, ImageMagick through Wand), most of them through imagecorruptions-imaug, dealt our random numbers.
 speed: milliseconds of CPU time an image on one core, ours and the package's (Pillow and NumPy arrays in and out), at
 severity 3, in alternating rounds of one run; the least of the rounds. compile: seconds of CPU time until the first
-batch of a corruption is there, and for its other four severities together.
+batch of a corruption is done, and for its other four severities together.
 
     pip install imagecorruptions-imaug scikit-image "opencv-python-headless<5" numba Wand    (and libmagickwand)
 
@@ -24,7 +24,7 @@ import sys
 import time
 
 if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before any thread is there
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before any thread starts
 
 import jax
 import numpy as np

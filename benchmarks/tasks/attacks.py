@@ -1,4 +1,4 @@
-"""AutoAttack on the device, ours and, where PyTorch, timm and pyautoattack are there, pyautoattack on the same device.
+"""AutoAttack on the device: ours and, if PyTorch, timm and pyautoattack are installed, pyautoattack.
 
     python -m benchmarks.tasks.attacks --output=FILE
 

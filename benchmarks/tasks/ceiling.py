@@ -1,10 +1,10 @@
-"""What the device can do at best: rates of large matrix products, and bytes copied in its memory.
+"""The most that the device can do: rates of large matrix products, and of copies in its memory.
 
     python -m benchmarks.tasks.ceiling --seconds=30 --output=FILE
 
 A product's rate counts 2 n^3 operations, for chains of ten products of random matrices in one program. `float32` is
-what a net computes in by default (TF32 on recent NVIDIA GPUs), `float32_highest` is float32 proper; each has its error
-against float64 beside it. A copy counts the bytes read and the bytes written. Figures are medians over rounds.
+what a net computes in by default (TF32 on recent NVIDIA GPUs), `float32_highest` is true float32; each comes with its
+error against float64. A copy counts the bytes read and the bytes written. Figures are medians over rounds.
 """
 
 import functools

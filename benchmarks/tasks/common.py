@@ -1,4 +1,4 @@
-"""What every task of the accelerator queue shares: its command line, its result file, its clock.
+"""What all tasks of the accelerator queue share: command line, result file, clock.
 
 A task is a module with a `main()`, run as
 
@@ -11,9 +11,9 @@ A task is a module with a `main()`, run as
                 task.record(f"matmul_{size}", measure(size))
         task.finish("790 TFLOP/s")
 
-Every `record` writes the file anew, whole or not at all, so that a task that is killed leaves what it had; the next
-attempt finds it in `task.figures` and goes on. Only `finish` makes the result complete. A task that ran out of time
-returns without it, and is taken up again by the next queue.
+Every `record` rewrites the file atomically, so a killed task leaves what it had; the next attempt finds it in
+`task.figures` and continues. Only `finish` makes the result complete. A task that runs out of time returns without it,
+and the next queue continues it.
 """
 
 import contextlib
@@ -24,6 +24,8 @@ import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from benchmarks import ROOT, parser, versions
 from nofrost_jax import files
@@ -49,24 +51,24 @@ class Task:
         self.spent = old.get("seconds", 0.0) if same else 0.0
 
     @property
-    def rehearse(self):
+    def rehearse(self) -> bool:
         return self.options.rehearse
 
-    def left(self):
+    def left(self) -> float:
         """Seconds until the task should have ended."""
         return self.options.seconds - (time.monotonic() - self.started)
 
-    def record(self, key, value):
-        """Keeps a figure, a plain value, on disk as well."""
+    def record(self, key: str, value: Any) -> None:
+        """Keeps a figure, a plain value, also on disk."""
         self.figures[key] = value
         self._write(complete=False, headline="")
 
-    def finish(self, headline):
+    def finish(self, headline: str) -> None:
         """Marks the result as complete. headline: the table's one short line."""
         self._write(complete=True, headline=headline)
         print(f"{self.name}: {headline}", flush=True)
 
-    def _write(self, complete, headline):
+    def _write(self, complete: bool, headline: str) -> None:
         write_json(
             self.options.output,
             {
@@ -83,9 +85,9 @@ class Task:
         )
 
 
-def start(name, doc, arguments=()):
-    """The Task of this process's command line. arguments: [(flag, default), ...] that it takes beside the usual ones;
-    a task that takes some is called NAME_VALUE_..., as its file is."""
+def start(name: str, doc: str, arguments: Iterable[tuple[str, Any]] = ()) -> Task:
+    """The Task of this process's command line. arguments: [(flag, default), ...] in addition to the usual ones; a
+    task with some is called NAME_VALUE_..., like its file."""
     line = parser(doc, output=False)
     line.add_argument("--seconds", type=float, default=600.0, help="it ends by then, with what it has")
     line.add_argument("--begun", type=float, help="time.monotonic() of its clock's start; default: after its imports")
@@ -103,16 +105,16 @@ def start(name, doc, arguments=()):
 
 
 @functools.cache
-def commit():
-    """The checkout's, None where there is no git or it is no checkout."""
+def commit() -> str | None:
+    """The checkout's commit, None without git or a checkout."""
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     return None
 
 
-def timed(function, repeats=1):
-    """Seconds of each of `repeats` calls, with what they return waited for."""
+def timed(function: Callable, repeats: int = 1) -> list[float]:
+    """Seconds of each of `repeats` calls, including the wait for what they return."""
     import jax
 
     seconds = []
@@ -123,7 +125,7 @@ def timed(function, repeats=1):
     return seconds
 
 
-def read_json(path):
+def read_json(path: str | os.PathLike) -> Any:
     """The value in a JSON file; None if it is missing or damaged."""
     try:
         return json.loads(pathlib.Path(path).read_text())
@@ -131,7 +133,7 @@ def read_json(path):
         return None
 
 
-def write_json(path, value):
+def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes JSON atomically, and its folder."""
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, value, indent=1)

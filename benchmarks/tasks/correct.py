@@ -2,8 +2,8 @@
 
     python -m benchmarks.tasks.correct --output=FILE
 
-For every case, how far the device is from float64 on the CPU of the same machine, and beside it how far float32 on
-that CPU is, which is what rounding alone does: a ReLU that it turns over moves a gradient by far more than itself.
+For every case, how far the device is from float64 on the CPU of the same machine, and how far float32 on that CPU is.
+The latter is the effect of rounding alone: a ReLU that flips changes a gradient by much more than the rounding itself.
 Differences of arrays are the largest and the median, as shares of float64's largest value; of attacks also how many of
 the images have another outcome.
 

@@ -5,7 +5,7 @@
 Of the time in which operations ran: the ten most expensive operations, with the layer that each came from, the ten most
 expensive names when all of a name are added up, and the shares of each kind of operation and each phase of the step;
 and the share of the traced time in which nothing ran. No TensorFlow: jax reads the trace itself. A trace that cannot be
-read is kept beside the result, packed.
+read is kept next to the result, compressed.
 """
 
 import collections
@@ -83,7 +83,7 @@ def trace(run, folder):
 
 
 def keep(files, output):
-    """Puts the traces beside the result, for somebody who can read them."""
+    """Writes the compressed traces next to the result."""
     for number, path in enumerate(files):
         packed = gzip.compress(path.read_bytes())
         if len(packed) <= MOST_BYTES:

@@ -1,10 +1,10 @@
-"""Whether a run on digits that is killed after its first checkpoint and started again ends as one that is left alone.
+"""Whether a run on digits that is killed after its first checkpoint and resumed ends like an undisturbed one.
 
     python -m benchmarks.tasks.resume --output=FILE
 
-deterministic: both under XLA_FLAGS=--xla_gpu_deterministic_ops=true, without which a GPU's library times its algorithms
-anew in every process, and adds some gradients up in any order. usual, if there is time: without that flag, with a
-second run that is left alone beside it, as a control: where that differs as well, it is not resuming that did it.
+deterministic: both under XLA_FLAGS=--xla_gpu_deterministic_ops=true. Without it a GPU's library chooses its algorithms
+by their speed in every process, and sums some gradients in any order. usual, if there is time: without that flag, and
+with a second undisturbed run as a control: if that differs as well, resuming is not the cause.
 """
 
 import os

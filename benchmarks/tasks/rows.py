@@ -1,4 +1,4 @@
-"""A task that measures many rows of a table: the most wanted first, as many as fit, each kept."""
+"""A task that measures many rows of a table: the most important first, as many as fit; each is kept."""
 
 import gc
 import time
@@ -11,10 +11,10 @@ ATTEMPTS = 2  # at a row that fails
 
 def work_through(task, work):
     """Does `work`, {name of a figure: (measure, row)}, in order, as far as the time goes: `measure(task, row)` is the
-    figure. True where all is there.
+    figure. Returns whether all figures exist.
 
-    What a task has already is left out. Too little memory is a figure; so is another failure, which is raised when the
-    rest has had its turn, and tried once more by the next attempt.
+    Figures that exist are skipped. Too little memory is a figure, too. So is another failure, which is raised after the
+    other rows, and tried again once by the next attempt.
     """
     failed, needed = [], {}  # needed: seconds that a measure took last, for each program and for whichever
     for name, (measure, row) in work.items():
@@ -41,7 +41,7 @@ def work_through(task, work):
 
 
 def is_settled(task, name):
-    """Whether a figure is there; of a failure, the second."""
+    """Whether a figure exists; of a failure, the second."""
     return name in task.figures and task.figures[name].get("attempts", ATTEMPTS) >= ATTEMPTS
 
 
@@ -57,7 +57,7 @@ def is_out_of_memory(error):
 def shortfalls(figures):
     """The end of a headline: what did not fit, and what failed."""
     found = []
-    for sign, told in (("out_of_memory", "too large"), ("failed", "failed")):
+    for sign, what in (("out_of_memory", "too large"), ("failed", "failed")):
         names = [name for name, figure in figures.items() if sign in figure]
-        found += [f"{told}: {', '.join(names)}"] if names else []
+        found += [f"{what}: {', '.join(names)}"] if names else []
     return found

@@ -4,10 +4,11 @@
 
 The small stem, the paper's optimizer at batch 256, radius 8/255, and as many epochs as fit three minutes on this
 device: measured once, with the row's first seed, then fixed in the result files. Trained and evaluated by the package
-as any run; clean accuracy on all test images, PGD-20, aa_fast_20 and aa_standard on 1,000 of them, evenly spread. A row
-that has no time to finish leaves its work directory beside its result file, in FILE's name with .run0, .run1, ..., each
-small enough to travel, and goes on from there; it is left there too whenever there is a new checkpoint, since nothing
-interrupts a compilation. The images are JPEG copies of quality 75: accuracies are not comparable with published ones.
+like any run; clean accuracy on all test images, PGD-20, aa_fast_20 and aa_standard on 1,000 of them, evenly spread.
+
+A row that runs out of time packs its work directory into FILE's name with .run0, .run1, ..., small enough to transfer,
+and continues from there. It also does so after each new checkpoint, because nothing can interrupt a compilation. The
+images are JPEG copies of quality 75, so accuracies are not comparable with published ones.
 """
 
 import io
@@ -35,7 +36,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         place_data(task.options.data, folder, task.rehearse)
         unpack(output, folder)
-        os.chdir(folder)  # paths in the config are relative to it, so that it is the same wherever a row goes on
+        os.chdir(folder)  # paths in the config are relative, so that it is the same wherever a row continues
         if "epochs" not in task.figures:
             task.record("epochs", epochs_of_seed_0(task) or fitting(task))
         run_row(task, output)
@@ -113,7 +114,7 @@ def run_row(task, output):
     packed = saved("run")
 
     def requested(stop):
-        """As if it were told to stop when there is too little time; packs a new checkpoint: it may be killed later."""
+        """Also stops when there is too little time; packs a new checkpoint, because it may be killed later."""
         nonlocal packed
         if saved("run") != packed:
             pack(output)
@@ -185,7 +186,7 @@ def parts(output):
 
 
 def pack(output):
-    """Writes the work directory `run` beside the result file, in parts."""
+    """Writes the work directory `run` next to the result file, in parts."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as archive:
         archive.add("run", filter=lambda entry: None if entry.name.endswith("lock") else entry)

@@ -90,7 +90,7 @@ def figures(task, row):
 
 
 def prepare(device):
-    """Settings of both loops; gives the device's memory back and counts its peak anew."""
+    """Settings of both loops; frees the device's memory and resets its peak."""
     import torch
 
     torch.manual_seed(0)
@@ -173,8 +173,8 @@ class Step:
 
 def headline(found):
     """All rates at the first batch size, and what did not fit."""
-    told = [f"{name}: {row['images_per_second']:.4g} images/s" for name, row in found.items() if "loss" in row]
-    return "; ".join(told[: len(NETS) * len(LOOPS)] + rows.shortfalls(found))
+    rates = [f"{name}: {row['images_per_second']:.4g} images/s" for name, row in found.items() if "loss" in row]
+    return "; ".join(rates[: len(NETS) * len(LOOPS)] + rows.shortfalls(found))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python -m benchmarks.tasks.train_step --seconds=120 --output=FILE
 
-For each net, dtype and batch size, the most wanted first: clean images a second, what the program takes of the
-device's memory, the operations a second that its passes amount to (`dry_run.step_flops`) and their share of the
+For each net, dtype and batch size, the most important first: clean images a second, the program's memory, the
+operations a second of its passes (`dry_run.step_flops`) and their share of the
 device's measured matrix rate in that dtype, seconds to trace and to compile it. Later, at batch 128, also its ratio to
 its own parts, ten input gradients and one parameter gradient of 2 x 128 images, and seconds to compile what the
 persistent cache has (JAX_COMPILATION_CACHE_DIR). Batch statistics are the whole batch's. float32 is at jax's default
@@ -179,12 +179,12 @@ def memory(compiled):
 
 def headline(figures):
     """bfloat16's rates at the first batch size, and what did not fit."""
-    told = [
+    rates = [
         f"{name}: {figure['images_per_second']:.4g} images/s, {figure['share_of_matrix_rate']:.0%} of the matrix rate"
         for name, figure in figures.items()
         if "images_per_second" in figure and figure["dtype"] == "bfloat16"
     ]
-    return "; ".join(told[: len(NETS)] + rows.shortfalls(figures))
+    return "; ".join(rates[: len(NETS)] + rows.shortfalls(figures))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What methods do to images on the device beside attacking them: texture-debiased augmentation, DeepAugment."""
+"""What methods do to images on the device besides attacks: texture-debiased augmentation, DeepAugment."""

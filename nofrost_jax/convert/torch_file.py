@@ -1,7 +1,7 @@
 """Reads a PyTorch state dict without PyTorch, and without running what a pickle may ask for.
 
-A `.pt` file is a pickle program beside raw numbers. The reader lets it build nothing but dictionaries and the
-descriptions of tensors, and refuses any other name. Zip files (PyTorch >= 1.6) and the older single-stream format.
+A `.pt` file is a pickle program and raw numbers. The reader only lets it build dictionaries and descriptions of
+tensors, and refuses any other name. It reads zip files (PyTorch >= 1.6) and the older single-stream format.
 """
 
 import io
@@ -46,11 +46,11 @@ class _Tensor(NamedTuple):
 
 
 class _Refused(Exception):
-    """The pickle asks for something that is no part of a state dict."""
+    """The pickle asks for something that a state dict does not need."""
 
 
 class _Reader(pickle.Unpickler):
-    """What `find_class` gives is made here, so that a pickle that sets attributes on it changes nothing else.
+    """`find_class` returns new objects, so a pickle that sets attributes on them changes nothing else.
 
     dtypes: those of the storages met, by key.
     """

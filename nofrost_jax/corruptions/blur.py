@@ -56,7 +56,7 @@ def _defocus_reach(side: int) -> int:
 
 
 def _transform_size(side: int) -> int:
-    """The padded image's side, rounded up to a length with small factors, of which Fourier transforms are fast."""
+    """The padded image's side, rounded up to a product of small factors, for fast Fourier transforms."""
     sizes = (2**two * 3**three * 5**five for two in range(14) for three in range(3) for five in range(3))
     return min(size for size in sizes if size >= side + 2 * _defocus_reach(side))
 
@@ -93,8 +93,8 @@ def scatter(image: Array, offsets: Array, reach: int | Array) -> Array:
     """One pass of glass_blur over an image [side, side, C]: pixels take the value of a pixel near by, in place.
 
     The original visits rows and columns from side - reach down to reach + 1, so that a value already replaced may be
-    taken again. Here every pixel points to the one that it copies; where that one comes earlier, it points on, and
-    the chains are followed by doubling.
+    taken again. Here every pixel points to the pixel that it copies. If that one is visited earlier, it has its own
+    pointer; the chains are followed by doubling.
     """
     side = image.shape[0]
     row, column = jnp.indices((side, side))

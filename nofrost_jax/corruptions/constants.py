@@ -1,15 +1,15 @@
 """The published constants of every corruption and severity, and what of them scales with the side of the image.
 
-ImageNet-C (Hendrycks and Dietterich, 2019) is defined for 224 x 224 pixels. Lengths are given here in pixels of that
-side; noise levels, mixing weights and factors have no unit. `elastic_transform` counts in 244ths, a slip of the
-original that is part of the published images.
+ImageNet-C (Hendrycks and Dietterich, 2019) is defined for 224 x 224 pixels. Lengths are in pixels of that side; noise
+levels, mixing weights and factors have no unit. `elastic_transform` counts in 244ths, a slip of the original that is
+part of the published images.
 """
 
 import math
 
 SIDE = 224
 SEVERITIES = (1, 2, 3, 4, 5)
-SETTINGS = "corruptions.json"  # beside files of corruptions: how they were made
+SETTINGS = "corruptions.json"  # next to files of corruptions: how they were made
 
 _ELASTIC = 244
 
@@ -53,7 +53,7 @@ LENGTHS = {
     "elastic_transform": ("jitter",),
 }
 
-#: Of these, the ones that count whole pixels: rounded as told, never less than one pixel.
+#: Of these, whole numbers of pixels, with how they are rounded; never less than one.
 WHOLE = {("glass_blur", "reach"): round, ("motion_blur", "radius"): math.ceil}
 
 NAMES = tuple(PUBLISHED)  # in the order of mCE

@@ -76,7 +76,7 @@ def motion(image: Array, angle: Array, weights: Array, count: int | Array, reach
     """ImageMagick's motion blur of float32 [H, W, C] in 0..255: a one-sided trail of pixels at whole positions.
 
     out[y, x] = sum over i < count of weights[i] * image[y + ceil(i sin - 1/2), x + ceil(i cos - 1/2)], the border
-    repeated; as ImageMagick 6 writes it, rounded to 16 bits, of which the upper 8 are kept: whole numbers in float32.
+    repeated; rounded to 16 bits, then cut to the upper 8, as ImageMagick 6 writes it: whole numbers in float32.
 
     angle: degrees. weights: float32 [reach + 1], of which the first `count` are used.
     """

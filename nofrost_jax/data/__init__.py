@@ -14,7 +14,7 @@ from nofrost_jax.data.preprocess import AUGMENTATIONS
 from nofrost_jax.data.skips import ON_ERROR
 from nofrost_jax.data.views import DEEPAUGMENT_MODES
 
-#: Training and evaluation images of data sets that take long to prepare, for a dry run before they are there.
+#: Training and evaluation images of data sets that take long to prepare, for a dry run before that.
 PUBLISHED_SIZES = {"tfds:imagenet2012": (1_281_167, 50_000), "tfds:cifar10": (50_000, 10_000)}
 
 __all__ = [

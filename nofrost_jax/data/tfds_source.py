@@ -28,7 +28,6 @@ from nofrost_jax.files import sha256
 
 _NAME_FEATURES = ("file_name", "image/filename", "filename", "id")  # that hold a file's name
 FORMATS = ("array_record", "tfrecord")
-_MOST_NAMES = 20  # that are shown; some data sets have hundreds of configurations
 
 
 def import_tfds() -> Any:
@@ -76,35 +75,23 @@ def find_builder(name: str, data_dir: str) -> Any:
 
 def configurations(name: str) -> list[str]:
     """Names of a data set's configurations, the default first; [] if there are none."""
-    tfds = import_tfds()
-    return [one.name for one in tfds.builder_cls(_parts(name)[0]).BUILDER_CONFIGS]
-
-
-def _parts(name: str) -> tuple[str, str]:
-    """(data set, configuration or "") of NAME/CONFIGURATION:VERSION."""
-    base, _, configuration = name.partition(":")[0].partition("/")
-    return base, configuration
+    return [one.name for one in import_tfds().builder_cls(re.split("[/:]", name)[0]).BUILDER_CONFIGS]
 
 
 def _unknown(tfds: Any, name: str, error: Exception) -> tuple[str, str]:
-    """(what tfds does not know, how to correct it): the data set, its configuration, or else its own message."""
-    base, configuration = _parts(name)
+    """(what tfds does not know, where to look): the data set, its configuration, or else its own message."""
+    base, _, configuration = name.partition(":")[0].partition("/")
     known = tfds.list_builders(with_community_datasets=False)
     if base not in known:
-        return f"tfds has no data set {base}", _meant(base, known) + "see tensorflow.org/datasets/catalog"
-    names = configurations(base)
-    if configuration and configuration not in names:
-        shown = ", ".join(names[:_MOST_NAMES]) + ", ..." * (len(names) > _MOST_NAMES)
-        told = _meant(f"{base}/{configuration}", [f"{base}/{one}" for one in names])
-        return f"{base} has no configuration {configuration}", told + (
-            f"choose one of {shown}" if names else "leave it out"
-        )
-    return str(error).splitlines()[0].rstrip("."), "see tensorflow.org/datasets/catalog"
-
-
-def _meant(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}? or " if close else ""
+        what, wanted, see = f"tfds has no data set {base}", base, "see tensorflow.org/datasets/catalog"
+    else:
+        known = [f"{base}/{one}" for one in configurations(base)]
+        what, wanted = f"{base} has no configuration {configuration}", f"{base}/{configuration}"
+        see = f"run: python -m nofrost_jax.tools.prepare {base} --list"
+        if not configuration or wanted in known:
+            return str(error).splitlines()[0].rstrip("."), see
+    close = difflib.get_close_matches(wanted, known, n=1)
+    return what, (f"did you mean {close[0]}? or " if close else "") + see
 
 
 def is_prepared(name: str, data_dir: str) -> bool:

@@ -1,1 +1,1 @@
-"""The command lines beside main.py: `python -m nofrost_jax.tools.NAME --help`."""
+"""The other command lines: `python -m nofrost_jax.tools.NAME --help`."""

@@ -64,8 +64,8 @@ def _splits(
         try:
             with speaking_of(_OPTIONS, name, data_dir, eval_split):
                 split = getattr(source, part)
-            if told := getattr(split, "left_out", ""):
-                print(f"note: {told}; left out", file=sys.stderr)
+            if left_out := getattr(split, "left_out", ""):
+                print(f"note: {left_out}; left out", file=sys.stderr)
             yield part, split
         except UserError as error:
             errors.append(error)

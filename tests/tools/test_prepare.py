@@ -148,10 +148,10 @@ def test_list_tells_the_configurations(capsys, monkeypatch):
             [
                 "imagenet_v2 has no configuration matched;",
                 "did you mean imagenet_v2/matched-frequency?",
-                "choose one of matched-frequency, threshold-0.7, topimages",
+                "prepare imagenet_v2 --list",
             ],
         ),
-        ("cifar10/foo", ["cifar10 has no configuration foo", "leave it out"]),
+        ("cifar10/foo", ["cifar10 has no configuration foo", "prepare cifar10 --list"]),
         ("cifar10:9.9.9", ["cannot be loaded at version 9.9.9"]),
     ],
 )

@@ -32,8 +32,8 @@ def distort(
     chosen image costs nothing.
 
     image_keys: typed keys [N]. A group's weights depend on the key of its first image, all else on an image's own key.
-    params: of the net, see `weights.load`. network: "edsr" or "cae". group: at most so many images share a set of
-    distorted weights; groups have equal size. chosen: bool [N], the images to distort, or None for all; the others are
+    params: of the net, see `weights.load`. network: "edsr" or "cae". group: most images that share a set of distorted
+    weights; groups have equal size. chosen: bool [N], the images to distort, or None for all; the others are
     returned as they are.
     """
     n, height, width, channels = images.shape

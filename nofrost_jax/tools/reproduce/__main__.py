@@ -128,7 +128,7 @@ def _call(
     with open(log, "a+", errors="replace") as file:
         file.write(f"$ python main.py {' '.join(given)}\n")
         file.flush()
-        first, code, told = file.tell(), None, False
+        first, code, terminated = file.tell(), None, False
         child = subprocess.Popen(
             [sys.executable, "main.py", *given],
             cwd=root,
@@ -139,27 +139,29 @@ def _call(
             start_new_session=True,  # Ctrl-C reaches this process only
         )
         while code is None:
-            if stop.heard and not told:
+            if stop.heard and not terminated:
                 child.terminate()
-                told = True
+                terminated = True
             try:
                 code = child.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
         file.seek(first)
         complaints = [line.removeprefix("error: ").strip() for line in file if line.startswith("error: ")]
-    if not is_done() and (code == PREEMPTED or (told and code < 0)):  # negative: it did not listen yet, or no longer
+    if not is_done() and (
+        code == PREEMPTED or (terminated and code < 0)
+    ):  # negative: it did not listen yet, or no longer
         raise Preempted(stopped.format(stop.name))
     return code, complaints[-1] if complaints else ""
 
 
 def _wait_for_another(path: pathlib.Path, title: str, stop: Stop) -> None:
     """Waits until no process, such as one left by a killed study, holds a run's lock file, or until a signal."""
-    own, told = lock.Lock(path, "a study"), False
+    own, said = lock.Lock(path, "a study"), False
     while holder := own.take():
-        if not told:
+        if not said:
             print(f"{title}: waiting for {holder} ({path})", flush=True)
-            told = True
+            said = True
         if stop.heard:
             return
         time.sleep(POLL_SECONDS)
