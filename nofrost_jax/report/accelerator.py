@@ -34,7 +34,9 @@ def read(folder: str | os.PathLike) -> dict[str, Results]:
             result = json.loads(path.read_text())
             result["complete"], result["figures"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise errors.UserError(f"{path} is no result of benchmarks/accelerator.py ({error!r}); remove it") from None
+            raise errors.UserError(
+                f"{path} is not a result of benchmarks/accelerator.py ({error!r}); remove it"
+            ) from None
         found.setdefault(result.get("device", path.parent.name), {})[path.stem] = result
     return found
 

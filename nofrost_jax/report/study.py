@@ -58,7 +58,7 @@ def read(path: str | os.PathLike) -> Study:
     needed = {"study", "rows", "seeds", "rates", "rule", "chosen", "runs"}
     lacking = sorted(needed - study.keys()) if isinstance(study, dict) else sorted(needed)
     if lacking:
-        raise errors.UserError(f"{path} is no study, it lacks {', '.join(lacking)}; give the study.json of a study")
+        raise errors.UserError(f"{path} is not a study, it lacks {', '.join(lacking)}; give the study.json of a study")
     for number, run in enumerate(study["runs"]):
         if lacking := sorted(RUN_FIELDS - run.keys()):
             raise errors.UserError(f"{path}: entry {number} of runs lacks {', '.join(lacking)}; run the study again")

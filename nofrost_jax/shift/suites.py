@@ -1,5 +1,5 @@
 """Which evaluation sets were asked for: a config like configs/eval/shift.py on a run, read and checked. No data is
-looked at, except for the names of the run's own classes."""
+read, except for the names of the run's own classes."""
 
 import dataclasses
 import os
@@ -214,7 +214,7 @@ def _entry(name: str, fields: Any) -> Entry:
         )
     require_choice(f"shift.{name}.label_set", fields.get("label_set", label_sets.ALL), label_sets.NAMES)
     if name == CLEAN or not name.isidentifier():
-        raise UserError(f"config.shift.{name} cannot be called so; use a plain word other than {CLEAN}")
+        raise UserError(f"config.shift.{name} is not a valid name; use a plain word other than {CLEAN}")
     return Entry(name, **fields)
 
 
@@ -225,7 +225,7 @@ def _find(name: str, entries: dict[str, Entry]) -> Entry:
         require_choice("sets", name, [CLEAN, *entries])
         return entries[name]
     if not data.is_known(name):
-        raise UserError(f"config.sets: {name!r} is no evaluation set; give folder:PATH, tfds:NAME, or a set's name")
+        raise UserError(f"config.sets: {name!r} is not an evaluation set; give folder:PATH, tfds:NAME, or a set's name")
     if kind == "tfds":
         return Entry(_plain(place), f"the tfds data set {place}", builder=place)
     title = _plain(os.path.basename(os.path.normpath(place)))

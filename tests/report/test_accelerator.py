@@ -58,7 +58,7 @@ def test_a_devices_tables(folder):
 
 def test_another_file_is_refused(folder):
     (folder / "GPU_9" / "other.json").write_text("[]")
-    with pytest.raises(errors.UserError, match=r"other\.json is no result"):
+    with pytest.raises(errors.UserError, match=r"other\.json is not a result"):
         accelerator.read(folder)
 
 

@@ -148,11 +148,11 @@ def test_missing_markers_are_one_line_and_change_nothing(file, tmp_path, capsys,
     [
         (None, "cannot be read"),
         ("{", "cannot be read"),
-        ("[]", "is no study"),
+        ("[]", "is not a study"),
         (json.dumps(study(runs=[{"row": "st", "seed": 0}])), "lacks attacked, attacks"),
     ],
 )
-def test_what_is_no_study_is_refused(tmp_path, capsys, text, words):
+def test_what_is_not_a_study_is_refused(tmp_path, capsys, text, words):
     path = tmp_path / "study.json"
     if text is not None:
         path.write_text(text)

@@ -84,7 +84,7 @@ def test_some_cells_and_no_images_of_its_own(cli, copy):
     ("arguments", "words"),
     [
         (["sets=imagenet_x"], "did you mean imagenet_r"),
-        (["sets=ftp:x"], "'ftp:x' is no evaluation set"),
+        (["sets=ftp:x"], "'ftp:x' is not an evaluation set"),
         (["sets=folder:imagenet-r,folder:other/imagenet-r"], "two sets called imagenet_r"),
         (["corruptions=sometimes"], "choose one of files, on_the_fly, none"),
         (["corruption_names=fogg"], "did you mean fog"),
