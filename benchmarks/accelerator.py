@@ -13,7 +13,7 @@ task failed. `python -m nofrost_jax.report.accelerator
 --into=RESULTS.md` makes tables of the files.
 
 Needs requirements.txt without TensorFlow, tfds, tensorboard and clu; for comparisons timm, PyTorch with CUDA and
-pyautoattack; for `resume` ml_collections. CONTRIBUTING.md has the recipe for a machine without a network.
+pyautoattack. CONTRIBUTING.md has the recipe for a machine without a network.
 """
 
 import argparse
@@ -79,7 +79,7 @@ TASKS = (
     Task("profile", 50, 30),  # soon after train_step, whose compiled program it uses
     Task("torch_step", 90, 40, needs=("torch", "timm")),
     Task("attacks", 90, 50),
-    Task("resume", 150, 60, needs=("ml_collections",)),
+    Task("resume", 150, 60),
     *(study(row, seed) for seed in range(3) for row in STUDY_ROWS),
 )
 

@@ -18,7 +18,6 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-import benchmarks.tasks.stand_in  # noqa: F401, first: the configs import ml_collections, which may not be here
 from benchmarks import add_net, command, parser, save_result
 from configs import nofrost_r26
 from nofrost_jax import keys, methods, models, optim, parallel

@@ -137,9 +137,6 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     ),
     "python -m nofrost_jax.tools.deepaugment --source=folder:IMAGENET --output=LOOK --weights=random:0 "
     "--limit=8": "both nets compile: tests/tools/test_deepaugment.py",
-    "python -m nofrost_jax.tools.deepaugment.weights edsr_baseline_x4.pt edsr.npz": (
-        "needs the published weights: tests/augment/test_weights.py"
-    ),
     # benchmarks
     "python benchmarks/picture.py": "eighteen evaluations: tests/evaluation/test_autoattack.py has one of each kind",
     "python benchmarks/attacks.py": Run("--parts=memory,counts", "--images=16", "--stage_sizes=1", "--attacks=pgd"),

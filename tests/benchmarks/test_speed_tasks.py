@@ -1,19 +1,14 @@
 """The accelerator queue's measurements of speed, in miniature."""
 
-import importlib
 import json
 import os
-import subprocess
 import sys
 import types
 
 import jax
 import pytest
 
-from benchmarks.tasks import ceiling, rows, stand_in, train_step
-from nofrost_jax.config import resolve
-from nofrost_jax.fields import to_plain
-from tests.conftest import ROOT
+from benchmarks.tasks import ceiling, rows, train_step
 
 
 @pytest.fixture
@@ -125,36 +120,3 @@ def test_the_most_wanted_rows_come_first():
     names = list(train_step.work_of(rehearse=False))
     assert names[:3] == ["nf_resnet50 bfloat16 128", "resnet50 bfloat16 128", "nf_resnet50 float32 128"]
     assert names[4] == "nf_resnet50 bfloat16 128 parts" and len(names) == 16
-
-
-def test_the_stand_in_for_ml_collections_gives_the_same_configs(monkeypatch):
-    def fresh_config():
-        for name in [name for name in sys.modules if name.partition(".")[0] == "configs"]:
-            monkeypatch.delitem(sys.modules, name)
-        config = importlib.import_module("configs.nofrost_r26").get_config("runlocal")
-        config.update({"model": {"name": "resnet50"}, "batch_size": 8})
-        config.update_from_flattened_dict({"attack.steps": 3})
-        return config, to_plain(resolve(config))
-
-    real, plain = fresh_config()
-    for name in ("ml_collections", "ml_collections.config_dict"):
-        monkeypatch.setitem(sys.modules, name, sys.modules[name])
-    stand_in.install()
-    ours, same = fresh_config()
-    assert type(ours) is stand_in.ConfigDict is not type(real)
-    assert same == plain and same["attack"]["steps"] == 3 and ours.attack.steps == 3
-    with pytest.raises(AttributeError):
-        _ = ours.no_such_field
-
-
-def test_the_tasks_start_without_ml_collections():
-    code = (
-        "import importlib.util, sys\n"
-        "find = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *rest: None if name == 'ml_collections' else find(name, *rest)\n"
-        "import benchmarks.tasks.profile, benchmarks.tasks.torch_step\n"
-        "(_, row), *_ = benchmarks.tasks.train_step.work_of(False).values()\n"
-        "print(type(row.config()).__module__, *sorted({'tensorflow', 'clu'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout.strip() == "benchmarks.tasks.stand_in"

@@ -38,10 +38,8 @@ def test_deepaugments_folders_and_weights(home):
     settings = config("folder:~/own", num_classes=2, views=("clean", "deepaugment"))
     settings.deepaugment = {"mode": "files", "folders": ("~/own/train",), "sources": ("edsr",)}
     assert dataset_of(settings).trees[0].root == str(home / "own/train")
-    for name in ("~/a.npz", "~/a.pt"):
-        with pytest.raises(nofrost_jax.errors.UserError) as info:
-            weights.load(name, ("edsr",))
-        assert str(home / "a.") in str(info.value)
+    with pytest.raises(nofrost_jax.errors.UserError, match=str(home / "a.pt")):
+        weights.load("~/a.pt", ("edsr",))
 
 
 def test_frosts_textures(home):

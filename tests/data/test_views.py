@@ -309,8 +309,8 @@ def test_a_damaged_or_vanished_distorted_image_is_named(trees):
 
 def test_weights_that_are_not_there_are_one_line(tmp_path):
     settings = settings_of("fake", mode="on_device", image_size=16)
-    settings.deepaugment.weights = f"{tmp_path}/edsr.npz"
+    settings.deepaugment.weights = f"{tmp_path}/edsr.pt"
     (line,) = data.examine(settings)[0]
-    assert "config.deepaugment.weights" in line and f"{tmp_path}/edsr.npz" in line and "EDSR_Weights" in line
+    assert "config.deepaugment.weights" in line and f"{tmp_path}/edsr.pt" in line and "EDSR_Weights" in line
     settings.deepaugment.weights = "random:3"
     assert data.examine(settings)[0] == []

@@ -8,7 +8,6 @@ PROGRAMS = {  # and what is wrong in an empty command line
     "convert.export": "the following arguments are required: run, out",
     "report.study": "the following arguments are required: study",
     "tools.deepaugment.__main__": "the following arguments are required: --source, --output",
-    "tools.deepaugment.weights": "the following arguments are required: published, output",
     "tools.prepare": "the following arguments are required: name",
     "tools.reproduce.__main__": "the following arguments are required: study",
     "tools.unpack": "the following arguments are required: --manual_dir, --output",

@@ -1,4 +1,4 @@
-"""Parameters of the two nets: from the published PyTorch files, from `.npz`, or random.
+"""Parameters of the two nets: from the published PyTorch files, or random.
 
 The published files are `edsr_baseline_x4.pt` (EDSR-PyTorch) and `model_final.state` (the CAE), both in the paper's
 repository (hendrycks/imagenet-r, folders EDSR_Weights and CAE_Weights). The layers' names show which net a file is of.
@@ -37,31 +37,27 @@ def load(text: str, networks: tuple[str, ...]) -> dict[str, dict]:
     missing = [network for network in networks if network not in found]
     if missing:
         raise UserError(
-            f"no weights for {missing[0]}; --weights={text}; give its file (edsr_baseline_x4.pt, model_final.state or "
-            "a converted .npz; several with commas between them), or random:SEED, which is not the original; "
+            f"no weights for {missing[0]}; --weights={text}; give its file (edsr_baseline_x4.pt or "
+            "model_final.state; both with a comma between them), or random:SEED, which is not the original; "
             f"{WHERE}"
         )
     return {network: found[network] for network in networks}
 
 
 def read(path: str) -> tuple[str, dict]:
-    """(network, parameters, float32) of a published or a converted file.
+    """(network, parameters, float32) of a published file.
 
     Raises UserError if it is missing or another file, a kernel is all zero, or a number is not finite.
     """
     path = os.path.expanduser(path)
-    network, params = _from_npz(path) if path.endswith(".npz") else _from_torch(path)
-    _check_numbers(network, params, path)
-    return network, params
-
-
-def _from_torch(path: str) -> tuple[str, dict]:
     state = torch_file.read(path)
     for prefix in ("module.", "model."):
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): array for name, array in state.items()}
     network = _network({name.removesuffix(".weight") for name in state}, path)
-    return network, from_state_dict(network, state, path)
+    params = from_state_dict(network, state, path)
+    check_numbers(network, params, path)
+    return network, params
 
 
 def from_state_dict(network: str, state: dict[str, np.ndarray], where: str = "state dict") -> dict:
@@ -97,12 +93,6 @@ def torch_shapes(network: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def save(path: str, params: dict) -> None:
-    """Writes parameters as `.npz`, for `read`."""
-    arrays = {f"{name}/{part}": array for name, layer in params.items() for part, array in layer.items()}
-    files.write_npz(path, arrays)
-
-
 def count(params: dict) -> int:
     """Number of parameters."""
     return sum(array.size for layer in params.values() for array in layer.values())
@@ -119,7 +109,7 @@ def _network(layers: set[str], path: str) -> str:
             return network
     raise UserError(
         f"these are the weights of another net, neither EDSR nor the CAE; {path}; "
-        "take edsr_baseline_x4.pt, model_final.state or a file converted from one of them"
+        "take edsr_baseline_x4.pt or model_final.state"
     )
 
 
@@ -135,9 +125,9 @@ def _check(shapes: dict, expected: dict, network: str, where: str) -> None:
         )
 
 
-def _check_numbers(network: str, params: dict, path: str) -> None:
+def check_numbers(network: str, params: dict, path: str) -> None:
     """Raises UserError for what a trained net does not contain. (The published files' hashes are not known.)"""
-    wrong = [] if count(params) == NETWORKS[network].NUM_PARAMETERS else [f"{count(params):,} parameters"]
+    wrong = []
     for name, layer in params.items():
         for part, array in layer.items():
             axes = tuple(range(array.ndim - 4, array.ndim))  # a kernel's own, not those of EDSR's stack
@@ -147,18 +137,3 @@ def _check_numbers(network: str, params: dict, path: str) -> None:
                 wrong.append(f"nothing but zeros in the {part} of {name}")
     if wrong:
         raise UserError(f"{wrong[0]}, which trained weights of {network} do not have; {path}; take the published file")
-
-
-def _from_npz(path: str) -> tuple[str, dict]:
-    try:
-        arrays = files.read_npz(path)
-    except ValueError as error:
-        raise UserError(f"cannot read the weights {path}: {error}; convert the published file again") from error
-    network = _network({name.rpartition("/")[0] for name in arrays}, path)
-    shapes = NETWORKS[network].SHAPES
-    expected = {f"{name}/kernel": shape for name, shape in shapes.items()}
-    expected |= {f"{name}/bias": (*shape[:-4], shape[-1]) for name, shape in shapes.items()}
-    _check({name: array.shape for name, array in arrays.items()}, expected, network, path)
-    return network, {
-        name: {part: arrays[f"{name}/{part}"].astype(np.float32) for part in ("kernel", "bias")} for name in shapes
-    }

@@ -28,7 +28,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", default="train", help="folder of the classes below PATH")
     parser.add_argument("--output", required=True, help="folder for the distorted images")
     parser.add_argument("--network", default="both", help=", ".join(generate.NETWORKS))
-    parser.add_argument("--weights", default="", help="files with commas (.pt, .state or .npz), or random:SEED")
+    parser.add_argument("--weights", default="", help="files with commas (.pt, .state), or random:SEED")
     parser.add_argument("--seed", type=int, default=0, help="of the order and of every distortion")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="part I (from 0) of N of the work")
     parser.add_argument("--limit", type=int, default=0, help="number of images, of all shards together; 0 = all")
