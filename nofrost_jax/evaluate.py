@@ -187,12 +187,6 @@ def _restore(config: ConfigDict, workdir: str) -> tuple[Any, dict[str, Any]]:
     return variables, checkpoint | ({"notes": notes} if (notes := read_notes(workdir)) else {})
 
 
-def _mixture(section: ConfigDict) -> dict[str, Any]:
-    """How the two branches of a mixture-BN net were weighed."""
-    drawn = ("p", "seed") if section.mbn_interpolation == "random" else ()
-    return {name: section[f"mbn_{name}"] for name in ("gamma", "interpolation", *drawn)}
-
-
 def make_result(
     config: ConfigDict,
     dataset: data.Dataset | None,
@@ -205,6 +199,8 @@ def make_result(
     which of its evaluation images were evaluated; summary: what was found, the rest of the result."""
     choice = Choice.read(config.evaluation.limit, config.evaluation.ids)
     of, split, crop = (dataset.num_eval, dataset.eval_split, dataset.eval_crop) if dataset else (0, "", "")
+    section, drawn = config.evaluation, ("p", "seed") if config.evaluation.mbn_interpolation == "random" else ()
+    mixture = {name: section[f"mbn_{name}"] for name in ("gamma", "interpolation", *drawn)}
     chosen_by = checkpoint.get("selection", {}).get("rule", "")
     raised = ["selected_on_evaluation"] * chosen_by.endswith("_val") + ["partial"] * (len(index) < of)
     return {
@@ -230,7 +226,7 @@ def make_result(
         "training": {"dtype": config.model.dtype, "matmul_precision": config.matmul_precision},
         "precision": f"verdict float32 highest, attacks {config.evaluation.attack_dtype}",
         "seed": config.seed,
-        **({"mbn": _mixture(config.evaluation)} if config.model.norm == "mbn" else {}),
+        **({"mbn": mixture} if config.model.norm == "mbn" else {}),
         **results.circumstances(config.evaluation.batch_size, chunk_size),
         **summary,
         "flags": sorted({*summary["flags"], *raised}),

@@ -98,18 +98,17 @@ def attack_entry(
     members = [member_entry(*pair, compile_seconds) for pair in zip(protocol.members, outcome["members"], strict=True)]
     n, rows, lead = int(outcome["selected"].sum()), outcome["members"], protocol.members[0].attack
     attacked = np.logical_or.reduce([one["attacked"] for one in rows])
-    single = (
-        {} if protocol.is_cascade else {name: getattr(lead, name, None) for name in ("steps", "step_rule", "queries")}
-    )
+    fields = ("step_rule", "queries")
+    step_rule, queries = (None if protocol.is_cascade else getattr(lead, name, None) for name in fields)
     robust = share_of(outcome["robust"], n)
     entry = {
         "name": protocol.name,
         "protocol": protocol.origin,
         "epsilon_255": protocol.epsilon_255,
-        "steps": single.get("steps") or _shared("steps", protocol),
-        "step_rule": single.get("step_rule"),
+        "steps": _shared("steps", protocol),
+        "step_rule": step_rule,
         "restarts": getattr(lead, "restarts", 1),
-        "queries": single.get("queries"),
+        "queries": queries,
         "robust_accuracy": robust["accuracy"],
         "ci95": robust["ci95"],
         "n": n,
@@ -124,7 +123,7 @@ def attack_entry(
         "attack": protocol.attack,
         "count": protocol.count,
         "options": {} if protocol.is_cascade else members[0]["options"],
-        "step_size_255": _step_size_255(lead) if single.get("step_rule") else None,
+        "step_size_255": _step_size_255(lead) if step_rule else None,
         "attacked": int(attacked.sum()),
         "uint8_accuracy": share_of(outcome["robust_uint8"], n)["accuracy"],
         "unconfirmed": int(np.logical_or.reduce([one["unconfirmed"] & one["attacked"] for one in rows]).sum()),

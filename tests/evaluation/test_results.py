@@ -19,16 +19,10 @@ def result(reference):
     summary = results.summarize(reference.evaluator.protocols, reference.outcomes, 10, {})
     head = {
         "name": "final",
-        "dataset": {
-            "source": "digits",
-            "n": 50,
-            "of": 360,
-            "split": "validation",
-            "choice": "evenly spread",
-            "label_set": "10 classes",
-        },
+        "dataset": {"source": "digits", "n": 50, "of": 360, "split": "validation", "choice": "evenly spread"},
         "checkpoint": {"step": 7},
     }
+    head["dataset"]["label_set"] = "10 classes"
     return head | summary
 
 
