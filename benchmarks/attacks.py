@@ -265,7 +265,7 @@ PARTS = {"peer": peer, "compile": compile_times, "memory": memory, "counts": cou
 INNER = {"compile_here": compile_here, "memory_here": memory_here}
 
 
-def main():
+def main() -> None:
     options = parser(__doc__)
     options.add_argument("--parts", default=",".join(PARTS))
     options.add_argument("--rounds", type=int, default=3)

@@ -154,7 +154,7 @@ def compiling(images, names):
     return rows
 
 
-def main():
+def main() -> None:
     options = parser(__doc__)
     options.add_argument("--parts", default="compile,parity,speed")
     options.add_argument("--names", default=",".join(NAMES), help="corruptions, with commas between them")

@@ -263,7 +263,7 @@ def show(name, result):
         )
 
 
-def main():
+def main() -> None:
     options = parser(__doc__)
     options.add_argument("--images", default="", help="folder of JPEG files, in addition to the synthetic ones")
     options.add_argument("--count", type=int, default=50, help="greatest number of files of each kind")

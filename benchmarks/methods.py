@@ -108,7 +108,7 @@ def measure(options):
     }
 
 
-def main():
+def main() -> None:
     options = parser(__doc__)
     add_net(options, [name for name in models.NAMES if "nf" not in name], "resnet26")
     options.add_argument("--methods", default=",".join(methods.NAMES), help="at and standard among them")

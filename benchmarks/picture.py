@@ -88,7 +88,7 @@ def draw(classifier, images, labels, curves, path):
     print(f"written: {path}", flush=True)
 
 
-def main():
+def main() -> None:
     options = parser(__doc__)
     options.add_argument("--images", type=int, default=360, help="number of images, for a trial")
     options.add_argument("--picture", default=str(ROOT / "docs" / "digits.png"), help="where to draw it")

@@ -155,7 +155,7 @@ def summary(values):
     }
 
 
-def main():
+def main() -> None:
     options = parser(__doc__)
     add_net(options, models.NAMES, "nf_resnet26")
     options.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))

@@ -28,7 +28,7 @@ EPSILON = 8 / 255
 NEEDED = ("torch", "timm", "pyautoattack")
 
 
-def main():
+def main() -> None:
     task = common.start("attacks", __doc__)
     absent = [name for name in NEEDED if not importlib.util.find_spec(name)]
     task.record("absent", absent)

@@ -31,7 +31,7 @@ DATASHEETS = {  # dense 10^12 operations/s in bfloat16, and 10^12 bytes/s, as th
 }
 
 
-def main():
+def main() -> None:
     task = common.start("ceiling", __doc__)
     sizes, seconds = (128, 64) if task.rehearse else (8192, 4096), 0.1 if task.rehearse else 1.0
     work = work_of(sizes, (8,) if task.rehearse else (2048, 512), seconds)

@@ -24,7 +24,7 @@ ROWS = (
 )
 
 
-def main():
+def main() -> None:
     task = common.start("correct", __doc__)
     wanted = chosen(task.rehearse)
     failed = compare_all(task, [case for case in wanted if missing(task, case)])

@@ -45,7 +45,7 @@ class Event:
     duration: float
 
 
-def main():
+def main() -> None:
     train_step.take_all_memory()
     task = common.start("profile", __doc__)
     (_, row), *_ = train_step.work_of(task.rehearse).values()

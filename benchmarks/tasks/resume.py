@@ -26,7 +26,7 @@ SMALL_RUN |= {"model.bn_group_size": "global", "evaluation.attacks.pgd_20.steps"
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
-def main():
+def main() -> None:
     task = common.start("resume", __doc__)
     longest = 0.0
     for key, flag in (("deterministic", DETERMINISTIC), ("usual", "")):

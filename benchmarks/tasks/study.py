@@ -30,7 +30,7 @@ PART = 15 * 2**20  # bytes
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def main():
+def main() -> None:
     task = common.start("study", __doc__, [("--row", "sat"), ("--seed", 0)])
     output = pathlib.Path(task.options.output)
     with tempfile.TemporaryDirectory() as folder:

@@ -45,7 +45,7 @@ class Row:
         return self.loop
 
 
-def main():
+def main() -> None:
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # jax only says the device's name here
     task = common.start("torch_step", __doc__)
     if rows.work_through(task, work_of(task.rehearse)):

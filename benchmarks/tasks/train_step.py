@@ -56,7 +56,7 @@ class Row:
         return config
 
 
-def main():
+def main() -> None:
     take_all_memory()
     task = common.start("train_step", __doc__)
     jax.monitoring.register_event_listener(count_cache_hits)
