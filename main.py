@@ -41,12 +41,12 @@ def main(_):
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
     import jax
 
-    from nofrost_jax import dry_run, evaluate, parallel, train
+    from nofrost_jax import dry_run, evaluate, processes, train
 
     if _CACHE.value:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(_CACHE.value))
     place = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _JOIN.value)
-    with errors.exit_codes(parallel.leave), parallel.joined(*place, each_alone=_MODE.value != "train"):
+    with errors.exit_codes(processes.leave), processes.joined(*place, each_alone=_MODE.value != "train"):
         workdir, output = map(os.path.expanduser, (_WORKDIR.value, _OUTPUT.value))
         if _MODE.value == "train":
             train.train(_CONFIG.value, workdir, _FORCE.value, output)

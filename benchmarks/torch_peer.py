@@ -26,7 +26,7 @@ def twin(classifier: Classifier, device: str):
         return torch.tensor(np.asarray(array), device=device)
 
     def fold(layer):
-        kernel = np.asarray(standardize(jnp.asarray(layer["kernel"]), jnp.asarray(layer["gain"]), 1e-5))
+        kernel = np.asarray(standardize(jnp.asarray(layer["kernel"]), jnp.asarray(layer["gain"])))
         return tensor(kernel.transpose(3, 2, 0, 1)), tensor(layer["bias"])
 
     mean, std = (tensor(np.float32(value))[:, None, None] for value in (classifier.mean, classifier.std))

@@ -1,4 +1,4 @@
-"""Checkpoints (orbax) and params-only exports. A checkpoint counts only if its files still have their hashes."""
+"""Checkpoints (orbax) and params-only exports. A checkpoint is valid only if its files have their hashes."""
 
 import functools
 import json
@@ -20,10 +20,10 @@ BEST, SELECTION = "best", "selection.json"  # the variables that `config.checkpo
 
 
 class Checkpoints:
-    """The folder `checkpoints/STEP/` of a run, with one item each for `variables`, `optimizer` and `meta`.
+    """The folder `checkpoints/STEP/` of a run, with the items `variables`, `optimizer` and `meta`.
 
-    Saving is synchronous: a save that returned is on disk. A reader (`writable=False`) changes nothing there, so that
-    it may look at a run that goes on.
+    A save that has returned is on disk. A reader (`writable=False`) changes nothing, also not in a run that is
+    training.
     """
 
     def __init__(self, workdir: str, keep: int = 2, writable: bool = True) -> None:
@@ -33,15 +33,13 @@ class Checkpoints:
         self._keep, self._writable = keep, writable
         self.directory = os.path.join(os.path.abspath(workdir), "checkpoints")
         options = ocp.CheckpointManagerOptions(
-            enable_async_checkpointing=False,
-            cleanup_tmp_directories=writable,
-            create=writable,
+            enable_async_checkpointing=False, cleanup_tmp_directories=writable, create=writable
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
         if writable:
             unfinished = parallel.on_main(self._unfinished)
             for step in unfinished:
-                parallel.say(f"checkpoint {step} was not saved to its end; it goes to checkpoints_damaged/")
+                parallel.say(f"checkpoint {step} was not saved completely; it is moved to checkpoints_damaged/")
             self._move_away(unfinished)
 
     @property
@@ -53,11 +51,11 @@ class Checkpoints:
         return os.path.join(self.directory, str(step))
 
     def _unfinished(self):
-        """The newest step, in a list, where it has no hashes yet: it is being saved, or a kill came while it was."""
+        """[the newest step] if it has no hashes: it is being saved, or was when a kill came. Otherwise []."""
         return [step for step in self.steps[-1:] if not digests.are_there(self._folder(step))]
 
     def save(self, step: int, items: dict[str, Any], meta: dict[str, Any]) -> None:
-        """Saves {name: pytree} and a JSON-able dict. All processes take part."""
+        """Saves {name: pytree} and a JSON-able dict. All processes call it."""
         meta = {**meta, "shapes": {name: shapes(tree) for name, tree in items.items()}}
         saves = {name: self._args.StandardSave(parallel.to_global(tree)) for name, tree in items.items()}
         with digests.quiet_if_it_fails():
@@ -65,24 +63,24 @@ class Checkpoints:
             self._manager.wait_until_finished()
         if jax.process_index() == 0:
             digests.write(self._folder(step))
-        for old in self.steps[: -self._keep]:  # not before: without its hashes the new one does not count
+        for old in self.steps[: -self._keep]:  # only now: without hashes the new one is not valid
             self._manager.delete(old)
 
     def amend(self, step: int, changes: dict[str, Any]) -> None:
-        """Sets some of what was saved in a checkpoint's dict."""
+        """Changes values in a checkpoint's dict."""
         if jax.process_index() == 0:
             meta = files.read_json(os.path.join(self._folder(step), META)) | changes
             digests.replace(self._folder(step), META, json.dumps(meta))
         parallel.wait_for_all(f"checkpoint {step} is amended")
 
     def restore(self, abstract: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-        """(step, {name: pytree}, meta) of the newest whole checkpoint, or None. Says when it passes over a damaged one;
-        what is being saved does not count yet.
+        """(step, {name: pytree}, meta) of the newest valid checkpoint, or None. Says when it skips a damaged one; one
+        that is being saved does not count yet.
 
-        abstract: {name: pytree of ShapeDtypeStructs with shardings} of the wanted items, so that any number and kind of
-        devices can restore. Damage is a file that is missing, or not what was saved; process 0 decides for all. A
-        writer moves damaged checkpoints to `checkpoints_damaged/`: their steps come again. Raises UserError where all
-        are damaged, or one is of another net or optimizer; any other error passes.
+        abstract: {name: pytree of ShapeDtypeStructs with shardings} of the wanted items, for any number and kind of
+        devices. A checkpoint is damaged if a file is missing or has another hash; process 0 decides for all. A writer
+        moves damaged checkpoints to `checkpoints_damaged/`: their steps are done again. Raises UserError if all are
+        damaged, or one is of another net or optimizer.
         """
         damaged = []
         for step in parallel.on_main(lambda: sorted({*self.steps} - {*self._unfinished()}, reverse=True)):
@@ -100,7 +98,7 @@ class Checkpoints:
             if parallel.on_main(lambda items=items: items is None):
                 return self.restore(abstract)
             if items is None:
-                raise RuntimeError(f"checkpoint {step} is there for process 0, but not here")
+                raise RuntimeError(f"checkpoint {step} exists for process 0, but not here")
             if self._writable:
                 self._move_away(damaged)
             return step, items, meta
@@ -120,17 +118,17 @@ class Checkpoints:
         return meta, "" if meta else f"{META} is missing"
 
     def _read(self, step, abstract):
-        """{name: pytree}, or None where the checkpoint was removed meanwhile. All processes take part."""
+        """{name: pytree}, or None if the checkpoint was removed meanwhile. All processes call it."""
         restores = {name: self._args.StandardRestore(tree) for name, tree in abstract.items()}
         try:
             return dict(self._manager.restore(step, args=self._args.Composite(**restores)).items())
-        except Exception:  # its files have their hashes, so it is none of their damage
+        except Exception:  # not damage: its files have their hashes
             if not self._is_outdated(step):
                 raise
             return None
 
     def _is_outdated(self, step):
-        """Whether a run that goes on has removed this checkpoint while it was read."""
+        """Whether a training has removed this checkpoint while it was read."""
         if not self._writable:
             self._manager.reload()
         return step not in self.steps
@@ -150,26 +148,26 @@ class Checkpoints:
 
 
 def export(path: str, variables: dict[str, Any], config_json: str) -> None:
-    """Writes `PATH/params.npz` and `PATH/config.json`: all that `nofrost_jax.load` needs, without orbax's folders.
+    """Writes `PATH/params.npz` and `PATH/config.json`, all that `nofrost_jax.load` needs.
 
-    A new folder appears whole, or not at all; in one that is there each file is replaced once both are written.
+    A new folder appears complete or not at all; in an existing folder both files are written before they are replaced.
     """
-    there, path = os.path.isdir(path), os.path.abspath(path)
-    parent = path if there else os.path.dirname(path)
+    exists, path = os.path.isdir(path), os.path.abspath(path)
+    parent = path if exists else os.path.dirname(path)
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export_", dir=parent, ignore_cleanup_errors=True) as temporary:
         whole = os.path.join(temporary, "whole")
         os.mkdir(whole)
         files.write_npz(os.path.join(whole, "params.npz"), flatten(variables))
         files.write(os.path.join(whole, "config.json"), config_json)
-        for name in os.listdir(whole) if there else ():
+        for name in os.listdir(whole) if exists else ():
             os.replace(os.path.join(whole, name), os.path.join(path, name))
-        if not there:
+        if not exists:
             os.rename(whole, path)
 
 
 def load_export(path: str) -> dict[str, Any]:
-    """The variables of an export, as nested dicts of NumPy arrays. Raises UserError for a file that cannot be read."""
+    """The variables of an export, as nested dicts of NumPy arrays. Raises UserError if the file cannot be read."""
     file = os.path.join(path, "params.npz")
     try:
         return flax.traverse_util.unflatten_dict(files.read_npz(file), sep="/")
@@ -178,10 +176,10 @@ def load_export(path: str) -> dict[str, Any]:
 
 
 def load_variables(path: str, abstract: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """(step, variables, meta) of a run's newest whole checkpoint, or of an export (step -1, meta {}).
+    """(step, variables, meta) of a run's newest valid checkpoint, or of an export (step -1, meta {}).
 
-    Of a run that counts its most robust checkpoint (`nofrost_jax.selection`) that one, with meta["selection"].
-    abstract: the variables' ShapeDtypeStructs. Raises UserError where PATH holds neither, or another net's variables.
+    If the run selects a checkpoint (`nofrost_jax.selection`), that checkpoint, with meta["selection"]. abstract: the
+    variables' ShapeDtypeStructs. Raises UserError if PATH holds neither, or another net's variables.
     """
     path = os.path.expanduser(path)
     require_variables(path)
@@ -204,33 +202,33 @@ def load_variables(path: str, abstract: dict[str, Any]) -> tuple[int, dict[str, 
 
 
 def require_variables(path: str) -> None:
-    """Raises UserError unless there is something for `load_variables` to read; whether it is whole is not looked at."""
-    there = [name for name in ("params.npz", "checkpoints", BEST) if os.path.exists(os.path.join(path, name))]
-    if not there:
+    """Raises UserError unless there is something for `load_variables` to read, valid or not."""
+    found = [name for name in ("params.npz", "checkpoints", BEST) if os.path.exists(os.path.join(path, name))]
+    if not found:
         raise UserError(f"no checkpoint in {path}; give the folder of a training run, or one with params.npz")
     saved = pathlib.Path(path, "checkpoints").glob("*")
-    if not ("params.npz" in there or _chosen(path) or any(one.name.isdigit() for one in saved)):
+    if not ("params.npz" in found or _chosen(path) or any(one.name.isdigit() for one in saved)):
         raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
 
 
 def _chosen(path):
-    """(folder, selection) of the checkpoint that a run chose, None where its last one counts. Raises UserError."""
+    """(folder, selection) of the checkpoint that a run selected, or None if the last one counts. Raises UserError."""
     if (rule := read_config(path).get("checkpoint", {}).get("select", "last")) == "last":
         return None
     best = os.path.join(path, BEST)
-    for folder in (best, f"{best}.old"):  # the second for the moment in which a training puts a better one in place
+    for folder in (best, f"{best}.old"):  # the second while a training puts a better one in place
         if selection := read_selection(folder):
             return folder, selection
     raise UserError(
-        f"config.checkpoint.select={rule} in {path}/config.json, but {best} is not there: it is lost, or nothing was "
-        "chosen yet; put it back, or go on with the training"
+        f"config.checkpoint.select={rule} in {path}/config.json, but {best} is missing: it is lost, or nothing was "
+        "selected yet; restore it, or continue the training"
     )
 
 
 def _load_best(path, abstract, folder, selection):
     variables = _load_fitting(folder, abstract)
     if tree_sha256(variables) != selection.get("params_sha256"):
-        raise UserError(f"{folder}/params.npz is not what was saved: its hash differs; put back a copy of {folder}")
+        raise UserError(f"{folder}/params.npz is not what was saved: its hash differs; restore {folder} from a copy")
     _require_config(folder, fields.deciding_part(read_config(folder)), path)
     return selection["step"], variables, {"selection": selection}
 
@@ -246,12 +244,12 @@ def _require_config(what, own, path):
     changed, _ = fields.changes(own, fields.deciding_part(read_config(path)))
     if changed:
         raise UserError(
-            f"{what} is of another config than {path}/config.json ({'; '.join(changed)}); put back its own config.json"
+            f"{what} is of another config than {path}/config.json ({'; '.join(changed)}); restore its own config.json"
         )
 
 
 def read_selection(folder: str) -> dict[str, Any] | None:
-    """How the variables in a folder `best/` were chosen, or None where there are none yet."""
+    """How the variables in a folder `best/` were selected, or None if there are none yet."""
     try:
         return files.read_json(os.path.join(folder, SELECTION))
     except ValueError as error:
@@ -259,7 +257,7 @@ def read_selection(folder: str) -> dict[str, Any] | None:
 
 
 def read_config(workdir: str) -> dict[str, Any]:
-    """The resolved config of a run as plain dicts. Raises UserError where there is none."""
+    """The resolved config of a run or an export as plain dicts. Raises UserError if there is none."""
     path = os.path.join(os.path.expanduser(workdir), "config.json")
     try:
         with open(path) as file:

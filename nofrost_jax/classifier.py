@@ -17,7 +17,7 @@ from nofrost_jax.errors import UserError
 from nofrost_jax.models.layers import BRANCHES, Mixture
 
 INTERPOLATIONS = ("logits", "all", "random")  # of the two branches of a mixture-BN net
-WEIGHTS = "branch_weights"  # beside the variables of a mixture-BN net: see `at_gamma`
+WEIGHTS = "branch_weights"  # added to the variables of a mixture-BN net by `at_gamma`
 
 
 def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
@@ -26,20 +26,23 @@ def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def to_float(images: jax.Array) -> jax.Array:
-    """uint8 [0, 255] images to float32 [0, 1]; float images pass."""
+    """uint8 [0, 255] images to float32 [0, 1]; float images stay as they are."""
     return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
 
 
 def create_model(model_config: ConfigDict, axis_name: str | None = None, **overrides: Any) -> nn.Module:
-    """The Linen model of a config's `model` section. `bn_group_size` there is a number in a string, or "global"."""
+    """The Linen model of a config's `model` section, where `bn_group_size` is a number in a string, or "global"."""
     options = {**dict(model_config), "stage_sizes": tuple(model_config.stage_sizes), **overrides}
     group = options["bn_group_size"]
     options["bn_group_size"] = 0 if group == "global" else int(group)
-    return models.create(options.pop("name"), axis_name=axis_name, **options)
+    try:
+        return models.create(options.pop("name"), axis_name=axis_name, **options)
+    except ValueError as error:
+        raise UserError(f"config.model: {error}") from error
 
 
 def check_net(config: ConfigDict) -> None:
-    """Raises UserError where the net cannot take images of its size; shapes only, nothing is computed."""
+    """Raises UserError if the net cannot take images of the config's size. Only shapes are computed."""
     model, size = create_model(config.model), config.data.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), "float32")
     variables = models.abstract_variables(model, size)
@@ -47,20 +50,20 @@ def check_net(config: ConfigDict) -> None:
 
 
 def mixture_layers(batch_stats: dict[str, Any]) -> list[str]:
-    """Sorted names of the mixture-BN layers behind a tree of statistics, e.g. "stage1_block1/norm1"."""
+    """Sorted names of the mixture-BN layers in a tree of statistics, e.g. "stage1_block1/norm1"."""
     paths = flax.traverse_util.flatten_dict(batch_stats)
     return sorted({"/".join(path[:-2]) for path in paths})  # without the branch and the statistic
 
 
 def mixed_layers(names: Iterable[str], interpolation: str, p: float = 0.5, seed: int = 0) -> frozenset[str]:
-    """Which of the layers `names` mix the outputs of both norms, a frozenset: none under "logits", every one under
-    "all", round(p * len(names)) drawn by `seed` under "random". Raises UserError for other values."""
+    """Which of the layers `names` mix the outputs of both norms: none for "logits", every one for "all", and
+    round(p * len(names)), drawn by `seed`, for "random". Raises UserError for other values."""
     if interpolation not in INTERPOLATIONS:
         raise UserError(f"interpolation={interpolation!r} is unknown; choose one of {', '.join(INTERPOLATIONS)}")
     if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise UserError(f"seed={seed!r} draws the layers that mix; it must be a whole number of 0 or more")
+        raise UserError(f"seed={seed!r}, which draws the layers that mix, must be a whole number of 0 or more")
     if not isinstance(p, (int, float, np.number)) or not 0 <= p <= 1:
-        raise UserError(f"p={p!r} is a share of the layers; it must be a number between 0 and 1")
+        raise UserError(f"p={p!r}, a share of the layers, must be a number between 0 and 1")
     names = sorted(names)
     if interpolation == "random":
         drawn = np.random.default_rng(seed).permutation(len(names))
@@ -69,11 +72,10 @@ def mixed_layers(names: Iterable[str], interpolation: str, p: float = 0.5, seed:
 
 
 def at_gamma(variables: dict[str, Any], gamma: float) -> dict[str, Any]:
-    """The variables of a mixture-BN net with the adversarial branch's weight in them, for `logits_fns`.
+    """The variables of a mixture-BN net at a weight of the adversarial branch, for `logits_fns`.
 
-    Between 0 and 1 the branches' weights are two more numbers, `branch_weights`, float32 [2]. 1 leaves the variables
-    as they are, a net of the adversarial branch alone, and so does 0 but that the branches have changed places. So a
-    program that takes variables as arguments serves every gamma, or the two ends.
+    Between 0 and 1 they contain `branch_weights`, float32 [2]. At 1 they are as before, for the adversarial branch
+    alone; at 0 the two branches are swapped. So one program serves every gamma in between, and one serves both ends.
     """
     if gamma == 1:
         return variables
@@ -87,9 +89,9 @@ def at_gamma(variables: dict[str, Any], gamma: float) -> dict[str, Any]:
 
 
 def logits_fns(config: ConfigDict) -> dict[str, Callable[[Any, jax.Array], jax.Array]]:
-    """{dtype: `logits_fn(variables, images)`} of a config's net in evaluation mode: float32, and the one of attacks.
+    """{dtype: `logits_fn(variables, images)`} of a config's net in evaluation mode: float32, and the attacks' dtype.
 
-    variables: of `at_gamma`; images: float32 [N, H, W, 3] whose values are known to lie in [0, 1]. Logits float32.
+    variables: of `at_gamma`; images: float32 [N, H, W, 3], known to be in [0, 1]. Logits are float32.
     """
     section = config.evaluation
     options = {name: section[f"mbn_{name}"] for name in ("interpolation", "p", "seed")}
@@ -101,16 +103,16 @@ def logits_fns(config: ConfigDict) -> dict[str, Callable[[Any, jax.Array], jax.A
     return {dtype: make(dtype) for dtype in ("float32", section.attack_dtype)}
 
 
-@functools.partial(flax.struct.dataclass, eq=False)  # one is itself alone; so it can be a static argument of jit
+@functools.partial(flax.struct.dataclass, eq=False)  # compared by identity, so that it can be a static argument of jit
 class Classifier:
     """A function of images in [0, 1], in evaluation mode: `logits = classifier(images)`.
 
-    A pytree (variables are leaves), so that it travels through jit as an argument. The other fields are for mixture-BN
-    nets (paper, Appendix A): gamma weighs the two branches, (1 - gamma) clean + gamma adversarial, at the "logits"
-    (Merchant et al., 2020); with interpolation "all" at every normalization too, with "random" at a share p of them,
-    drawn by seed. gamma 0 and 1 are one branch alone under all three.
+    A pytree whose leaves are the variables, so that it can be an argument of a jitted function. The other fields are
+    for mixture-BN nets (paper, Appendix A): (1 - gamma) clean + gamma adversarial branch, mixed at the "logits"
+    (Merchant et al., 2020), with interpolation "all" also at every normalization, with "random" at a share p of them
+    drawn by seed. With gamma 0 and 1 one branch is used alone.
 
-    inputs_are_checked: who calls this vouches for the images' values (`attacks/inputs.py`), as training steps do.
+    inputs_are_checked: the caller guarantees valid images (`attacks/inputs.py`), as training steps do.
     """
 
     variables: Any
@@ -123,17 +125,16 @@ class Classifier:
     seed: int = flax.struct.field(pytree_node=False, default=0)
     inputs_are_checked: bool = flax.struct.field(pytree_node=False, default=False)
 
-    def __repr__(self):
-        """One line for a notebook, in place of every parameter."""
+    def __repr__(self) -> str:
+        """One line, instead of every parameter."""
         kind, classes = type(self.model).__name__, self.model.num_classes
         return f"Classifier({kind}, {classes} classes, {self.parameter_count:,} parameters)"
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits, float32 [N, K], of images [N, H, W, 3]: float in [0, 1], or uint8.
 
-        Raises ValueError for other dtypes and shapes, and for pixels outside [0, 1]; under jit nobody sees them, and
-        the logits of such an image are NaN. Raises UserError for a gamma outside [0, 1] or another field that a
-        mixture-BN net cannot use.
+        Raises ValueError for other dtypes, shapes and pixels; under jit the logits of an image with pixels outside [0,
+        1] are NaN. Raises UserError for wrong fields of a mixture-BN net.
         """
         images, fine = inputs.read(images, len(self.mean), self.inputs_are_checked)
         return inputs.nan_unless(fine, self._logits(normalize(images, self.mean, self.std)))
@@ -143,7 +144,7 @@ class Classifier:
             return self.model.apply(self.variables, images, train=False)
         gamma = self.gamma
         if not isinstance(gamma, (int, float, np.number)) or not 0 <= gamma <= 1:
-            raise UserError(f"gamma={gamma!r} is the adversarial branch's weight; it must be a number between 0 and 1")
+            raise UserError(f"gamma={gamma!r}, the adversarial branch's weight, must be a number between 0 and 1")
         mixed = mixed_layers(mixture_layers(self.variables["batch_stats"]), self.interpolation, self.p, self.seed)
         variables = dict(self.variables)
         if WEIGHTS in variables:
@@ -157,7 +158,7 @@ class Classifier:
         return mixture.sum(*jnp.split(both, 2))
 
     def predict(self, images: jax.Array) -> jax.Array:
-        """Class indices, int32 [N]; -1, which is no class, where a logit is NaN."""
+        """Class indices, int32 [N]; -1 where a logit is NaN."""
         logits = self(images)
         return jnp.where(jnp.isnan(logits).any(axis=-1), -1, jnp.argmax(logits, axis=-1))
 

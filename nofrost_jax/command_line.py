@@ -1,4 +1,4 @@
-"""absl's command line with one clear line for what is wrong on it, or in the file of --config."""
+"""absl's command line, with one clear line for errors on it or in the file of --config."""
 
 import difflib
 import itertools
@@ -9,30 +9,31 @@ import sys
 import traceback
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from nofrost_jax.errors import UserError
 
-_WRONG = (  # what absl and ml_collections raise on a command line or a config file that is wrong
+_WRONG = (  # what absl and ml_collections raise for a wrong command line or config file
     *(flags.Error, AttributeError, KeyError, TypeError, ValueError),
     *(OSError, ImportError, SyntaxError),
 )
 
-_KINDS = {  # what their errors say of a value, and what the value should be
+_KINDS = {  # words in their errors about a value: what the value must be
     "invalid literal for int": "a whole number",
     "could not convert string to float": "a number",
     "Non-boolean": "True or False",
 }
 
 
-def parse(argv, config, known):
-    """Parses the flags, or raises UserError. config: the flag of a config file, whose value is locked; known: a config
-    with every field that there is."""
-    # A shell leaves ~ alone behind the =.
+def parse(argv: list[str], config: flags.FlagHolder, known: ConfigDict) -> None:
+    """Parses the flags, or raises UserError. config: the flag of a config file, whose value gets locked; known: a
+    config with all fields."""
+    # A shell does not expand ~ after =.
     argv = [re.sub("^(--?config=)(~.*)", lambda found: found[1] + os.path.expanduser(found[2]), one) for one in argv]
     try:
         _, *surplus = flags.FLAGS(argv)
         if config.value is not None:
-            config.value.lock()  # a file that could not be read fails only now, at the first look inside
+            config.value.lock()  # a file that cannot be read fails here, at the first access
         elif config.present:
             raise TypeError("get_config() returns None")
     except SystemExit as end:
@@ -40,14 +41,14 @@ def parse(argv, config, known):
     except Exception as error:
         raise _told(error, argv) from None
     if surplus:
-        raise UserError(f"{surplus[0]!r} is no flag; write --config.FIELD=VALUE, with no space around =")
+        raise UserError(f"{surplus[0]!r} is not a flag; write --config.FIELD=VALUE, without spaces around =")
     if config.value is not None:
         _check_fields(config.value, known)
 
 
 def _check_fields(config, known, room=""):
-    """Raises UserError for a field that a config file adds, which nothing would read. Attacks have options of their
-    own, and what says only how to evaluate, without a model, has more sections."""
+    """Raises UserError for a field in a config file that nothing reads. Attacks have their own options, and a config
+    that only says how to evaluate, without a model, has other sections."""
     for name, value in config.items():
         if name in known:
             if hasattr(value, "items") and hasattr(known[name], "items") and name not in ("attack", "attacks"):
@@ -55,12 +56,12 @@ def _check_fields(config, known, room=""):
         elif room or "model" in config:
             close = difflib.get_close_matches(name, list(known), n=1)
             hint = f'. Did you mean "{close[0]}"?' if close else ""
-            raise UserError(f"the config has a field that is none: {room}{name}; take it out of --config{hint}")
+            raise UserError(f"the config has an unknown field: {room}{name}; remove it from --config{hint}")
 
 
 def _told(error, argv):
-    """The UserError for what the libraries raise on a command line: the reason, without their tracebacks. Where the
-    file of --config is itself in error, that, and where in it. Any other error as it is."""
+    """The UserError for an error of the libraries: only the reason, or what is wrong in the file of --config and where.
+    Any other error as it is."""
     if inside := _in_config_file(argv):
         return inside
     if not isinstance(error, _WRONG):
@@ -75,7 +76,7 @@ def _told(error, argv):
     if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith("config."):
         example = "configs/eval/paper.py" if {"--mode=evaluate", "evaluate"} & {*argv} else "configs/digits.py"
         return UserError(
-            f"--{error.flagname} is a field of a config, and none is given; give --config=FILE before it, e.g. "
+            f"--{error.flagname} is a field of a config, but there is no config; give --config=FILE before it, e.g. "
             f"--config={example} --{error.flagname}=VALUE"
         )
     if unlike := re.match(rf"flag (--.+): .*?({'|'.join(_KINDS)})", str(error)):
@@ -84,8 +85,8 @@ def _told(error, argv):
 
 
 def _in_config_file(argv):
-    """The UserError for an error within the file of --config, or None. The file is run once more: ml_collections tells
-    of some errors as of a field that is missing, and of others as text."""
+    """The UserError for an error in the file of --config, or None. Runs the file again, because ml_collections reports
+    some errors as missing fields, and others only as text."""
     given = [one.partition("=")[2] for one in argv if re.match("--?config=", one)]
     given += [two for one, two in itertools.pairwise(argv) if re.fullmatch("--?config", one)]
     for value in given:
@@ -107,9 +108,9 @@ def _in_config_file(argv):
 
 
 def _line(error, path):
-    """Where in a user's own files an error was raised: " (mine.py, line 3)"."""
+    """Where in a user's own file an error was raised: " (mine.py, line 3)"."""
     if isinstance(error, SyntaxError):
-        return ""  # it says so itself
+        return ""  # it gives the line itself
     libraries = (sys.prefix, sys.base_prefix, "<", __file__)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(libraries)]
     frames = [frame for frame in frames if os.path.abspath(frame.filename) == os.path.abspath(path)] or frames

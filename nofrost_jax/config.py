@@ -1,4 +1,4 @@
-"""A config made whole and checked, before any device or file is touched. It asks the rooms for their rules."""
+"""Resolves and checks a config, before any device or file is used. Each folder checks its own values."""
 
 import math
 import os
@@ -18,7 +18,7 @@ from nofrost_jax.methods import rules as method_rules
 from nofrost_jax.methods.base import PRECISIONS
 from nofrost_jax.shift import suites
 
-CHOICES = {  # field: its allowed values, of the rooms' own tables
+CHOICES = {  # field: its allowed values
     "matmul_precision": PRECISIONS,
     "model.name": models.NAMES,
     "model.norm": models.NORMS,
@@ -37,7 +37,7 @@ CHOICES = {  # field: its allowed values, of the rooms' own tables
     "evaluation.attack_dtype": ATTACK_DTYPES,
     "evaluation.mbn_interpolation": INTERPOLATIONS,
 }
-RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # columns of a result beside the attacks'
+RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # the other columns of a result
 EVALUATION_FIELDS = (
     *(
         f"evaluation.{name}"
@@ -54,8 +54,8 @@ _NEEDED = (  # fields that `resolve` reads
 )
 
 
-def prepare(config):
-    """The resolved config, with every value checked. Raises UserError for what is wrong, or missing."""
+def prepare(config: ConfigDict | None) -> ConfigDict:
+    """The resolved config, with every value checked. Raises UserError for what is wrong or missing."""
     if config is None:
         raise UserError("--config is missing; give a config file, e.g. --config=configs/digits.py")
     config = resolve(config)
@@ -63,24 +63,24 @@ def prepare(config):
     return config
 
 
-def for_training(config):
+def for_training(config: ConfigDict | None) -> ConfigDict:
     """`prepare`, for a training. Raises UserError also for a config in configs/eval."""
     if says_only_how_to_evaluate(config):
         raise UserError(
-            "--config tells how to evaluate a run, as those in configs/eval do, not how to train one; use "
-            "--mode=evaluate --workdir=RUN (or --mode=dry_run, to see what that costs), or give the config of a "
-            "training run, e.g. --config=configs/digits.py"
+            "--config says how to evaluate a run, like those in configs/eval, not how to train one; use "
+            "--mode=evaluate --workdir=RUN (or --mode=dry_run for its cost), or give a training's config, e.g. "
+            "--config=configs/digits.py"
         )
     return prepare(config)
 
 
-def says_only_how_to_evaluate(config):
-    """Whether a config says nothing of a net, only how to evaluate one: those in configs/eval."""
+def says_only_how_to_evaluate(config: ConfigDict | None) -> bool:
+    """Whether a config has no net, only how to evaluate one, like those in configs/eval."""
     return config is not None and "evaluation" in config and "model" not in config
 
 
-def of_run(workdir, config):
-    """(the resolved config of the run in `workdir`, with an evaluation's values from `config`; what was left out)."""
+def of_run(workdir: str, config: ConfigDict | None) -> tuple[ConfigDict, list[str]]:
+    """`for_evaluation` of the run in `workdir`, prepared."""
     own = ConfigDict(read_config(workdir))
     for field in ("evaluation", *_NEEDED):
         try:
@@ -94,8 +94,8 @@ def of_run(workdir, config):
     return prepare(own), left_out
 
 
-def for_sets(workdir, config):
-    """(`of_run`'s config with the section of a config like configs/eval/shift.py, the Suite, what was left out)."""
+def for_sets(workdir: str, config: ConfigDict) -> tuple[ConfigDict, suites.Suite, list[str]]:
+    """`of_run` with the section of a config like configs/eval/shift.py: (config, its Suite, what was left out)."""
     rest, section = suites.section_of(config)
     own, left_out = of_run(workdir, rest)
     suite = suites.read(section, own)
@@ -104,12 +104,9 @@ def for_sets(workdir, config):
     return own, suite, left_out
 
 
-def resolve(config):
-    """A copy of the config in which nothing is left open: what the recipe says, the views of an image, DeepAugment's
-    nets, evaluation radii.
-
-    Raises UserError for an unknown recipe, or where a field is missing.
-    """
+def resolve(config: ConfigDict) -> ConfigDict:
+    """A copy of the config with all open fields filled: the recipe's, the views, DeepAugment's nets, evaluation radii.
+    Raises UserError for an unknown recipe or a missing field."""
     config = config.copy_and_resolve_references()
     for field in _NEEDED:
         get(config, field)
@@ -123,65 +120,64 @@ def resolve(config):
             _drop_absent(config.evaluation)
         for name, attack in config.evaluation.attacks.items():
             if not hasattr(attack, "items"):
-                raise UserError(
-                    f"config.evaluation.attacks.{name}={attack!r} must have fields: name, steps and the like"
-                )
+                raise UserError(f"config.evaluation.attacks.{name}={attack!r} must have fields, e.g. name and steps")
             attack.protocol = attack.get("protocol") or "custom"
             _fill_radius(name, attack, config.attack)
     return config
 
 
 def _fill_radius(name, attack, training):
-    """Gives an entry of `evaluation.attacks` its radius and norm: its own, or both of the training attack."""
+    """Gives an entry of `evaluation.attacks` its radius and norm: its own, or both from the training attack."""
     attack.norm = attack.get("norm") or "linf"
     if attack.get("epsilon_255") is not None:
         return
     if attack.norm not in ("linf", training.norm):
         raise UserError(
-            f"config.evaluation.attacks.{name}.norm={attack.norm} needs a radius of its own, as the run's is in "
-            f"{training.norm}: set config.evaluation.attacks.{name}.epsilon_255; l2 3.0 of [0, 1] is 765"
+            f"config.evaluation.attacks.{name}.norm={attack.norm} needs a radius of its own, because the run's is in "
+            f"{training.norm}: set config.evaluation.attacks.{name}.epsilon_255; l2 3.0 on [0, 1] is 765"
         )
     attack.epsilon_255, attack.norm = training.epsilon_255, training.norm
 
 
-def for_evaluation(own, config):
-    """(config, left out): a run's own config, with `EVALUATION_FIELDS` taken from `config` as far as it has them.
+def for_evaluation(own: ConfigDict, config: ConfigDict | None) -> tuple[ConfigDict, list[str]]:
+    """(config, left out): a run's own config, with those of `EVALUATION_FIELDS` that `config` has and that are not
+    None.
 
-    `config` may have nothing else (configs/eval); what is None there stays the run's, and `evaluation.only`, labels
-    with commas between them, picks some of its attacks. left out: the differences in anything else, as text; what the
-    net is, and how it was trained, is the run's. Raises UserError for a label that is not there.
+    `config` may have nothing else (configs/eval). Its `evaluation.only`, names separated by commas, picks some of its
+    attacks. left out: all other differences, as text, because the net and its training are the run's. Raises UserError
+    for an unknown name.
     """
     get(own, "evaluation")
     own = own.copy_and_resolve_references()
     given = {} if config is None else to_plain(resolve(config) if "recipe" in config else config)
     section = given.get("evaluation", {})
-    labels = section.pop("only", "")
+    only = section.pop("only", "")
     section.pop("while_training", None)
-    if labels:
-        section["attacks"] = _pick(section.get("attacks", {}), labels)
+    if only:
+        section["attacks"] = _pick(section.get("attacks", {}), only)
     with own.unlocked():
         for field in EVALUATION_FIELDS:
-            room, name = field.split(".")
-            value = given.get(room, {}).get(name)
+            part, name = field.split(".")
+            value = given.get(part, {}).get(name)
             if value is not None:
-                own[room][name] = value
+                own[part][name] = value
         _drop_absent(own.evaluation)
     plain = to_plain(own)
     return own, differences(plain, _merged(plain, _without_nones(given)))
 
 
 def _drop_absent(section):
-    """Leaves out of `while_training` what is not among the attacks any more."""
-    kept = [label for label in section.while_training if label in section.attacks]
+    """Removes from `while_training` what is no longer among the attacks."""
+    kept = [name for name in section.while_training if name in section.attacks]
     section.while_training = type(section.while_training)(kept)
 
 
-def _pick(attacks, labels):
-    """The attacks of some labels, with commas between them."""
-    chosen = [label.strip() for label in labels.split(",") if label.strip()]
-    for label in chosen:
-        require_choice("evaluation.only", label, list(attacks))
-    return {label: attacks[label] for label in chosen}
+def _pick(attacks, only):
+    """The attacks named in `only`, separated by commas."""
+    chosen = [name.strip() for name in only.split(",") if name.strip()]
+    for name in chosen:
+        require_choice("evaluation.only", name, list(attacks))
+    return {name: attacks[name] for name in chosen}
 
 
 def _without_nones(plain):
@@ -197,7 +193,7 @@ def _merged(base, other):
     return {**base, **other, **both}
 
 
-def check(config):
+def check(config: ConfigDict) -> None:
     """Raises UserError for the first rule that a resolved config breaks."""
     for field, allowed in CHOICES.items():
         require_choice(field, get(config, field), allowed)
@@ -208,17 +204,16 @@ def check(config):
     check_numbers(config)
     side = config.data.image_size
     _check_attack("attack", config.attack, attacks.create, side)
-
-    def check_protocol(**options):
-        protocols.check(options, config.model.num_classes)
-
+    classes = config.model.num_classes
     for name, options in config.evaluation.attacks.items():
         if name in RESERVED_NAMES or not name.isidentifier():
             raise UserError(
-                f"config.evaluation.attacks.{name} cannot be called so; use a plain word other than "
+                f"config.evaluation.attacks.{name} is no valid name; use a plain word other than "
                 f"{', '.join(RESERVED_NAMES)}"
             )
-        _check_attack(f"evaluation.attacks.{name}", options.to_dict(), check_protocol, side)
+        _check_attack(
+            f"evaluation.attacks.{name}", options.to_dict(), lambda **given: protocols.check(given, classes), side
+        )
     for name in config.evaluation.while_training:
         require_choice("evaluation.while_training", name, config.evaluation.attacks)
     models.check(config.model)
@@ -229,21 +224,19 @@ def check(config):
     values.check(config.data)
     name = config.evaluation.name
     if not name or os.path.basename(name) != name:
-        raise UserError(
-            f"config.evaluation.name={name!r} must be a plain file name; the result is evaluations/NAME.json"
-        )
+        raise UserError(f"config.evaluation.name={name!r} must be a file name; the result is evaluations/NAME.json")
 
 
 def _check_attack(field, options, create_attack, side):
-    """Raises UserError unless an attack on images of `side` pixels can be made, and its radius is in pixel values."""
+    """Raises UserError unless an attack on images of `side` pixels is valid, with its radius in pixel values."""
     if "name" not in options:
-        raise UserError(f"config.{field} has no name; set it to an attack's, e.g. pgd")
+        raise UserError(f"config.{field} has no name; set it to the name of an attack, e.g. pgd")
     radius = options["epsilon_255"]
     require_choice(f"{field}.norm", options["norm"], ("linf", "l2"))
-    unit, most, least = "the unit is the pixel value, 0 to 255, so 8/255 is written 8", 255, 0.1
+    unit, most, least = "the unit is the pixel value, 0 to 255, so write 8/255 as 8", 255, 0.1
     if options["norm"] == "l2":
         most, least = 255 * math.sqrt(3) * side, 10
-        unit = f"l2 lengths are in pixel values, too, so 3.0 is written 765; {most:.0f} reaches every image here"
+        unit = f"l2 lengths are in pixel values, too, so write 3.0 as 765; {most:.0f} reaches every image here"
     if not 0 <= radius <= most:
         raise UserError(f"config.{field}.epsilon_255={radius} is out of range; {unit}")
     if 0 < radius < least:
@@ -254,7 +247,7 @@ def _check_attack(field, options, create_attack, side):
         raise UserError(f"config.{field}: {error}") from error
 
 
-def check_evaluation_devices(config, devices, processes):
+def check_evaluation_devices(config: ConfigDict, devices: int, processes: int) -> None:
     """Raises UserError unless the evaluation's batch divides evenly over the devices."""
     if config.evaluation.batch_size % devices:
         raise UserError(
@@ -262,10 +255,10 @@ def check_evaluation_devices(config, devices, processes):
             f"try {-(-config.evaluation.batch_size // devices) * devices}"
         )
     if devices % processes:
-        raise UserError(f"{devices} devices on {processes} processes are not the same number on each; start one a host")
+        raise UserError(f"{devices} devices do not divide over {processes} processes; start one process per host")
 
 
-def check_devices(config, devices, processes, uses_groups):
+def check_devices(config: ConfigDict, devices: int, processes: int, uses_groups: bool) -> None:
     """Raises UserError unless both batches, and each group of batch norm, divide evenly over the devices."""
     check_evaluation_devices(config, devices, processes)
     size = config.batch_size

@@ -37,12 +37,12 @@ def shapes(tree: Any) -> dict[str, list[int]]:
 
 
 def require_fit(what: str, found: dict[str, list[int]], expected: dict[str, list[int]]) -> None:
-    """Raises UserError unless two {path: shape} are the same."""
+    """Raises UserError unless two {path: shape} are the same; what: the first of them."""
     names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if names:
         first, second = (f"{tree[names[0]]}" if names[0] in tree else "absent" for tree in (found, expected))
         raise UserError(
-            f"{what} does not fit the config: {names[0]} is {first}, the config's {second}; give the config that made "
+            f"{what} does not fit the config: {names[0]} is {first}, in the config {second}; give the config that made "
             "it, or another folder"
         )
 
@@ -57,12 +57,12 @@ def write(folder: str) -> None:
 
 
 def are_there(folder: str) -> bool:
-    """Whether a folder's hashes are written."""
+    """Whether a folder has its file of hashes."""
     return os.path.exists(os.path.join(folder, NAME))
 
 
 def replace(folder: str, name: str, content: str) -> None:
-    """Replaces a file of a folder, and its hash; in between both its contents count, so that a kill does no harm."""
+    """Replaces a file of a folder, and its hash. In between both contents are valid, so that a kill does no harm."""
     hashes, path = os.path.join(folder, NAME), os.path.join(folder, name)
     found, new = files.read_json(hashes), files.sha256(content)
     files.write_json(hashes, found | {name: [files.file_sha256(path), new]}, indent=None)
@@ -71,13 +71,12 @@ def replace(folder: str, name: str, content: str) -> None:
 
 
 def damage(folder: str, items: set[str]) -> str:
-    """The first file that is missing or not what it was, as text; "" where all are. items: folders in `folder`, which
-    alone are looked at, beside the files that lie in none.
-    """
+    """The first file that is missing or has another hash, as text; "" if there is none. items: the folders in `folder`
+    to check, with the files that are in no folder."""
     try:
         found = files.read_json(os.path.join(folder, NAME))
         if found is None:
-            return f"{NAME} is missing, as where a save was cut"
+            return f"{NAME} is missing, as after an incomplete save"
         for name, digest in sorted(dict(found).items()):
             item, below, _ = name.partition(os.sep)
             allowed = digest if isinstance(digest, list) else [digest]
@@ -94,8 +93,8 @@ def damage(folder: str, items: set[str]) -> str:
 
 @contextlib.contextmanager
 def quiet_if_it_fails() -> Iterator[None]:
-    """Keeps off the screen what the threads of a failed save cannot deliver any more: hundreds of lines."""
+    """Keeps hundreds of lines by the threads of a failed save off the screen."""
     hook = sys.unraisablehook
     sys.unraisablehook = lambda told: None if "Event loop is closed" in str(told.exc_value) else hook(told)
     yield
-    sys.unraisablehook = hook  # not after a failure: the threads are still at it
+    sys.unraisablehook = hook  # not after a failure: the threads are still running

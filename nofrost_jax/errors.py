@@ -1,4 +1,4 @@
-"""What is meant for the person at the keyboard: the exceptions that end a program with one line, and their exit codes.
+"""What the person at the keyboard sees: the exceptions that end a program with one line, and their exit codes.
 
 0 done; 1 the machine failed; 2 the config or the data is wrong; 3 a dry run found something missing; 75 stopped by a
 signal, the state is saved. Anything else is a bug and shows its traceback.
@@ -10,13 +10,15 @@ import errno
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 from nofrost_jax import signals
 
-_GONE = ("a file or folder is gone", "bring it back")
+_GONE = ("a file or folder is gone", "restore it")
 _FORBIDDEN = ("this process may not write or read there", "change the permissions or choose another folder")
 _UNREACHABLE = ("the file system does not answer", "wait until it does")
-_FAILURES = {  # of the machine, not of what a user asked for: what it is, how to mend it
+_FAILURES = {  # of the machine, not of the user: what happened, how to fix it
     errno.ENOSPC: ("the disk is full", "make room"),
     errno.EDQUOT: ("the disk quota is used up", "make room"),
     errno.EFBIG: ("a file would be larger than this system allows", "raise the limit (ulimit -f)"),
@@ -25,16 +27,16 @@ _FAILURES = {  # of the machine, not of what a user asked for: what it is, how t
     errno.EROFS: ("the file system is read-only", "make it writable or choose another folder"),
     **dict.fromkeys((errno.EACCES, errno.EPERM), _FORBIDDEN),
     **dict.fromkeys((errno.ENOENT, errno.ESTALE), _GONE),
-    errno.EIO: ("the disk fails", "see to it"),
+    errno.EIO: ("the disk fails", "repair or replace it"),
     **dict.fromkeys((errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT), _UNREACHABLE),
-    errno.EPIPE: ("nobody reads the output any more", "write it to a file"),
+    errno.EPIPE: ("nothing reads the output any more", "write it to a file"),
 }
-WHOLE = "what was written before is whole"
-_CODE_IN_TEXT = re.compile(r"os_error_code='(\d+)'|\[OS error (\d+)")  # how tensorstore tells of it, in a ValueError
+INTACT = "what was saved before is intact"
+_CODE_IN_TEXT = re.compile(r"os_error_code='(\d+)'|\[OS error (\d+)")  # tensorstore raises ValueErrors
 
 
 class UserError(Exception):
-    """The config or the data is wrong: one line that says what, where and how to mend. `main.py` exits with 2."""
+    """The config or the data is wrong: one line that says what, where and how to fix it. `main.py` exits with 2."""
 
 
 class MachineError(Exception):
@@ -46,15 +48,15 @@ class Missing(Exception):
 
 
 class Preempted(Exception):
-    """A signal came; the state is saved, and the same command goes on from there. `main.py` exits with 75."""
+    """A signal came; the state is saved, and the same command continues from there. `main.py` exits with 75."""
 
 
 @contextlib.contextmanager
-def machine(kept, gone=True):
-    """Raises MachineError where the machine fails within a block: a full disk, a folder that is gone, and the like.
+def machine(kept: str | Callable[[], str], gone: bool = True) -> Iterator[None]:
+    """Raises MachineError if the machine fails within a block, e.g. by a full disk.
 
-    kept: what a user loses nothing of, "step 12 is saved", or a function that returns it. gone: whether a file that is
-    not there is the machine's fault; where nobody knows which file that may be, it is a bug.
+    kept: what is saved, e.g. "step 12 is saved", or a function that returns it. gone: whether a missing file is the
+    machine's failure, and not a bug.
     """
     try:
         yield
@@ -68,21 +70,22 @@ def machine(kept, gone=True):
         raise
 
 
-def refused(what, error, mend):
-    """The exception for an OSError about a path that a user gave: a MachineError, or a UserError if it is the path
-    that is wrong, as one that does not exist. what, mend: what could not be done with which path; how else to do it."""
+def refused(what: str, error: OSError, mend: str) -> UserError | MachineError:
+    """The exception for an OSError about a user's path: a UserError if the path is wrong, e.g. missing, otherwise
+    a MachineError. what: what cannot be done with which path; mend: what to do instead."""
     kind = MachineError if error.errno in _FAILURES.keys() - {errno.ENOENT} else UserError
     return kind(f"{what} ({error.strerror}); {mend}")
 
 
 def _failure(error, bugs):
-    """(what failed and where, how to mend it) if the machine is behind an exception, or None. bugs: numbers that do not
-    tell of it."""
+    """(what failed and where, how to fix it) if the machine caused an exception, or None. bugs: error numbers that are
+    not the machine's."""
     failures = _FAILURES.keys() - bugs
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in failures:
             what, mend = _FAILURES[cause.errno]
-            return f"{what} ({_place(cause)}{cause.strerror})", mend
+            place = f"{os.fsdecode(cause.filename)}: " if isinstance(cause.filename, (str, bytes)) else ""
+            return f"{what} ({place}{cause.strerror})", mend
         if found := _CODE_IN_TEXT.search(str(cause)):
             number = int(found[1] or found[2])
             if number in failures:
@@ -103,13 +106,9 @@ def _causes(error):
             waiting += [*getattr(error, "exceptions", ()), error.__cause__]
 
 
-def _place(error):
-    return f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
-
-
 @contextlib.contextmanager
-def about(name):
-    """Puts a name in front of the UserErrors of a block: of which of several things they speak."""
+def about(name: str) -> Iterator[None]:
+    """Puts the name of what they are about in front of the UserErrors of a block."""
     try:
         yield
     except UserError as error:
@@ -117,25 +116,21 @@ def about(name):
 
 
 class Parser(argparse.ArgumentParser):
-    """The command line of `python -m nofrost_jax.NAME`, described by the first line of the module's text `doc`; raises
-    UserError, one line, where it is wrong."""
+    """The command line of `python -m nofrost_jax.NAME`, described by the first line of `doc`. Raises UserError."""
 
-    def __init__(self, name, doc):
+    def __init__(self, name: str, doc: str) -> None:
         super().__init__(prog=f"python -m nofrost_jax.{name}", description=doc.splitlines()[0], allow_abbrev=False)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
 
 
 @contextlib.contextmanager
-def exit_codes(leave=sys.exit):
-    """Ends the program with one line on stderr, and the exit code, where one of these exceptions is raised or the
-    machine failed in a place that knows of nothing saved; anything else is a bug and passes.
-
-    leave: called with the exit code.
-    """
+def exit_codes(leave: Callable[[int], Any] = sys.exit) -> Iterator[None]:
+    """Ends the program, with one line on stderr and `leave(exit code)`, after one of these exceptions or a
+    failure of the machine that nothing else has handled; any other exception is a bug and passes."""
     try:
-        with signals.raising(), machine(WHOLE, gone=False):
+        with signals.raising(), machine(INTACT, gone=False):
             yield
     except (UserError, MachineError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -143,6 +138,6 @@ def exit_codes(leave=sys.exit):
     except Missing:
         leave(3)
     except (Preempted, KeyboardInterrupt) as notice:
-        unheard = f"stopped by {notice}; run the same command again to go on"
+        unheard = f"stopped by {notice}; run the same command again to continue"
         print(notice if isinstance(notice, Preempted) else unheard, file=sys.stderr)
         leave(75)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax import data, errors, fields, files, models, names, parallel, progress
+from nofrost_jax import data, errors, fields, files, models, names, parallel, processes, progress
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import at_gamma, check_net, create_model
 from nofrost_jax.config import check_evaluation_devices, for_sets, of_run
@@ -95,7 +95,7 @@ def _devices(config: ConfigDict, left_out: Sequence[str]) -> parallel.Devices:
     """The devices, on which the net of a config can be evaluated. Raises UserError where it cannot."""
     check_net(config)
     devices = parallel.Devices()
-    parallel.require_joined()
+    processes.require_joined()
     check_evaluation_devices(config, devices.count, jax.process_count())
     note(left_out)
     return devices

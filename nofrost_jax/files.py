@@ -19,11 +19,9 @@ _TORCH_STREAM = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P"  # the start of PyTorch
 
 @contextlib.contextmanager
 def replacing(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
-    """Yields a binary file that takes the place of `path` at the end of the block; where it fails, `path` stays as it
-    was.
+    """Yields a binary file that replaces `path` at the end of the block; if that fails, `path` stays as it was.
 
-    sync: wait until the disk has it, so that a crash of the machine cannot leave an empty file; without that it
-    survives a kill alone, which is enough for one of many files that can be made again.
+    sync: wait for the disk, so that the file survives a crash of the machine; without it, only a kill.
     """
     temporary = _temporary(path)
     try:
@@ -41,24 +39,24 @@ def replacing(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
 
 
 def write(path: Path, content: str | bytes, sync: bool = True) -> None:
-    """Writes a file, whole or not at all."""
+    """Writes a file completely, or not at all."""
     with replacing(path, sync) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
-    """Writes a plain value as JSON, whole or not at all."""
+    """Writes a plain value as JSON; see `write`."""
     write(path, json.dumps(value, indent=indent) + "\n")
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray], sync: bool = True) -> None:
-    """Writes {name: array} as NumPy's `.npz`, whole or not at all."""
+    """Writes {name: array} as NumPy's `.npz`; see `write`."""
     with replacing(path, sync) as file:
         np.savez(file, **arrays)
 
 
 def create(path: Path, content: str) -> bool:
-    """Writes a new file, whole or not at all; returns False where there is one, also one that was made just now."""
+    """Writes a new file; see `write`. Returns False if the file exists, also if another process has just made it."""
     if os.path.exists(path):
         return False
     temporary = _temporary(path)
@@ -81,7 +79,7 @@ def create(path: Path, content: str) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file, or None where there is no file. Raises ValueError where it is not JSON."""
+    """The value in a JSON file, or None if there is no file. Raises ValueError if it is not JSON."""
     try:
         with open(path, "rb") as file:
             return json.loads(file.read())
@@ -90,7 +88,7 @@ def read_json(path: Path) -> Any:
 
 
 def sha256(*parts: str | bytes | np.ndarray) -> str:
-    """Hex SHA-256 of texts, bytes and arrays' values, one after the other as if they were one."""
+    """Hex SHA-256 of texts, bytes and arrays' values, joined."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode() if isinstance(part, str) else part if isinstance(part, bytes) else part.tobytes())
@@ -104,12 +102,12 @@ def file_sha256(path: Path) -> str:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of that name, without its folder, is what a killed writer left."""
+    """Whether a file name, without its folder, is a temporary one, which only a killed writer leaves."""
     return bool(re.fullmatch(r"\.[0-9a-f]{32}\.tmp", name))
 
 
 def remove_leftovers(folder: Path, now: float) -> None:
-    """Removes what killed writers left directly in a folder, more than an hour before `now`, in seconds."""
+    """Removes what killed writers left in a folder more than an hour before `now`, in seconds."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if is_temporary(entry.name) and entry.stat(follow_symlinks=False).st_mtime < now - 3600:
@@ -117,7 +115,7 @@ def remove_leftovers(folder: Path, now: float) -> None:
 
 
 def _temporary(path: Path) -> str:
-    """A name beside `path` that no other writer takes. Hidden: no reader of a folder of images takes it for one."""
+    """A unique name in the folder of `path`; hidden, so that no reader takes it for an image."""
     return os.path.join(os.path.dirname(path), f".{uuid.uuid4().hex}.tmp")
 
 

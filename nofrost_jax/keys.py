@@ -1,4 +1,4 @@
-"""Random keys: one seed, and named `fold_in`s of (purpose, step, image). No key is stored and none is used twice."""
+"""Random keys: one seed, and named `fold_in`s of (purpose, step, image). No key is stored or used twice."""
 
 import zlib
 

@@ -1,11 +1,11 @@
-"""One process at a time may write to a folder: a lock file, with who holds it in it.
+"""One process at a time may write to a folder: a lock file that says who holds it.
 
     with lock.hold(os.path.join(folder, "lock"), "an export"):
         ...
 
-A kernel lock (flock) on the file tells processes of one machine apart, and goes with its process. Where machines share
-a folder (NFS), kernel locks may be each machine's own: there the file's time, which the holder renews, tells whether it
-lives. The file goes when the lock is given back; what a killed holder left is taken over, and this is said.
+On one machine a kernel lock (flock) on the file decides; it ends with its process. Machines that share a folder (NFS)
+may each have kernel locks of their own: there the holder renews the file's time, which tells the others that it is
+alive. The file is removed at the end; the lock of a killed holder is taken over, with a message.
 """
 
 import contextlib
@@ -18,65 +18,63 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from typing import Any
 
 from nofrost_jax import files
 from nofrost_jax.errors import UserError, refused
 
-BEAT_SECONDS = 2  # a holder renews the file's time so often
-LOOKS = 10  # and is taken for dead after so many looks, as far apart, at a file that stays as it is
-NAME_SECONDS = 2  # a holder has written who it is by then
+BEAT_SECONDS = 2  # between two renewals of the file's time
+LOOKS = 10  # so many looks, BEAT_SECONDS apart, at an unchanged file mean that its holder is dead
+NAME_SECONDS = 2  # within which a holder has written who it is
 
 
 class Lock:
-    """The lock file at `path`; what: for whom it is held, e.g. "training". `hold` is the usual way to it."""
+    """The lock file at `path`; what: what it is held for, e.g. "a training". Normally used through `hold`."""
 
-    def __init__(self, path, what):
+    def __init__(self, path: str, what: str) -> None:
         self.path, self._what, self._token = path, what, uuid.uuid4().hex
         self._fd, self._inode, self._ended, self._thread = None, None, threading.Event(), None
 
-    def take(self):
-        """Takes the lock and returns "", or returns who holds it. Makes the folder; says so where it takes over a dead
-        holder's lock. Raises UserError or MachineError where the file cannot be written.
-        """
+    def take(self) -> str:
+        """Takes the lock and returns "", or returns who holds it. Makes the folder. Raises UserError or MachineError if
+        the file cannot be written."""
         try:
             os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
             return self._take()
-        except PermissionError as error:
-            if os.path.exists(self.path):
-                raise _anothers(self.path) from error
-            raise refused(f"{self.path} cannot be written", error, "choose another folder") from error
         except OSError as error:
+            if isinstance(error, PermissionError) and os.path.exists(self.path):
+                raise _other_users(self.path) from error
             raise refused(f"{self.path} cannot be written", error, "choose another folder") from error
 
     def _take(self):
         deadline = time.monotonic() + NAME_SECONDS
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            free = _kernel_lock(fd)
-            holder = _read(fd)
+            free, holder = _kernel_lock(fd), _read(fd)
             if free is False:
                 os.close(fd)
                 if holder or time.monotonic() > deadline:
-                    return _describe(holder)
-                time.sleep(0.02)  # between its lock and its record
+                    return _name(holder)
+                time.sleep(0.02)  # it has the lock, but has not yet written its record
                 continue
-            if not _is_at(self.path, fd):  # its holder gave it back, and the file is gone
+            if not _is_at(self.path, fd):  # the holder has just removed the file
                 os.close(fd)
                 continue
-            here = free and holder.get("kernel") == _kernel()  # then the kernel's word is enough
-            if holder and not here and _beats(self.path, holder):
+            here = free and holder.get("kernel") == _kernel()  # then the kernel lock decides
+            if holder and not here and _is_alive(self.path, holder):
                 os.close(fd)
                 if os.path.exists(self.path):
-                    return _describe(holder)
+                    return _name(holder)
                 continue
             if holder:
                 gone = "that process is gone" if here else f"silent for {LOOKS * BEAT_SECONDS} s"
-                print(f"taken over: the lock of {_describe(holder)}, {gone} ({self.path})", flush=True)
+                print(f"taken over: the lock of {_name(holder)}, {gone} ({self.path})", flush=True)
             self._begin(fd)
             return ""
 
-    def give_back(self):
-        """Removes the file, unless it is another's by now."""
+    def give_back(self) -> None:
+        """Removes the file, unless another has taken the lock over."""
         self._ended.set()
         self._thread.join()
         if not self._lost_to():
@@ -95,35 +93,35 @@ class Lock:
         self._ended.clear()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._thread.start()
-        if os.path.basename(self.path) == "lock":  # it is of the folder that it lies in
+        if os.path.basename(self.path) == "lock":  # the lock of the folder that it is in
             files.remove_leftovers(os.path.dirname(self.path) or ".", os.fstat(fd).st_mtime)
 
     def _beat(self):
-        """Renews the file's time. Ends the program at once where another has taken the lock, or had it and is gone:
-        nothing that it writes from here on would be only its own."""
+        """Renews the file's time. If another has taken the lock over, ends the program at once: from here on it would
+        not be the only writer."""
         while not self._ended.wait(BEAT_SECONDS):
-            with contextlib.suppress(OSError):  # of a file that was removed on a file server, too; this is seen below
+            with contextlib.suppress(OSError):  # e.g. the file was removed on a file server, which is noticed below
                 os.utime(self._fd)
             if other := self._lost_to():
-                text = f"{self.path} was {other}; this one ends, what it saved is kept"
+                text = f"{self.path} was {other}; this process ends, what it saved is kept"
                 print(f"error: {text}", file=sys.stderr, flush=True)
                 os._exit(1)
 
     def _lost_to(self):
-        """What became of the lock, as text; "" while it is this holder's, or where that cannot be seen now."""
+        """What happened to the lock, as text; "" while it is held, or if that cannot be seen now."""
         try:
             with open(self.path, "rb") as file:
                 holder, inode = _read(file.fileno()), os.fstat(file.fileno()).st_ino
         except FileNotFoundError:
-            return "removed, as by one that took it over and has ended"
+            return "removed, as by a process that took it over and has ended"
         except OSError:
             return ""
         own = holder["token"] == self._token if "token" in holder else inode == self._inode
-        return "" if own else f"taken over by {_describe(holder)}"
+        return "" if own else f"taken over by {_name(holder)}"
 
 
 @contextlib.contextmanager
-def hold(path, what):
+def hold(path: str, what: str) -> Iterator[Lock]:
     """Holds the lock file at `path` for a block; yields the Lock. Raises UserError that names its holder."""
     lock = Lock(path, what)
     if holder := lock.take():
@@ -134,33 +132,31 @@ def hold(path, what):
         lock.give_back()
 
 
-def place(folder):
-    """Where the lock file of a folder lies that others will read: beside it, or in it if that cannot be written."""
+def place(folder: str) -> str:
+    """The lock file of a folder that is made for others: next to it, or in it if that cannot be written."""
     folder = os.path.abspath(os.path.expanduser(folder))
     writable = os.access(os.path.dirname(folder), os.W_OK) or not os.path.isdir(folder)
     return f"{folder}.lock" if writable else os.path.join(folder, "lock")
 
 
-def in_use(path, holder):
-    """The UserError for a lock, FOLDER/lock or FILE.lock, that another holds."""
+def in_use(path: str, holder: str) -> UserError:
+    """The UserError for a lock, FOLDER/lock or FILE.lock, that another process holds."""
     locked = os.fspath(path).removesuffix("lock")[:-1]
     return UserError(f"{locked} is in use by {holder} ({path}); wait for its end, stop it, or choose another place")
 
 
-def _anothers(path):
+def _other_users(path):
     """The UserError for a lock file that this user may not write."""
-    try:
-        with open(path, "rb") as file:
-            holder = _describe(_read(file.fileno()))
-    except OSError:
-        holder = "another process"
+    holder = {}
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        holder = _read(file.fileno())
     return UserError(
-        f"{path} is another user's lock, of {holder}; wait for its end, or remove the file if that process is gone"
+        f"{path} is another user's lock, of {_name(holder)}; wait for its end, or remove the file if it is gone"
     )
 
 
 def _kernel_lock(fd):
-    """True: got it; False: another has it; None: this file system has no such locks."""
+    """True: got it; False: another process has it; None: this file system has no such locks."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -171,7 +167,7 @@ def _kernel_lock(fd):
 
 
 def _kernel():
-    """Of which running kernel this process is one: its locks are seen by all of the same."""
+    """The running kernel: kernel locks are seen by all its processes."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()
@@ -179,8 +175,8 @@ def _kernel():
         return platform.node()
 
 
-def _read(fd):
-    """The record in a lock file; empty where there is none, or it is not whole."""
+def _read(fd) -> dict[str, Any]:
+    """The record in a lock file; {} if there is none, or it is incomplete."""
     try:
         record = json.loads(os.pread(fd, 4096, 0))
         return record if isinstance(record, dict) else {}
@@ -195,12 +191,10 @@ def _is_at(path, fd):
         return False
 
 
-def _beats(path, holder):
-    """Whether a holder on another machine lives: its file changes, or goes, while it is looked at."""
-    print(
-        f"{path} is the lock of {_describe(holder)}: waiting up to {LOOKS * BEAT_SECONDS} s for a sign of life",
-        flush=True,
-    )
+def _is_alive(path, holder):
+    """Whether a holder on another machine is alive: its file changes, or is removed, within LOOKS looks."""
+    wait = f"waiting up to {LOOKS * BEAT_SECONDS} s for a sign of life"
+    print(f"{path} is the lock of {_name(holder)}: {wait}", flush=True)
     first = _stamp(path)
     for _ in range(LOOKS):
         time.sleep(BEAT_SECONDS)
@@ -210,7 +204,7 @@ def _beats(path, holder):
 
 
 def _stamp(path):
-    """What changes in a file, past the caches that NFS keeps for files that are not opened anew; None if it is gone."""
+    """What changes in a file, or None if it is gone. Opened again each time, past NFS's caches."""
     try:
         with open(path, "rb") as file:
             stat = os.fstat(file.fileno())
@@ -219,12 +213,8 @@ def _stamp(path):
         return None
 
 
-def _describe(holder):
+def _name(holder):
     if not holder:
         return "another process"
-    return "{what}: process {process} on {host}, since {since}".format_map(_Known(holder))
-
-
-class _Known(dict):
-    def __missing__(self, name):
-        return "?"
+    what, process, host, since = (holder.get(key, "?") for key in ("what", "process", "host", "since"))
+    return f"{what}: process {process} on {host}, since {since}"

@@ -14,8 +14,8 @@ from nofrost_jax import files
 
 
 class Sums:
-    """Running (sum, count) pairs in float64 on the host. `state` round-trips through JSON exactly, so a resumed run
-    continues a half-filled window as if nothing had happened."""
+    """Running (sum, count) pairs in float64 on the host. `state` round-trips through JSON exactly, so that a resumed
+    run continues a half-filled window."""
 
     def __init__(self, state: dict[str, list[float]] | None = None) -> None:
         self.state = {name: list(pair) for name, pair in (state or {}).items()}
@@ -30,14 +30,14 @@ class Sums:
         return sorted(name for name, pair in host.items() if not np.all(np.isfinite(pair)))
 
     def means(self) -> dict[str, float]:
-        """{name: sum / count} so far; the window starts anew."""
+        """{name: sum / count} so far; starts a new window."""
         means = {name: value / count for name, (value, count) in self.state.items()}
         self.state = {}
         return means
 
 
 def over_processes(counts: dict[str, list[float]]) -> dict[str, list[float]]:
-    """{name: [whole numbers below 2^31]} added up over all processes, which call this together, with the same names."""
+    """{name: [integers below 2^31]} summed over all processes, which must all call this with the same names."""
     if jax.process_count() == 1:
         return counts
     gathered = multihost_utils.process_allgather({name: np.array(row, np.int32) for name, row in counts.items()})
@@ -45,10 +45,9 @@ def over_processes(counts: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 class Writer:
-    """Writes scalars of a step to `metrics.jsonl` and TensorBoard. Only the main process's writer writes.
+    """Writes scalars of a step to `metrics.jsonl` and TensorBoard, in the main process only (`active`).
 
-    The JSON lines hold results alone, nothing that depends on the clock: two runs of one config write equal files.
-    Speeds go to TensorBoard and the screen.
+    The JSON lines do not depend on the clock: two runs of one config write equal files. Speeds go to TensorBoard only.
     """
 
     def __init__(self, workdir: str, active: bool = True, tensorboard: bool = True) -> None:
@@ -57,7 +56,8 @@ class Writer:
         self._board = _summary_writer(workdir) if active and tensorboard else None
 
     def rewind(self, step: int, drop_evaluation: bool = False) -> None:
-        """Drops the lines of later steps, and `step`'s own evaluation if told so: the resumed run writes them again."""
+        """Drops the lines of later steps, and with `drop_evaluation` the evaluation of `step`, before a resumed run
+        writes them again."""
         if not self._active or not os.path.exists(self.path):
             return
 
@@ -87,15 +87,15 @@ class Writer:
 
 
 def _summary_writer(workdir):
-    """clu's TensorBoard writer; without TensorFlow the run goes on with metrics.jsonl alone."""
+    """clu's TensorBoard writer, or None without TensorFlow."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # no arithmetic here; otherwise TensorFlow announces it
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow computes nothing here; this avoids its message
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TensorFlow's own deprecations at import
             from clu import metric_writers
 
-            # clu brings TensorFlow, which would take all memory of every GPU it sees when the writer opens its file.
+            # Otherwise TensorFlow takes all memory of every visible GPU when the writer opens its file.
             sys.modules["tensorflow"].config.set_visible_devices([], "GPU")
             return metric_writers.SummaryWriter(workdir)
     except ImportError as error:

@@ -1,9 +1,13 @@
-"""Names of results. A name stands for one evaluation of one set of parameters; no other result may overwrite it."""
+"""Names of results. A name belongs to one evaluation of one set of parameters; no other result may overwrite it."""
 
 import itertools
 import os
+from typing import Any
+
+from ml_collections import ConfigDict
 
 from nofrost_jax import fields
+from nofrost_jax.data import Dataset
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import results
@@ -13,11 +17,11 @@ from nofrost_jax.shift import suites
 SHOWN = 3  # differences in a message
 
 
-def asked_for(config, dataset):
-    """What was evaluated, apart from the net, as plain values. If these differ, so do the results.
+def asked_for(config: ConfigDict, dataset: Dataset | None) -> dict[str, Any]:
+    """What is evaluated, apart from the net, as plain values: if these differ, so do the results.
 
-    config: the run's, resolved, with the evaluation's values. Its name, and how it is computed, are left out. dataset:
-    None for a suite of sets. A folder counts by its contents, not its path. Raises UserError if these cannot be read.
+    config: the run's, resolved, with the evaluation's values; its name and how it is computed do not count. dataset:
+    None for a suite of sets. A folder's contents count, not its path. Raises UserError if they cannot be read.
     """
     if suites.is_suite(config):
         asked = suites.asked_for(config)
@@ -28,17 +32,17 @@ def asked_for(config, dataset):
         if config.data.source.startswith("folder:"):
             asked["data"]["contents"] = dataset.fingerprint
         asked["evaluation"].pop("every_epochs", None)
-    asked["evaluation"]["ids"] = Choice.read(0, config.evaluation.ids).plain.get(
-        "ids_sha256", ""
-    )  # what is in the list
+    asked["evaluation"]["ids"] = Choice.read(0, config.evaluation.ids).plain.get("ids_sha256", "")  # not its path
     return asked
 
 
-def make_room(config, dataset, output, params_sha256="", force=False):
-    """The earlier result of this very evaluation, or None if its name is free.
+def make_room(
+    config: ConfigDict, dataset: Dataset | None, output: str, params_sha256: str = "", force: bool = False
+) -> dict[str, Any] | None:
+    """The earlier result of the same evaluation, or None if its name is free.
 
-    dataset: see `asked_for`. params_sha256: of the net to be evaluated, "" if not known yet. If the name belongs to a
-    different evaluation, raises UserError, or with `force` renames that result and says so.
+    dataset: see `asked_for`. params_sha256: of the net to evaluate, "" if not known yet. If the name belongs to another
+    evaluation, raises UserError, or with `force` renames that result and says so.
     """
     name = config.evaluation.name
     done = results.load(output, name)
@@ -53,7 +57,7 @@ def make_room(config, dataset, output, params_sha256="", force=False):
     if not force:
         raise UserError(
             f"{what} and would be lost; give this result another name, e.g. --config.evaluation.name={free}, or give "
-            f"--force, which renames the other {free}"
+            f"--force, which renames the other to {free}"
         )
     results.rename(output, name, free)
     print(f"note: {what}; it is {free}.json from now on", flush=True)

@@ -17,10 +17,9 @@ def learning_rate(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
 
     The peak is `optimizer.learning_rate` times batch_size / `optimizer.learning_rate_batch` (0: no scaling).
     `cosine_epochs` is the authors' staircase 0.5 lr (1 + cos(pi e / E)) in whole epochs e, `cosine` the same per step.
-    `points` goes in straight lines through `optimizer.point_shares` of the peak at `optimizer.point_epochs` (FastAT);
-    `decay` takes a tenth every `optimizer.decay_epochs` (FreeAT). `optimizer.warmup_epochs` (0 in the paper) of linear
-    warm-up come first: both cosines then begin at the peak and go their whole way over the epochs that are left, the
-    epochs of `points` and `decay` are still those of the run.
+    `points` interpolates linearly between `optimizer.point_shares` of the peak at `optimizer.point_epochs` (FastAT);
+    `decay` divides by 10 every `optimizer.decay_epochs` (FreeAT). `optimizer.warmup_epochs` (0 in the paper) of linear
+    warm-up come first: the cosines then take the remaining epochs, the epochs of `points` and `decay` are the run's.
     """
     options = config.optimizer
     peak = options.learning_rate
@@ -50,10 +49,9 @@ def learning_rate(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
 def create(config: ConfigDict, steps_per_epoch: int, updates: int = 1) -> optax.GradientTransformation:
     """optax transformation: [adaptive gradient clipping] -> weight decay -> SGD with (Nesterov) momentum.
 
-    updates: optimizer steps of one training step, during which the rate stays.
-
-    `optimizer.agc` is the clipping threshold of Brock et al. (2021b), 0 = off; as there, the classifier head is left
-    out. `optimizer.decay_gains_and_biases` true decays every parameter, as the authors' code does.
+    updates: optimizer steps in one training step, which share a rate. `optimizer.agc` is the clipping threshold of
+    Brock et al. (2021b), 0 = off; as there, the head is not clipped. `optimizer.decay_gains_and_biases`: every
+    parameter decays, as in the authors' code.
     """
     options = config.optimizer
     chain = []
@@ -74,16 +72,15 @@ def not_head(params: Any) -> Any:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises UserError unless the points of the schedule make one line from left to right, and the warm-up ends."""
+    """Raises UserError unless the points of the schedule are valid, and the warm-up ends before the run."""
     optimizer = config.optimizer
     epochs, shares = list(optimizer.point_epochs), list(optimizer.point_shares)
     if not epochs or len(epochs) != len(shares) or min(epochs + shares) < 0 or epochs != sorted(set(epochs)):
         raise UserError(
             f"config.optimizer.point_epochs={tuple(epochs)} and point_shares={tuple(shares)} must be equally many "
-            "numbers of 0 or more, epochs ascending"
+            "numbers of 0 or more, with ascending epochs"
         )
     if optimizer.warmup_epochs >= config.epochs:
         raise UserError(
-            f"config.optimizer.warmup_epochs={optimizer.warmup_epochs} leaves nothing of config.epochs="
-            f"{config.epochs}; make it less"
+            f"config.optimizer.warmup_epochs={optimizer.warmup_epochs} must be less than config.epochs={config.epochs}"
         )

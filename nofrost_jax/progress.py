@@ -1,4 +1,4 @@
-"""How far a long piece of work is: live lines where the output is a terminal, otherwise a line every some seconds."""
+"""Progress of long work: live lines on a terminal, otherwise a line every some seconds."""
 
 import math
 import os
@@ -8,15 +8,15 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Self, TypeVar
 
-EVERY = 10.0  # seconds between two lines of an output that is no terminal
+EVERY = 10.0  # seconds between two lines, if the output is not a terminal
 _LIVE_AFTER, _LIVE_EVERY = 0.5, 0.1  # seconds, on a terminal
 Item = TypeVar("Item")
 
 
 class Line:
-    """What is said about one piece of work while it lasts: `with Line() as line: ... line.show("half of it", 0.5)`.
+    """The line of one piece of work: `with Line() as line: ... line.show("half of it", 0.5)`.
 
-    active: False says nothing, as on all processes but one. stderr: say it there, where stdout is for results.
+    active: False prints nothing, as on all processes but one. stderr: print there, if stdout is for results.
     """
 
     def __init__(self, active: bool = True, stderr: bool = False):
@@ -32,7 +32,7 @@ class Line:
     @property
     def is_live(self) -> bool:
         """Whether the line is on a terminal, where it changes in place."""
-        stream = getattr(self._stream, "rich_proxied_file", self._stream)  # there while another line is live
+        stream = getattr(self._stream, "rich_proxied_file", self._stream)  # set while another line is live
         return self._active and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
     @property
@@ -52,7 +52,7 @@ class Line:
         return self._active and now - self._shown >= EVERY
 
     def show(self, text: str, share: float) -> None:
-        """Says how far it is. share: of the work that is done, from 0 to 1."""
+        """Shows the progress. share: of the work that is done, from 0 to 1."""
         self._shown = time.perf_counter()
         if not self.is_live:
             self.say(text)
@@ -61,7 +61,7 @@ class Line:
         _rows.display.update(self._row, description=text.strip(), completed=share)
 
     def close(self) -> None:
-        """Takes the live line away."""
+        """Removes the live line."""
         if self._row is not None:
             _rows.remove(self._row)
             self._row = None
@@ -73,10 +73,10 @@ class Progress(Line):
     def __init__(self, what: str, total: int, unit: str, active: bool = True, stderr: bool = False):
         super().__init__(active, stderr)
         self._what, self._total, self._unit, self._paused = what, total, unit, 0.0
-        self.passed = self.done = 0  # behind, and done by this process: some may have been there already
+        self.passed = self.done = 0  # passed, and done by this process: some may have existed already
 
     def advance(self, passed: int = 1, done: int | None = None, note: str = "") -> None:
-        """So many more are behind; done: so many of them took time, by default all. note: ends the line."""
+        """passed: how many more are behind; done: how many of them took time, by default all. note: ends the line."""
         self.passed, self.done = self.passed + passed, self.done + (passed if done is None else done)
         if self.done and self.is_due():
             rate = self.done / max(self.seconds(), 1e-9)
@@ -85,7 +85,7 @@ class Progress(Line):
             self.show(f"{self._what}: {count}, {rate:.3g}/s, {left} left{note}", self.passed / max(self._total, 1))
 
     def pause(self, seconds: float) -> None:
-        """So much of the time was no work: compiling, say."""
+        """Excludes some time, e.g. of compiling, from the speed."""
         self._paused += seconds
 
     def seconds(self) -> float:
@@ -102,15 +102,15 @@ class Steps(Line):
         self._last_step, self._last_time, self._waited, self._rate = start, time.perf_counter(), 0.0, ""
 
     def pause(self, seconds: float) -> None:
-        """Time that was no training: compiling, evaluating, saving."""
+        """Excludes time of compiling, evaluating and saving from the speed."""
         self._last_time += seconds
 
     def wait(self, seconds: float) -> None:
-        """Time that the step stood waiting for its input."""
+        """Counts time that a step waited for its input."""
         self._waited += seconds
 
     def at(self, step: int) -> None:
-        """A step has begun; between its lines only a terminal is told."""
+        """Shows a step on a terminal, between the lines of `line`."""
         if self.is_live and self.is_due():
             self.show(f"step {step}/{self._total}{self._rate}", step / self._total)
 
@@ -131,7 +131,7 @@ class Steps(Line):
 
 
 def shown(items: Iterable[Item], total: int, what: str, unit: str) -> Iterator[Item]:
-    """Yields the items, and says on stderr how many of `total` are done; nothing if it takes less than EVERY s."""
+    """Yields the items, and prints on stderr how many of `total` are done, if it takes longer than EVERY seconds."""
     with Progress(what, total, unit, stderr=True) as progress:
         for item in items:
             progress.advance()
@@ -151,7 +151,7 @@ def duration(seconds: float) -> str:
 
 
 class _Rows:
-    """The live lines at the bottom of the terminal, one below the other; what is printed meanwhile goes above them."""
+    """The live lines at the bottom of the terminal; other output goes above them."""
 
     def __init__(self):
         self.display, self._lock = None, threading.Lock()
@@ -162,7 +162,7 @@ class _Rows:
 
         class WithCursor(Console):
             def show_cursor(self, show=True):
-                return False  # a program that ends at once could not show it again
+                return False  # hidden, it would stay so after a program that ends at once
 
         with self._lock:
             if self.display is None:

@@ -1,7 +1,9 @@
-"""What `config.recipe` puts into the fields that a config leaves open: the paper's values, or the authors' code's.
+"""The values that `config.recipe` gives to open fields: those of the paper, or of the authors' code.
 
-The sources, line by line, stand in the table of configs/common.py.
+The table in configs/common.py gives the source of each value.
 """
+
+from ml_collections import ConfigDict
 
 from nofrost_jax.augment.deepaugment import SOURCES
 from nofrost_jax.fields import require_choice
@@ -17,7 +19,7 @@ RECIPES = {
         "model.bn_running": "mean",
         "method.pgdat_clean_forward": False,
         "checkpoint.select": "last",
-        # From here on NoFrost* and Combine alone leave them open.
+        # Only NoFrost* and Combine leave these open.
         "epochs": 90,
         "batch_size": 256,
         "model.bn_group_size": "32",
@@ -34,7 +36,7 @@ RECIPES = {
         "optimizer.nesterov": True,
         "model.bn_running": "first",
         "method.pgdat_clean_forward": True,
-        "checkpoint.select": "best_ra_val",  # where nothing is attacked: best_sa_val
+        "checkpoint.select": "best_ra_val",  # best_sa_val for methods without an attack
         "epochs": 30,
         "batch_size": 80,
         "model.bn_group_size": "10",
@@ -47,8 +49,8 @@ RECIPES = {
 FIELDS = ("recipe", *RECIPES["paper"], "deepaugment.sources")
 
 
-def fill(config):
-    """Fills an unlocked config in place; what is set stays. Raises UserError for an unknown recipe."""
+def fill(config: ConfigDict) -> None:
+    """Fills the open fields of an unlocked config in place. Raises UserError for an unknown recipe."""
     require_choice("recipe", config.recipe, RECIPES)
     authors = config.recipe == "authors"
     for field, value in RECIPES[config.recipe].items():
@@ -59,9 +61,9 @@ def fill(config):
         if field == "checkpoint.select" and authors and not is_adversarial(config.method):
             value = "best_sa_val"
         if field == "method.pgdat_clean_forward" and config.method.name == "fat":
-            value = False  # it shares the loss of `at`, but its own code has no clean forward
+            value = False  # it uses the loss of `at`, but its authors have no clean forward
         target[name] = value
     if config.deepaugment.sources is None:
-        one = ("authors", "combine") if authors else ("authors",)  # their script takes nets with batch norm too
+        one = ("authors", "combine") if authors else ("authors",)  # NoFrost*: also with batch norm
         edsr_alone = config.method.name == "augmented" and config.method.terms in one
         config.deepaugment.sources = SOURCES[:1] if edsr_alone else SOURCES

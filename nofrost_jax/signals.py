@@ -1,6 +1,6 @@
-"""The signals that end a program early: TERM and USR1 of schedulers, INT (Ctrl-C), HUP of a terminal that closes.
+"""The signals that end a program early: TERM and USR1 from schedulers, INT (Ctrl-C), HUP when a terminal closes.
 
-Of these only those that the program was not started to ignore, as under nohup or in the background of a script.
+A signal that the program was started to ignore, as under nohup or in the background of a script, stays ignored.
 """
 
 import contextlib
@@ -8,34 +8,35 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 AT_ONCE = 130  # the exit code after a second Ctrl-C
-APART = 0.5  # seconds from the first to the second: wrappers deliver one Ctrl-C twice
+APART = 0.5  # seconds between two presses: some wrappers deliver one Ctrl-C twice
 
 
 class Interrupted(KeyboardInterrupt):
-    """One of the signals where nothing hears it; its name."""
+    """A signal arrived that nothing else handles; its name."""
 
 
 class Stop:
-    """Hears them while it is open: `with Stop() as stop: ... if stop.heard: save what there is and leave`.
+    """Notices signals while it is open: `with Stop() as stop: ... if stop.heard: save and leave`.
 
-    heard: whether one came. name: of the first, "SIGTERM". A second Ctrl-C ends the process at once.
-
-    numbers: which to hear. then: called in the main thread with the number of each that comes.
+    heard: whether a signal came. name: of the first, e.g. "SIGTERM". A second Ctrl-C ends the process at once.
+    numbers: the signals to notice. then: called in the main thread with the number of each.
     """
 
-    def __init__(self, numbers=NUMBERS, then=None):
+    def __init__(self, numbers: Sequence[int] = NUMBERS, then: Callable[[int], Any] | None = None) -> None:
         self.heard, self.name = False, signal.SIGTERM.name
         self._numbers, self._then, self._open = numbers, then, contextlib.ExitStack()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._open.enter_context(_second_interrupt_ends_at_once())
         self._open.enter_context(_handling(self._numbers, self._hear))
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._open.close()
 
     def _hear(self, number):
@@ -46,8 +47,8 @@ class Stop:
 
 
 @contextlib.contextmanager
-def raising():
-    """Raises Interrupted where one comes, so that a program that hears nothing can tell and tidy up."""
+def raising() -> Iterator[None]:
+    """Raises Interrupted in the main thread when a signal comes."""
 
     def interrupt(number):
         raise Interrupted(signal.Signals(number).name)
@@ -58,11 +59,11 @@ def raising():
 
 @contextlib.contextmanager
 def _handling(numbers, hear):
-    """`hear(number)` for signals, in the main thread; what handled them before comes back."""
+    """Calls `hear(number)` for signals, in the main thread, and restores the old handlers at the end."""
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
     def handle(number, _):
-        if number == signal.SIGHUP:  # the terminal is gone: what is still said must not end the program
+        if number == signal.SIGHUP:  # the terminal is gone: printing must not fail
             silence = os.open(os.devnull, os.O_WRONLY)
             for stream in terminals:
                 os.dup2(silence, stream)
@@ -81,7 +82,7 @@ def _handling(numbers, hear):
 
 @contextlib.contextmanager
 def _second_interrupt_ends_at_once():
-    """A thread sees to it: the main thread hears nothing within a long computation, or while it compiles."""
+    """In a thread: during a long computation or compilation the main thread runs no handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -10,8 +10,8 @@ import optax
 
 @flax.struct.dataclass
 class TrainState:
-    """step: int32 scalar, steps done. batch_stats: {} for nets without batch norm. method: what the training method
-    keeps from step to step, for most {}."""
+    """step: int32 scalar, steps done. batch_stats: {} without batch norm. method: what the training method keeps
+    from step to step, {} for most."""
 
     step: jax.Array
     params: Any
@@ -31,7 +31,20 @@ class TrainState:
     def variables(self) -> dict[str, Any]:
         return join(self.params, self.batch_stats)
 
+    @property
+    def items(self) -> dict[str, dict[str, Any]]:
+        """The items of a checkpoint: {"variables", "optimizer"}."""
+        kept = {"method": self.method} if self.method else {}
+        return {"variables": self.variables, "optimizer": {"step": self.step, "opt_state": self.opt_state, **kept}}
+
+    @classmethod
+    def from_items(cls, items: dict[str, dict[str, Any]]) -> "TrainState":
+        """The state whose `items` these are."""
+        variables, optimizer = items["variables"], items["optimizer"]
+        stats, method = variables.get("batch_stats", {}), optimizer.get("method", {})
+        return cls(optimizer["step"], variables["params"], stats, optimizer["opt_state"], method)
+
 
 def join(params: dict[str, Any], batch_stats: dict[str, Any]) -> dict[str, Any]:
-    """Linen variables; the collection of batch statistics is there only where the net has some."""
+    """Linen variables, with the collection of batch statistics only if there are some."""
     return {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}

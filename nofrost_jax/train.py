@@ -8,6 +8,7 @@ import time
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from nofrost_jax import data, errors, fields, keys, methods, metrics, models, optim, parallel, progress, selection
 from nofrost_jax.checkpoint import Checkpoints, load_variables
@@ -17,13 +18,15 @@ from nofrost_jax.data import skips
 from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluate import evaluate_run
 from nofrost_jax.evaluation import results, runs
+from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.processes import require_joined
 from nofrost_jax.state import TrainState
 from nofrost_jax.workdir import check_checkpoint, check_config, check_start, check_workdir, write_config, write_notes
 
 
-def train(config, workdir, force=False, output=""):
-    """Trains (or resumes) the config in `workdir`, then evaluates the result. Raises UserError, also for an `output`
-    elsewhere, or Preempted."""
+def train(config: ConfigDict | None, workdir: str, force: bool = False, output: str = "") -> None:
+    """Trains (or resumes) the config in `workdir`, then evaluates the result. `output` must be "". Raises UserError or
+    Preempted."""
     if output:
         raise UserError("--output is for --mode=evaluate; a training writes to its --workdir")
     config = for_training(config)
@@ -32,9 +35,8 @@ def train(config, workdir, force=False, output=""):
     dataset = data.open(config)
     check_net(config)
     devices = parallel.Devices()
-    parallel.require_joined()
-    uses_groups = create_model(config.model).has_batch_stats
-    check_devices(config, devices.count, jax.process_count(), uses_groups)
+    require_joined()
+    check_devices(config, devices.count, jax.process_count(), create_model(config.model).has_batch_stats)
     with parallel.StopSignal() as stop, parallel.exclusive(os.path.join(workdir, "lock"), "a training"):
         check_config(config, workdir, force)
         for line in [*methods.TABLE[config.method.name].notes(config), *dataset.notes]:
@@ -45,13 +47,21 @@ def train(config, workdir, force=False, output=""):
             evaluate_run(config, workdir, dataset, evaluator, stop, reuse=True, final=True)
 
 
-def fit(config, workdir, dataset, devices, evaluator, stop, force=False):
+def fit(
+    config: ConfigDict,
+    workdir: str,
+    dataset: data.Dataset,
+    devices: parallel.Devices,
+    evaluator: Evaluator | None,
+    stop: parallel.StopSignal,
+    force: bool = False,
+) -> TrainState:
     """Trains to the end, from the newest checkpoint if there is one; returns the final TrainState, on all devices.
 
-    config: resolved. dataset: its data, opened. evaluator: measures the net while it trains. stop: asked after every
-    step. Raises Preempted after a signal, UserError when the loss or a gradient is no longer finite, MachineError.
+    config: resolved. evaluator: measures the net during training. stop: asked after every step. Raises Preempted after
+    a signal, UserError if the loss or a gradient is not finite, MachineError.
     """
-    with errors.machine("what was saved before is whole"):
+    with errors.machine(errors.INTACT):
         trainer = Trainer(config, workdir, dataset, devices, evaluator, stop, force)
     with contextlib.closing(trainer), errors.machine(trainer.kept):
         return trainer.loop()
@@ -60,7 +70,7 @@ def fit(config, workdir, dataset, devices, evaluator, stop, force=False):
 class Trainer:
     """What a training holds: state, step function, input, writers, checkpoints."""
 
-    def __init__(self, config, workdir, dataset, devices, evaluator, stop, force=False):
+    def __init__(self, config, workdir, dataset, devices, evaluator, stop, force) -> None:
         self.config, self.workdir, self.devices, self.evaluator, self.stop = config, workdir, devices, evaluator, stop
         self.dataset, self.per_epoch = dataset, dataset.steps_per_epoch
         self.total_steps = config.epochs * self.per_epoch
@@ -77,29 +87,27 @@ class Trainer:
         variables = self._first_variables(model, config.data.image_size)
         begun = method.begin(config, config.data.image_size)
         self.state = devices.replicate(TrainState.create(variables, optimizer, begun))
-        self.sums, self.own_sums, self.replaced = metrics.Sums(), metrics.Sums(), []  # the last two: of this process
+        self.sums, self.own_sums, self.replaced = metrics.Sums(), metrics.Sums(), []  # the last two: this process's
         images = parallel.on_main(lambda: dataset.training_fingerprint)
         self.identity = fields.identity(config) | {"training_set": images}  # saved with every checkpoint
         self.start_step, self.evaluation_due = self._restore(force)
         self._describe(variables)
-        if self.main:  # not before: a forced config that does not fit the checkpoint has been refused by now
+        if self.main:  # after `_restore`, which can still refuse a forced config
             write_config(config, workdir, force)
-            selection.put_aside(config, workdir)  # not before: config.json says whose choice counts
+            selection.put_aside(config, workdir)  # after config.json, which says whose choice counts
             write_notes(method.notes(config), workdir)
         self.writer = metrics.Writer(workdir, active=self.main, tensorboard=config.log.tensorboard)
         self.writer.rewind(self.start_step, drop_evaluation=self.evaluation_due)
-        self.progress = progress.Steps(
-            self.total_steps, self.per_epoch, config.batch_size, self.start_step, active=self.main
-        )
+        self.progress = progress.Steps(self.total_steps, self.per_epoch, config.batch_size, self.start_step, self.main)
         self.saved_step = self.start_step if self.start_step else None
 
-    def loop(self):
-        """All remaining steps, with metrics read one step late so that the host never stalls the devices."""
+    def loop(self) -> TrainState:
+        """All remaining steps. Metrics are read one step late, so that devices never wait for the host."""
         if self.evaluation_due:
             self._evaluate(self.start_step)
         if self.start_step >= self.total_steps:
             return self.state
-        self._stop_if(self.stop.requested())  # now, before the minutes of compiling
+        self._stop_if(self.stop.requested())  # before compiling, which can take minutes
         batches = self.dataset.train_batches(self.start_step, jax.process_index(), jax.process_count())
         key = self.devices.replicate(keys.named(self.root, "train"))
         step_fn, unread = None, None
@@ -110,8 +118,7 @@ class Trainer:
             if unread:
                 self._read(*unread)
             unread = (step, step_metrics)
-            stop = self.stop.requested()
-            last = step == self.total_steps
+            stop, last = self.stop.requested(), step == self.total_steps
             log = step % self.config.log.every_steps == 0 or last
             evaluate = self._is_evaluation(step) or (self.best and self.best.is_due(step))
             save = step % self.config.checkpoint.every_steps == 0 or last or stop or evaluate
@@ -129,13 +136,13 @@ class Trainer:
                 self._evaluate(step)
         return self.state
 
-    def close(self):
+    def close(self) -> None:
         self.progress.close()
         self.writer.close()
         self.checkpoints.close()
 
     def _first_variables(self, model, image_size):
-        """Random ones, or those of `config.start_from`. A resumed run replaces them by its own."""
+        """Random variables, or those of `config.start_from`. A resumed run replaces them."""
         variables = models.init(model, keys.named(self.root, "init"), image_size)
         if self.config.start_from and not self.checkpoints.steps:
             with errors.about(f"config.start_from={self.config.start_from}"):
@@ -154,13 +161,9 @@ class Trainer:
             with open(os.path.join(self.workdir, "parameters.txt"), "w") as file:
                 file.write(metrics.parameter_overview(variables) + "\n")
 
-    def _items(self, state):
-        kept = {"method": state.method} if state.method else {}
-        return {"variables": state.variables, "optimizer": {"step": state.step, "opt_state": state.opt_state, **kept}}
-
     def _restore(self, force):
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.state)
-        restored = self.checkpoints.restore(self._items(abstract))
+        restored = self.checkpoints.restore(abstract.items)
         if restored is None:
             return 0, False
         step, items, meta = restored
@@ -172,26 +175,21 @@ class Trainer:
             self.checkpoints.amend(step, self.identity)
         else:
             self.identity |= {"forced": meta["forced"]} if "forced" in meta else {}
-        self.state = TrainState(
-            step=items["optimizer"]["step"],
-            params=items["variables"]["params"],
-            batch_stats=items["variables"].get("batch_stats", {}),
-            opt_state=items["optimizer"]["opt_state"],
-            method=items["optimizer"].get("method", {}),
-        )
+        self.state = TrainState.from_items(items)
         self.sums = metrics.Sums(meta["sums"])
         parallel.say(f"resuming from the checkpoint of step {step}")
         return step, meta["evaluation_due"]
 
-    def kept(self):
+    def kept(self) -> str:
+        """What is saved, as text."""
         return f"step {self.saved_step} is saved" if self.saved_step else "no step was saved yet"
 
     def _stop_if(self, stop):
         if stop:
-            raise Preempted(f"stopped by {self.stop.name}; {self.kept()}, run the same command again to go on")
+            raise Preempted(f"stopped by {self.stop.name}; {self.kept()}, run the same command again to continue")
 
     def _timed(self, batches):
-        """Prefetched batches; the time that the loop waits for each goes to the progress line's account."""
+        """Prefetched batches; the progress line is told how long the loop waits for each."""
         placed = self.devices.prefetch(skips.counted(batches, self.replaced))
         while True:
             start = time.perf_counter()
@@ -202,7 +200,7 @@ class Trainer:
             yield batch
 
     def _compile(self, batch, key):
-        """Compiles the step ahead of its first call: one trace for the whole run, and a time that is no step's."""
+        """Compiles the step before its first call, with one trace for the whole run, and says how long it took."""
         parallel.say("compiling the training step ...")
         start = time.perf_counter()
         compiled = self.devices.compile_step(self.method_step, self.state, batch, key)
@@ -212,7 +210,7 @@ class Trainer:
         return compiled
 
     def _read(self, step, step_metrics):
-        """Adds a step's metrics to the window; the run stops at the first that is not finite."""
+        """Adds a step's metrics to the window; the run stops at the first one that is not finite."""
         self.own_sums.add(self.replaced.pop(0))
         if broken := self.sums.add(step_metrics):
             self._fail(broken, step)
@@ -230,12 +228,12 @@ class Trainer:
         self.writer.write(step, scalars, self.progress.line(step, means))
 
     def _is_evaluation(self, step):
-        """Every so many epochs; the end of the run has its own evaluation, with a result file."""
+        """Every so many epochs, except at the end, which has an evaluation of its own with a result file."""
         every = self.config.evaluation.every_epochs * self.per_epoch
         return bool(every) and step % every == 0 and step < self.total_steps
 
     def _evaluate(self, step):
-        """Measures what is due at a step: the evaluation while training, and what the choice of a checkpoint needs."""
+        """Measures what is due at a step: for the metrics, and for the choice of a checkpoint."""
         start = time.perf_counter()
         scalars = self._measure(step) if self._is_evaluation(step) else {}
         if self.best and self.best.is_due(step):
@@ -259,12 +257,12 @@ class Trainer:
         return scalars
 
     def _save(self, step, evaluation_due):
-        """Saves the state. `evaluation_due`: the evaluation comes next; a run that resumes here repeats it."""
+        """Saves the state. evaluation_due: the evaluation comes next, also in a run that resumes here."""
         start = time.perf_counter()
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(self.state.variables))):
-            self._fail(["a parameter or a batch statistic"], step)  # metrics see parameters only
+            self._fail(["a parameter or a batch statistic"], step)  # metrics cover parameters only
         meta = {"step": step, "sums": self.sums.state, "evaluation_due": evaluation_due, **self.identity}
         meta |= {"best": self.best.kept()} if self.best else {}
-        self.checkpoints.save(step, self._items(self.state), meta)
+        self.checkpoints.save(step, self.state.items, meta)
         self.saved_step = step
         self.progress.pause(time.perf_counter() - start)

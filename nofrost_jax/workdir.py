@@ -1,37 +1,66 @@
-"""A run's folder and its config: who goes on in it, and `config.json`, which says whose it is."""
+"""A run's folder: whether it can be used, and whether its config and checkpoints are those of this run."""
 
 import json
 import os
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
 
 from nofrost_jax import fields, files, parallel
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.errors import MachineError, UserError
 from nofrost_jax.fields import to_plain
 
-NOTES = "notes.txt"  # what a training does in another way than the paper; results repeat it
+NOTES = "notes.txt"  # how a training differs from the paper; results repeat it
 
 
-def check_config(config, workdir, force=False):
-    """Raises UserError where the folder is a run's with another result, unless forced; says what that changes."""
+def check_config(config: ConfigDict, workdir: str, force: bool = False) -> None:
+    """Raises UserError if the folder holds a run with another result, unless forced; then says what changes."""
+    if deciding := _deciding_changes(config, workdir, force):
+        parallel.say(f"note: --force continues although the result changes: {'; '.join(deciding)}")
+
+
+def say_free_changes(config: ConfigDict, workdir: str) -> None:
+    """Says which values differ from the folder's own without changing the result."""
+    if free := _changes(config, workdir)[1]:
+        print(f"note: continuing with values that do not change the result: {'; '.join(free)}", flush=True)
+
+
+def write_config(config: ConfigDict, workdir: str, force: bool = False) -> None:
+    """Writes the resolved config as `config.json`; over one with another result only if forced."""
+    path, text = os.path.join(workdir, "config.json"), json.dumps(to_plain(config), indent=2) + "\n"
+    if not files.create(path, text):
+        _deciding_changes(config, workdir, force)
+        say_free_changes(config, workdir)
+        files.write(path, text)
+
+
+def _changes(config, workdir):
+    """`fields.changes` from the folder's config, if there is one."""
+    if not os.path.exists(os.path.join(workdir, "config.json")):
+        return [], []
+    return fields.changes(read_config(workdir), to_plain(config))
+
+
+def _deciding_changes(config, workdir, force):
+    """The changes that change the result; raises UserError for them unless forced."""
     deciding, _ = _changes(config, workdir)
     if deciding and not force:
-        raise _another(workdir, deciding)
-    if deciding:
-        parallel.say(f"note: --force goes on although the result changes: {'; '.join(deciding)}")
+        raise UserError(
+            f"--workdir={workdir} belongs to a run of another config ({'; '.join(deciding)}); choose a new folder, or "
+            "give --force to continue from its checkpoint with the new config"
+        )
+    return deciding
 
 
-def say_free_changes(config, workdir):
-    """Says which values differ from the folder's own without changing the result. A training does so once nothing can
-    refuse it any more."""
-    if free := _changes(config, workdir)[1]:
-        print(f"note: goes on under values that do not change the result: {'; '.join(free)}", flush=True)
+def check_checkpoint(
+    meta: dict[str, Any], config: ConfigDict, workdir: str, training_set: dict[str, Any], force: bool = False
+) -> list[str]:
+    """What has changed since a checkpoint was saved, in the config or the training images, and changes the result.
 
-
-def check_checkpoint(meta, config, workdir, training_set, force=False):
-    """What changes in the result since a checkpoint was saved, by the config or the training images, as text.
-
-    meta: what was saved with it; training_set: `Dataset.training_fingerprint`. Raises UserError where that is anything,
-    unless forced.
+    meta: what was saved with it; training_set: `Dataset.training_fingerprint`. Raises UserError for any change, unless
+    forced.
     """
     changed, _ = fields.changes(meta["config"], fields.deciding_part(to_plain(config)))
     kind = "config"
@@ -40,15 +69,15 @@ def check_checkpoint(meta, config, workdir, training_set, force=False):
     where = f"the checkpoint of step {meta['step']} in {workdir}"
     if changed and not force:
         raise UserError(
-            f"{where} is of another {kind} ({'; '.join(changed)}); choose a new folder, or give --force to go on"
+            f"{where} is of another {kind} ({'; '.join(changed)}); choose a new folder, or give --force to continue"
         )
     if changed:
-        parallel.say(f"note: --force goes on from {where}, which is of another {kind}: {'; '.join(changed)}")
+        parallel.say(f"note: --force continues from {where}, which is of another {kind}: {'; '.join(changed)}")
     return changed
 
 
 def _other_images(old, new):
-    """How two training sets differ, as text; "" where they do not."""
+    """How two training sets differ, as text; "" if they are the same."""
     if old == new:
         return ""
     if old.get("images") != new.get("images"):
@@ -56,34 +85,8 @@ def _other_images(old, new):
     return f"training images: {new.get('images')} as before, but other names, labels or sizes of files"
 
 
-def write_config(config, workdir, force=False):
-    """Writes the resolved config as `config.json`, whole or not at all; over one with another result only if
-    forced."""
-    path, text = os.path.join(workdir, "config.json"), json.dumps(to_plain(config), indent=2) + "\n"
-    if files.create(path, text):
-        return
-    deciding, _ = _changes(config, workdir)
-    if deciding and not force:
-        raise _another(workdir, deciding)
-    say_free_changes(config, workdir)
-    files.write(path, text)
-
-
-def _changes(config, workdir):
-    if not os.path.exists(os.path.join(workdir, "config.json")):
-        return [], []
-    return fields.changes(read_config(workdir), to_plain(config))
-
-
-def _another(workdir, changed):
-    return UserError(
-        f"--workdir={workdir} belongs to a run of another config ({'; '.join(changed)}); choose a new folder, or give "
-        "--force to go on from its checkpoint under the new config"
-    )
-
-
-def write_notes(lines, workdir):
-    """Writes, or removes, the run's notes."""
+def write_notes(lines: Sequence[str], workdir: str) -> None:
+    """Writes the run's notes, or removes them if there are none."""
     path = os.path.join(workdir, NOTES)
     if lines:
         files.write(path, "".join(f"{line}\n" for line in lines))
@@ -91,8 +94,8 @@ def write_notes(lines, workdir):
         os.remove(path)
 
 
-def read_notes(workdir):
-    """The lines of a run's notes; none where there are none, as in an export."""
+def read_notes(workdir: str) -> list[str]:
+    """The lines of a run's notes; [] if there are none, as in an export."""
     path = os.path.join(workdir, NOTES)
     if not os.path.exists(path):
         return []
@@ -100,11 +103,9 @@ def read_notes(workdir):
         return file.read().splitlines()
 
 
-def check_start(config, workdir):
-    """Raises UserError unless `start_from` is a run or an export, empty, or not needed any more.
-
-    Whether it fits is seen on loading.
-    """
+def check_start(config: ConfigDict, workdir: str) -> None:
+    """Raises UserError unless `start_from` is empty, a run or an export, or no longer needed. Whether its net fits is
+    checked when it is loaded."""
     path = os.path.expanduser(config.start_from)
     if workdir and os.path.isdir(os.path.join(workdir, "checkpoints")):
         return
@@ -112,8 +113,8 @@ def check_start(config, workdir):
         raise UserError(f"no checkpoint in config.start_from={path}; give the folder of a training run, or an export")
 
 
-def check_workdir(workdir, flag="--workdir", mend="choose another folder"):
-    """Raises UserError unless `workdir` is, or can become, a folder; MachineError where this process may not write."""
+def check_workdir(workdir: str, flag: str = "--workdir", mend: str = "choose another folder") -> None:
+    """Raises UserError unless `workdir` is a folder or can become one; MachineError if it may not be written."""
     if not workdir:
         raise UserError("--workdir is missing; give the folder for checkpoints and results, e.g. --workdir=runs/digits")
     path = _existing(workdir, flag)
@@ -123,16 +124,16 @@ def check_workdir(workdir, flag="--workdir", mend="choose another folder"):
         raise MachineError(f"{flag}={workdir} cannot be written: {why}; {mend}")
 
 
-def check_folder(_, workdir):
-    """Raises UserError where a --workdir is given that neither is nor can become a folder; asks for no right to it."""
+def check_folder(_: object, workdir: str) -> None:
+    """Raises UserError if a --workdir is given that is no folder and cannot become one. Permissions are not checked."""
     if workdir:
         _existing(workdir, "--workdir")
 
 
 def _existing(folder, flag):
-    """What of a folder's path is there already, all of it or a part."""
+    """The part of a folder's path that exists."""
     if "://" in folder:
-        raise UserError(f"{flag}={folder} is a URL; mount the bucket and give the folder that all hosts share")
+        raise UserError(f"{flag}={folder} is a URL; mount the bucket and give a folder that all hosts share")
     path = os.path.abspath(folder)
     while not os.path.lexists(path):
         path = os.path.dirname(path)

@@ -326,7 +326,7 @@ def test_files_of_deepaugment_are_one_word(name):
     assert config.data.source == "folder:imagenet" and config.epochs == 90
     with pytest.raises(ValueError, match=r"this one takes: .*files=DIR$"):
         module(name).get_config("files=")
-    with pytest.raises(UserError, match=r"folder of the images by edsr.*configs/FILE.py:files=DIR"):
+    with pytest.raises(UserError, match=r"has no folder for edsr.*configs/FILE.py:files=DIR"):
         config = module(name).get_config()
         config.deepaugment.mode = "files"
         prepare(config)
@@ -361,9 +361,9 @@ def one_step(config, folder):
 
 
 @pytest.mark.usefixtures("compile_once")
-@pytest.mark.parametrize("name", IMAGENET)
+@pytest.mark.parametrize("name", [name for name in IMAGENET if "r26" in name or name.startswith(TABLE_7)])
 def test_runlocal_trains(name, tmp_path):
-    """`:runlocal`, and smaller still, so that it compiles in seconds: one block in place of 8 or 16."""
+    """`:runlocal`, and smaller still, so that it compiles in seconds: one block instead of 8 or 16, at any depth."""
     config = module(name).get_config("runlocal")
     config.model.stage_sizes, config.recipe, config.checkpoint.select = (1,), "authors", "last"
     config.attack.steps = min(2, config.attack.steps)
@@ -379,8 +379,7 @@ def test_runlocal_trains(name, tmp_path):
 
 
 @pytest.mark.usefixtures("compile_once")
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", ["nofrost", "mbnat", "nofrost_star"])
 def test_row_of_digits_trains(row, tmp_path):
-    steps = {"attack__steps": 1} if row in TABLE_7 else {}
-    line = one_step(tiny_config(row, data__source="fake", **steps), str(tmp_path / "run"))
+    line = one_step(tiny_config(row, data__source="fake"), str(tmp_path / "run"))
     assert line["train/loss"] > 0

@@ -10,7 +10,7 @@ from tests.conftest import finish, start
 
 PROGRAM = """
 import os, signal, sys, time
-from nofrost_jax import errors, parallel, peers
+from nofrost_jax import errors, parallel, peers, processes
 from nofrost_jax.evaluation import chunks
 port, me, each_alone, then = sys.argv[1:]
 peers.GRACE_SECONDS = 0.5
@@ -25,7 +25,7 @@ def evaluate():
         while True:
             chunks.check(stop)
             time.sleep(0.1)
-with errors.exit_codes(parallel.leave), parallel.joined(f"localhost:{port}", 2, int(me), 60, each_alone == "True"):
+with errors.exit_codes(processes.leave), processes.joined(f"localhost:{port}", 2, int(me), 60, each_alone == "True"):
     exec(then)
 """
 
@@ -47,7 +47,7 @@ def lines(outcome):
 
 @pytest.mark.parametrize(
     ("victim", "program", "word"),
-    [(0, "evaluate()", "during an evaluation"), (1, "ready(); wait()", "to go on")],
+    [(0, "evaluate()", "during an evaluation"), (1, "ready(); wait()", "to continue")],
     ids=["in an evaluation", "before it"],
 )
 def test_all_stop_when_a_signal_stops_one(victim, program, word):
@@ -68,8 +68,8 @@ def test_an_interrupt_before_a_training_hears_signals_stops_all():
     processes[0].send_signal(signal.SIGINT)
     stopped, deaf = (finish(process, 60) for process in processes)
     assert stopped.returncode == deaf.returncode == 75, (stopped, deaf)
-    assert lines(stopped) == ["stopped by SIGINT; run the same command again to go on"]
-    assert lines(deaf)[-1] == "did not stop by itself within 1 s; run the same command again to go on"
+    assert lines(stopped) == ["stopped by SIGINT; run the same command again to continue"]
+    assert lines(deaf)[-1] == "did not stop by itself within 1 s; run the same command again to continue"
 
 
 def test_where_the_machine_of_one_fails_it_says_so_in_a_line():
@@ -77,7 +77,7 @@ def test_where_the_machine_of_one_fails_it_says_so_in_a_line():
     outcomes = [finish(process, 60) for process in together(False, full, "ready(); wait()")]
     assert [outcome.returncode for outcome in outcomes] == [1, 1], outcomes
     assert lines(outcomes[0]) == [
-        "error: the disk is full (/x: No space left on device); what was written before is whole; make room, then run "
+        "error: the disk is full (/x: No space left on device); what was saved before is intact; make room, then run "
         "the same command again"
     ]
     (told,) = lines(outcomes[1])

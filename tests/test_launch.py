@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import nofrost_jax
-from nofrost_jax import parallel, signals
+from nofrost_jax import processes, signals
 from nofrost_jax.errors import UserError
 from tests.conftest import ROOT, environment, finish, overrides, run_main, start
 
@@ -305,7 +305,7 @@ def test_a_process_alone_on_its_host_takes_all_devices(monkeypatch, variables, e
         monkeypatch.setenv(name, value)
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **options: calls.append(options["local_device_ids"]))
-    parallel.initialize()
+    processes.initialize()
     assert calls == ([] if expected is None else [None if expected == "jax's choice" else expected])
 
 
@@ -326,9 +326,9 @@ def test_the_place_in_a_cluster_is_found_out(monkeypatch):
         def forwarded(self):
             return "forwarder"
 
-    monkeypatch.setattr(parallel.peers, "Peers", Peers)
+    monkeypatch.setattr(processes.peers, "Peers", Peers)
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: calls.append((*args, options)))
-    assert isinstance(parallel.initialize(timeout=5), Peers)
+    assert isinstance(processes.initialize(timeout=5), Peers)
     ((address, *rest),) = places
     assert re.fullmatch(r"node07:\d+", address) and rest == [4, 3, 5]
     assert calls == ["join", ("forwarder", 4, 3, {"local_device_ids": []})]
@@ -340,6 +340,6 @@ def test_auto_without_a_cluster_is_refused(monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
     with pytest.raises(UserError, match="jax finds no cluster to join"):
-        parallel.initialize("auto")
+        processes.initialize("auto")
     with pytest.raises(UserError, match="--num_processes=2 needs --coordinator_address"):
-        parallel.initialize("", 2)
+        processes.initialize("", 2)

@@ -82,7 +82,7 @@ def test_it_is_given_back_after_an_error(path):
 
 
 def test_a_killed_holders_lock_is_taken_over_at_once(path, capsys, monkeypatch):
-    monkeypatch.setattr(lock, "_beats", None)  # the kernel's word is enough
+    monkeypatch.setattr(lock, "_is_alive", None)  # the kernel lock decides
     holder = start("-c", HOLD, path)
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(UserError, match=f"process {holder.pid} on"), lock.hold(path, "a test"):
@@ -222,9 +222,9 @@ def test_config_json_is_not_written_over_anothers(tmp_path):
 
 TOGETHER = """
 import sys
-from nofrost_jax import errors, parallel
+from nofrost_jax import errors, parallel, processes
 port, number, path = sys.argv[1:]
-with errors.exit_codes(parallel.leave), parallel.joined(f"localhost:{port}", 2, int(number)):
+with errors.exit_codes(processes.leave), processes.joined(f"localhost:{port}", 2, int(number)):
     with parallel.exclusive(path, "a test"):
         print(parallel.on_main(lambda: {"main": int(number)}), flush=True)
 """

@@ -52,11 +52,11 @@ WRONG = [  # row, fields, words of the line
     ("tda", {"method__tda_blur": -1.0}, ["method.tda_blur=-1.0", "at least 0"]),
     ("tda", {"data__tda_crop_scale": (0.8, 0.5)}, ["data.tda_crop_scale=(0.8, 0.5)", "of 0 to 1"]),
     ("combine", {"deepaugment__mode": "file"}, ["deepaugment.mode='file'", "did you mean files?"]),
-    ("combine", {"deepaugment__mode": "files"}, ["deepaugment.folders=()", "edsr, cae", "without edsr"]),
+    ("combine", {"deepaugment__mode": "files"}, ["deepaugment.folders=()", "edsr, cae", "leave edsr out"]),
     (
         "combine",
         {"deepaugment__mode": "files", "deepaugment__folders": ("EDSR",)},
-        ["deepaugment.folders=('EDSR',)", "no folder of the images by cae", "without cae"],
+        ["deepaugment.folders=('EDSR',)", "has no folder for cae", "leave cae out"],
     ),
     ("combine", {"deepaugment__sources": ("edsr", "edsr")}, ["deepaugment.sources=('edsr', 'edsr')", "each once"]),
     ("combine", {"deepaugment__sources": ()}, ["deepaugment.sources=()", "each once"]),
@@ -92,8 +92,8 @@ def test_wrong_values_are_one_clear_line(row, fields, words):
 @pytest.mark.parametrize(
     ("row", "attack", "words"),
     [
-        ("fat", {"name": "pgd", "steps": 2, "step_rule": "nofrost"}, "name=fat has .*attack.name=friendly, now pgd"),
-        ("trades", {"name": "pgd", "steps": 2, "step_rule": "nofrost"}, "name=trades has .*attack.name=pgd_kl, now"),
+        ("fat", {"name": "pgd", "steps": 2, "step_rule": "nofrost"}, "name=fat needs .*attack.name=friendly, now pgd"),
+        ("trades", {"name": "pgd", "steps": 2, "step_rule": "nofrost"}, "name=trades needs .*attack.name=pgd_kl, now"),
         ("fastat", {"name": "mi_fgsm", "steps": 1, "step_rule": "nofrost"}, "name=fast takes one step .*now mi_fgsm"),
     ],
 )

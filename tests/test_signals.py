@@ -60,7 +60,7 @@ def test_where_nothing_hears_it_the_program_ends_with_75_and_a_line(capsys, numb
     with pytest.raises(SystemExit, match="75"), errors.exit_codes():
         os.kill(os.getpid(), number)
         time.sleep(5)
-    assert capsys.readouterr().err == f"stopped by {number.name}; run the same command again to go on\n"
+    assert capsys.readouterr().err == f"stopped by {number.name}; run the same command again to continue\n"
 
 
 def test_a_second_interrupt_ends_at_once_but_not_one_that_is_delivered_twice():

@@ -1,4 +1,4 @@
-"""Attacks on any function from images in [0, 1] to logits. They know no model, no data and no config: `jax` only.
+"""Attacks on any function from images in [0, 1] to logits. They import `jax` only: no model, no data, no config.
 
 result = APGD(epsilon=8 / 255, steps=100)(logits_fn, images, labels, keys)
 """
@@ -33,7 +33,7 @@ TABLE = {  # name in a config: (class, its fixed fields)
     "rays": (RayS, {}),
 }
 NAMES = tuple(TABLE)
-L2 = ("pgd", "pgd_targeted", "cw")  # those that have the l2 norm as well
+L2 = ("pgd", "pgd_targeted", "cw")  # attacks that also have the l2 norm
 
 __all__ = [
     "APGD",
@@ -56,21 +56,18 @@ __all__ = [
 
 
 def create(name: str, *, epsilon_255: float | None = None, norm: str = "linf", **overrides: Any) -> Attack:
-    """The attack of a config: `create("pgd", epsilon_255=8, steps=10)`. `epsilon_255` is the radius in pixel values,
-    of either norm: l2 3.0 on the [0, 1] scale is 765.
-
-    Raises ValueError for an unknown name, an unknown option, a value out of range, or a norm that the attack lacks.
-    """
+    """The attack of a config: `create("pgd", epsilon_255=8, steps=10)`. `epsilon_255` is the radius in pixel values, in
+    either norm: l2 3.0 on the [0, 1] scale is 765. Raises ValueError for an unknown name, option, value or norm."""
     if name not in TABLE:
         raise ValueError(f"unknown attack {name!r}; choose one of {', '.join(NAMES)}")
     attack, fixed = TABLE[name]
     if epsilon_255 is not None and "epsilon" in overrides:
-        raise ValueError(f"attack {name!r} has one radius: give epsilon_255={epsilon_255} or epsilon, not both")
+        raise ValueError(f"attack {name!r} takes epsilon_255={epsilon_255} or epsilon, not both")
     if epsilon_255 is not None:
         overrides["epsilon"] = epsilon_255 / 255
     if norm != "linf":
         if name not in L2:
-            raise ValueError(f"attack {name!r} is an l-infinity attack, not norm={norm!r}; l2 have {', '.join(L2)}")
+            raise ValueError(f"attack {name!r} has no norm={norm!r}, only linf; {', '.join(L2)} have l2")
         overrides["norm"] = norm
     try:
         return attack(**fixed, **overrides)

@@ -21,7 +21,7 @@ LOSSES = {"ce": (losses.cross_entropy, 2), "dlr": (losses.dlr, 3)}  # and the cl
 
 
 class _Loop(NamedTuple):
-    """What an iteration hands to the next; every leaf has a row for each image."""
+    """What one iteration passes to the next; every leaf has a row for each image."""
 
     points: jax.Array
     previous: jax.Array
@@ -37,10 +37,8 @@ class _Loop(NamedTuple):
 
 
 def windows(steps: int) -> list[int]:
-    """A list of `steps` ints: for the iterations after which the step may halve, how many of the last ones are judged.
-
-    0 for all others. The windows shrink from 22 % to 6 % of the steps, by 3 %, in whole iterations (truncated).
-    """
+    """For each of `steps` iterations: how many of the last ones decide whether the step halves, or 0 for no check. The
+    windows shrink from 22 % to 6 % of the steps, by 3 %, in whole iterations (truncated)."""
     window, least, decrease = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
     lengths, end = [0] * steps, window
     while end <= steps:
@@ -53,8 +51,8 @@ def windows(steps: int) -> list[int]:
 def maximise(evaluate: Callable, images: Array, start: Array, epsilon: float | Array, steps: int) -> tuple[Array, ...]:
     """Maximises a loss over the l-infinity ball. `evaluate(points) -> (fooled, loss, gradient)`, the loss [N].
 
-    images, start: [N, H, W, C]; start in [0, 1]. Returns (fooled [N], adversarial images: the latest fooled iterate, or
-    else the start, the loss and the points of the best iterate, all_zero of the first gradient).
+    images, start: [N, H, W, C]; start in [0, 1]. Returns (fooled [N], adversarial images: the latest fooled iterate or
+    the start, loss and points of the best iterate, all_zero of the first gradient).
     """
     lengths = jnp.asarray(windows(steps), jnp.int32)
     fooled, loss, gradient = evaluate(start)
@@ -99,7 +97,7 @@ def maximise(evaluate: Callable, images: Array, start: Array, epsilon: float | A
 
 
 def _check(loop, window):
-    """Halves the step and goes back to the best point where the last `window` iterations (0: no check) have stalled."""
+    """Halves the step and returns to the best point where the last `window` iterations (0: no check) have stalled."""
     due = window > 0
     stalled = loop.increases <= RHO * window
     unchanged = ~loop.halved_at_check & (loop.loss_at_check >= loop.best[2])
@@ -127,7 +125,7 @@ class APGD(base.Attack):
     loss: str = "ce"
     restarts: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         threat.check_budget(self.epsilon, self.steps, self.restarts)
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; choose one of {', '.join(LOSSES)}")
@@ -151,7 +149,7 @@ class APGD(base.Attack):
 
 @dataclasses.dataclass(frozen=True)
 class TargetedAPGD(base.Attack):
-    """APGD on the targeted DLR loss: one runner-up class of the clean image after the other, until the image is fooled.
+    """APGD on the targeted DLR loss: towards one runner-up class of the clean image after another, until it is fooled.
 
     targets: how many runner-up classes, fewer where there are fewer; 9 in AutoAttack. Any wrong prediction counts.
     Needs 4 classes. The other fields are APGD's. A target costs steps + 1 passes of both kinds and one more forward.
@@ -164,7 +162,7 @@ class TargetedAPGD(base.Attack):
 
     min_classes = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         threat.check_budget(self.epsilon, self.steps, self.restarts)
         threat.require_count("target", targets=self.targets)
 
@@ -192,7 +190,7 @@ def runner_up(logits: Array, rank: Array) -> Array:
 
 
 def _restart(attack, logits_fn, images, labels, keys, state, index, loss, extra_forwards=0):
-    """One random start of an attack: `maximise` the loss of logits, keep what is fooled."""
+    """One random start of an attack: maximises the loss of logits and keeps what is fooled."""
 
     def evaluate(points):
         logits, values, gradients = base.evaluate(logits_fn, loss, points)

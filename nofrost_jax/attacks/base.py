@@ -1,4 +1,4 @@
-"""What all attacks share: how one is called, what it returns, and how its work is cut into stages."""
+"""What all attacks share: the call, the result, and how the work is split into stages."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,9 +15,8 @@ from nofrost_jax.attacks.inputs import LogitsFn
 class AttackResult(NamedTuple):
     """Adversarial images [N, H, W, C], and how many forward and backward passes each image took (int32 [N]).
 
-    Passes count what the attack spends; the clean prediction that says which images are worth attacking, and the
-    forward that verifies the result, are the caller's. zero_gradient (bool [N]): the first gradient was all zeros, so
-    that the attack was blind there; False where no gradient is used.
+    The passes are the attack's own, without the clean prediction that selects images and the forward that verifies the
+    result. zero_gradient (bool [N]): the first gradient was all zeros; False if the attack uses no gradients.
     """
 
     images: jax.Array
@@ -29,8 +28,8 @@ class AttackResult(NamedTuple):
 class State(NamedTuple):
     """A batch between two stages of an attack; every leaf has one row for each image.
 
-    images: the adversarial image once there is one, before that the clean image. done: nothing is left to do; such
-    rows are computed, but change nothing and count nothing. carry: what this attack needs from stage to stage.
+    images: the adversarial image, or the clean image until there is one. done: such rows are still computed, but change
+    nothing and count no passes. carry: what this attack keeps from stage to stage.
     """
 
     images: jax.Array
@@ -42,16 +41,15 @@ class State(NamedTuple):
 
 
 class Attack:
-    """An attack is a frozen dataclass of numbers that is called; subclasses define `stage`, and `carry` if need be.
+    """An attack is a frozen dataclass of numbers that is called; subclasses define `stage`, and maybe `carry`.
 
-    The work is cut into stages (a restart, a target class, some hundred queries), each with fixed shapes. Calling the
-    attack loops over them on the device; an evaluation that wants to drop the images already fooled calls `begin` and
-    `stage` itself. No operation mixes images: each one's outcome depends on its own pixels, label and key alone.
-    `epsilon` may be an array of a traced program, so that a sweep of radii compiles once.
+    The work is split into stages of fixed shapes (a restart, a target class, some hundred queries). Calling the attack
+    loops over them on the device; an evaluation calls `begin` and `stage` itself, to drop images that are fooled. An
+    image's outcome depends on its own pixels, label and key alone. `epsilon` may be a traced scalar.
     """
 
     min_classes = 2
-    attacks_misclassified = False  # whether images that are wrong without any attack are attacked, too
+    attacks_misclassified = False  # whether images that are misclassified anyway are attacked, too
 
     def __call__(
         self, logits_fn: LogitsFn, images: Array, labels: Array, keys: Array, active: Array | None = None
@@ -59,15 +57,13 @@ class Attack:
         """Attacks `images` of `labels`. Jit-able.
 
         logits_fn: any JAX function from images in [0, 1] to logits, float [N, K], in evaluation mode (no image's logits
-        may depend on another's). images: float32 or float64 [N, H, W, C] in [0, 1]. labels: int [N], 0 to K - 1. keys:
-        N typed PRNG keys, one for each image. active: bool [N], which images to attack; the others come back as they
-        are with zero passes. Default: all (gradient steps), or those that are classified right (the attacks that stop
-        at success).
+        depend on another image). images: float32 or float64 [N, H, W, C] in [0, 1]. labels: int [N], 0 to K - 1. keys:
+        N typed PRNG keys. active: bool [N], which images to attack; the others are returned as they are, with zero
+        passes. Default: all if `attacks_misclassified`, otherwise those that are classified correctly.
 
-        Returns an AttackResult; its images are those of `images` where no adversarial image was found (attacks that
-        return their last iterate, like PGD, return that). Raises ValueError for shapes and dtypes that do not fit, for
-        too few classes, and for pixels, labels or a radius out of range. Under jit nobody sees values: where they are
-        out of range the result's image is NaN (`inputs`).
+        The result's images are the clean ones where no adversarial image was found, except for attacks that return
+        their last iterate, like PGD. Raises ValueError for wrong shapes, dtypes or values; under jit the result's image
+        is NaN where values are out of range (`inputs`).
         """
         images, labels = inputs.as_array(images, "images"), inputs.as_array(labels, "labels")
         active = None if active is None else inputs.as_array(active, "active")
@@ -78,7 +74,7 @@ class Attack:
         classes = inputs.count_classes(logits_fn, images)
         self.check_classes(classes)
         fine, radius = None, getattr(self, "epsilon", None)
-        if isinstance(radius, jax.Array):  # a sweep's, which may be traced
+        if isinstance(radius, jax.Array):  # of a sweep, maybe traced
             self = dataclasses.replace(self, epsilon=radius.astype(images.dtype))
         if not getattr(logits_fn, "inputs_are_checked", False):
             greatest = threat.greatest(getattr(self, "norm", "linf"))
@@ -103,18 +99,16 @@ class Attack:
         return jax.lax.stop_gradient(result)
 
     def begin(self, images: Array, active: Array) -> State:
-        """The State before the first stage; computes nothing with the model."""
+        """The State before the first stage. The model is not called."""
         none = jnp.zeros(len(images), jnp.int32)
         return State(images, ~active, none, none, jnp.zeros(len(images), bool), self.carry(images))
 
     def carry(self, images: Array) -> Any:
         """What this attack keeps between stages, before the first one: a pytree of arrays with a row for each image."""
-        del images
         return ()
 
     def stages(self, num_classes: int) -> int:
         """How many stages there are at most."""
-        del num_classes
         return 1
 
     def stage(
@@ -128,11 +122,9 @@ class Attack:
         raise NotImplementedError
 
     def check_classes(self, num_classes: int) -> None:
-        """Raises ValueError where the attack needs more classes than there are."""
+        """Raises ValueError if the attack needs more classes than there are."""
         if num_classes < self.min_classes:
-            raise ValueError(
-                f"{type(self).__name__}{_loss_of(self)} needs {self.min_classes} classes or more, not {num_classes}"
-            )
+            raise ValueError(f"{self} needs {self.min_classes} classes or more, not {num_classes}")
 
 
 def update(
@@ -186,7 +178,7 @@ def fold(keys: Array, number: int | Array) -> Array:
 def evaluate(logits_fn: LogitsFn, loss: Callable[[Array], Array], points: Array) -> tuple[Array, Array, Array]:
     """(logits, losses [N], gradients) at `points`; `loss` maps logits to one number for each image.
 
-    Components of the gradient that are not finite become 0: a model that overflows must not put NaN into images.
+    Components of the gradient that are not finite become 0, so that overflow does not put NaN into images.
     """
 
     def total(points):
@@ -196,7 +188,3 @@ def evaluate(logits_fn: LogitsFn, loss: Callable[[Array], Array], points: Array)
 
     gradients, (logits, values) = jax.grad(total, has_aux=True)(points)
     return logits, values, jnp.where(jnp.isfinite(gradients), gradients, 0)
-
-
-def _loss_of(attack):
-    return f"(loss={attack.loss!r})" if isinstance(getattr(attack, "loss", None), str) else ""

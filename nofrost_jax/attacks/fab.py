@@ -1,7 +1,7 @@
 """Targeted FAB (Croce & Hein, 2020a), l-infinity: the least perturbation that fools, by projections onto hyperplanes.
 
-The decision boundary between the label and a runner-up class is linearized again and again. Each step goes a little
-beyond where the hyperplane is nearest, biased towards the clean image; whenever it fools, it goes part of the way back.
+Each step linearizes the decision boundary between the label and a runner-up class and moves a little beyond the nearest
+point of the hyperplane, biased towards the clean image; a point that fools then moves part of the way back.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ def project(points: Array, normals: Array, excess: Array) -> Array:
     corner nearest to it. Components where the normal is zero do not move.
 
     When each component moves by min(reach, room), room being its way to 0 or 1, the inner product changes by a concave,
-    piecewise linear function of `reach`. Newton's method from 0 climbs its pieces and is exact after some five steps;
-    sorting the rooms, as the authors do, gives the same and takes 30 times as long. Further steps change nothing, so an
-    image's outcome does not depend on how many its neighbours need.
+    piecewise linear function of `reach`. Newton's method from 0 is exact after about five steps; sorting the rooms, as
+    the authors do, gives the same and takes 30 times as long. Further steps change nothing, so an image's outcome does
+    not depend on its neighbours.
     """
     normals = jnp.where(excess[:, None] < 0, -normals, normals)
     needed = jnp.abs(excess)
@@ -40,7 +40,7 @@ def project(points: Array, normals: Array, excess: Array) -> Array:
         slope = jnp.sum(jnp.where(free, weights, 0), axis=1)
         saturated = jnp.sum(jnp.where(free, 0, weights * room), axis=1)
         target = jnp.where(slope > 0, (needed - saturated) / jnp.where(slope > 0, slope, 1), 1)
-        return jnp.clip(target, reach, 1), reach  # never back: rounding cannot make it go round in circles
+        return jnp.clip(target, reach, 1), reach  # monotone: rounding cannot make it cycle
 
     start = jnp.zeros_like(needed)
     reach, _ = jax.lax.while_loop(lambda loop: jnp.any(loop[0] > loop[1]), newton, (start, start - 1))
@@ -74,7 +74,7 @@ def minimum_norm(
     def step(number, loop):
         points, adversarial, best, blind = loop
         _, excess, normals = base.evaluate(logits_fn, difference, points)
-        # From the clean image's own side the hyperplane is the same, so its excess follows without another forward.
+        # The clean image has the same hyperplane, so its excess needs no forward of its own.
         excess_clean = excess + jnp.sum(normals * (images - points), axis=(1, 2, 3))
         here, clean = _project_both(points, images, normals, excess, excess_clean)
         lengths = [jnp.maximum(_distances(each), SHORTEST) for each in (here, clean)]
@@ -84,7 +84,7 @@ def minimum_norm(
         distances = _distances(moved - images)
         better = wrong & (distances < best)
         return (
-            base.select(wrong, images + beta * (moved - images), moved),  # back, also where it is no better
+            base.select(wrong, images + beta * (moved - images), moved),  # move back, even if it is no better
             base.select(better, moved, adversarial),
             jnp.where(better, distances, best),
             jnp.where(number == 0, base.all_zero(normals), blind),
@@ -92,21 +92,20 @@ def minimum_norm(
 
     loop = (start, images, jnp.full(count, jnp.inf, images.dtype), jnp.zeros(count, bool))
     _, adversarial, best, blind = jax.lax.fori_loop(0, steps, step, loop)
-    # Measured on the image that is returned: fused into the loop, the distance may be rounded in another way.
+    # Measured on the returned image: inside the loop XLA may round the distance differently.
     return jnp.where(best < jnp.inf, _distances(adversarial - images), jnp.inf), adversarial, blind
 
 
 @dataclasses.dataclass(frozen=True)
 class FAB(base.Attack):
-    """Targeted FAB: one runner-up class of the clean image after the other, until the image is fooled within epsilon.
+    """Targeted FAB: one runner-up class of the clean image after another, until the image is fooled within epsilon.
 
-    epsilon: l-infinity radius on the [0, 1] scale; it decides only which images count (without tolerance), and how far
-    random starts are. steps: iterations. targets: how many runner-up classes, fewer where there are fewer; 9 in
-    AutoAttack. Any wrong prediction counts. restarts: starts for each target; the first is the image, the others are
-    random. alpha_max: greatest share of the projection of the clean image. eta: factor by which a step goes beyond the
-    hyperplane. beta: share of the perturbation kept after a success. A target costs 2 steps + 1 forward and `steps`
-    backward passes for each start.
-    The result is the nearest misclassified image, or the image itself where none lies within epsilon.
+    epsilon: l-infinity radius on the [0, 1] scale; it decides only which images count (without tolerance) and how far
+    away random starts are. steps: iterations. targets: at most so many runner-up classes; 9 in AutoAttack. Any wrong
+    prediction counts. restarts: starts for each target; the first is the image, the others are random. alpha_max:
+    largest share of the clean image's projection. eta: factor by which a step goes beyond the hyperplane. beta: share
+    of the perturbation kept after a success. Each start costs 2 steps + 1 forward and `steps` backward passes for each
+    target. The result is the nearest misclassified image, or the image itself where none lies within epsilon.
     """
 
     epsilon: float = 8 / 255
@@ -117,7 +116,7 @@ class FAB(base.Attack):
     eta: float = 1.05
     beta: float = 0.9
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         threat.check_budget(self.epsilon, self.steps, self.restarts)
         threat.require_count("target", targets=self.targets)
         if not (0 <= self.alpha_max <= 1 and self.eta >= 1 and 0 < self.beta <= 1):

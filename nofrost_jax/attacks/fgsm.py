@@ -16,7 +16,7 @@ class FGSM(base.Attack):
 
     attacks_misclassified = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         threat.check_budget(self.epsilon)
 
     def passes(self, num_classes: int) -> tuple[int, int]:

@@ -15,18 +15,17 @@ NORMAL_SCALE = 0.001  # of TRADES's start, on the [0, 1] scale
 
 @dataclasses.dataclass(frozen=True)
 class FriendlyPGD(base.Attack):
-    """Sign steps that end for an image once it has been wrong `tau` + 1 times; such an image stays where it is.
+    """Sign steps that stop for an image once it has been misclassified `tau` + 1 times.
 
-    A made-up image that is only just wrong is friendlier to learn from than the worst one (Zhang et al., 2020). The
-    verdicts along the way compare with the label, whatever the loss. Points are projected in the box form, as both
-    published algorithms do. One loop ends when all images of the batch have stopped.
+    An image that is only just misclassified is friendlier to learn from than the worst one (Zhang et al., 2020). With
+    either loss, predictions are compared with the label. Points are projected in the box form, as in both published
+    algorithms. The loop ends when all images of the batch have stopped.
 
-    epsilon: radius on the [0, 1] scale. steps: most gradient steps. step_rule: see `threat.step_size`. loss: `ce`, or
-    `kl`: the divergence from the prediction on the clean image, which costs one forward pass. start: `uniform` in the
-    ball and in [0, 1], or `normal`: 0.001 N(0, 1) around the image. clip_start: cut the start to [0, 1] (FAT does,
-    TRADES does not). tau: int, or an int32 scalar of a traced program; None never stops, which makes TRADES's attack.
-    jitter_255: standard deviation in pixel values of normal noise on top of each step (omega; 0.255 in the code for
-    FAT on CIFAR-10, else 0).
+    epsilon: radius on the [0, 1] scale. steps: at most so many gradient steps. step_rule: see `threat.step_size`. loss:
+    `ce`, or `kl`: the divergence from the prediction on the clean image, which costs one forward pass. start: `uniform`
+    in the ball, or `normal`: 0.001 N(0, 1) around the image. clip_start: clip the start to the ball and [0, 1] (FAT
+    does, TRADES does not). tau: int, or a traced int32 scalar; None never stops: the attack of TRADES. jitter_255:
+    standard deviation in pixel values of normal noise added to each step (omega; 0.255 in FAT's CIFAR-10 code, else 0).
     """
 
     epsilon: float = 8 / 255
@@ -40,14 +39,15 @@ class FriendlyPGD(base.Attack):
 
     attacks_misclassified = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         threat.check_budget(self.epsilon, self.steps)
         threat.step_size(self.step_rule, self.epsilon, self.steps)
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; choose one of {', '.join(LOSSES)}")
         if self.start not in ("uniform", "normal"):
             raise ValueError(f"unknown start {self.start!r}; choose uniform or normal")
-        if not (self.tau is None or isinstance(self.tau, jax.Array) or _is_count(self.tau)):
+        whole = hasattr(self.tau, "__index__") and not isinstance(self.tau, bool)
+        if not (self.tau is None or isinstance(self.tau, jax.Array) or (whole and self.tau >= 0)):
             raise ValueError(f"tau must be a whole number of 0 or more, or None, got {self.tau!r}")
         if not 0 <= self.jitter_255 <= 255:
             raise ValueError(f"jitter_255 must lie in 0 to 255, got {self.jitter_255!r}")
@@ -75,7 +75,7 @@ class FriendlyPGD(base.Attack):
             points = images + threat.uniform(images, keys, -self.epsilon, self.epsilon)
         else:
             points = images + NORMAL_SCALE * threat.normal(images, keys)
-        # The box as well: an image may stop right here, and normal noise knows no radius.
+        # To the ball, too: normal noise has no radius, and an image may stop here.
         return threat.project_box(points, images, self.epsilon) if self.clip_start else points
 
     def _ascend(self, logits_fn, objective, images, labels, targets, keys, points, state):
@@ -108,7 +108,3 @@ class FriendlyPGD(base.Attack):
         loop = (jnp.int32(0), points, state.done, budget, none, none, jnp.zeros(len(images), bool))
         _, points, _, _, looks, moves, blind = jax.lax.while_loop(goes_on, step, loop)
         return points, looks, moves, blind
-
-
-def _is_count(value):
-    return not isinstance(value, bool) and hasattr(value, "__index__") and value >= 0

@@ -1,7 +1,7 @@
-"""Attack losses: one number per image, never averaged, so that no image's gradient depends on its neighbours.
+"""Attack losses: one number per image, not averaged, so that no image's gradient depends on its neighbours.
 
 logits [N, K] of any float type, labels int [N]; losses are at least float32 [N], and greater is more adversarial.
-Maxima over classes are gathered at their index: where logits are equal, the gradient goes to one class, not to all.
+Maxima over classes are gathered at their index, so that among equal logits only one gets the gradient.
 """
 
 import jax

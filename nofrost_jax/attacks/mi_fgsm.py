@@ -15,13 +15,13 @@ class MIFGSM(PGD):
     """Sign steps along g <- decay g + gradient / ||gradient||_1, on the cross-entropy. Fields as PGD's.
 
     The start is the image itself, as in the authors' `mia`; their `mipgd` starts at random (`start="uniform"`).
-    The paper does not say which of the two made its column. Far stronger is APGD: this attack flatters.
+    The paper does not say which of the two it used. This attack flatters: APGD is far stronger.
     """
 
     start: str = "zero"
     decay: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.norm != "linf":
             raise ValueError(f"MI-FGSM is an l-infinity attack, got norm={self.norm!r}")

@@ -14,12 +14,12 @@ STARTS = ("uniform", "zero")
 
 @dataclasses.dataclass(frozen=True)
 class PGD(base.Attack):
-    """Untargeted PGD on the cross-entropy: a random start, sign steps, the last iterate is returned, fooled or not.
+    """Untargeted PGD on the cross-entropy: a random start and sign steps; the last iterate is returned in any case.
 
-    epsilon: radius on the [0, 1] scale. steps: gradient steps. step_rule: see `threat.step_size`; the paper's numbers
-    belong to `nofrost`, whose whole path is only 1.25 epsilon long, `madry` is the stronger common default. start:
-    uniform | zero. norm: linf | l2, where a step is along the normalized gradient. restarts: starts to try; an image is
-    left alone once fooled, which is found out by one more forward pass a restart if there are several.
+    epsilon: radius on the [0, 1] scale. steps: gradient steps. step_rule: see `threat.step_size`; the paper used
+    `nofrost`, whose steps add up to only 1.25 epsilon, `madry` is the stronger common default. start: uniform | zero.
+    norm: linf | l2, which steps along the normalized gradient. restarts: starts to try; several cost one more forward
+    pass each, which finds the images that are fooled already.
     """
 
     epsilon: float = 8 / 255
@@ -31,13 +31,13 @@ class PGD(base.Attack):
 
     attacks_misclassified = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         threat.check_budget(self.epsilon, self.steps, self.restarts, self.norm)
         threat.step_size(self.step_rule, self.epsilon, self.steps, self.norm)
         if self.start not in STARTS:
             raise ValueError(f"unknown start {self.start!r}; choose one of {', '.join(STARTS)}")
         if self.start == "zero" and self.restarts > 1:
-            raise ValueError(f"restarts={self.restarts} from the image itself would all be the same; use start=uniform")
+            raise ValueError(f"restarts={self.restarts} need start=uniform, or all are the same")
 
     def stages(self, num_classes: int) -> int:
         return self.restarts
@@ -47,7 +47,6 @@ class PGD(base.Attack):
 
     def loss(self, logits: Array, labels: Array, keys: Array) -> Array:
         """The loss that is maximised, [N]. keys: one for each image, the same in all restarts."""
-        del keys
         return losses.cross_entropy(logits, labels)
 
     def stage(

@@ -19,15 +19,15 @@ from nofrost_jax.attacks import base, threat
 STAGE = 250  # queries
 OVERRUN = 32  # queries that a bisection begun within the budget can spend beyond it, at most (19 at 224 pixels)
 TOLERANCE = 1e-3  # l2 distance at which a bisection ends
-TOP_LEVEL = 30  # blocks have one value long before; no further halving changes them
+TOP_LEVEL = 30  # blocks have a single value long before
 
 
 class Search(NamedTuple):
-    """Where each image's search stands; a row for each image.
+    """The state of each image's search; a row for each image.
 
     up: signs of the best direction. distance: l2 distance at which it fools the model, before the pixels are clipped;
-    inf until there is one. level, block: which block of `up` is flipped now. bisecting: between `low` and `high`;
-    otherwise the next query is a probe. first_success: queries spent when the attack first succeeded, 0 before that.
+    inf until there is one. level, block: the block of `up` that is flipped now. bisecting: between `low` and `high`;
+    otherwise the next query is a probe. first_success: queries spent at the first success, 0 before it.
     """
 
     up: jax.Array
@@ -44,14 +44,14 @@ class Search(NamedTuple):
 class RayS(base.Attack):
     """Untargeted hard-label attack. epsilon: l-infinity radius on the [0, 1] scale. queries: forward passes to spend.
 
-    strict_budget: an image spends at most `queries`, and a bisection that they cut off ends with what it has reached;
-    otherwise a bisection once begun is finished, as the budget is looked at before probes only.
+    strict_budget: an image spends at most `queries`, and a bisection that they cut off keeps what it has reached;
+    otherwise a bisection is finished, because the budget is checked before probes only.
 
-    official: account as the authors' code does. No image stops at its success, so the perturbation goes on shrinking;
-    the budget is looked at before probes only, whatever strict_budget says; images that are misclassified without any
-    attack are attacked, too. forwards then is what was really spent, slightly more than `queries`. The count that the
-    authors report is first_success of the state's carry (`Search`), which they clip to `queries`, or `queries` where
-    it is 0. One difference remains: an image so light that white lies within epsilon is no success by itself.
+    official: count as the authors' code does. No image stops at its success, so the perturbation shrinks further; the
+    budget is checked before probes only; misclassified images are attacked, too. forwards is then what was spent,
+    slightly more than `queries`. The authors report first_success of the state's carry (`Search`), clipped to
+    `queries`, or `queries` where it is 0. One difference: an image so light that white is within epsilon is no success
+    by itself.
 
     backwards is 0.
     """
@@ -61,7 +61,7 @@ class RayS(base.Attack):
     strict_budget: bool = True
     official: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         threat.check_budget(self.epsilon)
         threat.require_count("query", queries=self.queries)
 

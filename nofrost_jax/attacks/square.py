@@ -1,8 +1,7 @@
 """The Square attack (Andriushchenko et al., 2020): random search on the margin, one square of new signs a query.
 
-Its points are corners of the l-infinity ball, so what it keeps of an image is one sign for each value. Details as in
-AutoAttack (Croce & Hein, 2020b), except that each image draws its own squares: one image's result does not depend on
-the others.
+Its points are corners of the l-infinity ball, so it keeps one sign for each value of an image. Details are as in
+AutoAttack (Croce & Hein, 2020b), except that each image draws its own squares and does not depend on the others.
 """
 
 import dataclasses
@@ -29,7 +28,7 @@ class Square(base.Attack):
     strict_budget=False).
 
     An image stops as soon as no logit is below its label's: the caller's verdict counts an exact tie as it likes.
-    forwards is the number of queries spent, backwards 0.
+    forwards is the number of queries spent, backwards is 0.
     """
 
     epsilon: float = 8 / 255
@@ -38,7 +37,7 @@ class Square(base.Attack):
     rescale: bool = True
     strict_budget: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         threat.check_budget(self.epsilon)
         threat.require_count("query", queries=self.queries)
         if not 0 < self.p <= 1:
@@ -83,7 +82,7 @@ class Square(base.Attack):
         return jax.vmap(one)(base.fold(named(keys, "square"), query))
 
     def points(self, images: Array, up: Array) -> Array:
-        """The corners of the ball that the signs `up` (bool, as the images) name, cut to [0, 1]."""
+        """The corners of the ball with the signs `up` (bool, as the images), clipped to [0, 1]."""
         return jnp.clip(jnp.where(up, images + self.epsilon, images - self.epsilon), 0, 1)
 
     def stage(

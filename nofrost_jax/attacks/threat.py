@@ -1,4 +1,4 @@
-"""Threat models: the l-infinity or l2 ball around an image, cut by the pixel range; images float, radii on [0, 1]."""
+"""Threat models: the l-infinity or l2 ball around an image, clipped to [0, 1]; radii are on the [0, 1] scale."""
 
 import math
 from typing import Any
@@ -16,10 +16,8 @@ def greatest(norm: str) -> float:
 
 
 def check_budget(epsilon: float | Array, steps: int = 1, restarts: int = 1, norm: str = "linf") -> None:
-    """Raises ValueError unless `epsilon` is a radius of `norm`, and `steps` and `restarts` are at least 1.
-
-    Of a traced radius nothing is known but its shape; what it is gets looked at when it is used (`inputs.good`).
-    """
+    """Raises ValueError unless `epsilon` is a radius of `norm`, and `steps` and `restarts` are at least 1. A traced
+    radius is checked when it is used (`inputs.good`)."""
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
     shape, dtype = getattr(epsilon, "shape", ()), getattr(epsilon, "dtype", float)
@@ -27,18 +25,16 @@ def check_budget(epsilon: float | Array, steps: int = 1, restarts: int = 1, norm
         got = f"{dtype} {shape}" if shape else repr(epsilon)
         raise ValueError(f"epsilon must be one number, got {got}")
     if not isinstance(epsilon, jax.core.Tracer) and not 0 <= float(epsilon) <= greatest(norm):
-        raise ValueError(
-            f"epsilon is on the [0, 1] scale and must lie there, got {epsilon:g} (= {epsilon * 255:g} pixel values)"
-        )
+        raise ValueError(f"epsilon must be on the [0, 1] scale, got {epsilon:g} (= {epsilon * 255:g} pixel values)")
     require_count("step", steps=steps)
     require_count("start", restarts=restarts)
 
 
 def require_count(what: str, **field: Any) -> None:
-    """Raises ValueError unless the one field is a whole number of 1 or more; `what` says of what, in the singular."""
+    """Raises ValueError unless the one field, a number of `what`, is a whole number of 1 or more."""
     ((name, value),) = field.items()
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ValueError(f"an attack needs at least 1 {what}, and a whole number of them, got {name}={value!r}")
+        raise ValueError(f"an attack needs at least 1 {what}, as a whole number, got {name}={value!r}")
 
 
 def step_size(rule: str, epsilon: float | Array, steps: int, norm: str = "linf") -> float | Array:
@@ -80,7 +76,7 @@ def normal(images: Array, keys: Array) -> Array:
 
 
 def uniform_start(images: Array, epsilon: float | Array, keys: Array, norm: str = "linf") -> Array:
-    """A random point of the ball, cut to [0, 1]. l2: a uniform direction, and a uniform share of the radius."""
+    """A random point of the ball, clipped to [0, 1]. l2: a uniform direction, and a uniform share of the radius."""
     if norm == "linf":
         return jnp.clip(images + uniform(images, keys, -epsilon, epsilon), 0, 1)
 
@@ -93,7 +89,7 @@ def uniform_start(images: Array, epsilon: float | Array, keys: Array, norm: str 
 
 
 def largest_start(images: Array, share: float, keys: Array) -> Array:
-    """A random point whose greatest pixel change is `share` exactly, before it is cut to [0, 1] (APGD's, FAB's)."""
+    """A random point whose greatest pixel change is exactly `share`, then clipped to [0, 1] (APGD, FAB)."""
     noise = 2 * uniform(images, keys, 0, 1) - 1
     greatest = jnp.max(jnp.abs(noise), axis=(1, 2, 3), keepdims=True)
     return jnp.clip(images + share * (noise / (greatest + 1e-12)), 0, 1)
@@ -109,7 +105,7 @@ def project(points: Array, images: Array, epsilon: float | Array, norm: str = "l
 
 
 def project_box(points: Array, images: Array, epsilon: float | Array) -> Array:
-    """The same point of the l-infinity ball in the box form, one unit in the last place apart: AutoAttack's order."""
+    """`project` for l-infinity in the box form, as AutoAttack does it; it differs in the last bit."""
     return jnp.clip(jnp.minimum(jnp.maximum(points, images - epsilon), images + epsilon), 0, 1)
 
 

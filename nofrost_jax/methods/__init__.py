@@ -1,10 +1,10 @@
-"""Training methods. Each is a module with two functions, or more:
+"""Training methods. Each is a module with the first two of these functions, and the others if it needs them:
 
     make_step(model, optimizer, config, steps_per_epoch=None) -> step(state, batch, key) -> (state, metrics)
     passes(config) -> (forwards, backwards to the image, backwards to the parameters) per training image
-    begin(config, image_size) -> what it keeps from step to step in `state.method`, if it keeps something
-    updates(config) -> optimizer steps of one training step, if not one
-    notes(config) -> lines that a run begins with, about what it does in another way than the paper
+    begin(config, image_size) -> what it keeps from step to step in `state.method`
+    updates(config) -> optimizer steps in one training step
+    notes(config) -> lines that a run prints at its start: what differs from the paper
 
 `step` is a pure function of one device's shard; `parallel.Devices.map_step` maps it. Its metrics are float32 pairs
 (sum, count). A new method is one file here and one row in TABLE.
@@ -13,17 +13,16 @@
 import dataclasses
 from collections.abc import Callable
 
-import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from nofrost_jax.methods import at, augmented, fast, fat, free, standard, trades, trades_fat
-from nofrost_jax.methods.base import Step, at_precision
+from nofrost_jax.methods.base import Optimizer, Step, at_precision
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A method's functions, as above; make_own_step: the module's `make_step`."""
+    """A method's functions, as above. make_own_step: the module's `make_step`."""
 
     make_own_step: Callable
     passes: Callable
@@ -32,11 +31,7 @@ class Method:
     notes: Callable = lambda config: ()
 
     def make_step(
-        self,
-        model: nn.Module,
-        optimizer: optax.GradientTransformation,
-        config: ConfigDict,
-        steps_per_epoch: int | None = None,
+        self, model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_per_epoch: int | None = None
     ) -> Step:
         """The method's step at `config.matmul_precision`."""
         step = self.make_own_step(model, optimizer, config, steps_per_epoch)

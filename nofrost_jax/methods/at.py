@@ -7,7 +7,6 @@ normalizer-free net, MBNAT (Xie & Yuille, 2020) this very step on a mixture-BN n
 
 from collections.abc import Callable
 
-import optax
 from flax import linen as nn
 from jax import Array
 from ml_collections import ConfigDict
@@ -16,6 +15,7 @@ from nofrost_jax import attacks
 from nofrost_jax.classifier import to_float
 from nofrost_jax.methods import standard
 from nofrost_jax.methods.base import (
+    Optimizer,
     Step,
     accuracy,
     attacked_forwards,
@@ -27,9 +27,7 @@ from nofrost_jax.methods.base import (
 )
 
 
-def make_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
-) -> Step:
+def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_per_epoch: int | None = None) -> Step:
     """The attack's passes, and one or two train-mode forwards and backwards per image."""
     if config.method.adversarial_weight == 0:
         return standard.make_step(model, optimizer, config, steps_per_epoch)
@@ -75,7 +73,7 @@ def attack_metrics(adversarial: Array, labels: Array, result: attacks.AttackResu
 
 
 def passes(config: ConfigDict) -> tuple[int, int, int]:
-    """(forward, backward to the image, backward to the parameters) passes per training image, at most."""
+    """(forwards, backwards to the image, backwards to the parameters) per training image, at most."""
     if config.method.adversarial_weight == 0:
         return standard.passes(config)
     forward, backward = attacks.create(**config.attack).passes(config.model.num_classes)

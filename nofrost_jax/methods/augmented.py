@@ -8,9 +8,8 @@ The loss is the mean of the cross-entropies of some streams, which `method.terms
     paper         clean, augmented, adversarial    Equation 2: augmented is either of the two, by the batch's coin
     authors       as combine, DeepAugment's images by EDSR alone: what the code of the paper's authors does
 
-Combine is its terms on a net with batch norm, NoFrost* `paper` or `authors` on a normalizer-free one. Only clean
-images are attacked. The batch holds the views (`data.views`); what a view lacks of its distortion is added here, on the
-device.
+Combine is `combine` on a net with batch norm, NoFrost* is `paper` or `authors` on a normalizer-free net. Only clean
+images are attacked. The batch holds the views (`data.views`); what they still lack is added here, on the device.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from jax import Array
 from ml_collections import ConfigDict
@@ -30,6 +28,7 @@ from nofrost_jax.classifier import normalize, to_float
 from nofrost_jax.data.views import has_deepaugment, origins_of_trees
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import (
+    Optimizer,
     Step,
     accuracy,
     attacked_forwards,
@@ -48,18 +47,15 @@ TERMS = {  # method.terms of `augmented`: the streams whose losses are averaged,
 }
 
 
-def make_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
-) -> Step:
+def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_per_epoch: int | None = None) -> Step:
     """A train-mode forward and backward per image for each stream, and the attack's passes if one is adversarial."""
-    del steps_per_epoch
     return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer)
 
 
 def make_loss(model: nn.Module, config: ConfigDict, attack: attacks.Attack) -> Callable:
     """`loss_fn(params, stats, batch, image_keys)`: the mean of the streams' losses; `attack` makes the adversarial one.
 
-    Statistics thread through the streams in the order of the table above; the attack sees those of all the others.
+    Statistics pass through the streams in the order of the table above; the attack sees those of all others.
     """
     names, nets = TERMS[config.method.terms], load_nets(config)
 
@@ -107,10 +103,10 @@ def stream(name: str, config: ConfigDict, nets: dict[str, Any], batch: dict[str,
 def deepaugment(
     config: ConfigDict, nets: dict[str, Any], images: Array, image_keys: Array, chosen: bool | Array = True
 ) -> Array:
-    """DeepAugment's view of images in [0, 1]: they are distorted already, or by the `nets` or Noise2Net here.
+    """DeepAugment's view of images in [0, 1]: distorted beforehand, or here by the `nets` or by Noise2Net.
 
-    Of several nets each image takes one by its own key. Noise2Net works on normalized pixels and cuts nothing off, so
-    that its images leave [0, 1]. chosen: bool [N], or True for all; the others stay as they are.
+    Each image takes one of several nets by its own key. Noise2Net works on normalized pixels and does not clip, so its
+    images can leave [0, 1]. chosen: bool [N], or True for all; the others stay as they are.
     """
     section, chosen = config.deepaugment, jnp.broadcast_to(chosen, len(images))
     if section.mode == "files":
@@ -128,7 +124,7 @@ def deepaugment(
 
 
 def textures_removed(config: ConfigDict, images: Array, image_keys: Array) -> Array:
-    """TDA's view of images in [0, 1]; blur and noise, where they are on, follow the colours."""
+    """TDA's view of images in [0, 1]: colours, then blur and noise if they are on."""
     images = tda.colours(images, keys.named(image_keys, "tda colours"))
     if config.method.tda_blur:
         images = tda.blur(images, keys.named(image_keys, "tda blur"), config.method.tda_blur)
@@ -138,7 +134,7 @@ def textures_removed(config: ConfigDict, images: Array, image_keys: Array) -> Ar
 
 
 def passes(config: ConfigDict) -> tuple[int, int, int]:
-    """(forward, backward to the image, backward to the parameters) passes per training image."""
+    """(forwards, backwards to the image, backwards to the parameters) per training image."""
     names = TERMS[config.method.terms]
     forward, backward = (0, 0)
     if "adversarial" in names:
@@ -147,20 +143,20 @@ def passes(config: ConfigDict) -> tuple[int, int, int]:
 
 
 def view_flops(config: ConfigDict) -> float:
-    """Floating-point operations (a multiply-add counts two) that distort the views of a training image on the device,
-    in the mean; 0 for methods without DeepAugment."""
+    """Mean floating-point operations (a multiply-add counts two) to distort one training image's views on the device;
+    0 without DeepAugment."""
     if not has_deepaugment(config) or config.deepaugment.mode == "files":
         return 0
     each = noise2net.MULTIPLY_ADDS
     if config.deepaugment.mode == "on_device":
         nets = tuple(config.deepaugment.sources)
         each = sum(on_device.MULTIPLY_ADDS[net] for net in nets) / len(nets)
-        each *= 0.5 if "augmented" in config.data.views else 1  # the coin's other half is passed over
+        each *= 0.5 if "augmented" in config.data.views else 1  # the coin leaves half of the images out
     return 2 * each * config.data.image_size**2
 
 
 def notes(config: ConfigDict) -> list[str]:
-    """What a user should know of where DeepAugment's images come from; nothing where they are the paper's."""
+    """Where DeepAugment's images come from, if not from where the paper's do."""
     if not has_deepaugment(config):
         return []
     nets = " and ".join(config.deepaugment.sources)
@@ -170,8 +166,8 @@ def notes(config: ConfigDict) -> list[str]:
     if config.deepaugment.mode == "on_device":
         return [
             f"DeepAugment: {nets} on the device, on training crops, with the weights {config.deepaugment.weights}; the "
-            "paper's images are made of whole images, beforehand"
-            + "; which images share a set of weights hangs on the number of devices"
+            "paper distorts whole images, beforehand"
+            + "; which images share a set of weights depends on the number of devices"
             * (config.deepaugment.group > 1)
         ]
     return [

@@ -1,4 +1,4 @@
-"""What every training method is made of: train-mode forwards, the frozen classifier to attack, the loss, the update."""
+"""What training methods share: train-mode forwards, the frozen classifier to attack, losses, metrics, the update."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,9 @@ from nofrost_jax.attacks.base import Attack, AttackResult
 from nofrost_jax.classifier import Classifier, normalize
 from nofrost_jax.state import TrainState, join
 
-#: One shard's training step: (state, {view: uint8 [n, H, W, 3], "label": int [n]}, key) -> (state, {name: float [2]})
+Optimizer = optax.GradientTransformation
+Tree = dict[str, Any]  # parameters, statistics or gradients
+# One shard's training step: (state, {view: uint8 [n, H, W, 3], "label": int [n]}, key) -> (state, {name: float32 [2]})
 Step = Callable[[TrainState, dict[str, Array], Array], tuple[TrainState, dict[str, Array]]]
 
 PRECISIONS = ("default", "high", "highest")
@@ -25,12 +27,12 @@ PRECISIONS = ("default", "high", "highest")
 def train_forward(
     model: nn.Module,
     config: ConfigDict,
-    params: dict[str, Any],
-    stats: dict[str, Any],
+    params: Tree,
+    stats: Tree,
     images: Array,
     image_keys: Array,
     branch: str = "clean",
-) -> tuple[Array, dict[str, Any]]:
+) -> tuple[Array, Tree]:
     """Train-mode logits [N, K] of images [N, H, W, 3] in [0, 1], and the batch statistics after this forward."""
     inputs = normalize(images, config.data.mean, config.data.std)
     logits, updated = model.apply(
@@ -40,17 +42,12 @@ def train_forward(
 
 
 def forwards(
-    model: nn.Module,
-    config: ConfigDict,
-    params: dict[str, Any],
-    stats: dict[str, Any],
-    streams: dict[str, Array],
-    image_keys: Array,
-) -> tuple[dict[str, Array], dict[str, Any]]:
+    model: nn.Module, config: ConfigDict, params: Tree, stats: Tree, streams: dict[str, Array], image_keys: Array
+) -> tuple[dict[str, Array], Tree]:
     """({stream: train-mode logits}, statistics) of `streams`, {name: images}, each with the same N images' keys.
 
-    Where the net has batch statistics every stream is a forward of its own, in the order given, a mixture-BN net's
-    adversarial one through the adversarial branch. Elsewhere no image sees another, and all pass as one batch.
+    With batch statistics every stream is a forward of its own, in the order given; "adversarial" takes a mixture-BN
+    net's adversarial branch. Without them no image depends on another, and all pass as one batch.
     """
     stream_keys = {name: keys.named(image_keys, name) for name in streams}
     if model.has_batch_stats or len(streams) == 1:
@@ -70,17 +67,17 @@ def attacked_forwards(
     model: nn.Module,
     config: ConfigDict,
     attack: Attack,
-    params: dict[str, Any],
-    stats: dict[str, Any],
+    params: Tree,
+    stats: Tree,
     streams: dict[str, Array],
     images: Array,
     labels: Array,
     image_keys: Array,
-) -> tuple[dict[str, Array], AttackResult, dict[str, Any]]:
+) -> tuple[dict[str, Array], AttackResult, Tree]:
     """({stream: train-mode logits}, AttackResult, statistics) of `streams`, and of "adversarial" versions of `images`.
 
-    Statistics thread streams -> (attack, frozen) -> adversarial, as in the authors' code: the attack already sees those
-    that the other forwards left. Where a net has none the attack comes first.
+    Statistics pass from the streams to the (frozen) attack to the adversarial forward, as in the authors' code. A net
+    without statistics is attacked first.
     """
     logits, waiting = {}, streams
     if model.has_batch_stats:
@@ -92,15 +89,11 @@ def attacked_forwards(
     return logits | last, result, stats
 
 
-def frozen_classifier(
-    model: nn.Module, config: ConfigDict, params: dict[str, Any], stats: dict[str, Any]
-) -> Classifier:
-    """What an attack sees: the classifier in evaluation mode, parameters fixed, an MBN's adversarial branch.
-
-    Batches are made of uint8 images and of labels that are classes, so that nothing is checked again in the step."""
+def frozen_classifier(model: nn.Module, config: ConfigDict, params: Tree, stats: Tree) -> Classifier:
+    """What an attack sees: the classifier in evaluation mode, with fixed parameters and an MBN's adversarial branch.
+    Batches hold uint8 images and valid labels, so inputs are not checked again."""
     variables = jax.lax.stop_gradient(join(params, stats))
-    normalization = tuple(config.data.mean), tuple(config.data.std)
-    return Classifier(variables, model, *normalization, gamma=1.0, inputs_are_checked=True)
+    return Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std), inputs_are_checked=True)
 
 
 def smoothed_cross_entropy(logits: Array, labels: Array, smoothing: float) -> Array:
@@ -130,7 +123,7 @@ def l2_255(perturbed: Array, images: Array) -> Array:
 
 
 def clip_pixels(images: Array) -> Array:
-    """Cut to [0, 1]. A pixel on the border passes the gradient on (PyTorch before 2.14 did, too), one beyond not."""
+    """Clips to [0, 1]. A pixel on the border passes its gradient on (PyTorch before 2.14 did, too); outside it is 0."""
     return jnp.where(images < 0, 0, jnp.where(images > 1, 1, images))
 
 
@@ -142,9 +135,8 @@ def gradient_step(loss_fn: Callable, optimizer: optax.GradientTransformation) ->
     """
 
     def step(state, batch, key):
-        gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        image_keys = keys_of(state, batch, key)
-        (loss, (stats, metrics)), grads = gradient_fn(state.params, state.batch_stats, batch, image_keys)
+        arguments = state.params, state.batch_stats, batch, keys_of(state, batch, key)
+        (loss, (stats, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(*arguments)
         state, metrics = update(state.replace(batch_stats=stats), grads, loss, metrics, optimizer)
         return state.replace(step=state.step + 1), metrics
 
@@ -152,7 +144,7 @@ def gradient_step(loss_fn: Callable, optimizer: optax.GradientTransformation) ->
 
 
 def at_precision(step: Step, name: str) -> Step:
-    """`step` with its matrix products and convolutions at a precision of PRECISIONS; "default" leaves all as it is."""
+    """`step` with its matrix products and convolutions at one of PRECISIONS; "default" changes nothing."""
     if name == "default":
         return step
 
@@ -170,13 +162,9 @@ def keys_of(state: TrainState, batch: dict[str, Array], key: Array) -> Array:
 
 
 def update(
-    state: TrainState,
-    grads: dict[str, Any],
-    loss: Array,
-    metrics: dict[str, Array],
-    optimizer: optax.GradientTransformation,
+    state: TrainState, grads: Tree, loss: Array, metrics: dict[str, Array], optimizer: optax.GradientTransformation
 ) -> tuple[TrainState, dict[str, Array]]:
-    """(state, metrics) after one optimizer step by the shards' mean gradients; `state.step` stays."""
+    """(state, metrics) after one optimizer step with the shards' mean gradients; `state.step` stays."""
     grads = parallel.mean(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

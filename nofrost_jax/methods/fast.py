@@ -1,13 +1,12 @@
 """FastAT (Wong et al., 2020): one large step from a random start, "FGSM-RS", in train mode.
 
-The noise is uniform in the ball, and not cut to the image range: the cut is part of the forward, so that a pixel beyond
-the range has no gradient. Both forwards normalize with, and update, batch statistics. `attack.step_rule` is the one
-step's size, 1.25 epsilon in their code.
+The noise is uniform in the ball and not clipped to the image range: the forward clips, so a pixel outside the range has
+no gradient. Both forwards normalize with batch statistics and update them. `attack.step_rule` is the size of the
+step, 1.25 epsilon in their code.
 """
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -15,6 +14,7 @@ from nofrost_jax import keys
 from nofrost_jax.attacks import losses, threat
 from nofrost_jax.classifier import to_float
 from nofrost_jax.methods.base import (
+    Optimizer,
     Step,
     accuracy,
     clip_pixels,
@@ -25,11 +25,8 @@ from nofrost_jax.methods.base import (
 )
 
 
-def make_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
-) -> Step:
+def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_per_epoch: int | None = None) -> Step:
     """Two train-mode forwards, one backward to the image and one to the parameters per image."""
-    del steps_per_epoch
     epsilon = config.attack.epsilon_255 / 255
     size = threat.step_size(config.attack.step_rule, epsilon, 1)
 
@@ -59,6 +56,5 @@ def make_step(
 
 
 def passes(config: ConfigDict) -> tuple[int, int, int]:
-    """(forward, backward to the image, backward to the parameters) passes per training image."""
-    del config
+    """(forwards, backwards to the image, backwards to the parameters) per training image."""
     return 2, 1, 1

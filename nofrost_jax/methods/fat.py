@@ -1,7 +1,7 @@
-"""FAT, friendly adversarial training (Zhang et al., 2020): adversarial images that stop soon after they are wrong.
+"""FAT, friendly adversarial training (Zhang et al., 2020): the attack stops soon after an image is misclassified.
 
 The loss is Equation 1's (`at`), with adversarial weight 1 in the paper's rows; the attack is `friendly`. `attack.tau`
-is how many more steps an image takes once wrong: 1 in the paper. `method.tau_epochs` makes it grow by one after each of
+is how many more steps an image then takes: 1 in the paper. `method.tau_epochs` makes it grow by one after each of
 these epochs, as the code of FAT's authors does by default: from 0, after epochs 50 and 90 of 120.
 """
 
@@ -9,20 +9,17 @@ import dataclasses
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from nofrost_jax import attacks
 from nofrost_jax.methods import at, standard
-from nofrost_jax.methods.base import Step, gradient_step
+from nofrost_jax.methods.base import Optimizer, Step, gradient_step
 
 passes = at.passes
 
 
-def make_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
-) -> Step:
+def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_per_epoch: int | None = None) -> Step:
     """At most `attack.steps` gradient steps, and one train-mode forward and backward per image."""
     if config.method.adversarial_weight == 0:
         return standard.make_step(model, optimizer, config, steps_per_epoch)
@@ -32,7 +29,7 @@ def make_step(
 def with_tau(
     make_loss: Callable,
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     config: ConfigDict,
     steps_per_epoch: int | None,
 ) -> Step:

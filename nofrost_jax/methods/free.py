@@ -2,13 +2,12 @@
 
 Each batch is trained on `method.replays` times (m = 4 in their code, which divides the epochs by m). A replay is one
 train-mode forward and one backward pass; its gradient to the image moves the noise by `attack.step_rule` (epsilon
-there), its gradient to the parameters makes an optimizer step. The noise lives on from batch to batch: one tensor for
-the positions of the global batch, zero at first, in the checkpoint too.
+there), its gradient to the parameters makes an optimizer step. The noise carries over from batch to batch: one tensor
+for the positions of the global batch, zero at first, saved in the checkpoint.
 """
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from jax import Array
 from ml_collections import ConfigDict
@@ -18,6 +17,7 @@ from nofrost_jax.attacks import base as attack_base
 from nofrost_jax.attacks import threat
 from nofrost_jax.classifier import to_float
 from nofrost_jax.methods.base import (
+    Optimizer,
     Step,
     accuracy,
     clip_pixels,
@@ -29,11 +29,8 @@ from nofrost_jax.methods.base import (
 )
 
 
-def make_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
-) -> Step:
+def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_per_epoch: int | None = None) -> Step:
     """m train-mode forwards, each with one backward to both the image and the parameters. Metrics are over replays."""
-    del steps_per_epoch
     epsilon = config.attack.epsilon_255 / 255
     size = threat.step_size(config.attack.step_rule, epsilon, 1)
 
@@ -80,5 +77,5 @@ def updates(config: ConfigDict) -> int:
 
 
 def passes(config: ConfigDict) -> tuple[int, int, int]:
-    """(forward, backward to the image, backward to the parameters) passes per training image."""
+    """(forwards, backwards to the image, backwards to the parameters) per training image."""
     return (config.method.replays,) * 3

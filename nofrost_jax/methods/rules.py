@@ -1,4 +1,4 @@
-"""What a method needs of its config: its own attack, the views of its streams, DeepAugment's images."""
+"""What a training method needs in its config: its own attack, its streams' views, DeepAugment's images."""
 
 from ml_collections import ConfigDict
 
@@ -35,24 +35,24 @@ def is_adversarial(method: ConfigDict) -> bool:
 
 
 def _check_attack(method, attack):
-    """Raises UserError where a method's attack is not one that it can use."""
+    """Raises UserError unless a method can use its attack."""
     if method.sum_losses and not (method.name == "at" and 0 < method.adversarial_weight < 1):
         raise UserError(
-            "config.method.sum_losses=True adds the clean and the adversarial loss: set config.method.name=at and "
+            "config.method.sum_losses=True adds a clean and an adversarial loss: set config.method.name=at and "
             f"adversarial_weight between 0 and 1, now {method.name}, {method.adversarial_weight}"
         )
     single = {"fast": "epsilon_times:1.25", "free": "epsilon_times:1"}
     if method.name in single and (attack.name, attack.norm, attack.steps) != ("pgd", "linf", 1):
         raise UserError(
-            f"config.method.name={method.name} takes one step of its own: set config.attack.name=pgd, norm=linf and "
-            f"steps=1, with step_rule={single[method.name]}; now {attack.name}, {attack.norm}, steps={attack.steps}"
+            f"config.method.name={method.name} takes one step of its own: set config.attack.name=pgd, norm=linf, "
+            f"steps=1 and step_rule={single[method.name]}; now {attack.name}, {attack.norm}, steps={attack.steps}"
         )
     friendly = {"fat": "friendly", "trades_fat": "friendly_kl"}
     needed = {"trades": "pgd_kl", **friendly}.get(method.name, attack.name)
     if attack.name != needed:
         raise UserError(
-            f"config.method.name={method.name} has an attack of its own: set config.attack.name={needed}, now "
-            f"{attack.name}; the rows of configs/methods.py set all of it"
+            f"config.method.name={method.name} needs config.attack.name={needed}, now {attack.name}; the rows of "
+            "configs/methods.py set both"
         )
     epochs = list(method.tau_epochs)
     if epochs and (method.name not in friendly or attack.get("tau") is None):
@@ -64,7 +64,7 @@ def _check_attack(method, attack):
 
 
 def _check_views(config):
-    """Raises UserError unless the batches hold the views that the method trains on, and no other."""
+    """Raises UserError unless the batches hold exactly the views that the method trains on."""
     method, views, section = config.method, tuple(config.data.views), config.deepaugment
     needed = views_of(method)
     if len(set(views)) < len(views) or set(views) != set(needed):
@@ -81,14 +81,14 @@ def _check_views(config):
     if distorts and section.mode == "on_device" and (not section.weights or config.data.image_size < 12):
         raise UserError(
             f"config.deepaugment.mode=on_device needs config.deepaugment.weights, now {section.weights!r}, and images "
-            f"of 12 pixels or more, now {config.data.image_size}; give files, or random:SEED for weights of no training"
+            f"of 12 pixels or more, now {config.data.image_size}; give files, or random:SEED for untrained weights"
         )
     if not distorts or section.mode != "files":
         return
     for place, source in enumerate(SOURCES):
         if source in sources and not (place < len(folders) and folders[place]):
             raise UserError(
-                f"config.deepaugment.folders={folders} has no folder of the images by {source}; give those of "
-                f"{', '.join(SOURCES)} in this order, e.g. by --config=configs/FILE.py:files=DIR, or set "
-                f"config.deepaugment.sources without {source}"
+                f"config.deepaugment.folders={folders} has no folder for {source}; give the folders of "
+                f"{', '.join(SOURCES)} in this order, e.g. with --config=configs/FILE.py:files=DIR, or leave {source} "
+                "out of config.deepaugment.sources"
             )

@@ -1,19 +1,15 @@
 """Standard training: clean images only (the paper's ST; Equation 1 with adversarial weight 0)."""
 
-import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from nofrost_jax import keys
 from nofrost_jax.classifier import to_float
-from nofrost_jax.methods.base import Step, accuracy, gradient_step, smoothed_cross_entropy, train_forward
+from nofrost_jax.methods.base import Optimizer, Step, accuracy, gradient_step, smoothed_cross_entropy, train_forward
 
 
-def make_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
-) -> Step:
+def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_per_epoch: int | None = None) -> Step:
     """One forward and one backward pass per image."""
-    del steps_per_epoch
 
     def loss_fn(params, stats, batch, image_keys):
         images, labels = to_float(batch["image"]), batch["label"]
@@ -25,6 +21,5 @@ def make_step(
 
 
 def passes(config: ConfigDict) -> tuple[int, int, int]:
-    """(forward, backward to the image, backward to the parameters) passes per training image."""
-    del config
+    """(forwards, backwards to the image, backwards to the parameters) per training image."""
     return 1, 0, 1

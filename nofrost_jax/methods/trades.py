@@ -9,7 +9,6 @@ their notation: 1 in the paper ("trade-off parameter 1"), 6 in their CIFAR-10 sc
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -18,6 +17,7 @@ from nofrost_jax.attacks import losses
 from nofrost_jax.classifier import to_float
 from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import (
+    Optimizer,
     Step,
     accuracy,
     forwards,
@@ -28,11 +28,8 @@ from nofrost_jax.methods.base import (
 )
 
 
-def make_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int | None = None
-) -> Step:
+def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_per_epoch: int | None = None) -> Step:
     """The attack's passes, and two train-mode forwards and backwards per image, or three (`trades_forwards`)."""
-    del steps_per_epoch
     return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer)
 
 
@@ -62,7 +59,7 @@ def make_loss(model: nn.Module, config: ConfigDict, attack: attacks.Attack) -> C
 
 
 def passes(config: ConfigDict) -> tuple[int, int, int]:
-    """(forward, backward to the image, backward to the parameters) passes per training image, at most."""
+    """(forwards, backwards to the image, backwards to the parameters) per training image, at most."""
     forward, backward = attacks.create(**config.attack).passes(config.model.num_classes)
     trained = config.method.trades_forwards
     return forward + trained, backward, trained

@@ -7,6 +7,7 @@ A network is a Flax Linen module that maps normalized images [N, H, W, 3] to log
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from ml_collections import ConfigDict
 
 from nofrost_jax.errors import UserError
 from nofrost_jax.models import layers
@@ -37,35 +38,32 @@ def create(
     axis_name: str | None = None,
     remat: bool = False,
 ) -> nn.Module:
-    """A network by name; raises UserError for values that no network has.
+    """A network by name. Raises ValueError for values that no network has.
 
     name: one of NAMES. norm: normalization of a resnet, ignored by nf_resnet: "bn", "mbn" (batch normalization for
     clean and for adversarial images apart; Xie & Yuille, 2020) or "in" (instance). stem: "imagenet" is a strided 7x7
     convolution and max pooling, "small" one 3x3 convolution for images of 8 to 64 pixels. width: factor on all channel
-    counts (rounded to 8). stage_sizes: blocks in each of one to four stages, () for the network's own. dtype: of the
+    counts (rounded to 8). stage_sizes: blocks in each of one to four stages, () for the default. dtype: of the
     computation; "float64" needs jax_enable_x64. dropout: before the classifier; drop_path: of the last block, growing
     linearly with depth (Huang et al., 2016). bn_group_size: images that share batch statistics, 0 for all of the
     global batch; bn_running: running statistics from the "mean" over groups or the "first" group. axis_name: the
     mapped axis over which the batch is sharded, None if it is not. remat: recompute the blocks in the backward pass.
     """
-    _check_choice("model", name, NAMES)
-    _check_choice("stem", stem, STEMS)
-    _check_choice("dtype", dtype, DTYPES)
-    _check_choice("norm", norm, NORMS)
-    _check_choice("bn_running", bn_running, BN_RUNNING)
+    choices = {"stem": (stem, STEMS), "dtype": (dtype, DTYPES), "norm": (norm, NORMS)}
+    choices |= {"model": (name, NAMES), "bn_running": (bn_running, BN_RUNNING)}
+    for field, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise ValueError(f"{field}={value!r} is unknown; choose one of {', '.join(allowed)}")
     if dtype == "float64" and not jax.config.jax_enable_x64:
-        raise UserError("dtype='float64' needs jax_enable_x64; choose float32 or bfloat16")
+        raise ValueError("dtype='float64' needs jax_enable_x64; choose float32 or bfloat16")
     stage_sizes = tuple(stage_sizes) or STAGE_SIZES[name[-2:]]
     if len(stage_sizes) > 4 or not all(isinstance(size, int) and size > 0 for size in stage_sizes):
-        raise UserError(f"stage_sizes={stage_sizes} must be one to four positive integers, or () for the network's own")
-    for field, value in (("num_classes", num_classes), ("width", width)):
-        if not value > 0:
-            raise UserError(f"{field}={value} must be positive")
-    for field, value in (("dropout", dropout), ("drop_path", drop_path)):
-        if not 0 <= value < 1:
-            raise UserError(f"{field}={value} must be in [0, 1)")
+        raise ValueError(f"stage_sizes={stage_sizes} must be one to four positive integers, or () for the default")
+    if num_classes < 1 or width <= 0 or not (0 <= dropout < 1 and 0 <= drop_path < 1):
+        given = f"{num_classes=}, {width=}, {dropout=}, {drop_path=}"
+        raise ValueError(f"num_classes and width must be positive, dropout and drop_path in [0, 1); got {given}")
     if not isinstance(bn_group_size, int) or bn_group_size < 0:
-        raise UserError(f"bn_group_size={bn_group_size!r} must be a number of images, or 0 for the global batch")
+        raise ValueError(f"bn_group_size={bn_group_size!r} must be a number of images, or 0 for the global batch")
     common = {
         "stage_sizes": stage_sizes,
         "num_classes": num_classes,
@@ -96,23 +94,18 @@ def abstract_variables(model: nn.Module, image_size: int) -> dict:
     return jax.eval_shape(lambda key: init(model, key, image_size), jax.random.key(0))
 
 
-def check(section) -> None:
-    """Raises UserError where `config.model`, resolved, asks for what no network has; `create` knows the rest."""
+def check(section: ConfigDict) -> None:
+    """Raises UserError for values of `config.model`, resolved, that `create` does not see or would not explain."""
     group = section.bn_group_size
     if group != "global" and not (group.isdigit() and int(group) > 0):
         raise UserError(f"config.model.bn_group_size={group!r} must be a number of images, or global")
     if section.norm == "mbn" and section.name.startswith("nf_"):
         raise UserError(
-            f"config.model.norm=mbn on {section.name}, which has no batch norm; set config.model.name=resnet26 or "
-            "resnet50 for MBNAT, or config.model.norm=bn for NoFrost"
+            f"config.model.norm=mbn does not fit {section.name}, which has no batch norm; set config.model.name="
+            "resnet26 or resnet50 for MBNAT, or config.model.norm=bn for NoFrost"
         )
     if not all(isinstance(blocks, int) and blocks > 0 for blocks in section.stage_sizes):
         raise UserError(f"config.model.stage_sizes={section.stage_sizes} needs at least one block in each stage")
-
-
-def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{field}={value!r} is unknown; choose one of {', '.join(choices)}")
 
 
 __all__ = ["BN_RUNNING", "DTYPES", "NAMES", "NORMS", "STEMS", "abstract_variables", "check", "create", "init", "layers"]

@@ -1,4 +1,4 @@
-"""The skeleton that all the networks share: which residual blocks there are, and how wide."""
+"""The residual blocks that all networks share: how many there are, and how wide."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ STAGE_FEATURES = (256, 512, 1024, 2048)
 
 @dataclasses.dataclass(frozen=True)
 class BlockSpec:
-    """Where one residual block stands: its name, output channels, stride, drop-path rate and index from 0."""
+    """One residual block: its name, output channels, stride, drop-path rate, and index from 0."""
 
     name: str
     features: int
@@ -26,18 +26,15 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
 
 def block_specs(stage_sizes: Sequence[int], width: float, drop_path: float) -> list[BlockSpec]:
     """All blocks in order. Drop-path rates grow linearly from 0 at the first block to `drop_path` at the last."""
-    total = sum(stage_sizes)
-    specs = []
-    for stage, size in enumerate(stage_sizes):
-        for block in range(size):
-            specs.append(
-                BlockSpec(
-                    name=f"stage{stage + 1}_block{block + 1}",
-                    features=make_divisible(STAGE_FEATURES[stage] * width),
-                    stride=2 if stage > 0 and block == 0 else 1,
-                    drop_path=drop_path * len(specs) / max(total - 1, 1),
-                    index=len(specs),
-                    opens_stage=block == 0,
-                )
-            )
-    return specs
+    places = [(stage, block) for stage, size in enumerate(stage_sizes) for block in range(size)]
+    return [
+        BlockSpec(
+            name=f"stage{stage + 1}_block{block + 1}",
+            features=make_divisible(STAGE_FEATURES[stage] * width),
+            stride=2 if stage > 0 and block == 0 else 1,
+            drop_path=drop_path * index / max(len(places) - 1, 1),
+            index=index,
+            opens_stage=block == 0,
+        )
+        for index, (stage, block) in enumerate(places)
+    ]

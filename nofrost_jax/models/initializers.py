@@ -1,8 +1,7 @@
-"""Initializers of kernels, in the form that Flax wants: (key, shape, dtype) -> array, for kernels [..., in, out].
+"""Initializers in Flax's form, (key, shape, dtype) -> array, for kernels [..., in, out].
 
-JAX compiles a random draw, and even a constant, anew for every shape, which takes many seconds for a whole network.
-These draw chunks of one size and cut them on the host, so that a single draw is compiled; under a trace they give the
-same numbers.
+JAX compiles a random draw, and even a constant, for every shape, which takes many seconds for a whole network. These
+draw chunks of one size and cut them on the host, so that only one draw is compiled; traced, they give the same numbers.
 """
 
 import math
@@ -27,24 +26,17 @@ def _uniform_chunk(key: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def _initializer(draw: Callable, scale: Callable) -> Callable:
-    """An initializer that multiplies `draw`'s numbers by `scale(shape)`."""
+    """An initializer of `draw`'s numbers times `scale(fan_in, fan_out)`."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32):
         size = math.prod(shape)
         chunks = [draw(key, index) for index in range(-(-size // CHUNK))]
         xp = jnp if isinstance(key, jax.core.Tracer) else np
-        flat = xp.concatenate(chunks)[:size] * np.float32(scale(shape))
+        fan_in, fan_out = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
+        flat = xp.concatenate(chunks)[:size] * np.float32(scale(fan_in, fan_out))
         return flat.reshape(shape).astype(dtype)
 
     return init
-
-
-def _fan_in(shape: tuple[int, ...]) -> int:
-    return math.prod(shape[:-1])
-
-
-def _fan_out(shape: tuple[int, ...]) -> int:
-    return math.prod(shape[:-2]) * shape[-1]
 
 
 def zeros(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> np.ndarray:
@@ -57,15 +49,15 @@ def ones(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> np
     return np.ones(shape, dtype)
 
 
-lecun_normal = _initializer(_normal_chunk, lambda shape: _fan_in(shape) ** -0.5)
-he_normal_fan_out = _initializer(_normal_chunk, lambda shape: (2 / _fan_out(shape)) ** 0.5)
+lecun_normal = _initializer(_normal_chunk, lambda fan_in, _: fan_in**-0.5)
+he_normal_fan_out = _initializer(_normal_chunk, lambda _, fan_out: (2 / fan_out) ** 0.5)
 
 
 def normal(std: float) -> Callable:
     """Normal numbers of mean 0 and the given standard deviation."""
-    return _initializer(_normal_chunk, lambda shape: std)
+    return _initializer(_normal_chunk, lambda *_: std)
 
 
 def symmetric_uniform(bound: float) -> Callable:
     """Uniform numbers between -bound and bound."""
-    return _initializer(_uniform_chunk, lambda shape: bound)
+    return _initializer(_uniform_chunk, lambda *_: bound)

@@ -1,8 +1,7 @@
 """Layers that the networks share: convolutions, pooling, normalizations and per-image regularization.
 
-Feature maps are [N, H, W, C], kernels are HWIO, padding is symmetric. Parameters and statistics are float32; the
-computation runs in the layer's `dtype`, statistics and standardization never in less than float32. No precision is
-pinned: convolutions follow `jax_default_matmul_precision`.
+Feature maps are [N, H, W, C], kernels HWIO, padding symmetric. Parameters and statistics are float32; layers compute in
+their `dtype`, statistics and standardization in float32 at least. Convolutions follow `jax_default_matmul_precision`.
 """
 
 import dataclasses
@@ -22,22 +21,22 @@ CONV_IMPLEMENTATIONS = ("slices", "xla")
 # The constant of Brock et al. (2021); in theory sqrt(2 / (1 - 1 / pi)) = 1.7129, relu(gamma * z) having variance 1.
 RELU_GAMMA = 1.7139588594436646
 BRANCHES = ("clean", "adversarial")
+EPSILON, MOMENTUM = 1e-5, 0.1  # of every normalization; MOMENTUM weighs the new running statistics, as in PyTorch
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # one is itself alone: `remat` wants to hash it, which no tracer can
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity, for `remat`: `weights` may be tracers
 class Mixture:
     """Both branches of a mixture-BN net at once, in place of one `branch`; evaluation mode only (paper, Appendix A).
 
-    The images come as 2N rows, first the clean branch's, then the adversarial one's. A layer whose path is in `mixed`,
-    names with "/" between them, puts the sum of both, by their `weights` (numbers, or scalars of a traced program),
-    into both halves.
+    The images come as 2N rows, first the clean branch's, then the adversarial branch's. A layer whose path is in
+    `mixed`, names joined by "/", replaces both halves by their weighted sum. weights: floats or traced scalars.
     """
 
     weights: tuple[float | jax.Array, float | jax.Array]
     mixed: frozenset[str] = frozenset()
 
     def sum(self, clean: jax.Array, adversarial: jax.Array) -> jax.Array:
-        """Both branches' values by their weights, in the dtype of the values."""
+        """The weighted sum of both branches' values, in their dtype."""
         first, second = (jnp.asarray(weight, clean.dtype) for weight in self.weights)
         return first * clean + second * adversarial
 
@@ -48,10 +47,10 @@ def accumulation_dtype(dtype: Any) -> jnp.dtype:
 
 
 def conv_implementation() -> str:
-    """How convolutions and max pooling are computed, read when a function is traced.
+    """How convolutions and max pooling are computed: "slices" on CPUs, "xla" elsewhere, or NOFROST_CONV if it is set.
 
-    XLA's own 3x3 convolutions are several times slower than a matrix product on CPU, most of all on maps of a few
-    pixels, so "slices" is the choice there and "xla" elsewhere; the environment variable NOFROST_CONV overrides it.
+    On CPUs XLA's 3x3 convolutions are several times slower than a matrix product, most of all on small maps. Read when
+    a function is traced.
     """
     forced = os.environ.get("NOFROST_CONV", "")
     if forced and forced not in CONV_IMPLEMENTATIONS:
@@ -76,8 +75,8 @@ def conv2d(
 ) -> jax.Array:
     """Convolution of x [N, H, W, I] with a square kernel [k, k, I, O] of the same dtype.
 
-    `implementation` is "slices" (shifted slices and one matrix product, for k = 1 and 3; memory 9 x the map for
-    k = 3) or "xla"; None asks `conv_implementation`. Both agree up to summation order.
+    implementation: "slices" (for k = 1 and 3: shifted slices and one matrix product; k = 3 takes 9 times the map's
+    memory), "xla", or None for `conv_implementation`. Both agree up to summation order.
     """
     size = kernel.shape[0]
     if (implementation or conv_implementation()) == "slices" and size in (1, 3):
@@ -102,7 +101,7 @@ def max_pool(
 
 
 def avg_pool_2x2(x: jax.Array) -> jax.Array:
-    """Mean over 2x2 windows with stride 2 of x [N, H, W, C]; at an odd border over the elements that exist."""
+    """Mean over 2x2 windows of x [N, H, W, C] with stride 2; at an odd border, over the elements that exist."""
     n, height, width, channels = x.shape
     rows, columns = (height + 1) // 2, (width + 1) // 2
     x = jnp.pad(x, ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0)))
@@ -128,17 +127,12 @@ class Conv(nn.Module):
 
 class WSConv(nn.Module):
     """Convolution with scaled weight standardization for ReLU networks (Brock et al., 2021, "Characterizing signal
-    propagation to close the performance gap in unnormalized ResNets").
-
-    W_hat = gain * gamma * (W - mean) / sqrt(fan_in * (var + epsilon)) per output channel, with the biased variance
-    over the fan-in; gamma undoes the loss of variance in the ReLU before. `gain` and `bias` have shape [features].
-    """
+    propagation to close the performance gap in unnormalized ResNets"); see `standardize`. gain, bias: [features]."""
 
     features: int
     size: int
     stride: int = 1
     gain_init: Any = initializers.ones
-    epsilon: float = 1e-5
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -147,36 +141,35 @@ class WSConv(nn.Module):
         kernel = self.param("kernel", initializers.lecun_normal, shape, jnp.float32)
         gain = self.param("gain", self.gain_init, (self.features,), jnp.float32)
         bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
-        if not self.is_initializing():  # else fresh kernels would be standardized, compiled shape by shape, for nothing
-            kernel = standardize(kernel.astype(accumulation_dtype(self.dtype)), gain, self.epsilon)
+        if not self.is_initializing():  # initialization needs no output: do not compile this for every shape
+            kernel = standardize(kernel.astype(accumulation_dtype(self.dtype)), gain)
         x = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.size // 2)
         return x + bias.astype(self.dtype)
 
 
-def standardize(kernel: jax.Array, gain: jax.Array, epsilon: float) -> jax.Array:
-    """The kernel W_hat of `WSConv` from a raw kernel [k, k, I, O] and gains [O]."""
+def standardize(kernel: jax.Array, gain: jax.Array) -> jax.Array:
+    """gain * gamma * (W - mean) / sqrt(fan_in * (var + epsilon)) of a kernel W [k, k, I, O] and gains [O].
+
+    The mean and the biased variance are over the fan-in of each output channel; gamma is RELU_GAMMA.
+    """
     fan_in = float(np.prod(kernel.shape[:-1]))
     centred = kernel - kernel.mean((0, 1, 2))
     variance = jnp.square(centred).mean((0, 1, 2))
-    return centred * (lax.rsqrt(variance + epsilon) * gain * (RELU_GAMMA * fan_in**-0.5))
+    return centred * (lax.rsqrt(variance + EPSILON) * gain * (RELU_GAMMA * fan_in**-0.5))
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization over groups of `group_size` consecutive images of the global batch.
+    """Batch normalization over groups of `group_size` consecutive images of the global batch; 0 = one group of all.
 
-    Called under a mapped axis `axis_name`, the images given are the shard `lax.axis_index(axis_name)` of the global
-    batch; the result does not depend on the number of shards. `group_size` 0 means one group of all images. The
-    running statistics are updated in place (`batch_stats` must be mutable in train mode) with weight 0.1 for the new
-    ones and with the unbiased variance, as in PyTorch; `running` takes them as the "mean" over all groups or from the
-    "first" group, and they are equal on all shards.
+    Under a mapped axis `axis_name` the images are one shard of the global batch, and the result does not depend on the
+    number of shards. Train mode updates the running statistics (`batch_stats`, mutable) with the unbiased variance, as
+    PyTorch does: by the "mean" over all groups or by the "first" group (`running`), equally on all shards.
     """
 
     group_size: int = 0
     running: str = "mean"
     axis_name: str | None = None
     scale_init: Any = initializers.ones
-    epsilon: float = 1e-5
-    momentum: float = 0.1
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -194,9 +187,9 @@ class BatchNorm(nn.Module):
             grouped, mean, var, count = group_statistics(grouped[0], self.group_size, self.axis_name)
             new = jnp.stack([mean, var * (count / (count - 1))], axis=-2).reshape(-1, 2, features)
             new = lax.stop_gradient(self._over_groups(new)).astype(jnp.float32)
-            running_mean.value += self.momentum * (new[0] - running_mean.value)
-            running_var.value += self.momentum * (new[1] - running_var.value)
-        y = (grouped - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
+            running_mean.value += MOMENTUM * (new[0] - running_mean.value)
+            running_var.value += MOMENTUM * (new[1] - running_var.value)
+        y = (grouped - mean) * (lax.rsqrt(var + EPSILON) * scale) + bias
         return y.reshape(x.shape).astype(self.dtype)
 
     def _over_groups(self, statistics: jax.Array) -> jax.Array:
@@ -210,16 +203,19 @@ class BatchNorm(nn.Module):
 
 
 def group_span(group_size: int, shard: int, shards: int) -> int:
-    """Of `shards` of `shard` images each, how many a group of batch norm spans. Raises UserError where it cannot."""
+    """How many of `shards` devices, with `shard` images each, one group of batch norm spans. Raises UserError if groups
+    do not fit the batch."""
     if (shard * shards) % group_size or (shard % group_size and group_size % shard):
-        fits = f"must divide the batch of {shard * shards} images, and divide or be a multiple of a device's {shard}"
-        raise UserError(f"bn_group_size={group_size} {fits}; or let all images be one group (0; in a config, global)")
+        raise UserError(
+            f"bn_group_size={group_size} must divide the batch of {shard * shards} images, and divide or be a multiple "
+            f"of a device's {shard}; or make all images one group: 0, in a config global"
+        )
     return max(1, group_size // shard)
 
 
-def group_statistics(x: jax.Array, group_size: int, axis_name: str | None):
-    """Batch statistics of x [N, H, W, C]: x as [groups, N / groups, H, W, C], mean and biased variance (both
-    [groups, 1, 1, 1, C]) and the number of values behind each of them. Raises UserError for an impossible group."""
+def group_statistics(x: jax.Array, group_size: int, axis_name: str | None) -> tuple[Any, Any, Any, int]:
+    """(x as [groups, N / groups, H, W, C], its mean and biased variance, both [groups, 1, 1, 1, C], and how many values
+    are behind each) of x [N, H, W, C]. Raises UserError for groups that do not fit, or have one value per channel."""
     n, height, width, features = x.shape
     shards = 1 if axis_name is None else lax.axis_size(axis_name)
     group_size = group_size or n * shards
@@ -240,8 +236,8 @@ def group_statistics(x: jax.Array, group_size: int, axis_name: str | None):
 
 
 class MixtureBatchNorm(nn.Module):
-    """Two batch normalizations, each with its own statistics, scale and bias (Xie & Yuille, 2020); `branch` says which
-    one normalizes, or how both do (`Mixture`). `norm(name=..., scale_init=...)` makes one of them."""
+    """Two batch normalizations with their own statistics, scale and bias (Xie & Yuille, 2020). branch: the one to use,
+    or a `Mixture` of both. norm: `norm(name=..., scale_init=...)` makes one of them."""
 
     norm: Any
     scale_init: Any = initializers.ones
@@ -250,7 +246,7 @@ class MixtureBatchNorm(nn.Module):
     def __call__(self, x: jax.Array, train: bool, branch: str | Mixture = "clean") -> jax.Array:
         norms = {name: self.norm(name=name, scale_init=self.scale_init) for name in BRANCHES}
         if self.is_initializing():
-            for norm in norms.values():  # a network begins with the variables of both
+            for norm in norms.values():  # make the variables of both
                 norm(x, train)
         if isinstance(branch, str):
             return norms[branch](x, train)
@@ -261,11 +257,9 @@ class MixtureBatchNorm(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-    """Normalization of each image's channels over their pixels, with learned scale and bias (Ulyanov et al., 2016);
-    the same in training and evaluation."""
+    """Normalization of each image's channels over their pixels, with learned scale and bias (Ulyanov et al., 2016)."""
 
     scale_init: Any = initializers.ones
-    epsilon: float = 1e-5
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -279,37 +273,28 @@ class InstanceNorm(nn.Module):
         values = x.astype(accumulation_dtype(self.dtype))
         centred = values - values.mean((1, 2), keepdims=True)
         var = jnp.square(centred).mean((1, 2), keepdims=True)
-        return (centred * (lax.rsqrt(var + self.epsilon) * scale) + bias).astype(self.dtype)
+        return (centred * (lax.rsqrt(var + EPSILON) * scale) + bias).astype(self.dtype)
 
 
 def check_call(
     x: jax.Array, branch: str | Mixture, train: bool, needs_keys: bool, image_keys: jax.Array | None
 ) -> None:
-    """Raises UserError for images, a branch or keys that a network cannot use."""
+    """Raises ValueError for images, a branch or keys that a network cannot use."""
     if x.ndim != 4 or x.shape[-1] != 3:
-        raise UserError(f"a network takes images of shape [N, H, W, 3], not {list(x.shape)}")
+        raise ValueError(f"a network takes images [N, H, W, 3], got {x.shape}")
     if isinstance(branch, Mixture):
-        if train:
-            raise UserError(
-                f"a Mixture of both branches is for evaluation mode; in train mode choose one of {BRANCHES} as branch"
-            )
-        if x.shape[0] % 2:
-            raise UserError(f"a Mixture takes 2N images, the same N for each branch, not {x.shape[0]}")
+        if train or x.shape[0] % 2:
+            raise ValueError(f"a Mixture takes 2N images in evaluation mode, got {x.shape[0]} with train={train}")
     elif branch not in BRANCHES:
-        raise UserError(f"branch={branch!r} is unknown; choose one of {BRANCHES}")
+        raise ValueError(f"branch={branch!r} is unknown; choose one of {BRANCHES}")
     if needs_keys and (image_keys is None or image_keys.shape != x.shape[:1]):
-        given = "none" if image_keys is None else list(image_keys.shape)
-        raise UserError(
-            f"dropout and drop path in train mode need image_keys, one typed PRNG key per image, "
-            f"shape [{x.shape[0]}]; given {given}"
-        )
+        given = None if image_keys is None else image_keys.shape
+        raise ValueError(f"dropout and drop path need image_keys, a typed PRNG key per image [{len(x)}], got {given}")
 
 
 def drop(x: jax.Array, rate: float, image_keys: jax.Array, layer: int, whole: bool = False) -> jax.Array:
-    """Inverted dropout of x [N, ...]: single values, or with `whole` all of an image (drop path; Huang et al., 2016).
-
-    An image's mask depends on its own key and on `layer` alone.
-    """
+    """Inverted dropout of x [N, ...]: single values, or with `whole` whole images (drop path; Huang et al., 2016).
+    An image's mask depends on its own key and on `layer` alone."""
 
     def keep(key):
         shape = () if whole else x.shape[1:]

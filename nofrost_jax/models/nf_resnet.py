@@ -5,6 +5,7 @@ shortcut of a strided block is an average pooling before its 1x1 convolution, an
 through the gains of their last convolutions rather than through one scalar.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -17,45 +18,39 @@ from nofrost_jax.models.blocks import BlockSpec, block_specs, make_divisible
 ALPHA = 0.2
 
 
-def activation_scales(specs: list[BlockSpec], alpha: float = ALPHA) -> list[float]:
-    """beta of every block: one over the standard deviation that its input is expected to have at initialization.
+def activation_scales(specs: list[BlockSpec]) -> list[float]:
+    """beta of every block: one over its input's expected standard deviation at initialization.
 
-    The shortcut convolution of a stage's first block resets the variance to 1; every block adds alpha^2.
+    The shortcut convolution of a stage's first block resets the variance to 1; every block adds ALPHA^2.
     """
     scales, variance = [], 1.0
     for spec in specs:
         scales.append(variance**-0.5)
-        variance = (1.0 if spec.opens_stage else variance) + alpha**2
+        variance = (1.0 if spec.opens_stage else variance) + ALPHA**2
     return scales
 
 
 class NFBlock(nn.Module):
-    """Pre-activation bottleneck x -> shortcut + alpha * f(beta * relu(x)), [N, H, W, C] -> [N, H', W', features]."""
+    """Pre-activation bottleneck x -> shortcut + ALPHA * f(beta * relu(x)), [N, H, W, C] -> [N, H', W', features]."""
 
-    features: int
-    stride: int
+    spec: BlockSpec
     beta: float
-    drop_path: float
-    index: int
-    alpha: float = ALPHA
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, image_keys: jax.Array | None) -> jax.Array:
-        middle = make_divisible(self.features * 0.25)
+        features, stride = self.spec.features, self.spec.stride
+        middle, conv = make_divisible(features * 0.25), functools.partial(layers.WSConv, dtype=self.dtype)
         out = nn.relu(x) * self.beta
         shortcut = x
-        if self.stride > 1 or x.shape[-1] != self.features:
-            pooled = layers.avg_pool_2x2(out) if self.stride > 1 else out
-            shortcut = layers.WSConv(self.features, 1, dtype=self.dtype, name="shortcut")(pooled)
-        out = layers.WSConv(middle, 1, dtype=self.dtype, name="conv1")(out)
-        out = layers.WSConv(middle, 3, self.stride, dtype=self.dtype, name="conv2")(nn.relu(out))
-        out = layers.WSConv(self.features, 1, gain_init=initializers.zeros, dtype=self.dtype, name="conv3")(
-            nn.relu(out)
-        )
-        if train and self.drop_path > 0:
-            out = layers.drop(out, self.drop_path, image_keys, 1 + self.index, whole=True)
-        return out * self.alpha + shortcut
+        if stride > 1 or x.shape[-1] != features:
+            shortcut = conv(features, 1, name="shortcut")(layers.avg_pool_2x2(out) if stride > 1 else out)
+        out = conv(middle, 1, name="conv1")(out)
+        out = conv(middle, 3, stride, name="conv2")(nn.relu(out))
+        out = conv(features, 1, gain_init=initializers.zeros, name="conv3")(nn.relu(out))
+        if train and self.spec.drop_path > 0:
+            out = layers.drop(out, self.spec.drop_path, image_keys, 1 + self.spec.index, whole=True)
+        return out * ALPHA + shortcut
 
 
 class NFResNet(nn.Module):
@@ -89,9 +84,7 @@ class NFResNet(nn.Module):
         block = nn.remat(NFBlock, static_argnums=(2,)) if self.remat else NFBlock
         specs = block_specs(self.stage_sizes, self.width, self.drop_path)
         for spec, beta in zip(specs, activation_scales(specs), strict=True):
-            x = block(spec.features, spec.stride, beta, spec.drop_path, spec.index, dtype=self.dtype, name=spec.name)(
-                x, train, image_keys
-            )
+            x = block(spec, beta, self.dtype, name=spec.name)(x, train, image_keys)
         dtype = layers.accumulation_dtype(self.dtype)
         x = nn.relu(x).astype(dtype).mean((1, 2))
         if train and self.dropout > 0:

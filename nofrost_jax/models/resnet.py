@@ -1,6 +1,7 @@
 """ResNets (He et al., 2016) with the stride on the 3x3 convolution and an injected normalization."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,10 +9,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nofrost_jax.models import initializers, layers
-from nofrost_jax.models.blocks import block_specs, make_divisible
+from nofrost_jax.models.blocks import BlockSpec, block_specs, make_divisible
 
 
-def make_norm(norm: str, group_size: int, running: str, axis_name: str | None, dtype: Any):
+def make_norm(norm: str, group_size: int, running: str, axis_name: str | None, dtype: Any) -> Callable[..., nn.Module]:
     """A function of (name, scale_init) that makes the normalization "bn", "mbn" or "in"."""
     if norm == "in":
         return functools.partial(layers.InstanceNorm, dtype=dtype)
@@ -27,28 +28,26 @@ class Bottleneck(nn.Module):
     `norm(name=..., scale_init=...)` makes a normalization; the last one starts at scale 0 (Goyal et al., 2017).
     """
 
-    features: int
-    stride: int
+    spec: BlockSpec
     norm: Any
-    drop_path: float
-    index: int
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: jax.Array, train: bool, branch: str | layers.Mixture, image_keys: jax.Array | None
     ) -> jax.Array:
-        middle = make_divisible(self.features * 0.25)
-        out = layers.Conv(middle, 1, dtype=self.dtype, name="conv1")(x)
+        features, stride = self.spec.features, self.spec.stride
+        middle, conv = make_divisible(features * 0.25), functools.partial(layers.Conv, dtype=self.dtype)
+        out = conv(middle, 1, name="conv1")(x)
         out = nn.relu(self.norm(name="norm1")(out, train, branch))
-        out = layers.Conv(middle, 3, self.stride, dtype=self.dtype, name="conv2")(out)
+        out = conv(middle, 3, stride, name="conv2")(out)
         out = nn.relu(self.norm(name="norm2")(out, train, branch))
-        out = layers.Conv(self.features, 1, dtype=self.dtype, name="conv3")(out)
+        out = conv(features, 1, name="conv3")(out)
         out = self.norm(name="norm3", scale_init=initializers.zeros)(out, train, branch)
-        if train and self.drop_path > 0:
-            out = layers.drop(out, self.drop_path, image_keys, 1 + self.index, whole=True)
-        if self.stride > 1 or x.shape[-1] != self.features:
-            x = layers.Conv(self.features, 1, self.stride, dtype=self.dtype, name="shortcut_conv")(x)
+        if train and self.spec.drop_path > 0:
+            out = layers.drop(out, self.spec.drop_path, image_keys, 1 + self.spec.index, whole=True)
+        if stride > 1 or x.shape[-1] != features:
+            x = conv(features, 1, stride, name="shortcut_conv")(x)
             x = self.norm(name="shortcut_norm")(x, train, branch)
         return nn.relu(out + x)
 
@@ -102,9 +101,7 @@ class ResNet(nn.Module):
         x = x if small else layers.max_pool(x)
         block = nn.remat(Bottleneck, static_argnums=(2, 3)) if self.remat else Bottleneck
         for spec in block_specs(self.stage_sizes, self.width, self.drop_path):
-            x = block(spec.features, spec.stride, norm, spec.drop_path, spec.index, dtype=self.dtype, name=spec.name)(
-                x, train, branch, image_keys
-            )
+            x = block(spec, norm, self.dtype, name=spec.name)(x, train, branch, image_keys)
         dtype = layers.accumulation_dtype(self.dtype)
         x = x.astype(dtype).mean((1, 2))
         if train and self.dropout > 0:

@@ -44,12 +44,10 @@ CLASSIFIER = Classifier({"scale": jnp.float32(1)}, Mean(), (0.5, 0.5, 0.5), (0.2
 WHOLE = (IMAGES * 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint16", "uint32", "bool", "complex64"])
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint16", "bool", "complex64"])
 def test_a_classifier_refuses_dtypes_that_it_would_misread_also_under_jit(dtype):
     for call in (CLASSIFIER, CLASSIFIER.predict, jax.jit(CLASSIFIER)):
-        with pytest.raises(
-            ValueError, match=r"must be uint8 of 0 to 255, or float in \[0, 1\], got .*astype\('uint8'\)"
-        ):
+        with pytest.raises(ValueError, match=r"must be uint8 in 0 to 255, or float in \[0, 1\], got "):
             call(WHOLE.astype(dtype))
 
 
@@ -65,10 +63,7 @@ def test_a_classifier_reads_uint8_every_float_and_lists_alike():
     ("images", "hint"),
     [
         (IMAGES.transpose(0, 3, 1, 2), r"\(6, 3, 4, 4\); channels come last: images.transpose\(0, 2, 3, 1\)"),
-        (IMAGES[0], r"\(4, 4, 3\); one image needs a first axis"),
-        (IMAGES[..., :1], "images.repeat"),
-        (IMAGES[..., 0], r"images\[\.\.\., None\]"),
-        (np.concatenate([IMAGES, IMAGES[..., :1]], -1), r"of RGBA give the colours"),
+        (IMAGES[0], r"\(4, 4, 3\); a single image needs a first axis"),
         (IMAGES[..., :2], r"\[N, H, W, 3\], got shape \(6, 4, 4, 2\)"),
         (IMAGES.ravel(), r"got shape \(288,\)"),
         ([IMAGES[0], IMAGES[0, :2]], "must be an array, not list"),
@@ -82,7 +77,7 @@ def test_a_layout_that_does_not_fit_is_named_with_what_to_do(images, hint):
 
 NAN = np.where(np.arange(COUNT)[:, None, None, None] == 2, np.nan, IMAGES).astype(np.float32)
 WRONG_PIXELS = {  # images, which of them are wrong, what to do
-    "normalized": ((IMAGES - 0.4) / 0.2, "before normalization"),
+    "normalized": ((IMAGES - 0.4) / 0.2, "normalization belongs in the model"),
     "whole": (IMAGES * 255, "6 of 6 .* divide pixel values by 255"),
     "one NaN": (NAN, "1 of 6 .* NaN"),
     "beyond": (IMAGES * np.float32(1.3), "clip"),
@@ -118,7 +113,7 @@ def test_no_attack_lets_wrong_labels_or_images_through_and_leaves_the_others_alo
     others = [0, 4, 5]
     for one, other in zip(found, alone, strict=True):
         assert (np.asarray(one)[others] == np.asarray(other)[others]).all()
-    with pytest.raises(ValueError, match=r"labels must be 0 to 4.* 2 of 6 are not, they go from -1 to 5"):
+    with pytest.raises(ValueError, match=r"labels must be 0 to 4.* 2 of 6 range from -1 to 5"):
         attack(linear, IMAGES, labels, KEYS)
     inactive = np.isin(np.arange(COUNT), others)
     kept = jax.jit(lambda x, y, k: attack(linear, x, y, k, inactive))(images, labels, KEYS).images
@@ -128,10 +123,10 @@ def test_no_attack_lets_wrong_labels_or_images_through_and_leaves_the_others_alo
 @pytest.mark.parametrize(
     ("labels", "hint"),
     [
-        (np.eye(CLASSES, dtype=np.float32)[LABELS], r"float32 \(6, 5\); of one-hot labels give labels.argmax"),
+        (np.eye(CLASSES, dtype=np.float32)[LABELS], r"float32 \(6, 5\); convert one-hot labels with labels.argmax"),
         (LABELS.astype(np.float32), "must be integers"),
         (LABELS % 2 == 0, "must be integers"),
-        (LABELS + 1, "count from 1"),
+        (LABELS + 1, "labels must be 0 to 4"),
     ],
 )
 def test_labels_that_are_none_are_named(labels, hint):
@@ -149,11 +144,11 @@ def test_labels_may_be_of_any_integer_type_or_a_list():
     ("model", "message"),
     [
         (lambda x: (linear(x), x), r"it returned \('float32\[6, 5\]', 'float32\[6, 4, 4, 3\]'\)"),
-        (lambda x: {"logits": linear(x)}, r"\{'logits': 'float32\[6, 5\]'\}: give a function that picks"),
-        (lambda x: linear(x)[:, :, None, None], r"float32\[6, 5, 1, 1\]: reshape to \[6, 5\]"),
-        (lambda x: linear(x)[:, 0], r"float32\[6\]: .*stack\(\[-z, z\], -1\)"),
-        (lambda x: jnp.argmax(linear(x), -1), r"int32\[6\]: class indices"),
-        (lambda x: linear(x)[:1], r"for 6 images it returned float32\[1, 5\]"),
+        (lambda x: {"logits": linear(x)}, r"\{'logits': 'float32\[6, 5\]'\}"),
+        (lambda x: linear(x)[:, :, None, None], r"float32\[6, 5, 1, 1\]"),
+        (lambda x: linear(x)[:, 0], r"float32\[6\]"),
+        (lambda x: jnp.argmax(linear(x), -1), r"int32\[6\]"),
+        (lambda x: linear(x)[:1], r"\[6, K\]; it returned float32\[1, 5\]"),
         (lambda x: linear(x)[:, :1], "needs 2 classes or more, not 1"),
         (lambda x: np.asarray(x).reshape(len(x), -1) @ WEIGHTS, "must be a JAX function"),
     ],
@@ -162,23 +157,6 @@ def test_a_model_that_returns_no_logits_is_named_with_its_shapes(model, message)
     for attack in (PGD(RADIUS, steps=1), APGD(RADIUS, steps=1), attacks.Square(RADIUS, queries=1)):
         with pytest.raises(ValueError, match=message):
             attack(model, IMAGES, LABELS, KEYS)
-
-
-def test_a_model_in_training_mode_is_told_to_leave_it():
-    nnx = pytest.importorskip("flax.nnx")
-
-    class Net(nnx.Module):
-        def __init__(self):
-            self.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
-
-        def __call__(self, images):
-            return self.norm(images).mean((1, 2))
-
-    net = Net()
-    with pytest.raises(ValueError, match=r"evaluation mode, e.g. model.eval\(\)"):
-        PGD(RADIUS, steps=1)(net, IMAGES, LABELS % 3, KEYS)
-    net.eval()
-    assert PGD(RADIUS, steps=1)(net, IMAGES, LABELS % 3, KEYS).images.shape == SHAPE
 
 
 def test_pytorch_images_are_taken_and_its_models_are_not():
@@ -280,6 +258,6 @@ def test_nothing_is_known_of_values_only_inside_jit():
     def run(epsilon):
         return PGD(0.1, steps=1)(linear, IMAGES * 2, LABELS, KEYS).images + epsilon
 
-    with pytest.raises(ValueError, match="images must lie"):
+    with pytest.raises(ValueError, match="images must be"):
         run(1.0)
     assert inputs.good(jnp.asarray(IMAGES)) is None

@@ -58,16 +58,10 @@ def test_equals_a_numpy_transcription(rule):
     np.testing.assert_allclose(found, points, atol=1e-6)
 
 
-def test_stays_in_the_ball_and_the_pixel_range_from_a_spread_out_start():
-    images = np.concatenate([IMAGES, np.zeros_like(IMAGES[:1]), np.ones_like(IMAGES[:1])])
-    image_keys = keys.per_image(jax.random.key(2), jnp.arange(8))
-    start = threat.uniform_start(jnp.asarray(images), EPSILON, image_keys)
-    noise = np.asarray(start - images)[(images > EPSILON) & (images < 1 - EPSILON)]
+def test_the_start_is_uniform_in_the_ball():
+    start = threat.uniform_start(jnp.asarray(IMAGES), EPSILON, IMAGE_KEYS)
+    noise = np.asarray(start - IMAGES)[(IMAGES > EPSILON) & (IMAGES < 1 - EPSILON)]
     assert abs(noise.mean()) < EPSILON / 5 and noise.std() == pytest.approx(EPSILON / np.sqrt(3), rel=0.1)
-    result = PGD(EPSILON, 3)(linear, images, np.zeros(8, np.int32), image_keys)
-    assert np.abs(result.images - images).max() <= EPSILON * (1 + 1e-5)
-    assert result.images.min() >= 0 and result.images.max() <= 1
-    assert result.forwards.tolist() == result.backwards.tolist() == [3] * 8
 
 
 def test_no_gradient_flows_through_an_attack():
@@ -95,8 +89,8 @@ def test_no_gradient_flows_through_an_attack():
         ({"name": "pgd", "start": "random"}, "uniform, zero"),
         ({"name": "pgd", "norm": "l1"}, "linf, l2"),
         ({"name": "pgd", "restarts": 0}, "at least 1 start"),
-        ({"name": "pgd", "restarts": 2, "start": "zero"}, "would all be the same"),
-        ({"name": "mi_fgsm", "norm": "l2"}, "l-infinity"),
+        ({"name": "pgd", "restarts": 2, "start": "zero"}, "all are the same"),
+        ({"name": "mi_fgsm", "norm": "l2"}, "norm=.l2., only linf"),
         ({"name": "fgsm", "epsilon_255": -1}, "pixel values"),
         ({"name": "apgd_ce", "loss": "dlr"}, "loss"),
         ({"name": "apgd_t", "targets": 0}, "at least 1 target"),

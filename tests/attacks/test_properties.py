@@ -153,7 +153,7 @@ def test_which_images_are_attacked_by_default():
     images = draw_images(shape, "uniform", np.random.default_rng(0))
     labels = np.array([0, 1, 0, 2], np.int32)  # the logit of 0 is greatest
     weights = weights_of(shape, scale=0.01, bias=1.0)
-    for name in ("fgsm", "apgd_ce"):
+    for name in ("fgsm", "apgd_ce", "square", "rays"):
         attack, _ = jitted(name, SHAPES[shape])
         run = jax.jit(functools.partial(attack, lambda points: network(points, weights)))
         result = run(images, labels, keys_of(4))
@@ -209,8 +209,8 @@ def test_compiles_one_iteration_whatever_the_steps(name):
         ({"images": np.zeros((2, 9), np.float32)}, "N, H, W, C"),
         ({"labels": np.zeros(3, np.int32)}, "labels must be integers"),
         ({"labels": np.zeros(2, np.float32)}, "labels must be integers"),
-        ({"keys": jax.random.key(0)}, "one for each image"),
-        ({"keys": jax.random.split(jax.random.PRNGKey(0), 2)}, "typed PRNG keys"),
+        ({"keys": jax.random.key(0)}, "one typed PRNG key per image"),
+        ({"keys": jax.random.split(jax.random.PRNGKey(0), 2)}, "typed PRNG key"),
     ],
 )
 def test_wrong_arguments_are_named(wrong, message):

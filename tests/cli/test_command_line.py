@@ -30,7 +30,7 @@ COMMAND_LINES = [
     *(
         (
             [f"--mode={mode}", f"--config=configs/eval/{name}.py", *(RUN if mode == "train" else ())],
-            ["tells how to evaluate a run", "--mode=evaluate"],
+            ["says how to evaluate a run", "--mode=evaluate"],
         )
         for name in SUITES
         for mode in ("train", "dry_run")
@@ -98,7 +98,7 @@ def test_a_config_file_with_a_field_too_many(cli, tmp_path, field):
     (tmp_path / "mine.py").write_text(f"{text}    config.{field} = 1\n    return config\n")
     right = {"epoch": "epochs"}.get(field, field.partition(".")[2][:-1])
     outcome = cli(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run")
-    assert_refused(outcome, f"none: {field};", f'Did you mean "{right}"?')
+    assert_refused(outcome, f"unknown field: {field};", f'Did you mean "{right}"?')
     assert not (tmp_path / "run").exists()
 
 

@@ -18,7 +18,7 @@ WRONG_VALUES = [  # override, words of the line
     ("attack.step_rule=fast", ["config.attack", "step_rule", "'fast'", "nofrost"]),
     ("attack.steps=0", ["config.attack", "steps=0"]),
     ("evaluation.attacks.pgd_20.name=pgd20", ["evaluation.attacks.pgd_20", "'pgd20'"]),
-    ("evaluation.attacks.pgd_20.epsilon_255=0.03", ["evaluation.attacks.pgd_20.epsilon_255", "8/255 is written 8"]),
+    ("evaluation.attacks.pgd_20.epsilon_255=0.03", ["evaluation.attacks.pgd_20.epsilon_255", "write 8/255 as 8"]),
     ("optimizer.schedule=cosin", ["optimizer.schedule", "did you mean cosine?"]),
     ("data.augmentation=flip", ["data.augmentation", "random_resized_crop"]),
     ("data.source=mnist", ["data.source", "'mnist'", "tfds:NAME"]),
@@ -50,7 +50,7 @@ WRONG_VALUES = [  # override, words of the line
     ("optimizer.learning_rate=inf", ["optimizer.learning_rate"]),
     ("optimizer.weight_decay=-inf", ["optimizer.weight_decay"]),
     ("evaluation.mbn_gamma=2", ["evaluation.mbn_gamma"]),
-    ("evaluation.name=../other", ["evaluation.name", "plain file name"]),
+    ("evaluation.name=../other", ["evaluation.name", "must be a file name"]),
     ("epochs=0", ["epochs=0", "at least 1"]),
     ("batch_size=0", ["batch_size=0"]),
     ("batch_size=60", ["batch_size=60", "8 devices", "56 and 64"]),
@@ -99,8 +99,8 @@ def test_a_net_that_cannot_take_the_images_is_refused_before_anything_is_written
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("clean", {"name": "pgd"}, "evaluation.attacks.clean cannot be called so"),
-        ("pgd-20", {"name": "pgd"}, "cannot be called so"),
+        ("clean", {"name": "pgd"}, "evaluation.attacks.clean is no valid name"),
+        ("pgd-20", {"name": "pgd"}, "is no valid name"),
         ("mine", {"steps": 3}, "evaluation.attacks.mine has no name"),
         ("mine", {"name": "pgd", "stepz": 3}, "stepz"),
         ("mine", 20, "must have fields"),

@@ -128,13 +128,13 @@ def test_goes_on_after_a_kill_between_stages(whole, tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"images": IMAGES * 255}, r"images must lie in \[0, 1\].*divide pixel values by 255"),
+        ({"images": IMAGES * 255}, r"images must be in \[0, 1\].*divide pixel values by 255"),
         ({"images": IMAGES.transpose(0, 3, 1, 2).astype(np.float16)}, "images must be float32 or float64"),
         ({"images": IMAGES[0]}, r"images\[None\]"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "one or more"),
         ({"labels": np.eye(K)[LABELS]}, "one-hot"),
-        ({"labels": LABELS + 1}, "do they count from 1"),
-        ({"epsilon": 8}, r"epsilon is on the \[0, 1\] scale.*2040 pixel"),
+        ({"labels": LABELS + 1}, "labels must be 0 to"),
+        ({"epsilon": 8}, r"epsilon must be on the \[0, 1\] scale.*2040 pixel"),
         ({"protocol": "autoattack"}, "unknown attack 'autoattack'.*aa_standard"),
         ({"logits_fn": lambda x: linear(x)[:, :3]}, "needs 4 classes.*aa_few_classes"),
         ({"logits_fn": lambda x: (linear(x), 0)}, "one float array"),

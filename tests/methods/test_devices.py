@@ -31,7 +31,8 @@ def test_one_device_equals_four(row):
     norm spans two of the four devices.
     """
     config = tiny_config(row.split(" ")[0], optimizer__agc=0.1)
-    config.deepaugment.mode = "files" if row == "combine" else "noise2net"
+    config.deepaugment.mode = "noise2net" if row == "deepaugment" else "files"
+    config.model.stage_sizes = (1,)
     model = SmallNet(ROWS[row], dropout=0.25) if row in ROWS else create_model(config.model, axis_name=parallel.AXIS)
     start = random_variables(model)
     with jax.enable_x64(True):

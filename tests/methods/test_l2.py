@@ -41,12 +41,12 @@ def test_evaluations_take_the_radius_and_the_norm_of_training():
         (
             "sat",
             {"attack__epsilon_255": 3.0},
-            r"3\.0 looks like a radius on the .* 3\.0 is written 765",
+            r"3\.0 looks like a radius on the .* write 3\.0 as 765",
         ),
         ("sat", {"attack__epsilon_255": 4000.0}, r"out of range; .*3533 reaches every image here"),
         ("sat", {"evaluation__only": "aa_fast_20"}, "aa_fast_20: only pgd, pgd_targeted, cw have norm=l2"),
-        ("trades", {}, "attack 'pgd_kl' is an l-infinity attack"),
-        ("fastat", {"attack__steps": 1}, "set config.attack.name=pgd, norm=linf and steps=1"),
+        ("trades", {}, "attack 'pgd_kl' has no norm='l2'"),
+        ("fastat", {"attack__steps": 1}, "set config.attack.name=pgd, norm=linf, steps=1"),
     ],
 )
 def test_what_l2_is_not_for_is_refused(row, fields, words):

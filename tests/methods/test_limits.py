@@ -17,7 +17,6 @@ from tests.methods.helpers import (
     PER_EPOCH,
     VIEWS,
     SmallNet,
-    Trainer,
     largest_difference,
     loss_and_gradients,
     run_steps,
@@ -154,19 +153,6 @@ def test_tau_grows_by_one_after_each_epoch_of_a_list():
     assert taus(config, epochs * PER_EPOCH + PER_EPOCH - 1) == [0, 0, 1, 1, 2, 2]
     config.attack.tau = 2
     assert taus(config, [0, 50 * PER_EPOCH]) == [2, 3]
-
-
-def test_dynamic_tau_equals_a_fixed_one_between_its_milestones():
-    config = tiny_config("fat", attack__tau=0, attack__epsilon_255=32.0)
-    config.method.tau_epochs = (1,)
-    dynamic, found = Trainer(config, model=SmallNet()), {}
-    config.method.tau_epochs = ()
-    for step, tau in ((PER_EPOCH - 1, 0), (PER_EPOCH, 1)):
-        config.attack.tau = tau
-        fixed = Trainer(config, model=SmallNet())
-        found[tau], expected = (jax.device_get(trainer(trainer.start(step))) for trainer in (dynamic, fixed))
-        assert largest_difference(found[tau], expected) == 0
-    assert found[0][1]["attack_steps"][0] < found[1][1]["attack_steps"][0]
 
 
 @pytest.mark.parametrize("row", ["fat", "trades_fat"])

@@ -110,7 +110,8 @@ def random_variables(model):
 
 @pytest.mark.parametrize("name", ["nf_resnet26", "resnet26"])
 def test_bfloat16_and_remat_and_xla_convolutions_give_the_same_network(monkeypatch, name):
-    plain = models.create(name, **TINY)
+    options = TINY | {"stage_sizes": (1, 1)}
+    plain = models.create(name, **options)
     variables = random_variables(plain)
 
     def logits_and_gradient(model):
@@ -127,10 +128,10 @@ def test_bfloat16_and_remat_and_xla_convolutions_give_the_same_network(monkeypat
             np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * float(jnp.abs(b).max()))
 
     expected = logits_and_gradient(plain)
-    close(logits_and_gradient(models.create(name, remat=True, **TINY)), expected, 2e-6)
+    close(logits_and_gradient(models.create(name, remat=True, **options)), expected, 2e-6)
     monkeypatch.setenv("NOFROST_CONV", "xla")
-    close(logits_and_gradient(models.create(name, **TINY)), expected, 2e-5)
-    half = models.create(name, dtype="bfloat16", **TINY)
+    close(logits_and_gradient(models.create(name, **options)), expected, 2e-5)
+    half = models.create(name, dtype="bfloat16", **options)
     logits, gradient = logits_and_gradient(half)
     close(logits, expected[0], 0.05)
     assert {leaf.dtype for leaf in jax.tree.leaves((gradient, models.init(half, jax.random.key(0), 8)))} == {
@@ -159,9 +160,9 @@ def test_dropout_of_an_image_depends_on_its_own_key_alone(name):
     assert (np.abs(forward(x, keys[order]) - together).max(1) > 1e-3).any()
     evaluated = jax.jit(lambda x: model.apply(variables, x))(x)
     assert (np.abs(evaluated - together).max(1) > 1e-3).any()
-    with pytest.raises(UserError, match=r"image_keys.*shape \[4\]"):
+    with pytest.raises(ValueError, match=r"image_keys.* \[4\]"):
         model.apply(variables, x, train=True)
-    with pytest.raises(UserError, match="image_keys"):
+    with pytest.raises(ValueError, match="image_keys"):
         model.apply(variables, x, train=True, image_keys=keys[:3])
 
 
@@ -184,7 +185,7 @@ def test_dropout_of_an_image_depends_on_its_own_key_alone(name):
     ],
 )
 def test_create_refuses_in_one_line(arguments, words):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ValueError) as caught:
         models.create(**arguments)
     assert re.search(words, str(caught.value)) and "\n" not in str(caught.value)
 
@@ -192,9 +193,9 @@ def test_create_refuses_in_one_line(arguments, words):
 def test_calls_refuse_what_cannot_work():
     model = models.create("nf_resnet26", **TINY)
     variables = models.init(model, jax.random.key(0), 8)
-    with pytest.raises(UserError, match=r"branch='noisy'.*clean.*adversarial"):
+    with pytest.raises(ValueError, match=r"branch='noisy'.*clean.*adversarial"):
         model.apply(variables, images(), branch="noisy")
-    with pytest.raises(UserError, match=r"\[N, H, W, 3\]"):
+    with pytest.raises(ValueError, match=r"\[N, H, W, 3\]"):
         model.apply(variables, images()[0])
     instance = models.create("resnet26", norm="in", **TINY)
     with pytest.raises(UserError, match="1x1"):

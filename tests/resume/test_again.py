@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from nofrost_jax import data, lock, train
+from nofrost_jax import data, fields, lock, train
 from nofrost_jax.config import prepare
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import Preempted
@@ -39,7 +39,7 @@ def test_changed_config_is_refused_and_force_goes_on(cli, copy):
     assert forced.returncode == 0, forced.stderr
     assert "resuming from the checkpoint of step 12" in forced.stdout and "step 14/15" in forced.stdout
     assert "do not change the result: log.every_steps: 3 -> 2\n" in forced.stdout
-    assert "--force goes on although the result changes: evaluation.limit: 0 -> 100\n" in forced.stdout
+    assert "--force continues although the result changes: evaluation.limit: 0 -> 100\n" in forced.stdout
     assert json.loads((copy / "config.json").read_text())["log"]["every_steps"] == 2
     result = json.loads((copy / "evaluations/final.json").read_text())
     assert result["dataset"]["n"] == 100
@@ -64,8 +64,8 @@ def test_what_does_not_change_the_result_is_only_told(cli, copy):
 def test_every_field_decides_or_is_known_not_to():
     """Of a field that is not in the table another value is refused; of looks, too, where they choose the checkpoint."""
     config = to_plain(prepare(tiny_config()))
-    for section, fields in config.items():
-        for name, value in fields.items() if isinstance(fields, dict) else [("", fields)]:
+    for section, inside in config.items():
+        for name, value in inside.items() if isinstance(inside, dict) else [("", inside)]:
             other = json.loads(json.dumps(config))
             place, key = (other[section], name) if name else (other, section)
             place[key] = [value, 1]

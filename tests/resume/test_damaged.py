@@ -72,7 +72,7 @@ def test_a_kill_between_a_save_and_its_hashes_loses_the_save_alone(whole, copy, 
     lose_the_hashes(copy / "checkpoints/15")
     train_here(copy)
     text = capsys.readouterr().out
-    assert "checkpoint 15 was not saved to its end" in text and "resuming from the checkpoint of step 12" in text
+    assert "checkpoint 15 was not saved completely" in text and "resuming from the checkpoint of step 12" in text
     assert contents(copy) == contents(whole[0])
     shutil.rmtree(copy / "checkpoints/12")
     lose_the_hashes(copy / "checkpoints/15")  # as if it were the first
