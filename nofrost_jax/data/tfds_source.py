@@ -81,13 +81,12 @@ def configurations(name: str) -> list[str]:
 def _unknown(tfds: Any, name: str, error: Exception) -> tuple[str, str]:
     """(what tfds does not know, where to look): the data set, its configuration, or else its own message."""
     base, _, configuration = name.partition(":")[0].partition("/")
-    known = tfds.list_builders(with_community_datasets=False)
+    known, see = tfds.list_builders(with_community_datasets=False), "see tensorflow.org/datasets/catalog"
     if base not in known:
-        what, wanted, see = f"tfds has no data set {base}", base, "see tensorflow.org/datasets/catalog"
+        what, wanted = f"tfds has no data set {base}", base
     else:
-        known = [f"{base}/{one}" for one in configurations(base)]
+        known, see = [f"{base}/{one}" for one in configurations(base)], f"{see}/{base}"
         what, wanted = f"{base} has no configuration {configuration}", f"{base}/{configuration}"
-        see = f"run: python -m nofrost_jax.tools.prepare {base} --list"
         if not configuration or wanted in known:
             return str(error).splitlines()[0].rstrip("."), see
     close = difflib.get_close_matches(wanted, known, n=1)

@@ -143,10 +143,10 @@ def test_list_has_the_files_and_the_configurations(capsys, monkeypatch):
             [
                 "imagenet_v2 has no configuration matched;",
                 "did you mean imagenet_v2/matched-frequency?",
-                "prepare imagenet_v2 --list",
+                "see tensorflow.org/datasets/catalog/imagenet_v2",
             ],
         ),
-        ("cifar10/foo", ["cifar10 has no configuration foo", "prepare cifar10 --list"]),
+        ("cifar10/foo", ["cifar10 has no configuration foo", "see tensorflow.org/datasets/catalog/cifar10"]),
         ("cifar10:9.9.9", ["cannot be loaded at version 9.9.9"]),
     ],
 )
