@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from nofrost_jax.augment.deepaugment import distort_cae, layers
 from nofrost_jax.augment.deepaugment.distort_cae import CHANNELS
 
-NUM_PARAMETERS = 2_241_859
 SCALE = 4
 SLOPE = 0.01
 _BLOCKS = [f"{side}_block_{block}.{conv}" for side in "ed" for block in (1, 2, 3) for conv in (1, 4)]

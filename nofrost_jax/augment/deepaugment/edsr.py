@@ -12,7 +12,6 @@ from nofrost_jax.augment.deepaugment import distort_edsr, layers
 from nofrost_jax.augment.deepaugment.distort_edsr import BLOCKS, FEATURES
 
 MEAN = (255 * 0.4488, 255 * 0.4371, 255 * 0.4040)  # of DIV2K, on the pixels' scale
-NUM_PARAMETERS = 1_517_571
 SCALE = 4
 #: Kernel shapes; "body" as it is stacked.
 SHAPES = {

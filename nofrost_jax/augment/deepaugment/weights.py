@@ -93,11 +93,6 @@ def torch_shapes(network: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def count(params: dict) -> int:
-    """Number of parameters."""
-    return sum(array.size for layer in params.values() for array in layer.values())
-
-
 def digest(params: dict) -> str:
     """SHA-256 of all parameters."""
     return files.sha256(*(params[name][part] for name in sorted(params) for part in ("kernel", "bias")))
