@@ -47,10 +47,10 @@ class Checkpoints:
         """Saved steps, ascending."""
         return sorted(self._manager.all_steps())
 
-    def _folder(self, step):
+    def _folder(self, step: int) -> str:
         return os.path.join(self.directory, str(step))
 
-    def _unfinished(self):
+    def _unfinished(self) -> list[int]:
         """[the newest step] if it has no hashes: it is being saved, or was when a kill came. Otherwise []."""
         return [step for step in self.steps[-1:] if not digests.are_there(self._folder(step))]
 
@@ -109,7 +109,7 @@ class Checkpoints:
             )
         return None
 
-    def _examine(self, step, items):
+    def _examine(self, step: int, items: set[str]) -> tuple[dict[str, Any] | None, str]:
         """(the dict that was saved, ""), or (None, the damage)."""
         folder = self._folder(step)
         if damage := digests.damage(folder, items):
@@ -117,7 +117,7 @@ class Checkpoints:
         meta = files.read_json(os.path.join(folder, META))
         return meta, "" if meta else f"{META} is missing"
 
-    def _read(self, step, abstract):
+    def _read(self, step: int, abstract: dict[str, Any]) -> dict[str, Any] | None:
         """{name: pytree}, or None if the checkpoint was removed meanwhile. All processes call it."""
         restores = {name: self._args.StandardRestore(tree) for name, tree in abstract.items()}
         try:
@@ -127,13 +127,13 @@ class Checkpoints:
                 raise
             return None
 
-    def _is_outdated(self, step):
+    def _is_outdated(self, step: int) -> bool:
         """Whether a training has removed this checkpoint while it was read."""
         if not self._writable:
             self._manager.reload()
         return step not in self.steps
 
-    def _move_away(self, steps):
+    def _move_away(self, steps: list[int]) -> None:
         for step in steps:
             target = os.path.join(os.path.dirname(self.directory), "checkpoints_damaged", str(step))
             if jax.process_index() == 0:
@@ -211,7 +211,7 @@ def require_variables(path: str) -> None:
         raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
 
 
-def _chosen(path):
+def _chosen(path: str) -> tuple[str, dict[str, Any]] | None:
     """(folder, selection) of the checkpoint that a run selected, or None if the last one counts. Raises UserError."""
     if (rule := read_config(path).get("checkpoint", {}).get("select", "last")) == "last":
         return None
@@ -233,13 +233,13 @@ def _load_best(path, abstract, folder, selection):
     return selection["step"], variables, {"selection": selection}
 
 
-def _load_fitting(folder, abstract):
+def _load_fitting(folder: str, abstract: dict[str, Any]) -> dict[str, Any]:
     variables = load_export(folder)
     require_fit(f"{folder}/params.npz", shapes(variables), shapes(abstract))
     return jax.device_put(variables)
 
 
-def _require_config(what, own, path):
+def _require_config(what: str, own: dict[str, Any], path: str) -> None:
     """Raises UserError unless `own`, the deciding part of a saved config, is that of the run at `path`."""
     changed, _ = fields.changes(own, fields.deciding_part(read_config(path)))
     if changed:

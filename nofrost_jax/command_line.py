@@ -46,7 +46,7 @@ def parse(argv: list[str], config: flags.FlagHolder, known: ConfigDict) -> None:
         _check_fields(config.value, known)
 
 
-def _check_fields(config, known, room=""):
+def _check_fields(config: ConfigDict, known: ConfigDict, room: str = "") -> None:
     """Raises UserError for a field in a config file that nothing reads. Attacks have their own options, and a config
     that only says how to evaluate, without a model, has other sections."""
     for name, value in config.items():
@@ -59,7 +59,7 @@ def _check_fields(config, known, room=""):
             raise UserError(f"the config has an unknown field: {room}{name}; remove it from --config{hint}")
 
 
-def _told(error, argv):
+def _told(error: Exception, argv: list[str]) -> Exception:
     """The UserError for an error of the libraries: only the reason, or what is wrong in the file of --config and where.
     Any other error as it is."""
     if inside := _in_config_file(argv):
@@ -84,7 +84,7 @@ def _told(error, argv):
     return UserError(str(error))
 
 
-def _in_config_file(argv):
+def _in_config_file(argv: list[str]) -> UserError | None:
     """The UserError for an error in the file of --config, or None. Runs the file again, because ml_collections reports
     some errors as missing fields, and others only as text."""
     given = [one.partition("=")[2] for one in argv if re.match("--?config=", one)]
@@ -107,7 +107,7 @@ def _in_config_file(argv):
     return None
 
 
-def _line(error, path):
+def _line(error: Exception, path: str) -> str:
     """Where in a user's own file an error was raised: " (mine.py, line 3)"."""
     if isinstance(error, SyntaxError):
         return ""  # it gives the line itself

@@ -2,6 +2,7 @@
 
 import math
 import os
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -126,7 +127,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def _fill_radius(name, attack, training):
+def _fill_radius(name: str, attack: ConfigDict, training: ConfigDict) -> None:
     """Gives an entry of `evaluation.attacks` its radius and norm: its own, or both from the training attack."""
     attack.norm = attack.get("norm") or "linf"
     if attack.get("epsilon_255") is not None:
@@ -166,7 +167,7 @@ def for_evaluation(own: ConfigDict, config: ConfigDict | None) -> tuple[ConfigDi
     return own, differences(plain, _merged(plain, _without_nones(given)))
 
 
-def _drop_absent(section):
+def _drop_absent(section: ConfigDict) -> None:
     """Removes from `while_training` what is no longer among the attacks."""
     kept = [name for name in section.while_training if name in section.attacks]
     section.while_training = type(section.while_training)(kept)
@@ -180,12 +181,12 @@ def _pick(attacks, only):
     return {name: attacks[name] for name in chosen}
 
 
-def _without_nones(plain):
+def _without_nones(plain: dict[str, Any]) -> dict[str, Any]:
     items = ((name, _without_nones(value) if isinstance(value, dict) else value) for name, value in plain.items())
     return {name: value for name, value in items if value is not None}
 
 
-def _merged(base, other):
+def _merged(base: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """`base` with the fields of `other` over it, both plain dicts."""
     both = {
         name: _merged(base[name], other[name]) for name in base.keys() & other.keys() if isinstance(base[name], dict)

@@ -47,7 +47,7 @@ class Lock:
                 raise _other_users(self.path) from error
             raise refused(f"{self.path} cannot be written", error, "choose another folder") from error
 
-    def _take(self):
+    def _take(self) -> str:
         deadline = time.monotonic() + NAME_SECONDS
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -82,7 +82,7 @@ class Lock:
                 os.remove(self.path)
         os.close(self._fd)
 
-    def _begin(self, fd):
+    def _begin(self, fd: int) -> None:
         since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         record = {"what": self._what, "host": platform.node(), "process": os.getpid(), "since": since}
         text = json.dumps(record | {"kernel": _kernel(), "token": self._token}).encode()
@@ -96,7 +96,7 @@ class Lock:
         if os.path.basename(self.path) == "lock":  # the lock of the folder that it is in
             files.remove_leftovers(os.path.dirname(self.path) or ".", os.fstat(fd).st_mtime)
 
-    def _beat(self):
+    def _beat(self) -> None:
         """Renews the file's time. If another has taken the lock over, ends the program at once: from here on it would
         not be the only writer."""
         while not self._ended.wait(BEAT_SECONDS):
@@ -107,7 +107,7 @@ class Lock:
                 print(f"error: {text}", file=sys.stderr, flush=True)
                 os._exit(1)
 
-    def _lost_to(self):
+    def _lost_to(self) -> str:
         """What happened to the lock, as text; "" while it is held, or if that cannot be seen now."""
         try:
             with open(self.path, "rb") as file:
@@ -145,7 +145,7 @@ def in_use(path: str, holder: str) -> UserError:
     return UserError(f"{locked} is in use by {holder} ({path}); wait for its end, stop it, or choose another place")
 
 
-def _other_users(path):
+def _other_users(path: str) -> UserError:
     """The UserError for a lock file that this user may not write."""
     holder = {}
     with contextlib.suppress(OSError), open(path, "rb") as file:
@@ -155,7 +155,7 @@ def _other_users(path):
     )
 
 
-def _kernel_lock(fd):
+def _kernel_lock(fd: int) -> bool | None:
     """True: got it; False: another process has it; None: this file system has no such locks."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,7 +166,7 @@ def _kernel_lock(fd):
         return None
 
 
-def _kernel():
+def _kernel() -> str:
     """The running kernel: kernel locks are seen by all its processes."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
@@ -175,7 +175,7 @@ def _kernel():
         return platform.node()
 
 
-def _read(fd) -> dict[str, Any]:
+def _read(fd: int) -> dict[str, Any]:
     """The record in a lock file; {} if there is none, or it is incomplete."""
     try:
         record = json.loads(os.pread(fd, 4096, 0))
@@ -184,14 +184,14 @@ def _read(fd) -> dict[str, Any]:
         return {}
 
 
-def _is_at(path, fd):
+def _is_at(path: str, fd: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(fd))
     except FileNotFoundError:
         return False
 
 
-def _is_alive(path, holder):
+def _is_alive(path: str, holder: dict[str, Any]) -> bool:
     """Whether a holder on another machine is alive: its file changes, or is removed, within LOOKS looks."""
     wait = f"waiting up to {LOOKS * BEAT_SECONDS} s for a sign of life"
     print(f"{path} is the lock of {_name(holder)}: {wait}", flush=True)
@@ -203,7 +203,7 @@ def _is_alive(path, holder):
     return False
 
 
-def _stamp(path):
+def _stamp(path: str) -> tuple[int, int, int] | None:
     """What changes in a file, or None if it is gone. Opened again each time, past NFS's caches."""
     try:
         with open(path, "rb") as file:
@@ -213,7 +213,7 @@ def _stamp(path):
         return None
 
 
-def _name(holder):
+def _name(holder: dict[str, Any]) -> str:
     if not holder:
         return "another process"
     what, process, host, since = (holder.get(key, "?") for key in ("what", "process", "host", "since"))

@@ -80,7 +80,7 @@ class Peers:
 
     # Meeting
 
-    def _gather(self):
+    def _gather(self) -> None:
         """Process 0 waits for all others."""
         begin = told = time.monotonic()
         with self._listener() as listener:
@@ -112,7 +112,7 @@ class Peers:
                     self._send({"text": text})
         self._send({"go": self._name})
 
-    def _welcome(self, connection):
+    def _welcome(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # other programs scan for open ports
             connection.settimeout(5)
             lines = connection.makefile()
@@ -129,12 +129,12 @@ class Peers:
                 self._refuse(UserError(text), connection)
             self._others[number] = Peer(connection, lines, name)
 
-    def _refuse(self, error, *connections) -> NoReturn:
+    def _refuse(self, error: Exception, *connections: socket.socket) -> NoReturn:
         """Raises an error here and in all processes that have come."""
         self._send({"error": str(error), "machine": isinstance(error, MachineError)}, *connections)
         raise error
 
-    def _listener(self):
+    def _listener(self) -> socket.socket:
         try:
             if socket.has_dualstack_ipv6():
                 return socket.create_server(("", self._at[1]), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -144,7 +144,7 @@ class Peers:
             why = "is in use; choose another" if used else f"cannot be used: {error.strerror}"
             raise UserError(f"--coordinator_address={self.address}: port {self._at[1]} of this host {why}") from error
 
-    def _find(self):
+    def _find(self) -> None:
         """The others look for process 0 and wait until it says that all are here."""
         begin = told = time.monotonic()
         while True:
@@ -172,7 +172,7 @@ class Peers:
                 print(f"waiting {self.timeout - waited:.0f} s more (--join_timeout): {text}", flush=True)
             time.sleep(0.2)
 
-    def _is_admitted(self, connection):
+    def _is_admitted(self, connection: socket.socket) -> bool:
         """Whether process 0 says that all are here; False if it ends before."""
         _write(connection, {"me": self.me, "count": self.count, "name": self._name})
         connection.settimeout(self.timeout + SILENT_SECONDS)
@@ -190,12 +190,12 @@ class Peers:
 
     # Afterwards
 
-    def _beat(self):
+    def _beat(self) -> None:
         while not self._leaving:
             self._send({})
             time.sleep(BEAT_SECONDS)
 
-    def _listen(self, number, peer):
+    def _listen(self, number: int, peer: Peer) -> None:
         name, why = f"process {number} of {self.count} ({peer.name})", "its connection closed"
         try:
             for line in peer.lines:
@@ -218,13 +218,13 @@ class Peers:
             why = "it sent something unreadable"
         self._lose(f"{name} is lost: {why}; {AGAIN}")
 
-    def _lose(self, text):
+    def _lose(self, text: str) -> None:
         """Ends this process and those that it can tell, unless it is ending anyway."""
         if not (self._leaving or self._stopping):
             self._send({"lost": text})
             self._end(1, f"error: {text}")
 
-    def _stop(self, text):
+    def _stop(self, text: str) -> None:
         """Stops this process and those that it can tell, as a signal does; by force if that takes too long."""
         if self._stopping:
             return
@@ -237,14 +237,14 @@ class Peers:
         time.sleep(STOP_SECONDS)
         self._end(75, f"did not stop by itself within {STOP_SECONDS} s; run the same command again to continue")
 
-    def _end(self, code, text):
+    def _end(self, code: int, text: str) -> NoReturn:
         with self._ending:
             print(text, file=sys.stderr, flush=True)
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
             os._exit(code)
 
-    def _send(self, message, *more):
+    def _send(self, message: dict[str, Any], *more: socket.socket) -> None:
         for connection in [*(peer.connection for peer in self._others.values()), *more]:
             with contextlib.suppress(OSError):
                 _write(connection, message)

@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 
@@ -90,20 +91,20 @@ def initialize(
     return among
 
 
-def _in_cluster():
+def _in_cluster() -> bool:
     """Whether SLURM, Open MPI or a TPU pod started this process together with others."""
     tasks = any(int(os.environ.get(name, 1)) > 1 for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
     return tasks or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
 
 
-def _alone_on_host():
+def _alone_on_host() -> bool:
     """Whether this task has its host to itself."""
     if "OMPI_COMM_WORLD_LOCAL_SIZE" in os.environ:
         return os.environ["OMPI_COMM_WORLD_LOCAL_SIZE"] == "1"
     return os.environ.get("SLURM_STEP_NUM_TASKS") == os.environ.get("SLURM_STEP_NUM_NODES")
 
 
-def _place_in_cluster(timeout):
+def _place_in_cluster(timeout: int) -> list | None:
     """(HOST:PORT of process 0, number of processes, this one's number) as jax finds them, or None."""
     try:
         from jax._src.clusters import ClusterEnv
@@ -131,7 +132,7 @@ def leave(code: int) -> None:
     sys.exit(code)
 
 
-def _leave_at_once(code):
+def _leave_at_once(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # it may be on the full disk
             stream.flush()

@@ -5,9 +5,12 @@ import functools
 import os
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from nofrost_jax import data, errors, fields, keys, methods, metrics, models, optim, parallel, progress, selection
@@ -141,7 +144,7 @@ class Trainer:
         self.writer.close()
         self.checkpoints.close()
 
-    def _first_variables(self, model, image_size):
+    def _first_variables(self, model: nn.Module, image_size: int) -> dict[str, Any]:
         """Random variables, or those of `config.start_from`. A resumed run replaces them."""
         variables = models.init(model, keys.named(self.root, "init"), image_size)
         if self.config.start_from and not self.checkpoints.steps:
@@ -149,7 +152,7 @@ class Trainer:
                 _, variables, _ = load_variables(self.config.start_from, variables)
         return variables
 
-    def _describe(self, variables):
+    def _describe(self, variables: dict[str, Any]) -> None:
         count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
         parallel.say(
             f"{self.config.model.name}: {count:,} parameters; {self.total_steps} steps of {self.config.batch_size} "
@@ -161,7 +164,7 @@ class Trainer:
             with open(os.path.join(self.workdir, "parameters.txt"), "w") as file:
                 file.write(metrics.parameter_overview(variables) + "\n")
 
-    def _restore(self, force):
+    def _restore(self, force: bool) -> tuple[int, bool]:
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.state)
         restored = self.checkpoints.restore(abstract.items)
         if restored is None:
@@ -181,14 +184,13 @@ class Trainer:
         return step, meta["evaluation_due"]
 
     def kept(self) -> str:
-        """What is saved, as text."""
         return f"step {self.saved_step} is saved" if self.saved_step else "no step was saved yet"
 
-    def _stop_if(self, stop):
+    def _stop_if(self, stop: bool) -> None:
         if stop:
             raise Preempted(f"stopped by {self.stop.name}; {self.kept()}, run the same command again to continue")
 
-    def _timed(self, batches):
+    def _timed(self, batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, jax.Array]]:
         """Prefetched batches; the progress line is told how long the loop waits for each."""
         placed = self.devices.prefetch(skips.counted(batches, self.replaced))
         while True:
@@ -199,7 +201,7 @@ class Trainer:
                 return
             yield batch
 
-    def _compile(self, batch, key):
+    def _compile(self, batch: dict[str, jax.Array], key: jax.Array) -> Callable:
         """Compiles the step before its first call, with one trace for the whole run, and says how long it took."""
         parallel.say("compiling the training step ...")
         start = time.perf_counter()
@@ -209,30 +211,30 @@ class Trainer:
         parallel.say(f"compiled in {progress.duration(seconds)}")
         return compiled
 
-    def _read(self, step, step_metrics):
+    def _read(self, step: int, step_metrics: dict[str, jax.Array]) -> None:
         """Adds a step's metrics to the window; the run stops at the first one that is not finite."""
         self.own_sums.add(self.replaced.pop(0))
         if broken := self.sums.add(step_metrics):
             self._fail(broken, step)
 
-    def _fail(self, broken, step):
+    def _fail(self, broken: list[str], step: int) -> NoReturn:
         raise UserError(
             f"not finite at step {step}: {', '.join(broken)}; {self.kept()}; lower config.optimizer.learning_rate or "
             "set config.optimizer.agc, in a new --workdir"
         )
 
-    def _log(self, step):
+    def _log(self, step: int) -> None:
         means = self.sums.means()
         scalars = {f"train/{name}": value for name, value in means.items()}
         scalars["train/learning_rate"] = float(self.learning_rate(np.int32(step - 1)))
         self.writer.write(step, scalars, self.progress.line(step, means))
 
-    def _is_evaluation(self, step):
+    def _is_evaluation(self, step: int) -> bool:
         """Every so many epochs, except at the end, which has an evaluation of its own with a result file."""
         every = self.config.evaluation.every_epochs * self.per_epoch
         return bool(every) and step % every == 0 and step < self.total_steps
 
-    def _evaluate(self, step):
+    def _evaluate(self, step: int) -> None:
         """Measures what is due at a step: for the metrics, and for the choice of a checkpoint."""
         start = time.perf_counter()
         scalars = self._measure(step) if self._is_evaluation(step) else {}
@@ -244,7 +246,7 @@ class Trainer:
         shown = "  ".join(f"{name.removeprefix('eval/')} {value:.2%}" for name, value in scalars.items())
         parallel.say(f"evaluated step {step}: {shown}  ({progress.duration(seconds)})")
 
-    def _measure(self, step):
+    def _measure(self, step: int) -> dict[str, float]:
         names = self.config.evaluation.while_training
         folder = os.path.join(self.workdir, "evaluations", f"step_{step}")
         variables = at_gamma(self.state.variables, self.config.evaluation.mbn_gamma)
@@ -256,7 +258,7 @@ class Trainer:
         scalars |= {f"eval/{name}": results.robust_accuracy(one) for name, one in outcomes["protocols"].items()}
         return scalars
 
-    def _save(self, step, evaluation_due):
+    def _save(self, step: int, evaluation_due: bool) -> None:
         """Saves the state. evaluation_due: the evaluation comes next, also in a run that resumes here."""
         start = time.perf_counter()
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(self.state.variables))):

@@ -36,14 +36,14 @@ def write_config(config: ConfigDict, workdir: str, force: bool = False) -> None:
         files.write(path, text)
 
 
-def _changes(config, workdir):
+def _changes(config: ConfigDict, workdir: str) -> tuple[list[str], list[str]]:
     """`fields.changes` from the folder's config, if there is one."""
     if not os.path.exists(os.path.join(workdir, "config.json")):
         return [], []
     return fields.changes(read_config(workdir), to_plain(config))
 
 
-def _deciding_changes(config, workdir, force):
+def _deciding_changes(config: ConfigDict, workdir: str, force: bool) -> list[str]:
     """The changes that change the result; raises UserError for them unless forced."""
     deciding, _ = _changes(config, workdir)
     if deciding and not force:
@@ -76,7 +76,7 @@ def check_checkpoint(
     return changed
 
 
-def _other_images(old, new):
+def _other_images(old: dict[str, Any], new: dict[str, Any]) -> str:
     """How two training sets differ, as text; "" if they are the same."""
     if old == new:
         return ""
@@ -130,7 +130,7 @@ def check_folder(_: object, workdir: str) -> None:
         _existing(workdir, "--workdir")
 
 
-def _existing(folder, flag):
+def _existing(folder: str, flag: str) -> str:
     """The part of a folder's path that exists."""
     if "://" in folder:
         raise UserError(f"{flag}={folder} is a URL; mount the bucket and give a folder that all hosts share")
