@@ -221,7 +221,7 @@ def _chosen(path: str) -> tuple[str, dict[str, Any]] | None:
             return folder, selection
     raise UserError(
         f"config.checkpoint.select={rule} in {path}/config.json, but {best} is missing: it is lost, or nothing was "
-        "selected yet; restore it, or continue the training"
+        "selected yet; put it back, or continue the training"
     )
 
 

@@ -125,7 +125,7 @@ def test_a_lost_choice_is_an_error(chosen, tmp_path, cli):
     for outcome in (cli(*held), cli("--mode=evaluate", f"--workdir={folder}")):
         assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1, outcome
         assert f"{folder}/best is" in outcome.stderr and "put it back" in outcome.stderr
-    with pytest.raises(UserError, match=r"best_ra_holdout in .*/config.json, but .*/best is not there"):
+    with pytest.raises(UserError, match=r"best_ra_holdout in .*/config.json, but .*/best is missing"):
         nofrost_jax.load(folder)
     shutil.copytree(chosen / "best", folder / "best")
     weights = dict(np.load(folder / "best/params.npz"))
