@@ -163,6 +163,7 @@ def get_config(arg=""):
     config.evaluation.limit = 0  # number of images, evenly over the classes, the same from every source; 0 = all
     config.evaluation.ids = ""  # text file that names the images to evaluate, one a line: val/WNID/NAME.JPEG,
     # NAME.JPEG or the place in the split, from 0; "" = no list
+    config.evaluation.classes = 0  # only images of this many first classes; 0 = all
     config.evaluation.attack_dtype = "float32"  # of the net in attacks: float32 | bfloat16; verdicts are always float32
     config.evaluation.save_images = 0  # number of first images whose adversarial images are kept and drawn as a grid
     config.evaluation.mbn_gamma = 1.0  # weight of the adversarial branch of an MBN net, 0 to 1; Xie & Yuille (2020): 1
@@ -171,6 +172,7 @@ def get_config(arg=""):
     config.evaluation.mbn_seed = 0  # random: decides which layers; paper silent
     config.evaluation.mbn_gammas = ()  # evaluate mode only: a sweep over these (Figures 2, 5); () = only mbn_gamma
     config.evaluation.attacks = ConfigDict({"pgd_20": pgd_20()})
+    config.evaluation.properties = properties(measure=False)  # margin, thickness, smoothness (Table 5)
     config.evaluation.only = ""  # run only these attacks, labels separated by commas; "" = all
 
     config.checkpoint = ConfigDict({"every_steps": 2500, "keep": 2})
@@ -200,6 +202,22 @@ def attack(name, protocol, epsilon_255=None, norm="linf", **options):
     entry.epsilon_255 = config_dict.placeholder(float)
     entry.epsilon_255 = epsilon_255
     return entry
+
+
+def properties(measure):
+    """`evaluation.properties`: whether to measure decision margin, boundary thickness and model smoothness, and how."""
+    return ConfigDict(
+        {
+            "measure": measure,
+            "steps": 20,  # of both attacks, as in the paper; smoothness: untargeted PGD, within the training radius
+            "step_rule": "nofrost",  # of the smoothness's; paper silent
+            "radius": 5.0,  # of the thickness's targeted l2 attack, in normalized units; paper silent, this and the
+            "step": 1.0,  # step are those of Yang et al. (2020)
+            "points": 128,  # on the segment from the image to the adversarial one; paper silent, as Yang et al.
+            "alpha": 0.0,  # paper: 0 and 0.75
+            "beta": 0.75,
+        }
+    )
 
 
 def with_arg(config, arg):

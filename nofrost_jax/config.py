@@ -11,7 +11,7 @@ from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import INTERPOLATIONS
 from nofrost_jax.data import values
 from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation import protocols, sweep
+from nofrost_jax.evaluation import protocols, runs, sweep
 from nofrost_jax.evaluation.programs import ATTACK_DTYPES
 from nofrost_jax.fields import RANGES, check_numbers, differences, get, require_choice, to_plain
 from nofrost_jax.methods import augmented
@@ -42,8 +42,19 @@ RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # the other colum
 EVALUATION_FIELDS = (
     *(
         f"evaluation.{name}"
-        for name in ("name", "attacks", "batch_size", "chunk_size", "limit", "ids", "attack_dtype", "save_images")
+        for name in (
+            "name",
+            "attacks",
+            "batch_size",
+            "chunk_size",
+            "limit",
+            "ids",
+            "classes",
+            "attack_dtype",
+            "save_images",
+        )
     ),
+    "evaluation.properties",
     *(f"evaluation.mbn_{name}" for name in ("gamma", "interpolation", "p", "seed", "gammas")),
     *(f"data.{name}" for name in ("source", "data_dir", "eval_split", "other_files", "workers")),
 )
@@ -217,6 +228,10 @@ def check(config: ConfigDict) -> None:
         )
     for name in config.evaluation.while_training:
         require_choice("evaluation.while_training", name, config.evaluation.attacks)
+    try:
+        runs.properties_of(config)
+    except ValueError as error:
+        raise UserError(f"config.evaluation.properties: {error}") from error
     models.check(config.model)
     sweep.check(config.model.norm, config.evaluation)
     method_rules.check(config)

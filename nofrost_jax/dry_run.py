@@ -26,7 +26,7 @@ from nofrost_jax.config import (
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import Missing, UserError
 from nofrost_jax.evaluate import note
-from nofrost_jax.evaluation import protocols, sweep
+from nofrost_jax.evaluation import protocols, runs, sweep
 from nofrost_jax.fields import to_plain
 from nofrost_jax.shift import sets, suites
 from nofrost_jax.workdir import check_config, check_folder, check_start, say_free_changes
@@ -170,15 +170,23 @@ def evaluation_costs(config: ConfigDict, flops: float, num_eval: int | None) -> 
     """
     lines, total = [], 0.0
     flops *= 2 if config.model.norm == "mbn" and 0 < config.evaluation.mbn_gamma < 1 else 1  # two branches
-    count = Choice.read(config.evaluation.limit, config.evaluation.ids).count(num_eval) if num_eval else 0
+    section, classes = config.evaluation, config.model.num_classes
+    count = Choice.read(section.limit, section.ids).count(num_eval) if num_eval else 0
+    if section.classes:  # of classes that are about alike
+        count = min(count, -(-(num_eval or 0) * section.classes // classes))
     for protocol in protocols.make_all(config):
-        passes = [member.attack.passes(config.model.num_classes) for member in protocol.members]
+        passes = [member.attack.passes(classes) for member in protocol.members]
         forwards, backwards = (sum(counts) for counts in zip(*passes, strict=True))
         chosen = min(protocol.limit or count, count)
         cost = chosen * (forwards + backwards) * flops
         bound = f"at most {forwards:,} forward and {backwards:,} backward passes per image"
         images = f"; {chosen:,} images: {hours(cost)}" if count else ""
         lines.append(f"evaluation         {protocol.name}: {bound}{images}")
+        total += cost
+    if properties := runs.properties_of(config):
+        cost = count * properties.passes * flops
+        images = f"; {count:,} images: {hours(cost)}" if count else ""
+        lines.append(f"evaluation         properties: {properties.passes:,} passes per image{images}")
         total += cost
     return lines, total + count * flops
 

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nofrost_jax import data, errors, fields, files, models, names, parallel, processes, progress
+from nofrost_jax.analysis import bn_statistics
 from nofrost_jax.checkpoint import load_variables, tree_sha256
 from nofrost_jax.classifier import at_gamma, check_net, create_model
 from nofrost_jax.config import check_evaluation_devices, for_sets, of_run
@@ -142,10 +143,13 @@ def evaluate_run(
         count, attacks = evaluator.images.count, ", ".join(["clean", *config.evaluation.attacks])
         parallel.say(f"evaluating {attacks} on {count} {dataset.eval_split} images of {config.data.source} ...")
         earlier = dict(programs.compile_seconds)  # of evaluations before this one
-        variables = at_gamma(variables, config.evaluation.mbn_gamma)
-        outcomes = evaluator.run(variables, stop, _outcomes(output), progress=main, digest=digest)
+        weighted = at_gamma(variables, config.evaluation.mbn_gamma)
+        outcomes = evaluator.run(weighted, stop, _outcomes(output), progress=main, digest=digest)
         compiling = {key: seconds - earlier.get(key, 0.0) for key, seconds in programs.compile_seconds.items()}
         summary = results.summarize(evaluator.protocols, outcomes, config.model.num_classes, compiling)
+        if evaluator.properties:
+            summary |= {"properties": results.describe_properties(evaluator.properties, outcomes["properties"])}
+            summary |= {"bn_statistics": bn_statistics.numbered(variables.get("batch_stats", {}))}
         result = make_result(config, dataset, checkpoint, outcomes["index"], evaluator.images.chunk_size, summary)
         if main:
             _save(output, result, results.columns(outcomes), table.render(result), start)
@@ -197,7 +201,7 @@ def make_result(
 ) -> Result:
     """The result as DESIGN's schema 1. dataset: the run's own images, None where they are not there; index: int [N],
     which of its evaluation images were evaluated; summary: what was found, the rest of the result."""
-    choice = Choice.read(config.evaluation.limit, config.evaluation.ids)
+    choice = Choice.read(config.evaluation.limit, config.evaluation.ids, config.evaluation.classes)
     of, split, crop = (dataset.num_eval, dataset.eval_split, dataset.eval_crop) if dataset else (0, "", "")
     section, drawn = config.evaluation, ("p", "seed") if config.evaluation.mbn_interpolation == "random" else ()
     mixture = {name: section[f"mbn_{name}"] for name in ("gamma", "interpolation", *drawn)}

@@ -17,7 +17,7 @@ from configs.common import attack
 def make(name, attacks):
     """The config of a suite. name: of the result, evaluations/NAME.json. attacks: {label: `common.attack(...)`}."""
     config = ConfigDict({"evaluation": {"name": name, "attacks": attacks, "only": ""}, "data": {}})
-    for field in ("batch_size", "chunk_size", "limit", "save_images"):
+    for field in ("batch_size", "chunk_size", "limit", "classes", "save_images"):
         config.evaluation[field] = config_dict.placeholder(int)
     config.evaluation.mbn_seed = config_dict.placeholder(int)
     config.evaluation.mbn_gammas = config_dict.placeholder(tuple)

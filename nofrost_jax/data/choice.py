@@ -21,21 +21,23 @@ _SHOWN = 200  # characters of a line that is quoted
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """limit: number of images, evenly spread; 0 = all. ids: lines of a list, () = no list. file: its path."""
+    """limit: number of images, evenly spread; 0 = all. ids: lines of a list, () = no list. file: its path. classes:
+    only images of this many first classes; 0 = all."""
 
     limit: int = 0
     ids: tuple[str, ...] = ()
     file: str = ""
+    classes: int = 0
 
     @classmethod
-    def read(cls, limit: int = 0, path: str = "") -> "Choice":
+    def read(cls, limit: int = 0, path: str = "", classes: int = 0) -> "Choice":
         """With the lines of the list at `path`, if any: each is a file name, with or without folders before it, or the
         index of an image in its split. Empty lines and what follows a # are ignored. Raises UserError for a list that
         cannot be read, is empty, or has a line twice."""
-        return cls(limit, _lines(path) if path else (), path)
+        return cls(limit, _lines(path) if path else (), path, classes)
 
     def count(self, n: int) -> int:
-        """How many of `n` images are evaluated, if all of a list are there."""
+        """How many of `n` images are evaluated, if all of a list are there, and of the chosen classes."""
         n = len(self.ids) or n
         return min(self.limit or n, n)
 
@@ -43,26 +45,34 @@ class Choice:
     def plain(self) -> dict[str, str | int]:
         """Plain values that identify this choice; {} for all images. The order of the list does not count."""
         found: dict[str, str | int] = {"spread": self.limit} if self.limit else {}
+        if self.classes:
+            found["classes"] = self.classes
         if self.ids:
             found["ids_sha256"] = sha256(json.dumps(sorted(self.ids)))
         return found
 
     def __str__(self) -> str:
         parts = ["evenly spread"] * bool(self.limit) + [f"of {os.path.basename(self.file)}"] * bool(self.ids)
-        return ", ".join(parts)
+        return ", ".join(parts + [f"the first {self.classes} classes"] * bool(self.classes))
 
     def places(self, split: RandomAccess | Sequential, class_names: Sequence[str] = ()) -> np.ndarray:
         """Which examples of a split are evaluated, int64 [count] ascending. class_names: of the source. Raises
         UserError for an id that is missing or ambiguous."""
         n = split.size
-        if self.count(n) == n and not self.ids:
+        if self.count(n) == n and not (self.ids or self.classes):
             return np.arange(n)
         labels, names = listing(split)
         ordered = _order(labels, names)
         if self.ids:
             ordered = ordered[np.isin(ordered, self._listed(labels, names, class_names))]
-        count = self.count(n)
-        return np.sort(ordered[spread(len(ordered), count)])
+        if self.classes:
+            ordered = ordered[labels[ordered] < self.classes]
+            if not len(ordered):
+                raise UserError(
+                    f"none of these images is of the first {self.classes} classes; {split.where(0)}; "
+                    "set config.evaluation.classes=0 for all"
+                )
+        return np.sort(ordered[spread(len(ordered), min(self.limit or n, len(ordered)))])
 
     def _listed(self, labels: np.ndarray, names: list[str] | None, class_names: Sequence[str]) -> np.ndarray:
         """The index of each id, int64 [len(ids)]."""

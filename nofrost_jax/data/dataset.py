@@ -63,7 +63,7 @@ class Dataset:
     @property
     def count(self) -> int:
         """Number of evaluation images that are chosen."""
-        return self.choice.count(self.num_eval)
+        return len(self.places) if self.choice.classes else self.choice.count(self.num_eval)
 
     @property
     def num_classes(self) -> int:
@@ -124,7 +124,8 @@ class Dataset:
     @functools.cached_property
     def choice(self) -> Choice:
         """Which evaluation images `config.evaluation.limit` and `ids` choose."""
-        return Choice.read(self.config.evaluation.limit, self.config.evaluation.ids)
+        section = self.config.evaluation
+        return Choice.read(section.limit, section.ids, section.classes)
 
     @functools.cached_property
     def places(self) -> np.ndarray:

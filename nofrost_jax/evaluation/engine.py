@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from nofrost_jax import keys
+from nofrost_jax.analysis.properties import NAMES, Properties
 from nofrost_jax.checkpoint import tree_sha256
 from nofrost_jax.data import spread
 from nofrost_jax.errors import Preempted
@@ -34,8 +35,8 @@ SAVE_COST = 10  # and at least this many times what a save takes
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """What is evaluated: predictions on a set, the first of them clean, and protocols of attacks on it, for any net
-    that the `programs` run.
+    """What is evaluated: predictions on a set, the first of them clean, its properties if there are any to measure, and
+    protocols of attacks on it, for any net that the `programs` run.
 
     The forward pass that decides is float32 at highest matmul precision and separate from the attack. Each attack
     compiles once in the Programs' life. An image's outcome depends on its own index and the seed, not on the batch,
@@ -52,6 +53,7 @@ class Evaluator:
     predictions: tuple[Prediction, ...] = (Prediction(probe=True),)
     protocols: tuple[Protocol, ...] = ()
     save_images: int = 0
+    properties: Properties | None = None
 
     def run(
         self,
@@ -65,7 +67,7 @@ class Evaluator:
         """Per-image outcomes of a net's `variables`: a dict of NumPy arrays over all images, in their order,
 
         {"index", "label", "correct", "nan": [N], "seconds", "randomised", "probabilities", "pixels": the first images,
-        "predictions": [the same of each], "protocols": {name: `outcomes.join_protocol`}}.
+        "predictions": [the same of each], "properties": {name: [N]}, "protocols": {name: `outcomes.join_protocol`}}.
 
         stop: the StopSignal, asked between batches (if it is not local: between chunks); raises Preempted when it
         says so. folder: where outcomes are kept and found, shared by all processes. names: only these protocols.
@@ -76,7 +78,7 @@ class Evaluator:
         if not isinstance(progress, bool):
             return _Evaluation(self, variables, chosen, store, stop, progress).outcomes()
         share = chunks.share(self.images.count, self.images.chunk_size)
-        total = share * len(self.predictions)
+        total = share * (len(self.predictions) + (self.properties.passes if self.properties else 0))
         with Reporter(total, progress, chosen, self.programs.num_classes, share) as reporter:
             return _Evaluation(self, variables, chosen, store, stop, reporter).outcomes()
 
@@ -96,6 +98,7 @@ class _Evaluation:
     ):
         self._programs, self._images, self._predictions = evaluator.programs, evaluator.images, evaluator.predictions
         self._protocols, self._store, self._stop, self._reporter = protocols, store, stop, reporter
+        self._properties = evaluator.properties
         self._save_images, self._size = evaluator.save_images, self._images.chunk_size
         self._variables = self._programs.devices.replicate(variables)
         self._key = keys.named(jax.random.key(evaluator.seed), "evaluation")
@@ -109,7 +112,9 @@ class _Evaluation:
         for prediction in self._predictions:
             found.append(outcomes.join_predictions([self._answers(number, prediction) for number in self._known]))
         joined = {protocol.name: self._join(protocol, found[0]) for protocol in self._protocols}
-        return found[0] | {"predictions": found, "protocols": joined}
+        measured = [self._measured(number) for number in self._known]
+        properties = {name: np.concatenate([rows[name] for rows in measured]) for name in measured[0]}
+        return found[0] | {"predictions": found, "properties": properties, "protocols": joined}
 
     def _join(self, protocol: Protocol, clean: dict) -> dict[str, Any]:
         selected = self._selected(protocol.limit, np.arange(self._images.count))
@@ -135,13 +140,23 @@ class _Evaluation:
             self._reporter.found(len(rows["index"]))
         return rows | {"pixels": rows["pixels"][:kept]}  # an evaluation of the same images may have kept more
 
+    def _measured(self, number: int) -> Rows | None:
+        """The properties of a chunk's images: {} where none are measured, None where they are not known yet."""
+        if self._properties is None:
+            return {}
+        is_new = self._properties.key not in self._known[number]
+        rows = self._rows(number, self._properties.key, NAMES)
+        if rows is not None and is_new and number % jax.process_count() == jax.process_index():
+            self._reporter.found(len(rows["margin"]) * self._properties.passes)
+        return rows
+
     def _member_rows(self, number: int, member: Member) -> Rows:
         rows = self._rows(number, member.key, (*COLUMNS, "pixels", "seconds"))
         return blank_rows(len(self._places(number))) if rows is None else rows
 
     def _is_known(self, number: int) -> bool:
         predicted = all(self._answers(number, prediction) is not None for prediction in self._predictions)
-        known = predicted and next(self._missing(number), None) is None
+        known = predicted and self._measured(number) is not None and next(self._missing(number), None) is None
         if not known and number % jax.process_count() != jax.process_index():
             self._known[number].clear()  # another process is at work on it: what it writes must be read
         return known
@@ -189,6 +204,8 @@ class _Evaluation:
         for prediction in self._predictions:
             if self._answers(chunk.number, prediction) is None:
                 self._keep(chunk, prediction.key, self._predict(chunk, prediction))
+        if self._measured(chunk.number) is None:
+            self._keep(chunk, self._properties.key, self._measure(chunk))
         for protocol, position, lacking in self._missing(chunk.number):
             member, *later = protocol.members[position:]
             for one in later:
@@ -230,6 +247,18 @@ class _Evaluation:
         joined = {name: np.concatenate([part[name] for part in parts]) for name in ("correct", "nan")}
         pixels = chunk.image[: self._kept(chunk.number)]
         return {"index": chunk.index, "label": chunk.label, "pixels": pixels, "seconds": seconds} | joined | notes
+
+    def _measure(self, chunk: Chunk) -> Rows:
+        """The properties of a chunk's images."""
+        size, parts = self._programs.batch_size, []
+        for first in range(0, len(chunk.index), size):
+            self._check_stop()
+            rows, compiled = np.arange(first, min(first + size, len(chunk.index))), self._programs.total_compile_seconds
+            found = self._programs.measure(self._properties, self._variables, chunk.batch(rows, size), self._key)
+            parts.append({name: found[name][: len(rows)] for name in NAMES})
+            compiled = self._programs.total_compile_seconds - compiled
+            self._reporter.predicted("properties", len(rows), compiled, self._properties.passes)
+        return {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
 
     def _attack(self, chunk: Chunk, protocol: Protocol, member: Member, lacking: np.ndarray) -> Rows:
         """A member's rows after it has attacked the images of the chunk where `lacking` holds, stage by stage."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nofrost_jax import keys
+from nofrost_jax.analysis.properties import Properties
 from nofrost_jax.attacks import Attack, threat
 from nofrost_jax.attacks.base import State
 from nofrost_jax.evaluation.protocols import Member
@@ -90,6 +91,20 @@ class Programs:
         shared = (variables, *self.devices.replicate((allowed, radii)))
         rows = (self.devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
         return self._compile("verdict", "the verdict", self._verdict, shared, rows)(shared, rows)
+
+    def measure(self, properties: Properties, variables: Any, batch: dict, key: jax.Array) -> dict[str, np.ndarray]:
+        """What `properties` are of each image of the batch, by the net in float32: NumPy, with padding."""
+
+        def program(shared, rows):
+            (variables, key), logits_fn = shared, self._logits_fns["float32"]
+            image_keys = keys.per_image(keys.named(key, "properties"), rows["index"])
+            with jax.default_matmul_precision("highest"):
+                images = to_pixels(rows["image"])
+                return properties(functools.partial(logits_fn, variables), images, rows["label"], image_keys)
+
+        shared = (variables, self.devices.replicate(key))
+        rows = self.devices.place({name: batch[name] for name in ("image", "label", "index")})
+        return jax.device_get(self._compile(properties.key, "the properties", program, shared, rows)(shared, rows))
 
     def stage(
         self, member: Member, variables: Any, batch: dict, key: jax.Array, index: int, memo: dict

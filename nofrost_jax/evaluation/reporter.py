@@ -48,13 +48,13 @@ class Reporter(Line):
             self._met[member] += images
         self._ahead = {}
 
-    def predicted(self, name: str, images: int, compile_seconds: float) -> None:
-        """This many predictions more. They took the time since the work before, with the wait for the images, but
-        without compilation."""
+    def predicted(self, name: str, images: int, compile_seconds: float, passes: int = 1) -> None:
+        """This many predictions more, of this many passes each. They took the time since the work before, with the wait
+        for the images, but without compilation."""
         seconds = max(time.perf_counter() - self._last - compile_seconds, 1e-9)
-        self._predicted += images
-        count = f"{self._predicted:,} of {self._predictions:,} predictions"
-        self._work(images, seconds, f"{name}: {count}, {images / seconds:.3g} images/s")
+        self._predicted += images * passes
+        count = f"{self._predicted:,} of {self._predictions:,} predictions, " if passes == 1 else ""
+        self._work(images * passes, seconds, f"{name}: {count}{images / seconds:.3g} images/s")
 
     def attacked(
         self, title: str, stage: int, stages: int, survivors: int, images: int, passes: float, seconds: float

@@ -1,5 +1,6 @@
 """The evaluation result: per-image outcomes in, DESIGN's JSON schema 1 out."""
 
+import dataclasses
 import importlib.metadata
 import math
 import os
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from nofrost_jax import files
+from nofrost_jax.analysis.properties import VALUES, Properties
 from nofrost_jax.attacks import Attack, threat
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import flags
@@ -191,10 +193,28 @@ def worst_case(protocols: Sequence[Protocol], outcomes: Mapping[str, Any]) -> di
     }
 
 
+def describe_properties(properties: Properties, measured: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """{"settings": what was measured and how, each of `properties.VALUES`: {"mean", "ci95", "sd", "n"}}.
+
+    ci95: the normal interval of the mean. n: images whose value is finite; the others do not count.
+    """
+    attack = {"name": type(properties.attack).__name__} | dataclasses.asdict(properties.attack)
+    settings = {"smoothness_attack": attack, "thickness": dataclasses.asdict(properties.options)}
+    found = {"settings": settings | {"std": list(properties.std)}}
+    for name in VALUES:
+        values = measured[name][np.isfinite(measured[name])].astype(np.float64)
+        n, mean = len(values), float(values.mean()) if len(values) else 0.0
+        sd = float(values.std(ddof=1)) if n > 1 else 0.0
+        half = 1.959963984540054 * sd / math.sqrt(max(n, 1))
+        found[name] = {"mean": mean, "ci95": [mean - half, mean + half], "sd": sd, "n": n}
+    return found
+
+
 def columns(outcomes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The arrays of `NAME.npz`: index, label, clean_correct, a column for each attack, True where the image stayed
-    right; where an attack was for some images only, ATTACK.selected says which."""
+    right; where an attack was for some images only, ATTACK.selected says which; properties.NAME if measured."""
     arrays = {"index": outcomes["index"], "label": outcomes["label"], "clean_correct": outcomes["correct"]}
+    arrays |= {f"properties.{name}": values for name, values in outcomes["properties"].items()}
     for name, outcome in outcomes["protocols"].items():
         arrays[name] = outcome["robust"]
         if not outcome["selected"].all():

@@ -1,5 +1,6 @@
-"""From a run's config to the engine: its net, its images, its attacks."""
+"""From a run's config to the engine: its net, its images, its attacks, what else is measured."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,7 +8,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax import classifier
+from nofrost_jax import attacks, classifier
+from nofrost_jax.analysis.properties import Properties, Thickness
 from nofrost_jax.data import Dataset
 from nofrost_jax.evaluation import protocols
 from nofrost_jax.evaluation.engine import Evaluator
@@ -33,7 +35,25 @@ def evaluator(config: ConfigDict, devices: Devices, dataset: Dataset, compiled: 
         config.seed,
         protocols=tuple(protocols.make_all(config)),
         save_images=config.evaluation.save_images,
+        properties=properties_of(config),
     )
+
+
+def properties_of(config) -> Properties | None:
+    """What `config.evaluation.properties` says to measure. Raises ValueError for an attack that cannot be made."""
+    section = dict(config.evaluation.properties)
+    if not section.pop("measure"):
+        return None
+    names = [field.name for field in dataclasses.fields(Thickness)]
+    options = Thickness(**{name: section[name] for name in names})
+    attack = attacks.create(
+        "pgd",
+        epsilon_255=config.attack.epsilon_255,
+        norm=config.attack.norm,
+        steps=section["steps"],
+        step_rule=section["step_rule"],
+    )
+    return Properties(tuple(config.data.std), attack, options)
 
 
 def net_of(config: ConfigDict) -> dict[str, Any]:

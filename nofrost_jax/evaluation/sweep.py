@@ -23,7 +23,7 @@ def configs(config: ConfigDict) -> dict[float, ConfigDict]:
 
 
 def render(config: ConfigDict, results: Mapping[float, Mapping[str, Any]]) -> str:
-    """The table of a sweep: a row for each gamma, a column for clean accuracy and for each attack.
+    """The table of a sweep: a row for each gamma, a column for clean accuracy, each attack and each property.
 
     results: {gamma: result, a plain dict of schema 1}, all of the same attacks.
     """
@@ -32,10 +32,12 @@ def render(config: ConfigDict, results: Mapping[float, Mapping[str, Any]]) -> st
     mixed = section.mbn_interpolation + (drawn if section.mbn_interpolation == "random" else "")
     images = first["dataset"]["n"]
     names = [entry["name"] + f" (n = {entry['n']})" * (entry["n"] < images) for entry in first["attacks"]]
-    rows = [("gamma", "clean", *names, "flags")]
+    measured = [name for name in ("margin", "thickness", "smoothness") if "properties" in first]
+    rows = [("gamma", "clean", *names, *measured, "flags")]
     for gamma, result in results.items():
         shares = [result["clean"]["accuracy"], *(entry["robust_accuracy"] for entry in result["attacks"])]
-        rows.append((f"{gamma:g}", *(f"{share:.2%}" for share in shares), ", ".join(result["flags"])))
+        means = [f"{result['properties'][name]['mean']:.4g}" for name in measured]
+        rows.append((f"{gamma:g}", *(f"{share:.2%}" for share in shares), *means, ", ".join(result["flags"])))
     split = first["dataset"]["split"]
     lines = [f"{section.name}: accuracy by gamma, interpolation {mixed}, {images} {split} images"]
     lines += [f"  {line}" for line in aligned(rows, ">" * (len(rows[0]) - 1) + "<")]

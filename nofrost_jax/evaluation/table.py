@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nofrost_jax.analysis.properties import TITLES
 from nofrost_jax.evaluation import flags
 from nofrost_jax.evaluation.results import REPORTED
 from nofrost_jax.tables import aligned
@@ -33,9 +34,21 @@ def render(result: Mapping[str, Any]) -> str:
     lines = [f"{data['source']}, {data['n']}{part} {data['split']} images{chosen}, {net}"]
     head = ("", "", "accuracy", "95 % interval", "as uint8", "flags")
     lines += [f"  {line}" for line in aligned([head, *rows], "<<><><")]
+    lines += properties_lines(result)
     lines += [_curve(curve) for curve in result["convergence"]]
     lines += [f"  {name}: {flags.DESCRIPTIONS[name]}" for name in result["flags"]]
     return "\n".join(lines)
+
+
+def properties_lines(result: Mapping[str, Any]) -> list[str]:
+    """A table of what was measured of each image (`analysis.properties`); [] where nothing was."""
+    if "properties" not in result:
+        return []
+    rows = [("", "mean", "95 % interval", "deviation")]
+    for name, title in TITLES.items():
+        one = result["properties"][name]
+        rows.append((title, f"{one['mean']:.4g}", "{:.4g} to {:.4g}".format(*one["ci95"]), f"{one['sd']:.4g}"))
+    return [f"  {line}" for line in aligned(rows, "<><>")]
 
 
 def _not_run(protocol: str, classes: int) -> str:

@@ -102,7 +102,7 @@ def asked_for(config: ConfigDict) -> dict[str, Any]:
     mixture = ("mbn_gamma", "mbn_interpolation", "mbn_p", "mbn_seed") if config.model.norm == "mbn" else ()
     return section | {
         "shift": entries,
-        "evaluation": {name: evaluation[name] for name in ("limit", "ids", *mixture)},
+        "evaluation": {name: evaluation[name] for name in ("limit", "ids", "classes", *mixture)},
         "data": {name: plain["data"][name] for name in ("source", "eval_split")},
     }
 
@@ -162,7 +162,7 @@ def imagenet_run(config: ConfigDict) -> ConfigDict:
     plain |= {"image_size": 224, "eval_resize": 256, "augmentation": "none", "crop_scale": (1.0, 1.0)}
     plain |= {"holdout": 0, "workers": 0, "shuffle_buffer": 1, "eval_pad": False, "train_resize": 0}
     plain |= {"decode": "exact", "on_error": "raise", "other_files": "raise"}
-    more = {"model": {"num_classes": 1000}, "evaluation": {"limit": 0, "ids": ""}}
+    more = {"model": {"num_classes": 1000}, "evaluation": {"limit": 0, "ids": "", "classes": 0}}
     run = ConfigDict({"seed": 0, **more, "data": plain | given})
     if "source" not in given and not data.is_present(run.data.source, run.data.data_dir):
         run.data.source = "tfds:imagenet2012"

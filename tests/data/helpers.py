@@ -44,7 +44,7 @@ def config(source: str, batch_size: int = 8, num_classes: int = 10, seed: int = 
     }
     fields.update(more)
     rest = {"seed": seed, "batch_size": batch_size, "model": {"num_classes": num_classes}}
-    return ml_collections.ConfigDict(rest | {"data": fields, "evaluation": {"limit": 0, "ids": ""}})
+    return ml_collections.ConfigDict(rest | {"data": fields, "evaluation": {"limit": 0, "ids": "", "classes": 0}})
 
 
 def picture(seed: int, height: int = 30, width: int = 40) -> np.ndarray:

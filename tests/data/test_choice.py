@@ -66,6 +66,18 @@ def test_ranks_are_the_order_of_the_classes():
     assert sorted(some) == list(range(50)) and labels[places][np.argsort(some)].tolist() == sorted(labels[places])
 
 
+def test_the_first_classes(tree):
+    assert indices(of_tree(tree), Choice(classes=2))[0] == list(range(12))
+    assert indices(of_tree(tree), Choice(4, classes=2))[0] == [0, 3, 6, 9]
+    assert indices(of_tree(tree), Choice(0, ("3_1.png", "1_4.png"), classes=2))[0] == [10]
+    assert dataset_of(of_tree(tree), Choice(4, classes=2)).count == 4
+    assert Choice(classes=2).plain == {"classes": 2} and str(Choice(classes=2)) == "the first 2 classes"
+    later = Choice(0, ("3_1.png",), classes=2)
+    assert "none of these images is of the first 2 classes" in complaint(
+        lambda: dataset_of(of_tree(tree), later).places
+    )
+
+
 def listed(tree, *lines):
     path = tree / "ids.txt"
     path.write_text("\n".join(lines))
@@ -116,7 +128,7 @@ def test_a_list_that_does_not_fit_is_refused(tree, lines, words):
     path = tree / "ids.txt"
     path.write_text("\n".join(lines))
     settings = of_tree(tree)
-    settings.evaluation = {"limit": 0, "ids": str(path)}
+    settings.evaluation = {"limit": 0, "ids": str(path), "classes": 0}
     message = complaint(data.open, settings, ("evaluation",))
     assert words in message and str(path) in message
 

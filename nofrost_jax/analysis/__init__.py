@@ -1,0 +1,1 @@
+"""What the paper measures of a net beside accuracy: margin, thickness and smoothness, and batch norm's statistics."""
