@@ -89,6 +89,13 @@ def count_classes(logits_fn: LogitsFn, images: Array) -> int:
         logits = jax.eval_shape(logits_fn, images)
     except jax.errors.TracerArrayConversionError as error:
         raise ValueError("the model must be a JAX function, but passes its images to NumPy; use jax.numpy") from error
+    except Exception as error:
+        if type(error).__name__ != "TraceContextError":  # of Flax NNX
+            raise
+        raise ValueError(
+            "the model changes its own state when it is called, as batch norm and dropout do in training; set it to "
+            f"evaluation mode, e.g. model.eval() ({str(error).partition(' (')[0]})"
+        ) from error
     count = len(images)
     if getattr(logits, "shape", ())[:-1] != (count,) or not jnp.issubdtype(logits.dtype, jnp.floating):
         got = jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", logits)

@@ -159,6 +159,23 @@ def test_a_model_that_returns_no_logits_is_named_with_its_shapes(model, message)
             attack(model, IMAGES, LABELS, KEYS)
 
 
+def test_a_model_in_training_mode_is_told_to_leave_it():
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Net(nnx.Module):
+        def __init__(self):
+            self.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+
+        def __call__(self, images):
+            return self.norm(images).mean((1, 2))
+
+    net = Net()
+    with pytest.raises(ValueError, match=r"evaluation mode, e.g. model.eval\(\)"):
+        PGD(RADIUS, steps=1)(net, IMAGES, LABELS % 3, KEYS)
+    net.eval()
+    assert PGD(RADIUS, steps=1)(net, IMAGES, LABELS % 3, KEYS).images.shape == SHAPE
+
+
 def test_pytorch_images_are_taken_and_its_models_are_not():
     torch = pytest.importorskip("torch")
     images, labels = torch.tensor(IMAGES), torch.tensor(LABELS)
