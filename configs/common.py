@@ -211,8 +211,10 @@ def properties(measure):
             "measure": measure,
             "steps": 20,  # of both attacks, as in the paper; smoothness: untargeted PGD, within the training radius
             "step_rule": "nofrost",  # of the smoothness's; paper silent
-            "radius": 5.0,  # of the thickness's targeted l2 attack, in normalized units; paper silent, this and the
-            "step": 1.0,  # step are those of Yang et al. (2020)
+            "ball": "l2",  # of the thickness's targeted attack: l2, with the next two | training: the training attack's
+            # radius and norm, and step_rule; paper silent, l2 with radius 5 and step 1 is Yang et al.'s (2020)
+            "radius": 5.0,  # l2: in normalized units
+            "step": 1.0,  # l2: in normalized units
             "points": 128,  # on the segment from the image to the adversarial one; paper silent, as Yang et al.
             "alpha": 0.0,  # paper: 0 and 0.75
             "beta": 0.75,

@@ -22,8 +22,8 @@ BEST, SELECTION = "best", "selection.json"  # the variables that `config.checkpo
 class Checkpoints:
     """The folder `checkpoints/STEP/` of a run, with the items `variables`, `optimizer` and `meta`.
 
-    A save that has returned is on disk. A reader (`writable=False`) changes nothing, also not in a run that is
-    training.
+    A save that has returned is on disk. A reader (`writable=False`) never changes anything, even while the run
+    is training.
     """
 
     def __init__(self, workdir: str, keep: int = 2, writable: bool = True) -> None:

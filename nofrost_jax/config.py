@@ -220,7 +220,7 @@ def check(config: ConfigDict) -> None:
     for name, options in config.evaluation.attacks.items():
         if name in RESERVED_NAMES or not name.isidentifier():
             raise UserError(
-                f"config.evaluation.attacks.{name} is no valid name; use a plain word other than "
+                f"config.evaluation.attacks.{name} is not a valid name; use a plain word other than "
                 f"{', '.join(RESERVED_NAMES)}"
             )
         _check_attack(
@@ -232,6 +232,11 @@ def check(config: ConfigDict) -> None:
         runs.properties_of(config)
     except ValueError as error:
         raise UserError(f"config.evaluation.properties: {error}") from error
+    if config.evaluation.classes > config.model.num_classes:
+        raise UserError(
+            f"config.evaluation.classes={config.evaluation.classes}, but the net has {config.model.num_classes}; "
+            "set it to 0 for all"
+        )
     models.check(config.model)
     sweep.check(config.model.norm, config.evaluation)
     method_rules.check(config)

@@ -40,7 +40,7 @@ def dry_run(config: ConfigDict, workdir: str, output: str = "") -> None:
     """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing. Writes nothing, and
     needs no permission to. Raises Missing if anything is.
 
-    Of a config in configs/eval: what an evaluation of the run in `workdir` costs. Of one like configs/eval/shift.py:
+    For a config in configs/eval: what an evaluation of the run in `workdir` costs. For one like configs/eval/shift.py:
     which evaluation sets are there and which are missing, for that run or, without one, for a run on ImageNet.
     """
     if suites.is_suite(config):
@@ -184,9 +184,12 @@ def evaluation_costs(config: ConfigDict, flops: float, num_eval: int | None) -> 
         lines.append(f"evaluation         {protocol.name}: {bound}{images}")
         total += cost
     if properties := runs.properties_of(config):
-        cost = count * properties.passes * flops
+        forwards, backwards = properties.passes
+        cost = count * (forwards + backwards) * flops
         images = f"; {count:,} images: {hours(cost)}" if count else ""
-        lines.append(f"evaluation         properties: {properties.passes:,} passes per image{images}")
+        lines.append(
+            f"evaluation         properties: {forwards:,} forward and {backwards:,} backward passes per image{images}"
+        )
         total += cost
     return lines, total + count * flops
 

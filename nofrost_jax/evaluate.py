@@ -140,7 +140,8 @@ def evaluate_run(
             parallel.say(f"written by an earlier run: {output}/evaluations/{name}.json")
             return done
         main, start, programs = parallel.is_main_process(), time.perf_counter(), evaluator.programs
-        count, attacks = evaluator.images.count, ", ".join(["clean", *config.evaluation.attacks])
+        measured = ["clean", *(["properties"] if evaluator.properties else []), *config.evaluation.attacks]
+        count, attacks = evaluator.images.count, ", ".join(measured)
         parallel.say(f"evaluating {attacks} on {count} {dataset.eval_split} images of {config.data.source} ...")
         earlier = dict(programs.compile_seconds)  # of evaluations before this one
         weighted = at_gamma(variables, config.evaluation.mbn_gamma)

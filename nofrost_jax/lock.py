@@ -25,7 +25,7 @@ from nofrost_jax import files
 from nofrost_jax.errors import UserError, refused
 
 BEAT_SECONDS = 2  # between two renewals of the file's time
-LOOKS = 10  # so many looks, BEAT_SECONDS apart, at an unchanged file mean that its holder is dead
+LOOKS = 10  # checks of the file, BEAT_SECONDS apart, without a change before its holder counts as dead
 NAME_SECONDS = 2  # within which a holder has written who it is
 
 

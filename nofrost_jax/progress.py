@@ -1,4 +1,4 @@
-"""Progress of long work: live lines on a terminal, otherwise a line every some seconds."""
+"""Progress of long work: live lines on a terminal, otherwise a line every few seconds."""
 
 import math
 import os

@@ -3,7 +3,7 @@
 `checkpoint.select` = best_ra_val measures the run on the evaluation split itself under their attack and keeps the most
 robust state (their best_RA.pth); best_sa_val keeps the most accurate on clean images (best_SA.pth, the only one of
 standard training). Results of such runs carry a flag. best_ra_holdout is best_ra_val on training images that are held
-out for it. Of equal states the later one counts.
+out for it. Ties go to the later state.
 
 Their attack is PGD with 5 steps of the training attack's size, 1 pixel value at radius 8 and ten steps, 0.25 and 0.5 at
 2 and 4 (PGDAT.py:163), after epochs 1, 11, 21, ... (`evaluation.every_epochs` apart) and each of the last tenth (:283);
@@ -26,6 +26,8 @@ from nofrost_jax.classifier import at_gamma
 from nofrost_jax.data.dataset import Dataset
 from nofrost_jax.errors import UserError
 from nofrost_jax.evaluation import results, runs
+from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.evaluation.programs import Programs
 from nofrost_jax.fields import require_choice, to_plain
 from nofrost_jax.state import TrainState
 
@@ -53,7 +55,8 @@ def evaluation_config(config: ConfigDict) -> ConfigDict:
         attack = selection_attack(config)
         own.evaluation.attacks = ConfigDict({NAME: attack} if attack else {})
         own.evaluation.while_training = type(own.evaluation.while_training)()
-        own.evaluation.limit = own.evaluation.save_images = 0
+        own.evaluation.limit = own.evaluation.classes = own.evaluation.save_images = 0
+        own.evaluation.properties.measure = False
         own.evaluation.ids = ""
     return own
 
@@ -79,11 +82,16 @@ def measures_after(config: ConfigDict, epoch: int) -> bool:
     return epoch > int(rest * config.epochs) or bool(every and (epoch - 1) % every == 0)
 
 
-def start(config: ConfigDict, workdir: str, devices: parallel.Devices, dataset: Dataset) -> "Best | None":
-    """The run's Best, or None where its last checkpoint counts."""
+def start(
+    config: ConfigDict, workdir: str, devices: parallel.Devices, dataset: Dataset, evaluator: Evaluator | None = None
+) -> "Best | None":
+    """The run's Best, or None where its last checkpoint counts. evaluator: the run's, whose compiled programs serve the
+    selection as well."""
     if parallel.is_main_process():
         _finish_replacing(os.path.join(workdir, checkpoint.BEST))
-    return None if config.checkpoint.select == "last" else Best(config, workdir, devices, dataset)
+    if config.checkpoint.select == "last":
+        return None
+    return Best(config, workdir, devices, dataset, evaluator.programs if evaluator else None)
 
 
 def put_aside(config: ConfigDict, workdir: str) -> None:
@@ -111,13 +119,20 @@ def _finish_replacing(folder: str) -> None:
 class Best:
     """Keeps the best variables so far in `WORKDIR/best/`, an export with `selection.json`.
 
-    Of equal states the later one stays, so that a resumed run, which measures some steps again, ends with the same.
+    Ties go to the later state, so that a resumed run, which measures some steps again, ends with the same.
     """
 
-    def __init__(self, config: ConfigDict, workdir: str, devices: parallel.Devices, dataset: Dataset) -> None:
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: str,
+        devices: parallel.Devices,
+        dataset: Dataset,
+        programs: Programs | None = None,
+    ) -> None:
         self.folder, self.config = os.path.join(workdir, checkpoint.BEST), config
         self._per_epoch, own = dataset.steps_per_epoch, evaluation_config(config)
-        self._evaluator = runs.evaluator(own, devices, dataset.under(own))
+        self._evaluator = runs.evaluator(own, devices, dataset.under(own), programs)
 
     def kept(self) -> dict[str, Any] | None:
         """How the kept variables were chosen, or None."""
@@ -150,7 +165,7 @@ class Best:
         """Measures the state after `step`; returns its accuracy. Raises Preempted as an evaluation does."""
         folder = f"{self.folder}_outcomes"
         variables = at_gamma(state.variables, self.config.evaluation.mbn_gamma)
-        outcomes = self._evaluator.run(variables, stop, folder)
+        outcomes = self._evaluator.run(variables, stop, folder, progress=parallel.is_main_process())
         protocol = outcomes["protocols"].get(NAME)
         found = float(np.mean(outcomes["correct"])) if protocol is None else results.robust_accuracy(protocol)
         parallel.wait_for_all(f"selection at step {step}")

@@ -86,7 +86,7 @@ class Trainer:
         self.learning_rate = optim.learning_rate(config, self.per_epoch)
         self.method_step = method.make_step(model, optimizer, config, self.per_epoch)
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-        self.best = selection.start(config, workdir, devices, dataset)
+        self.best = selection.start(config, workdir, devices, dataset, evaluator)
         variables = self._first_variables(model, config.data.image_size)
         begun = method.begin(config, config.data.image_size)
         self.state = devices.replicate(TrainState.create(variables, optimizer, begun))

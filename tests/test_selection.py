@@ -61,7 +61,7 @@ def test_of_equal_ones_the_later_stays_and_a_better_one_takes_its_place(tmp_path
     class Fixed:
         images = types.SimpleNamespace(count=4)
 
-        def run(self, variables, stop, folder):
+        def run(self, variables, stop, folder, progress=False):
             (tmp_path / "best_outcomes").mkdir()
             return {"protocols": {"selection": {}}}
 

@@ -12,11 +12,15 @@ docs/attacks.md gives the definitions. For ResNet-26 the paper has
 | MBN (MBNAT)     | 0.3143 | 13.78     | 1.119      |
 | NF (NoFrost)    | 0.4700 | 31.49     | 2.996      |
 
-Its thickness cannot be reached with the radius of the method's source, so compare rankings, not values. The result also
-has the running statistics of the 15th batch norm (Figure 1), counted in both ways that the paper may mean.
+so expect the rankings NoFrost > SAT > MBNAT in margin and thickness, MBNAT < NoFrost < SAT in smoothness (less is
+smoother). Do not expect its values of the thickness: they are greater than the radius in the method's source allows,
+and the paper gives neither norm nor radius. `--config.evaluation.properties.ball=training` takes the ball of the
+training attack. Nor does the paper say which branch of MBNAT it measured.
+
+The result also has the running statistics of the 15th batch norm (Figure 1), counted in both ways that the paper may
+mean.
 """
 
-from configs.common import properties
 from configs.eval import suite
 
 
@@ -25,7 +29,7 @@ def get_config(arg=""):
     if arg not in ("", "mbn"):
         raise ValueError(f"unknown argument {arg!r} after the config file; choose mbn, or none")
     config = suite.make("properties", {})
-    config.evaluation.properties = properties(measure=True)
+    config.evaluation.properties.measure = True
     config.evaluation.classes = 10
     if arg == "mbn":
         config.evaluation.mbn_gammas = (0.0, 1.0)

@@ -14,7 +14,7 @@ def get_config():
     attacks = {}
     for steps in (10, 50):
         for radius in (2, 4):
-            label = f"pgd_{steps}_eps_{radius}"
-            attacks[label] = attack("pgd", "table 7", float(radius), steps=steps, step_rule="fixed:1.0")
-            attacks[f"{label}_nofrost"] = attack("pgd", "table 7", float(radius), steps=steps, step_rule="nofrost")
+            name = f"pgd_{steps}_eps_{radius}"
+            attacks[name] = attack("pgd", "table 7", float(radius), steps=steps, step_rule="fixed:1.0")
+            attacks[f"{name}_nofrost"] = attack("pgd", "table 7", float(radius), steps=steps, step_rule="nofrost")
     return suite.make("small_epsilon", attacks)

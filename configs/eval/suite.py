@@ -11,12 +11,13 @@ stopped or killed continues where it was, and suites reuse each other's outcomes
 
 from ml_collections import ConfigDict, config_dict
 
-from configs.common import attack
+from configs.common import attack, properties
 
 
 def make(name, attacks):
-    """The config of a suite. name: of the result, evaluations/NAME.json. attacks: {label: `common.attack(...)`}."""
+    """The config of a suite. name: of the result, evaluations/NAME.json. attacks: {name: `common.attack(...)`}."""
     config = ConfigDict({"evaluation": {"name": name, "attacks": attacks, "only": ""}, "data": {}})
+    config.evaluation.properties = properties(measure=False)
     for field in ("batch_size", "chunk_size", "limit", "classes", "save_images"):
         config.evaluation[field] = config_dict.placeholder(int)
     config.evaluation.mbn_seed = config_dict.placeholder(int)
@@ -41,12 +42,12 @@ def both_protocols(limit=0):
     return {"aa_fast_20": attack("aa_fast_20", "aa_fast_20"), "aa_standard": standard}
 
 
-def both_counts(label, protocol, epsilon_255=None):
+def both_counts(name, protocol, epsilon_255=None):
     """Targeted PGD-20 with the authors' step rule, counted on images right when clean, and on all as they count."""
     rule = {"steps": 20, "step_rule": "nofrost"}
     return {
-        label: attack("pgd_targeted", protocol, epsilon_255, **rule),
-        f"{label}_all": attack("pgd_targeted", protocol, epsilon_255, count="all", **rule),
+        name: attack("pgd_targeted", protocol, epsilon_255, **rule),
+        f"{name}_all": attack("pgd_targeted", protocol, epsilon_255, count="all", **rule),
     }
 
 

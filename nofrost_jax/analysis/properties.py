@@ -1,8 +1,9 @@
 """Decision margin, boundary thickness and model smoothness of each image (paper, Section 4.3 and Table 5).
 
-The paper leaves two choices of the boundary thickness open; both are measured. Its text takes for j the class predicted
-for x*, the code of its source (Yang et al., 2020) the class that the attack aims at. And the paper's values are longer
-than any perturbation within 8/255 in pixel units, so its distances are probably those of normalized images.
+The paper leaves three choices of the boundary thickness open. Its text takes for j the class predicted for x*, the code
+of its source (Yang et al., 2020) the class that the attack aims at; both are measured. Its values are longer than any
+perturbation within 8/255 in pixel units, so its distances are probably those of normalized images; both are measured.
+And x* comes from targeted PGD of 20 steps, of which the paper gives neither norm nor radius: `Thickness.ball`.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from nofrost_jax import files
-from nofrost_jax.attacks import Attack, base, losses, threat
+from nofrost_jax.attacks import PGD, TargetedPGD, base, losses, threat
 from nofrost_jax.attacks.inputs import LogitsFn
 from nofrost_jax.keys import named
 
@@ -26,6 +27,7 @@ TITLES = {  # what is measured, in the order of a table
     "thickness_target_pixels": "  in [0, 1] pixel units",
     "smoothness": "smoothness, KL divergence",
 }
+BALLS = ("l2", "training")
 VALUES = tuple(TITLES)
 NAMES = (*VALUES, "predicted", "target", "reached")  # what `measure` returns
 
@@ -35,10 +37,13 @@ class Thickness:
     """How boundary thickness is measured. The defaults are those of Yang et al. (2020); the paper gives `steps`,
     `alpha` and `beta`.
 
-    x* is the last iterate of targeted PGD in l2, from the image itself. radius, step: lengths in normalized units.
-    points: on the segment between x and x*, both ends included. alpha, beta: bounds of the difference of probabilities.
+    x* is the last iterate of targeted PGD from the image itself. ball: l2, where radius and step are lengths in
+    normalized units; or training, with the radius, norm and step rule of the smoothness's attack. points: on the
+    segment between x and x*, both ends included. alpha, beta: bounds of the difference of probabilities. Raises
+    ValueError.
     """
 
+    ball: str = "l2"
     radius: float = 5.0
     step: float = 1.0
     steps: int = 20
@@ -46,13 +51,22 @@ class Thickness:
     alpha: float = 0.0
     beta: float = 0.75
 
+    def __post_init__(self):
+        if self.ball not in BALLS:
+            raise ValueError(f"unknown ball {self.ball!r}; choose one of {', '.join(BALLS)}")
+        if not (self.radius > 0 and self.step > 0 and self.alpha < self.beta):
+            raise ValueError(
+                f"radius={self.radius:g} and step={self.step:g} must be greater than 0, and alpha={self.alpha:g} less "
+                f"than beta={self.beta:g}"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Properties:
     """What an evaluation measures of each image; see `measure` for the fields."""
 
     std: tuple[float, ...]
-    attack: Attack
+    attack: PGD
     options: Thickness = Thickness()
 
     @property
@@ -61,10 +75,10 @@ class Properties:
         return f"properties-{files.sha256(repr(self))[:10]}"
 
     @property
-    def passes(self) -> int:
-        """Forward passes of an image; a backward pass counts as two."""
+    def passes(self) -> tuple[int, int]:
+        """(forwards, backwards) of an image."""
         forwards, backwards = self.attack.passes(2)
-        return forwards + 2 * backwards + 3 * self.options.steps + self.options.points + 3
+        return forwards + self.options.steps + self.options.points + 3, backwards + self.options.steps
 
     def __call__(self, logits_fn: LogitsFn, images: Array, labels: Array, keys: Array) -> dict[str, Array]:
         return measure(logits_fn, images, labels, keys, self.std, self.attack, self.options)
@@ -76,7 +90,7 @@ def measure(
     labels: Array,
     keys: Array,
     std: Sequence[float],
-    attack: Attack,
+    attack: PGD,
     options: Thickness = Thickness(),
 ) -> dict[str, Array]:
     """The three properties of each image. Jit-able; no image depends on another.
@@ -86,15 +100,22 @@ def measure(
 
     Returns float [N]: `margin`, `smoothness` (nats), and the thickness in normalized units, `thickness` (j predicted
     for x*) and `thickness_target` (j aimed at), and on the [0, 1] scale, the same with `_pixels`. And int [N]:
-    `predicted`, `target`, `reached` (predicted for the thickness's x*).
+    `predicted`, `target`, `reached` (predicted for the thickness's x*). Floats are NaN where logits are not finite.
     """
     logits = logits_fn(images)
     adversarial = attack(logits_fn, images, labels, named(keys, "smoothness")).images
     target = random_targets(labels, logits.shape[-1], named(keys, "target"))
-    far = targeted_l2(logits_fn, images, target, std, options)
-    classes = {"predicted": jnp.argmax(logits, -1), "target": target, "reached": jnp.argmax(logits_fn(far), -1)}
+    if options.ball == "l2":
+        far = targeted_l2(logits_fn, images, target, std, options)
+    else:  # it draws the same target
+        towards = TargetedPGD(attack.epsilon, options.steps, attack.step_rule, start="zero", norm=attack.norm)
+        far = towards(logits_fn, images, labels, keys).images
+    far_logits = logits_fn(far)
+    classes = {"predicted": jnp.argmax(logits, -1), "target": target, "reached": jnp.argmax(far_logits, -1)}
+    finite = jnp.isfinite(logits).all(-1) & jnp.isfinite(far_logits).all(-1)
     shares = shares_between(logits_fn, images, far, classes, options)
-    normalized, pixels = (threat.lengths((far - images) / unit)[:, 0, 0, 0] for unit in (jnp.asarray(std), 1))
+    lengths = (threat.lengths((far - images) / unit)[:, 0, 0, 0] for unit in (jnp.asarray(std), 1))
+    normalized, pixels = (jnp.where(finite, length, jnp.nan) for length in lengths)
     return {
         "margin": decision_margin(logits, labels),
         "smoothness": losses.kl_divergence(logits_fn(adversarial), logits),

@@ -37,7 +37,7 @@ class PGD(base.Attack):
         if self.start not in STARTS:
             raise ValueError(f"unknown start {self.start!r}; choose one of {', '.join(STARTS)}")
         if self.start == "zero" and self.restarts > 1:
-            raise ValueError(f"restarts={self.restarts} need start=uniform, or all are the same")
+            raise ValueError(f"restarts={self.restarts} needs start=uniform; otherwise all restarts are the same")
 
     def stages(self, num_classes: int) -> int:
         return self.restarts

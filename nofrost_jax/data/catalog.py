@@ -121,6 +121,8 @@ def open_source(
         from nofrost_jax.data import tfds_source
 
         return tfds_source.open_source(rest, data_dir, train_split, eval_split, shuffle_buffer)
+    if name != "digits":
+        raise ValueError(f"unknown data.source {name!r}; choose digits, fake, tfds:NAME or folder:PATH")
     from nofrost_jax.data import digits
 
     return digits.open_source(image_size)

@@ -37,7 +37,7 @@ class Choice:
         return cls(limit, _lines(path) if path else (), path, classes)
 
     def count(self, n: int) -> int:
-        """How many of `n` images are evaluated, if all of a list are there, and of the chosen classes."""
+        """How many of `n` images are chosen, if every listed one exists. `classes` is not considered."""
         n = len(self.ids) or n
         return min(self.limit or n, n)
 

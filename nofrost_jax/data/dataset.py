@@ -123,7 +123,7 @@ class Dataset:
 
     @functools.cached_property
     def choice(self) -> Choice:
-        """Which evaluation images `config.evaluation.limit` and `ids` choose."""
+        """Which evaluation images `config.evaluation.limit`, `classes` and `ids` choose."""
         section = self.config.evaluation
         return Choice.read(section.limit, section.ids, section.classes)
 
@@ -233,9 +233,9 @@ def steps_per_epoch(config: ConfigDict, num_train: int) -> int:
 def open(config: ConfigDict, check: tuple[str, ...] = SPLITS, class_names: tuple[str, ...] = ()) -> Dataset:
     """Opens the data of a resolved config and checks the images of the splits in `check`, without using a device.
 
-    Of a folder with at most 2,000 images all are decoded, otherwise an evenly spaced sample of 256. class_names: for
-    `folder`, the classes in the order of their labels, if the tree has only some of them. Raises UserError, see
-    `Dataset.checked`.
+    All images of a folder are decoded if there are at most 2,000, otherwise an evenly spaced sample of 256.
+    class_names: for `folder`, the classes in the order of their labels, if the tree has only some of them. Raises
+    UserError, see `Dataset.checked`.
     """
     dataset = Dataset(config, catalog.open_config(config, class_names))
     return dataset.checked(check) if check else dataset

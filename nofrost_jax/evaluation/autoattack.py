@@ -131,7 +131,7 @@ def _arrays(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarra
     inputs.check_pair(images, labels, may_be_pixels=True)
     images, labels = np.asarray(images), np.asarray(labels, np.int32)
     if not len(images):
-        raise ValueError(f"images must be one or more, got shape {images.shape}")
+        raise ValueError(f"there are no images: shape {images.shape}")
     return images if images.dtype == np.uint8 else _as_pixels(images.astype(np.float32)), labels
 
 

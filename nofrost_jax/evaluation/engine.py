@@ -72,14 +72,17 @@ class Evaluator:
         stop: the StopSignal, asked between batches (if it is not local: between chunks); raises Preempted when it
         says so. folder: where outcomes are kept and found, shared by all processes. names: only these protocols.
         progress: print how far it is; or the Reporter of several runs. digest: `tree_sha256(variables)`, if known.
+        With `names`, as during training, properties are not measured.
         """
+        if names is not None and self.properties:
+            return dataclasses.replace(self, properties=None).run(variables, stop, folder, names, progress, digest)
         chosen = [one for one in self.protocols if names is None or one.name in names]
         store = Store.open(folder, identity(digest or tree_sha256(variables), self.net, self.images, self.seed))
         if not isinstance(progress, bool):
             return _Evaluation(self, variables, chosen, store, stop, progress).outcomes()
         share = chunks.share(self.images.count, self.images.chunk_size)
-        total = share * (len(self.predictions) + (self.properties.passes if self.properties else 0))
-        with Reporter(total, progress, chosen, self.programs.num_classes, share) as reporter:
+        total, measured = share * len(self.predictions), cost(self.properties.passes) if self.properties else 0
+        with Reporter(total, progress, chosen, self.programs.num_classes, share, measured) as reporter:
             return _Evaluation(self, variables, chosen, store, stop, reporter).outcomes()
 
 
@@ -147,7 +150,7 @@ class _Evaluation:
         is_new = self._properties.key not in self._known[number]
         rows = self._rows(number, self._properties.key, NAMES)
         if rows is not None and is_new and number % jax.process_count() == jax.process_index():
-            self._reporter.found(len(rows["margin"]) * self._properties.passes)
+            self._reporter.found_measured(len(rows["margin"]))
         return rows
 
     def _member_rows(self, number: int, member: Member) -> Rows:
@@ -257,14 +260,14 @@ class _Evaluation:
             found = self._programs.measure(self._properties, self._variables, chunk.batch(rows, size), self._key)
             parts.append({name: found[name][: len(rows)] for name in NAMES})
             compiled = self._programs.total_compile_seconds - compiled
-            self._reporter.predicted("properties", len(rows), compiled, self._properties.passes)
+            self._reporter.measured(len(rows), compiled)
         return {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
 
     def _attack(self, chunk: Chunk, protocol: Protocol, member: Member, lacking: np.ndarray) -> Rows:
         """A member's rows after it has attacked the images of the chunk where `lacking` holds, stage by stage."""
         stages, size = member.attack.stages(self._programs.num_classes), self._programs.batch_size
         work = self._resume(chunk, member, np.flatnonzero(lacking))
-        passes = cost(member.attack, self._programs.num_classes) / stages * size
+        passes = cost(member.attack.passes(self._programs.num_classes)) / stages * size
         saved_at, save_took = time.perf_counter(), 0.0
         for stage in range(stages):
             pending = np.flatnonzero(~work.done & (work.stage == stage))

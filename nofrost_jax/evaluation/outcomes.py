@@ -1,5 +1,7 @@
-"""Rows: what became of each image under one attack, and how those of chunks are put together. NumPy only, but for the
-memo that an attack keeps between its stages."""
+"""Rows: what became of each image under one attack, and how those of chunks are put together.
+
+NumPy only, except for the memo that an attack keeps between its stages.
+"""
 
 from typing import Any
 
@@ -58,11 +60,11 @@ class Work:
         return self.rows | {"chosen": self.chosen, "done": self.done, "stage": self.stage} | leaves
 
     def restore(self, saved: dict[str, np.ndarray]) -> None:
-        """Continues from `arrays` of the same attack. Earlier versions saved a single stage for all images."""
+        """Continues from `arrays` of the same attack."""
         leaves = [saved[name] for name in self.arrays() if name.startswith("memo_")]
         self.memo = jax.tree.unflatten(jax.tree.structure(self.memo), leaves)
         self.rows = {name: saved[name] for name in self.rows}
-        self.done, self.stage = saved["done"], np.full(len(self.chosen), saved["stage"])
+        self.done, self.stage = saved["done"], saved["stage"]
 
     def advance(self, taken: np.ndarray, stage: int, done: np.ndarray, memo: dict[str, Any]) -> None:
         """The images `taken` of `chosen`, int [n], have had a stage; done: bool, and memo: with padding at the end."""

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable
 
-from nofrost_jax.attacks import Attack
 from nofrost_jax.evaluation.protocols import Member, Protocol
 from nofrost_jax.progress import Line, duration
 
@@ -15,14 +14,22 @@ class Reporter(Line):
     Of chunks to come, an attack is expected to meet the share of images that it met in the chunks done so far.
 
     predictions: of this process, in all sets that are evaluated. protocols: of attacks on `images` images of one set.
+    properties: passes that measuring an image's properties takes.
     """
 
     def __init__(
-        self, predictions: int, active: bool, protocols: Iterable[Protocol] = (), num_classes: int = 0, images: int = 0
+        self,
+        predictions: int,
+        active: bool,
+        protocols: Iterable[Protocol] = (),
+        num_classes: int = 0,
+        images: int = 0,
+        properties: int = 0,
     ):
         super().__init__(active)
         self._predictions, self._predicted, self._images, self._finished = predictions, 0, images, 0
-        self._cost = {member: cost(member.attack, num_classes) for one in protocols for member in one.members}
+        self._properties, self._measured = properties, 0
+        self._cost = {member: cost(member.attack.passes(num_classes)) for one in protocols for member in one.members}
         self._met = dict.fromkeys(self._cost, 0)  # images of finished chunks that the attack met
         self._ahead, self._chunk = {}, 0  # passes that each attack may still take on the present chunk
         self._spent = self._seconds = 0.0
@@ -31,6 +38,10 @@ class Reporter(Line):
     def found(self, images: int) -> None:
         """This many predictions were made by an earlier run."""
         self._predicted += images
+
+    def found_measured(self, images: int) -> None:
+        """Properties of this many images were measured by an earlier run."""
+        self._measured += images
 
     def begin_chunk(self, count: int) -> None:
         """A chunk of `count` images begins, all of which every attack may meet."""
@@ -48,13 +59,20 @@ class Reporter(Line):
             self._met[member] += images
         self._ahead = {}
 
-    def predicted(self, name: str, images: int, compile_seconds: float, passes: int = 1) -> None:
-        """This many predictions more, of this many passes each. They took the time since the work before, with the wait
-        for the images, but without compilation."""
+    def predicted(self, name: str, images: int, compile_seconds: float) -> None:
+        """This many predictions more. They took the time since the work before, with the wait for the images, but
+        without compilation."""
         seconds = max(time.perf_counter() - self._last - compile_seconds, 1e-9)
-        self._predicted += images * passes
-        count = f"{self._predicted:,} of {self._predictions:,} predictions, " if passes == 1 else ""
-        self._work(images * passes, seconds, f"{name}: {count}{images / seconds:.3g} images/s")
+        self._predicted += images
+        count = f"{self._predicted:,} of {self._predictions:,} predictions"
+        self._work(images, seconds, f"{name}: {count}, {images / seconds:.3g} images/s")
+
+    def measured(self, images: int, compile_seconds: float) -> None:
+        """Properties of this many images more; the time as in `predicted`."""
+        seconds = max(time.perf_counter() - self._last - compile_seconds, 1e-9)
+        self._measured += images
+        text = f"properties: {self._measured:,} of {self._images:,} images, {images / seconds:.3g} images/s"
+        self._work(images * self._properties, seconds, text)
 
     def attacked(
         self, title: str, stage: int, stages: int, survivors: int, images: int, passes: float, seconds: float
@@ -77,10 +95,10 @@ class Reporter(Line):
         images = max(self._images - self._finished - self._chunk, 0)
         met = {member: met / self._finished if self._finished else 1.0 for member, met in self._met.items()}
         later = sum(passes * met[member] * images for member, passes in self._cost.items())
-        return max(self._predictions - self._predicted, 0) + sum(self._ahead.values()) + later
+        unmeasured = max(self._images - self._measured, 0) * self._properties
+        return max(self._predictions - self._predicted, 0) + unmeasured + sum(self._ahead.values()) + later
 
 
-def cost(attack: Attack, num_classes: int) -> int:
-    """Passes of an image that survives; a backward pass to the image counts as two forwards."""
-    forwards, backwards = attack.passes(num_classes)
-    return forwards + 2 * backwards
+def cost(passes: tuple[int, int]) -> int:
+    """(forwards, backwards) as forward passes; a backward pass to the image counts as two."""
+    return passes[0] + 2 * passes[1]

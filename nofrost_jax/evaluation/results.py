@@ -19,10 +19,11 @@ from nofrost_jax.evaluation.protocols import Member, Protocol
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 REPORTED = ("aa_fast_20", "aa_standard")  # always shown, run or not: one flatters, the other is what the field reports
+Z95 = 1.959963984540054  # standard deviations of a 95 % interval
 Result = dict[str, Any]
 
 
-def wilson(successes: int, n: int, z: float = 1.959963984540054) -> list[float]:
+def wilson(successes: int, n: int, z: float = Z95) -> list[float]:
     """95 % Wilson score interval [lo, hi] of `successes` out of `n` (Wilson, 1927); [0, 1] for n = 0."""
     if n == 0:
         return [0.0, 1.0]
@@ -196,17 +197,17 @@ def worst_case(protocols: Sequence[Protocol], outcomes: Mapping[str, Any]) -> di
 def describe_properties(properties: Properties, measured: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """{"settings": what was measured and how, each of `properties.VALUES`: {"mean", "ci95", "sd", "n"}}.
 
-    ci95: the normal interval of the mean. n: images whose value is finite; the others do not count.
+    ci95: the normal interval of the mean. n: images whose value is finite; the others do not count. Without any the
+    mean is None.
     """
     attack = {"name": type(properties.attack).__name__} | dataclasses.asdict(properties.attack)
     settings = {"smoothness_attack": attack, "thickness": dataclasses.asdict(properties.options)}
     found = {"settings": settings | {"std": list(properties.std)}}
     for name in VALUES:
         values = measured[name][np.isfinite(measured[name])].astype(np.float64)
-        n, mean = len(values), float(values.mean()) if len(values) else 0.0
-        sd = float(values.std(ddof=1)) if n > 1 else 0.0
-        half = 1.959963984540054 * sd / math.sqrt(max(n, 1))
-        found[name] = {"mean": mean, "ci95": [mean - half, mean + half], "sd": sd, "n": n}
+        n, sd = len(values), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        mean, half = float(values.mean()) if n else None, Z95 * sd / math.sqrt(max(n, 1))
+        found[name] = {"mean": mean, "ci95": [mean - half, mean + half] if n else None, "sd": sd, "n": n}
     return found
 
 

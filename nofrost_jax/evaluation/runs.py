@@ -39,11 +39,10 @@ def evaluator(config: ConfigDict, devices: Devices, dataset: Dataset, compiled: 
     )
 
 
-def properties_of(config) -> Properties | None:
-    """What `config.evaluation.properties` says to measure. Raises ValueError for an attack that cannot be made."""
-    section = dict(config.evaluation.properties)
-    if not section.pop("measure"):
-        return None
+def properties_of(config: ConfigDict) -> Properties | None:
+    """What `config.evaluation.properties` says to measure. Raises ValueError for values that cannot be, also where
+    nothing is measured."""
+    section = config.evaluation.properties
     names = [field.name for field in dataclasses.fields(Thickness)]
     options = Thickness(**{name: section[name] for name in names})
     attack = attacks.create(
@@ -53,7 +52,7 @@ def properties_of(config) -> Properties | None:
         steps=section["steps"],
         step_rule=section["step_rule"],
     )
-    return Properties(tuple(config.data.std), attack, options)
+    return Properties(tuple(config.data.std), attack, options) if section.measure else None
 
 
 def net_of(config: ConfigDict) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from nofrost_jax import files
 from nofrost_jax.errors import UserError
 from nofrost_jax.models import layers
 
-FORMAT = 3  # of the files, and of what the attacks compute: raised when either changes
+FORMAT = 4  # of the files, and of what the attacks compute: raised when either changes
 
 
 class Store:

@@ -1,5 +1,6 @@
 """One evaluation for each weight gamma of a mixture-BN net's adversarial branch, as in the paper's Figures 2 and 5."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ def render(config: ConfigDict, results: Mapping[float, Mapping[str, Any]]) -> st
     rows = [("gamma", "clean", *names, *measured, "flags")]
     for gamma, result in results.items():
         shares = [result["clean"]["accuracy"], *(entry["robust_accuracy"] for entry in result["attacks"])]
-        means = [f"{result['properties'][name]['mean']:.4g}" for name in measured]
+        means = ["{:.4g}".format(result["properties"][name]["mean"] or math.nan) for name in measured]
         rows.append((f"{gamma:g}", *(f"{share:.2%}" for share in shares), *means, ", ".join(result["flags"])))
     split = first["dataset"]["split"]
     lines = [f"{section.name}: accuracy by gamma, interpolation {mixed}, {images} {split} images"]

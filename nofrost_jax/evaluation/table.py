@@ -47,7 +47,11 @@ def properties_lines(result: Mapping[str, Any]) -> list[str]:
     rows = [("", "mean", "95 % interval", "deviation")]
     for name, title in TITLES.items():
         one = result["properties"][name]
-        rows.append((title, f"{one['mean']:.4g}", "{:.4g} to {:.4g}".format(*one["ci95"]), f"{one['sd']:.4g}"))
+        if one["mean"] is None:
+            rows.append((title, "-", "no finite value", ""))
+            continue
+        interval = "{:.4g} to {:.4g}".format(*one["ci95"]) + f", n = {one['n']}" * (one["n"] < result["dataset"]["n"])
+        rows.append((title, f"{one['mean']:.4g}", interval, f"{one['sd']:.4g}"))
     return [f"  {line}" for line in aligned(rows, "<><>")]
 
 

@@ -117,6 +117,37 @@ def test_they_equal_a_transcription(case, options):
     assert (found["thickness"] != found["thickness_target"]).any() == (options is not THICKNESS)
 
 
+def test_the_training_ball_is_that_of_targeted_pgd(case):
+    """From the image itself, towards the class that is measured."""
+    weights, images, labels, keys = case
+    found = jax.device_get(measured(case, properties.Thickness(ball="training")))
+    towards = attacks.create("pgd_targeted", epsilon_255=8, steps=20, step_rule="nofrost", start="zero")
+    far = towards(lambda x: net(weights, x), jnp.asarray(images), jnp.asarray(labels), keys).images
+    oracle = Transcription(weights)
+    for n, image in enumerate(images):
+        other, target = np.asarray(far[n]), found["target"][n]
+        assert np.abs(other - image).max() <= 8 / 255 + 1e-9
+        assert oracle.logits(other)[target] > oracle.logits(image)[target]
+        thickness = oracle.thickness(image, other, target, np.array(STD))
+        np.testing.assert_allclose(found["thickness_target"][n], thickness, rtol=1e-7, atol=1e-12)
+
+
+def test_logits_that_are_not_finite_have_no_properties(case):
+    weights, images, labels, keys = case
+    broken = lambda x: jnp.where(x[:, 0, 0, :1] > 0.9, jnp.nan, net(weights, x))  # noqa: E731
+    images[:2, 0, 0, 0], images[2:, 0, 0, 0] = 1, 0.2
+    arrays = jnp.asarray(images), jnp.asarray(labels), keys, STD, ATTACK, properties.Thickness(radius=1e-3, step=1e-3)
+    found = jax.device_get(properties.measure(broken, *arrays))
+    for name in properties.VALUES:
+        assert np.isfinite(found[name]).tolist() == [False] * 2 + [True] * 10, name
+
+
+@pytest.mark.parametrize("wrong", [{"radius": 0}, {"step": -1}, {"alpha": 0.9, "beta": 0.1}, {"ball": "l1"}])
+def test_settings_that_measure_nothing_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        properties.Thickness(**wrong)
+
+
 def test_a_failed_attack_has_no_thickness_where_j_is_predicted(case):
     """i = j there, the difference is 0, and the inequality is strict."""
     weights, images, labels, keys = case

@@ -89,7 +89,7 @@ def test_no_gradient_flows_through_an_attack():
         ({"name": "pgd", "start": "random"}, "uniform, zero"),
         ({"name": "pgd", "norm": "l1"}, "linf, l2"),
         ({"name": "pgd", "restarts": 0}, "at least 1 start"),
-        ({"name": "pgd", "restarts": 2, "start": "zero"}, "all are the same"),
+        ({"name": "pgd", "restarts": 2, "start": "zero"}, "otherwise all restarts are the same"),
         ({"name": "mi_fgsm", "norm": "l2"}, "norm=.l2., only linf"),
         ({"name": "fgsm", "epsilon_255": -1}, "pixel values"),
         ({"name": "apgd_ce", "loss": "dlr"}, "loss"),

@@ -131,7 +131,7 @@ def test_goes_on_after_a_kill_between_stages(whole, tmp_path, monkeypatch, capsy
         ({"images": IMAGES * 255}, r"images must be in \[0, 1\].*divide pixel values by 255"),
         ({"images": IMAGES.transpose(0, 3, 1, 2).astype(np.float16)}, "images must be float32 or float64"),
         ({"images": IMAGES[0]}, r"images\[None\]"),
-        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "one or more"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "there are no images"),
         ({"labels": np.eye(K)[LABELS]}, "one-hot"),
         ({"labels": LABELS + 1}, "labels must be 0 to"),
         ({"epsilon": 8}, r"epsilon must be on the \[0, 1\] scale.*2040 pixel"),

@@ -7,10 +7,12 @@ import jax
 import numpy as np
 import pytest
 
+from configs.eval import aa_fast_20
 from configs.eval import properties as config_file
-from nofrost_jax import keys
+from nofrost_jax import keys, selection
 from nofrost_jax.analysis import bn_statistics
 from nofrost_jax.analysis.properties import NAMES, VALUES
+from nofrost_jax.config import for_evaluation
 from nofrost_jax.errors import Preempted
 from nofrost_jax.evaluation import results, runs
 from tests.data.helpers import dataset_of
@@ -77,6 +79,18 @@ def test_a_stop_keeps_the_chunks_that_are_done(variables, outcomes, tmp_path, mo
     assert_close(found["properties"], outcomes["properties"])
 
 
+def test_neither_training_nor_selection_nor_another_suite_measures(variables, tmp_path, monkeypatch):
+    config = tiny_config()
+    evaluator, _ = suite.make(config)
+    monkeypatch.setattr(type(evaluator.programs), "measure", lambda *_: pytest.fail("measures"))
+    assert evaluator.run(variables, NEVER, tmp_path, names=())["properties"] == {}
+    config.checkpoint.select, config.evaluation.classes = "best_sa_val", 2
+    own = selection.evaluation_config(config)
+    assert runs.properties_of(own) is None and own.evaluation.classes == 0
+    other, _ = for_evaluation(config, aa_fast_20.get_config())
+    assert runs.properties_of(other) is None
+
+
 def test_the_summary_is_of_finite_values(outcomes):
     properties = runs.properties_of(tiny_config())
     measured = {name: values.copy() for name, values in outcomes["properties"].items()}
@@ -86,6 +100,8 @@ def test_the_summary_is_of_finite_values(outcomes):
     entry = summary["smoothness"]
     assert entry["n"] == 48 and entry["mean"] == pytest.approx(values.mean())
     assert entry["ci95"][1] - entry["mean"] == pytest.approx(1.96 * values.std(ddof=1) / 48**0.5, rel=1e-4)
+    nothing = results.describe_properties(properties, measured | {"margin": np.full(50, np.nan)})["margin"]
+    assert nothing["mean"] is None and nothing["ci95"] is None and nothing["n"] == 0
     assert summary["settings"]["thickness"]["steps"] == summary["settings"]["smoothness_attack"]["steps"] == 3
 
 
@@ -123,7 +139,9 @@ def test_a_mixture_net_is_measured_at_both_ends(cli, mbnat):
     [
         ({"properties.points": 1}, ["properties.points=1", "at least 2"]),
         ({"properties.step_rule": "'quick'"}, ["config.evaluation.properties", "quick"]),
+        ({"properties.alpha": 0.8}, ["config.evaluation.properties", "alpha=0.8", "beta=0.75"]),
         ({"classes": -1}, ["evaluation.classes=-1"]),
+        ({"classes": 11}, ["evaluation.classes=11", "10"]),
     ],
 )
 def test_impossible_settings_are_one_line(cli, mbnat, fields, words):
