@@ -173,7 +173,7 @@ def get_config(arg=""):
     config.evaluation.mbn_gammas = ()  # evaluate mode only: a sweep over these (Figures 2, 5); () = only mbn_gamma
     config.evaluation.attacks = ConfigDict({"pgd_20": pgd_20()})
     config.evaluation.properties = properties(measure=False)  # margin, thickness, smoothness (Table 5)
-    config.evaluation.only = ""  # run only these attacks, labels separated by commas; "" = all
+    config.evaluation.only = ""  # run only these attacks, names separated by commas; "" = all
 
     config.checkpoint = ConfigDict({"every_steps": 2500, "keep": 2})
     config.checkpoint.select = config_dict.placeholder(str)  # paper silent. last | best_ra_val: the most robust on the

@@ -244,7 +244,7 @@ def test_two_processes_are_one_run_also_when_preempted(tmp_path):
     wait_for(lambda: len(lines()) >= 2, process)
     process.send_signal(signal.SIGTERM)
     stopped = finish(process)
-    assert stopped.returncode == 75, stopped
+    assert stopped.returncode == 75, f"{stopped.stdout}\n{stopped.stderr}"
     (saved,) = (int(path.name) for path in (two / "checkpoints").iterdir())
     assert 2 <= saved < 40 and f"step {saved} is saved" in stopped.stderr
 

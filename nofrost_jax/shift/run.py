@@ -17,14 +17,14 @@ from nofrost_jax.evaluation.predictions import Prediction
 from nofrost_jax.evaluation.programs import Programs
 from nofrost_jax.evaluation.reporter import Reporter
 from nofrost_jax.shift import label_sets, scores
-from nofrost_jax.shift.sets import EvaluationSet, Missing
+from nofrost_jax.shift.sets import Absent, EvaluationSet
 from nofrost_jax.shift.suites import CLEAN, ON_THE_FLY, Suite
 
 REFERENCE_SIDE = 224  # pixels of the files on which AlexNet's errors were measured
 Answers = list[list[dict[str, Any]]]  # the outcome of each prediction, for each set
 
 
-def announcement(sets: Sequence[EvaluationSet], missing: Sequence[Missing]) -> list[str]:
+def announcement(sets: Sequence[EvaluationSet], missing: Sequence[Absent]) -> list[str]:
     """Lines for the screen before the work begins."""
     lines = [f"skipped: {one.line}" for one in missing]
     if own := next((one for one in sets if one.own is not None), None):
@@ -74,7 +74,7 @@ def own_images(sets: Sequence[EvaluationSet], answers: Answers) -> tuple[data.Da
 
 
 def summarize(
-    suite: Suite, run: ConfigDict, sets: Sequence[EvaluationSet], answers: Answers, missing: Sequence[Missing]
+    suite: Suite, run: ConfigDict, sets: Sequence[EvaluationSet], answers: Answers, missing: Sequence[Absent]
 ) -> dict[str, Any]:
     """{"clean", "attacks", "worst_case", "convergence", "flags"} of the schema, and {"shift": the sets, "corruptions",
     "missing"}. "clean" is None where the run's own images are not there."""

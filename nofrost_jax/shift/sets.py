@@ -88,7 +88,7 @@ class EvaluationSet:
 
 
 @dataclasses.dataclass(frozen=True)
-class Missing:
+class Absent:
     """Data that is not there: its name, what it is, where it was looked for, and how to get it."""
 
     name: str
@@ -101,7 +101,7 @@ class Missing:
         return f"{self.name} is not there: {self.what}; expected {self.where}; {self.get}"
 
 
-Part = tuple[list[EvaluationSet], list[Missing]]
+Part = tuple[list[EvaluationSet], list[Absent]]
 
 
 def find(suite: Suite, run: ConfigDict) -> Part:
@@ -164,7 +164,7 @@ def _own(suite: Suite, run: ConfigDict) -> Part:
         where = str(root_of(data_dir, name)) if kind == "folder" else f"in config.data.data_dir={data_dir!r}"
         get = "set config.data.source or data_dir to where they are"
         get += f", or run: {prepare_command(name, data_dir)}" * (kind == "tfds")
-        return [], [Missing(CLEAN, entry.what, where, get)]
+        return [], [Absent(CLEAN, entry.what, where, get)]
     allowed = np.ones(run.model.num_classes, bool)
     predictions = [Prediction(CLEAN, allowed, probe=True)]
     for name, severity in suite.cells if suite.corruptions == ON_THE_FLY else ():
@@ -299,7 +299,7 @@ def _is_present(config: ConfigDict) -> bool:
     return data.is_present(config.data.source, config.data.data_dir)
 
 
-def _lacking(entry: Entry, run: ConfigDict) -> Missing:
+def _lacking(entry: Entry, run: ConfigDict) -> Absent:
     places, ways = [], [f"get it from {entry.get}"] * bool(entry.get)
     if entry.folder:
         path = root_of(run.data.data_dir, entry.folder)
@@ -310,4 +310,4 @@ def _lacking(entry: Entry, run: ConfigDict) -> Missing:
     if entry.builder:
         places.append(f"tfds:{entry.builder} in {run.data.data_dir or 'its default folder'}")
         ways.append(f"run: {prepare_command(entry.builder, run.data.data_dir)}")
-    return Missing(entry.name, entry.what, " or ".join(places), ", or ".join(ways))
+    return Absent(entry.name, entry.what, " or ".join(places), ", or ".join(ways))
