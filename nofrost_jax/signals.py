@@ -6,6 +6,7 @@ A signal that the program was started to ignore, as under nohup or in the backgr
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Self
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 AT_ONCE = 130  # the exit code after a second Ctrl-C
+AGAIN_SECONDS = 0.05  # until a signal whose exception was dropped is sent again
 APART = 0.5  # seconds between two presses: some wrappers deliver one Ctrl-C twice
 
 
@@ -48,13 +50,35 @@ class Stop:
 
 @contextlib.contextmanager
 def raising() -> Iterator[None]:
-    """Raises Interrupted in the main thread when a signal comes."""
+    """Raises Interrupted in the main thread when a signal comes.
+
+    Python drops what is raised inside a callback of its garbage collector, where jax has one, and inside `__del__`.
+    Then the signal is sent again.
+    """
 
     def interrupt(number):
         raise Interrupted(signal.Signals(number).name)
 
-    with _handling(NUMBERS, interrupt):
-        yield
+    def dropped(told):
+        if isinstance(told.exc_value, Interrupted):
+            number = signal.Signals[str(told.exc_value)]
+            again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+            again.daemon = True
+            pending.append(again)
+            again.start()
+        else:
+            hook(told)
+
+    pending, hook = [], sys.unraisablehook
+    sys.unraisablehook = dropped
+    try:
+        with _handling(NUMBERS, interrupt):
+            yield
+    finally:
+        for again in pending:
+            again.cancel()
+        if sys.unraisablehook is dropped:
+            sys.unraisablehook = hook
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What ends a program early: the four signals, a second Ctrl-C, a terminal that closes."""
 
 import contextlib
+import gc
 import os
 import pty
 import signal
@@ -106,3 +107,26 @@ def test_an_interrupt_while_main_imports_shows_no_traceback(tmp_path, before, co
     variables = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (code, said, "")
+
+
+@pytest.mark.parametrize("number", signals.NUMBERS)
+def test_a_signal_inside_a_callback_of_the_garbage_collector_is_not_lost(number, monkeypatch):
+    """Python drops what is raised there; jax has such a callback, and importing it collects a lot."""
+    sent = []
+
+    def callback(phase, info):
+        if not sent:
+            sent.append(phase)
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(signals, "AGAIN_SECONDS", 0.01)
+    hook, others = sys.unraisablehook, gc.callbacks[:]
+    gc.callbacks[:] = [callback]
+    try:
+        with pytest.raises(signals.Interrupted, match=number.name), signals.raising():
+            gc.collect()
+            for _ in range(1000):
+                time.sleep(0.005)
+    finally:
+        gc.callbacks[:] = others
+    assert sent and sys.unraisablehook is hook

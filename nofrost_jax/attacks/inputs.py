@@ -155,7 +155,8 @@ def _complaint(images, labels, classes, slack, fine):
         return f"images must be in [0, 1], but {some} have pixels that are NaN or infinite"
     low, high = float(images.min()), float(images.max())
     if low < -slack or high > 1 + slack:
-        hint = "divide pixel values by 255" if high > 2 else "clip them"
+        hint = "divide them by their greatest possible value" if high > 2 else "clip them"
+        hint = "divide pixel values by 255" if high > 100 else hint
         hint = "normalization belongs in the model" if low < -READING_SLACK else hint
         return f"images must be in [0, 1], but {some} range from {low:.6g} to {high:.6g}; {hint}"
     low, high = int(labels.min()), int(labels.max())

@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
         options = parser.parse_args(arguments)
         step = export(options.run, options.out)
     megabytes = os.path.getsize(os.path.expanduser(f"{options.out}/params.npz")) / 1e6
-    print(f"step {step} of {options.run}: written {options.out}/params.npz ({megabytes:.2f} MB) and config.json")
+    what = options.run if step < 0 else f"step {step} of {options.run}"  # itself an export
+    print(f"{what}: written {options.out}/params.npz ({megabytes:.2f} MB) and config.json")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ DESCRIPTIONS = {
     "not_converged": "100 steps of APGD-CE fool over a point more than 20 steps: fewer steps say little",
     "weak_attack": "another attack, which should not be stronger, fools over a point more at the same radius",
     "selected_on_evaluation": "the checkpoint was chosen by its accuracy on these same images (checkpoint.select)",
-    "partial": "not all images of a set, or not all corruptions: not comparable with published numbers",
+    "partial": "not all images of the split or set, or not all corruptions: not comparable with published numbers",
     "classes_missing": "some classes of a set's list have no images: the set is not complete",
     "cropped": "the net sees only the centre of larger corrupted files: not comparable with published numbers",
     "vanishes": "a corruption leaves images of this size unchanged",

@@ -33,9 +33,9 @@ def read(folder: str | os.PathLike) -> dict[str, Results]:
         try:
             result = json.loads(path.read_text())
             result["complete"], result["figures"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError):
             raise errors.UserError(
-                f"{path} is not a result of benchmarks/accelerator.py ({error!r}); remove it"
+                f"{path} is not a result of benchmarks/accelerator.py; give the folder that it wrote to"
             ) from None
         found.setdefault(result.get("device", path.parent.name), {})[path.stem] = result
     return found

@@ -50,7 +50,7 @@ def mask(name: str, num_classes: int, labels: ArrayLike | None = None) -> np.nda
         return np.ones(num_classes, bool)
     if name in TABLE and num_classes != 1000:
         raise UserError(
-            f"label_set={name} needs ImageNet's 1,000 classes, and the net has {num_classes}; config.sets; "
+            f"label_set={name} in config.sets needs ImageNet's 1,000 classes, and the net has {num_classes}; "
             "evaluate a net of ImageNet on this set"
         )
     return np.isin(np.arange(num_classes), TABLE.get(name, labels))

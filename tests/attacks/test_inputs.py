@@ -79,6 +79,7 @@ NAN = np.where(np.arange(COUNT)[:, None, None, None] == 2, np.nan, IMAGES).astyp
 WRONG_PIXELS = {  # images, which of them are wrong, what to do
     "normalized": ((IMAGES - 0.4) / 0.2, "normalization belongs in the model"),
     "whole": (IMAGES * 255, "6 of 6 .* divide pixel values by 255"),
+    "sixteen": (IMAGES * 16, "6 of 6 .* divide them by their greatest possible value"),
     "one NaN": (NAN, "1 of 6 .* NaN"),
     "beyond": (IMAGES * np.float32(1.3), "clip"),
 }
