@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax import attacks, classifier
+from nofrost_jax import classifier
 from nofrost_jax.analysis.properties import Properties, Thickness
+from nofrost_jax.attacks import PGD
 from nofrost_jax.data import Dataset
 from nofrost_jax.evaluation import protocols
 from nofrost_jax.evaluation.engine import Evaluator
@@ -45,13 +46,8 @@ def properties_of(config: ConfigDict) -> Properties | None:
     section = config.evaluation.properties
     names = [field.name for field in dataclasses.fields(Thickness)]
     options = Thickness(**{name: section[name] for name in names})
-    attack = attacks.create(
-        "pgd",
-        epsilon_255=config.attack.epsilon_255,
-        norm=config.attack.norm,
-        steps=section["steps"],
-        step_rule=section["step_rule"],
-    )
+    radius = config.attack.epsilon_255 / 255
+    attack = PGD(radius, section.steps, section.step_rule, norm=config.attack.norm)
     return Properties(tuple(config.data.std), attack, options) if section.measure else None
 
 

@@ -99,8 +99,8 @@ def test_a_net_that_cannot_take_the_images_is_refused_before_anything_is_written
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("clean", {"name": "pgd"}, "evaluation.attacks.clean is no valid name"),
-        ("pgd-20", {"name": "pgd"}, "is no valid name"),
+        ("clean", {"name": "pgd"}, "evaluation.attacks.clean is not a valid name"),
+        ("pgd-20", {"name": "pgd"}, "is not a valid name"),
         ("mine", {"steps": 3}, "evaluation.attacks.mine has no name"),
         ("mine", {"name": "pgd", "stepz": 3}, "stepz"),
         ("mine", 20, "must have fields"),
