@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from nofrost_jax import attacks, data, methods, models, optim, recipes, selection
+from nofrost_jax.analysis.properties import BALLS
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.classifier import INTERPOLATIONS
 from nofrost_jax.data import values
@@ -36,6 +37,7 @@ CHOICES = {  # field: its allowed values
     "data.other_files": data.OTHER_FILES,
     "deepaugment.mode": data.DEEPAUGMENT_MODES,
     "evaluation.attack_dtype": ATTACK_DTYPES,
+    "evaluation.properties.ball": BALLS,
     "evaluation.mbn_interpolation": INTERPOLATIONS,
 }
 RESERVED_NAMES = ("clean", "clean_correct", "index", "label")  # the other columns of a result
@@ -61,6 +63,7 @@ EVALUATION_FIELDS = (
 
 _NEEDED = (  # fields that `resolve` reads
     *("attack.epsilon_255", "attack.norm", "evaluation.attacks", "evaluation.only", "data.views", "matmul_precision"),
+    *(f"evaluation.properties.{name}" for name in ("measure", "ball", "step_rule")),
     *recipes.FIELDS,
     *RANGES,
 )
@@ -210,9 +213,8 @@ def check(config: ConfigDict) -> None:
     for field, allowed in CHOICES.items():
         require_choice(field, get(config, field), allowed)
     if not data.is_known(config.data.source):
-        raise UserError(
-            f"config.data.source={config.data.source!r} is unknown; choose digits, fake, tfds:NAME or folder:PATH"
-        )
+        known = ", ".join(data.SOURCES)
+        raise UserError(f"config.data.source={config.data.source!r} is unknown; choose one of {known}")
     check_numbers(config)
     side = config.data.image_size
     _check_attack("attack", config.attack, attacks.create, side)

@@ -104,7 +104,7 @@ def _alone_on_host() -> bool:
     return os.environ.get("SLURM_STEP_NUM_TASKS") == os.environ.get("SLURM_STEP_NUM_NODES")
 
 
-def _place_in_cluster(timeout: int) -> list | None:
+def _place_in_cluster(timeout: int) -> tuple | None:
     """(HOST:PORT of process 0, number of processes, this one's number) as jax finds them, or None."""
     try:
         from jax._src.clusters import ClusterEnv
@@ -112,7 +112,7 @@ def _place_in_cluster(timeout: int) -> list | None:
         *found, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, timeout)
     except Exception:  # private to jax and without promise; jax.distributed reports what is wrong
         return None
-    return None if None in found else found
+    return None if None in found else tuple(found)
 
 
 def require_joined() -> None:

@@ -17,6 +17,7 @@ from jax import Array
 from nofrost_jax import files
 from nofrost_jax.attacks import PGD, TargetedPGD, base, losses, threat
 from nofrost_jax.attacks.inputs import LogitsFn
+from nofrost_jax.attacks.pgd import random_targets
 from nofrost_jax.keys import named
 
 TITLES = {  # what is measured, in the order of a table
@@ -104,7 +105,7 @@ def measure(
     """
     logits = logits_fn(images)
     adversarial = attack(logits_fn, images, labels, named(keys, "smoothness")).images
-    target = random_targets(labels, logits.shape[-1], named(keys, "target"))
+    target = random_targets(labels, logits.shape[-1], keys)
     if options.ball == "l2":
         far = targeted_l2(logits_fn, images, target, std, options)
     else:  # it draws the same target
@@ -130,12 +131,6 @@ def measure(
 def decision_margin(logits: Array, labels: Array) -> Array:
     """M(x) = p_y - max_{i != y} p_i, [N] in [-1, 1]; negative where the prediction is wrong (Kim et al., 2021)."""
     return -losses.margin(jax.nn.softmax(logits), labels)
-
-
-def random_targets(labels: Array, count: int, keys: Array) -> Array:
-    """A wrong class for each image, uniform over the others, int [N]."""
-    shift = jax.vmap(lambda key: jax.random.randint(key, (), 1, count))(keys)
-    return (labels + shift) % count
 
 
 def targeted_l2(logits_fn: LogitsFn, images: Array, targets: Array, std: Sequence[float], options: Thickness) -> Array:

@@ -86,6 +86,10 @@ class TargetedPGD(PGD):
     """PGD towards a wrong class that each image draws once, uniformly; any wrong prediction counts (Figure 7)."""
 
     def loss(self, logits: Array, labels: Array, keys: Array) -> Array:
-        count = logits.shape[-1]
-        shift = jax.vmap(lambda key: jax.random.randint(key, (), 1, count))(named(keys, "target"))
-        return -losses.cross_entropy(logits, (labels + shift) % count)
+        return -losses.cross_entropy(logits, random_targets(labels, logits.shape[-1], keys))
+
+
+def random_targets(labels: Array, count: int, keys: Array) -> Array:
+    """A wrong class of `count` for each image, uniform over the others: int [N]."""
+    shift = jax.vmap(lambda key: jax.random.randint(key, (), 1, count))(named(keys, "target"))
+    return (labels + shift) % count

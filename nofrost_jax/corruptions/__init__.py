@@ -71,7 +71,7 @@ def corrupt(
     images, indices = np.asarray(images), np.asarray(indices)
     _check(name, severity)
     check_seed("seed", seed)
-    if images.dtype != np.uint8 or images.shape[1:] != (images.shape[1], images.shape[1], 3):
+    if images.dtype != np.uint8 or images.shape[1:] != (*images.shape[1:2] * 2, 3):
         raise ValueError(f"corruptions take uint8 [N, side, side, 3], not {images.dtype} {images.shape}")
     if indices.shape != images.shape[:1]:
         raise ValueError(f"indices {indices.shape} must be one for each of the images {images.shape}")

@@ -122,7 +122,7 @@ def open_source(
 
         return tfds_source.open_source(rest, data_dir, train_split, eval_split, shuffle_buffer)
     if name != "digits":
-        raise ValueError(f"unknown data.source {name!r}; choose digits, fake, tfds:NAME or folder:PATH")
+        raise ValueError(f"unknown data.source {name!r}; choose one of {', '.join(SOURCES)}")
     from nofrost_jax.data import digits
 
     return digits.open_source(image_size)

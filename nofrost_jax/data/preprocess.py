@@ -13,7 +13,7 @@ import struct
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from nofrost_jax.data import fast
+from nofrost_jax.data import fast, strip
 from nofrost_jax.data.rng import AUGMENTATION, generator
 
 Image.preinit()  # Registers the decoders now, not first from several threads at once; these two by their import.
@@ -22,7 +22,6 @@ _DECODERS = TiffImagePlugin, WebPImagePlugin
 RATIO = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 LONGEST = 64  # times its short side: an image that `train_resize` makes longer than that is refused
-STRIP = 8  # times its short side: of an image that evaluation makes longer than that, only the centre is resized
 PADDING = 4
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 #: Uniform numbers that one image needs: (area, ratio, top, left) per attempt and a flip; top, left and a flip; none.
@@ -206,8 +205,8 @@ def eval_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> n
     """Resizes the short side to `eval_resize` (0 = not at all), then takes the central square: uint8 [size, size, 3].
 
     With `eval_pad` an image that is smaller than the square gets black borders, as in torchvision's `CenterCrop`. Only
-    the centre of a long strip is resized, so memory is bounded; its pixels may differ by a level of 255. Raises
-    ImageError for an unreadable image, or one that is smaller than the square and neither resized nor padded.
+    the centre of a long strip is resized (`strip`), so memory is bounded. Raises ImageError for an unreadable image, or
+    one that is smaller than the square and neither resized nor padded.
     """
     size = geometry.image_size
     if isinstance(image, np.ndarray) and image.shape == (size, size, 3) and geometry.eval_resize in (0, size):
@@ -216,11 +215,9 @@ def eval_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> n
     _check_size(*picture.size, geometry)
     if geometry.eval_resize:
         height, width = resized_shape(picture.height, picture.width, geometry.eval_resize)
-        if max(height, width) > max(STRIP * geometry.eval_resize, *picture.size) and min(height, width) >= size:
+        if max(height, width) > max(strip.LONGEST * geometry.eval_resize, *picture.size):
             top, left = center_window(height, width, size)
-            x, y = picture.width / width, picture.height / height
-            box = (left * x, top * y, (left + size) * x, (top + size) * y)
-            return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
+            return np.asarray(strip.resized_piece(picture, height, width, top, left, size))
         if (height, width) != (picture.height, picture.width):
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     if picture.size != (size, size):

@@ -110,7 +110,7 @@ def _origin(root: Path | None) -> str:
         made = json.loads(Path(root or "", SETTINGS).read_text())
         return "this project's generator, weights {weights}, seed {seed}, short side {side}".format_map(made)
     except (OSError, ValueError, KeyError):
-        return f"unknown (no {SETTINGS}; the published images have none)"
+        return f"an unknown maker (no {SETTINGS}; the published images have none)"
 
 
 def has_deepaugment(config: ConfigDict) -> bool:

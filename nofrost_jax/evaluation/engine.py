@@ -87,8 +87,8 @@ class Evaluator:
 
 
 class _Evaluation:
-    """An Evaluator at work on one set of variables; `self._known[chunk][key]` has the rows of each prediction and
-    attack."""
+    """An Evaluator at work on one set of variables; `self._known[chunk][key]` has the rows of each prediction,
+    attack, and the properties."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class _Evaluation:
     # What is known of a chunk
 
     def _rows(self, number: int, key: str, required: Collection[str]) -> Rows | None:
-        """The rows of a prediction or an attack on a chunk, from memory or disk; None where there are none."""
+        """The rows of one key on a chunk, from memory or disk; None where there are none."""
         known = self._known[number]
         if key not in known and (found := self._store.load(number, key, required)) is not None:
             known[key] = found

@@ -72,7 +72,7 @@ def audited_radius(norm: str, epsilon_255: float) -> float:
 def of_protocol(protocol: Protocol, outcome: dict[str, Any], num_classes: int) -> list[str]:
     """Flags of one entry, from an outcome of `engine.Evaluator.run`."""
     flags = set()
-    for member, rows in zip(protocol.members, outcome["members"], strict=True):
+    for position, (member, rows) in enumerate(zip(protocol.members, outcome["members"], strict=True)):
         attacked = rows["attacked"]
         if attacked.any() and rows[f"{protocol.norm}_255"][attacked].max() > audited_radius(*protocol.ball):
             flags.add("budget_violated")
@@ -81,9 +81,9 @@ def of_protocol(protocol: Protocol, outcome: dict[str, Any], num_classes: int) -
         flags |= {name for name in ("nan", "zero_gradient", "unconfirmed") if rows[name][attacked].any()}
         if getattr(member.attack, "targets", 0) > num_classes - 1:
             flags.add("few_classes")
-        if member.name == "square" and len(protocol.members) > 1:
-            fooled = (attacked & ~rows["robust"] & ~rows["survivors"]).sum()
-            if fooled > 0.002 * outcome["selected"].sum():
+        if member.name == "square" and position:
+            fooled = outcome["members"][position - 1]["survivors"] & ~rows["survivors"]
+            if fooled.sum() > 0.002 * outcome["selected"].sum():
                 flags.add("square_wins")
     return sorted(flags)
 

@@ -96,11 +96,13 @@ class Programs:
         """What `properties` are of each image of the batch, by the net in float32: NumPy, with padding."""
 
         def program(shared, rows):
-            (variables, key), logits_fn = shared, self._logits_fns["float32"]
+            variables, key = shared
+            logits_fn = functools.partial(self._logits_fns["float32"], variables)
+            logits_fn.inputs_are_checked = True
             image_keys = keys.per_image(keys.named(key, "properties"), rows["index"])
             with jax.default_matmul_precision("highest"):
                 images = to_pixels(rows["image"])
-                return properties(functools.partial(logits_fn, variables), images, rows["label"], image_keys)
+                return properties(logits_fn, images, rows["label"], image_keys)
 
         shared = (variables, self.devices.replicate(key))
         rows = self.devices.place({name: batch[name] for name in ("image", "label", "index")})

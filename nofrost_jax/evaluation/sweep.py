@@ -1,6 +1,5 @@
 """One evaluation for each weight gamma of a mixture-BN net's adversarial branch, as in the paper's Figures 2 and 5."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +23,7 @@ def configs(config: ConfigDict) -> dict[float, ConfigDict]:
 
 
 def render(config: ConfigDict, results: Mapping[float, Mapping[str, Any]]) -> str:
-    """The table of a sweep: a row for each gamma, a column for clean accuracy, each attack and each property.
+    """The table of a sweep: a row for each gamma, a column for clean accuracy and each attack, and for the properties.
 
     results: {gamma: result, a plain dict of schema 1}, all of the same attacks.
     """
@@ -37,7 +36,8 @@ def render(config: ConfigDict, results: Mapping[float, Mapping[str, Any]]) -> st
     rows = [("gamma", "clean", *names, *measured, "flags")]
     for gamma, result in results.items():
         shares = [result["clean"]["accuracy"], *(entry["robust_accuracy"] for entry in result["attacks"])]
-        means = ["{:.4g}".format(result["properties"][name]["mean"] or math.nan) for name in measured]
+        means = [result["properties"][name]["mean"] for name in measured]
+        means = ["-" if mean is None else f"{mean:.4g}" for mean in means]
         rows.append((f"{gamma:g}", *(f"{share:.2%}" for share in shares), *means, ", ".join(result["flags"])))
     split = first["dataset"]["split"]
     lines = [f"{section.name}: accuracy by gamma, interpolation {mixed}, {images} {split} images"]

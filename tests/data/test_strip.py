@@ -1,26 +1,48 @@
 """Geometry of odd images: long strips, black borders, a resize before training crops."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from nofrost_jax.data import preprocess
+from nofrost_jax.data import preprocess, strip
 from nofrost_jax.data.preprocess import Geometry
 from tests.data.helpers import picture
 
+SIDES = st.one_of(st.integers(1, 5), st.integers(6, 60), st.integers(61, 700))
 
-@pytest.mark.parametrize("shape", [(1000, 1), (1, 1000), (3, 2000), (7, 90)])
-def test_of_a_strip_only_the_centre_is_resized(shape, monkeypatch):
-    """To within a level of the whole image's resize, which would have up to 256 x 256,000 pixels."""
-    image = picture(1, *shape)
-    whole = Image.fromarray(image).resize(preprocess.resized_shape(*shape, 256)[::-1], Image.Resampling.BILINEAR)
-    top, left = preprocess.center_window(whole.height, whole.width, 224)
+
+@settings(deadline=None, max_examples=150)
+@given(SIDES, SIDES, st.integers(1, 40), st.integers(0, 40), st.integers(0, 2**32 - 1))
+def test_a_piece_is_the_same_as_of_the_whole(height, width, size, margin, seed):
+    """To the last bit, whatever the shape, for every image that grows: also where the whole would do."""
+    rng, resize = np.random.default_rng(seed), size + margin
+    assume(min(height, width) <= resize)
+    pixels = rng.integers(0, 256, (height, width, 3), np.uint8) if seed % 2 else picture(seed, height, width)
+    image = Image.fromarray(pixels)
+    h, w = preprocess.resized_shape(height, width, resize)
+    top, left = preprocess.center_window(h, w, size)
+    whole = image.resize((w, h), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    found = strip.resized_piece(image, h, w, top, left, size)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(whole))
+
+
+@pytest.mark.parametrize("shape", [(1000, 1), (1, 1000), (3, 2000)])
+def test_a_strip_takes_no_more_memory_than_it_has(shape, monkeypatch):
+    """The whole would have 256 x 256,000 pixels; Pillow's own memory is not traced, its sizes are."""
     sizes, resize = [], Image.Image.resize
-    monkeypatch.setattr(Image.Image, "resize", lambda self, *args: sizes.append(args[0]) or resize(self, *args))
-    found = preprocess.eval_image(image, Geometry(224, 256))
-    assert sizes == [(224, 224)]
-    expected = np.asarray(whole)[top : top + 224, left : left + 224]
-    assert np.abs(found.astype(int) - expected).max() <= 1
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda self, size, *more: sizes.append(size) or resize(self, size, *more)
+    )
+    tracemalloc.start()
+    found = preprocess.eval_image(np.ascontiguousarray(picture(1, *shape)), Geometry(224, 256))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.shape == (224, 224, 3) and peak < 30e6
+    assert max(width * height for width, height in sizes) <= 256 * 1000
 
 
 def test_a_strip_that_shrinks_is_resized_by_pillow():

@@ -28,7 +28,8 @@ def outcomes(protocols, robust, **columns):
         counts = robust[one.name] if isinstance(robust[one.name], list) else [robust[one.name]]
         for count in counts:
             rows = blank_rows(N) | {name: np.full(N, value) for name, value in columns.items()}
-            rows["attacked"], rows["robust"] = survivors, ~survivors | (np.arange(N) < count)
+            attacked = CORRECT if one.individual else survivors
+            rows["attacked"], rows["robust"] = attacked, ~attacked | (np.arange(N) < count)
             survivors = survivors & rows["robust"]
             members.append(rows | {"survivors": survivors})
         selected = np.ones(N, bool)
@@ -87,6 +88,13 @@ def test_square_gains_over_white_box(after, expected):
     protocols = [protocol("aa_standard", "aa_standard")]
     entries, _ = flags_of(protocols, {"aa_standard": [100, 100, 100, after]})
     assert entries["aa_standard"] == expected
+
+
+def test_square_wins_nothing_that_others_have_won():
+    """Alone it fools 750 images, but none that the attacks before it left."""
+    protocols = [protocol("aa_standard", "aa_standard", individual=True)]
+    entries, _ = flags_of(protocols, {"aa_standard": [100, 100, 100, 150]})
+    assert "square_wins" not in entries["aa_standard"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from nofrost_jax.analysis import bn_statistics
 from nofrost_jax.analysis.properties import NAMES, VALUES
 from nofrost_jax.config import for_evaluation
 from nofrost_jax.errors import Preempted
-from nofrost_jax.evaluation import results, runs
+from nofrost_jax.evaluation import results, runs, sweep
 from tests.data.helpers import dataset_of
 from tests.evaluation import suite
 
@@ -89,6 +89,14 @@ def test_neither_training_nor_selection_nor_another_suite_measures(variables, tm
     assert runs.properties_of(own) is None and own.evaluation.classes == 0
     other, _ = for_evaluation(config, aa_fast_20.get_config())
     assert runs.properties_of(other) is None
+
+
+def test_a_sweep_shows_a_mean_of_zero_and_none_that_is_not_there():
+    entry = {"mean": 0.0, "sd": 0.0}
+    properties = {"margin": entry, "thickness": entry, "smoothness": entry | {"mean": None}}
+    result = {"clean": {"accuracy": 1.0}, "attacks": [], "flags": [], "properties": properties}
+    result["dataset"] = {"n": 3, "split": "test"}
+    assert sweep.render(tiny_config(), {0.5: result}).splitlines()[-1].split() == ["0.5", "100.00%", "0", "0", "-"]
 
 
 def test_the_summary_is_of_finite_values(outcomes):

@@ -148,9 +148,8 @@ def _call(
                 continue
         file.seek(first)
         complaints = [line.removeprefix("error: ").strip() for line in file if line.startswith("error: ")]
-    if not is_done() and (
-        code == PREEMPTED or (terminated and code < 0)
-    ):  # negative: it did not listen yet, or no longer
+    # A negative code: it did not listen to the signal yet, or no longer.
+    if not is_done() and (code == PREEMPTED or (terminated and code < 0)):
         raise Preempted(stopped.format(stop.name))
     return code, complaints[-1] if complaints else ""
 
