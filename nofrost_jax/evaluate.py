@@ -215,6 +215,7 @@ def make_result(
         "config_sha256": fields.identity(config)["config_sha256"],
         "asked": names.asked_for(config, dataset),
         "recipe": config.recipe,
+        "net": results.describe_net(config),
         "dataset": {
             "source": config.data.source,
             "split": split,

@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
-from nofrost_jax import files
+from nofrost_jax import fields, files
 from nofrost_jax.analysis.properties import VALUES, Properties
 from nofrost_jax.attacks import Attack, threat
 from nofrost_jax.errors import UserError
@@ -191,6 +192,21 @@ def worst_case(protocols: Sequence[Protocol], outcomes: Mapping[str, Any]) -> di
         "robust_accuracy": found["accuracy"],
         "ci95": found["ci95"],
         "n": found["n"],
+    }
+
+
+def describe_net(config: ConfigDict) -> dict[str, Any]:
+    """What a resolved config trains and how, as plain values: enough to say which row of which table it is."""
+    plain = fields.to_plain(config)
+    model, method, attack = plain["model"], plain["method"], plain["attack"]
+    return {
+        "model": model["name"],
+        **{name: model[name] for name in ("norm", "width", "stage_sizes")},
+        "method": method["name"],
+        **{name: method[name] for name in ("adversarial_weight", "terms", "pgdat_clean_forward")},
+        "epsilon_255": attack["epsilon_255"],
+        "attack_norm": attack["norm"],
+        **{name: plain[name] for name in ("epochs", "batch_size", "seed")},
     }
 
 

@@ -15,27 +15,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nofrost_jax import errors, files
+from nofrost_jax.report.exhibits import METHODS
 from nofrost_jax.tables import markdown
 
-#: The rows of configs/methods.py under the paper's names, in the order of its tables.
-METHODS = {
-    "st": "ST",
-    "st_nf": "ST (NF)",
-    "sat": "SAT",
-    "pgdat": "PGDAT",
-    "trades": "TRADES",
-    "fat": "FAT",
-    "trades_fat": "TRADES-FAT",
-    "mbnat": "MBNAT",
-    "sat_in": "SAT (IN)",
-    "nofrost": "NoFrost",
-    "fastat": "FastAT",
-    "freeat": "FreeAT",
-    "deepaugment": "DeepAugment",
-    "tda": "TDA",
-    "combine": "Combine",
-    "nofrost_star": "NoFrost*",
-}
 ATTACKS = {  # the first columns; other names follow as they are
     "pgd_20": "PGD-20",
     "apgd_ce_20": "APGD-CE-20",

@@ -4,7 +4,7 @@ import math
 import os
 
 from nofrost_jax import errors
-from nofrost_jax.report.study import METHODS
+from nofrost_jax.report.exhibits import METHODS
 from nofrost_jax.tools.reproduce import files
 from nofrost_jax.tools.reproduce.study import STUDIES, Study
 from nofrost_jax.workdir import check_workdir
