@@ -1,0 +1,306 @@
+"""Every result file under a folder, and the nets that they measured. Files are read with care (`reading`): one that is
+damaged or of something else is listed with the reason."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nofrost_jax import errors
+from nofrost_jax.report import commands, reading
+from nofrost_jax.report.exhibits import EXHIBITS, name_of, row_of
+
+IMAGENET = "ImageNet"
+_IMAGENET_VALIDATION = 50_000
+_SPLITS = ("", "test", "val", "validation")  # on which nets are compared; others are data sets of their own
+_WIDE_FLAGS = {"partial", "probabilities", "randomised", "selected_on_evaluation"}  # of a result: for all its values
+_SPECIAL_RADII = {net.epsilon_255 for one in EXHIBITS.values() for net in one.nets} - {None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """A file that is not used. path: below the folder."""
+
+    path: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A result file. folder: the collection's; path: below it; result: the JSON's content, checked by
+    `reading.RESULT`; config: the run's config.json, None where it is not there."""
+
+    folder: str
+    path: str
+    result: dict[str, Any]
+    config: dict[str, Any] | None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The columns of its .npz by name, each [N]; {} where it is not there. Raises ValueError for a bad file."""
+        return reading.read_arrays(os.path.join(self.folder, self.path.removesuffix(".json") + ".npz"))
+
+    @property
+    def command(self) -> str:
+        """A command that makes the result again."""
+        return commands.evaluate(self.result)
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """A number of a result. accuracy: a fraction, or a property's mean. ci95: None where it is not known. key: the
+    attack, "clean", "properties.NAME" or "shift.NAME". n: images."""
+
+    accuracy: float
+    ci95: tuple[float, float] | None
+    n: int
+    flags: tuple[str, ...]
+    key: str
+    evaluation: Evaluation
+
+    @property
+    def path(self) -> str:
+        return self.evaluation.path
+
+    @property
+    def command(self) -> str:
+        return self.evaluation.command
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """A net: all evaluations of the same parameters on the same data, of a mixture-BN net also at the same weight.
+
+    row: of configs/methods.py, "" for one of no row or not known; depth: 26, 50, or None for a miniature; epsilon_255:
+    the radius of its training, None: not known; source: name of the data set; gamma, interpolation, p: of a mixture.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    source: str
+    row: str
+    method: str
+    depth: int | None
+    epsilon_255: float | None
+    attack_norm: str
+    seed: int
+    recipe: str
+    gamma: float | None = None
+    interpolation: str = ""
+    p: float | None = None
+    settings: tuple[tuple[str, Any], ...] = ()  # of its training; seeds of one net share them
+
+    @property
+    def label(self) -> str:
+        """The method, and a mixture's weight."""
+        if self.gamma is None:
+            return self.method
+        how = "" if self.interpolation == "logits" else f", {self.interpolation}"
+        share = "" if self.p is None else f" {self.p:.0%}"
+        return f"{self.method}, gamma {self.gamma:g}{how}{share}"
+
+    @property
+    def folder(self) -> str:
+        """Of its first result."""
+        return os.path.dirname(os.path.dirname(self.evaluations[0].path)) or "."
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Collection:
+    """What a folder holds. studies: (path, content of a study.json) pairs."""
+
+    folder: str
+    nets: tuple[Measured, ...]
+    evaluations: tuple[Evaluation, ...]
+    studies: tuple[tuple[str, dict[str, Any]], ...]
+    refused: tuple[Refused, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The data sets, ImageNet first."""
+        return tuple(sorted({net.source for net in self.nets}, key=lambda name: (name != IMAGENET, name)))
+
+    def of(self, source: str, row: str, depth: int, epsilon_255: float | None = None) -> list[Measured]:
+        """The nets of a row on a data set. Outside of ImageNet nets of another depth stand in where there are none of
+        this one. epsilon_255: of the training; None: that of most of the data set's nets, of ImageNet's 8."""
+        here = [net for net in self.nets if net.source == source]
+        is_other = source != IMAGENET and all(net.depth != depth for net in here)
+        radii = [net.epsilon_255 for net in here if net.epsilon_255 not in _SPECIAL_RADII]
+        usual = 8.0 if source == IMAGENET else max(radii, key=radii.count, default=None)
+        wanted = usual if epsilon_255 is None else epsilon_255
+        mine = [net for net in here if net.row == row and net.epsilon_255 == wanted]
+        return [net for net in mine if is_other or net.depth == depth]
+
+
+def collect(folder: str | os.PathLike) -> Collection:
+    """Reads every result file below a folder. Raises UserError where there is no such folder."""
+    folder = os.fspath(folder)
+    if not os.path.isdir(folder):
+        raise errors.UserError(f"{folder} is not a folder; give one with runs, or with result files")
+    found, studies, refused = [], [], []
+    for path, reason in reading.json_files(folder):
+        if os.path.basename(path) in ("config.json", "identity.json") and not reason:
+            continue
+        try:
+            if reason:
+                raise ValueError(reason)
+            value = _read(folder, path)
+        except ValueError as error:
+            refused.append(Refused(path, str(error)))
+            continue
+        if isinstance(value, Evaluation):
+            found.append(value)
+        elif value:
+            studies.append((path, value))
+    return Collection(folder, tuple(_nets(found)), tuple(found), tuple(studies), tuple(refused))
+
+
+def _read(folder: str, path: str) -> Evaluation | dict | None:
+    """A result, a study, or None for another JSON file outside of the folders `evaluations`. Raises ValueError."""
+    parent = os.path.dirname(path)
+    is_ours = os.path.basename(parent or os.path.abspath(folder)) == "evaluations"
+    try:
+        value = reading.read_json(os.path.join(folder, path))
+    except ValueError:
+        if is_ours or os.path.basename(path).startswith("study"):
+            raise
+        return None
+    if isinstance(value, dict) and {"study", "runs"} <= value.keys():
+        reading.check(value, reading.STUDY)
+        return value
+    if not isinstance(value, dict) or not {"schema", "checkpoint"} <= value.keys():
+        if is_ours:
+            raise ValueError("it is not an evaluation result")
+        return None
+    if value["schema"] != 1:
+        raise ValueError(f"it is of schema {reading.short(value['schema'])}; this version reads schema 1")
+    reading.check(value, reading.RESULT)
+    config = _config(os.path.join(folder, os.path.dirname(parent), "config.json"))
+    return Evaluation(folder, path, value | {"net": value.get("net") or _net_of(config)}, config)
+
+
+def _config(path: str) -> dict[str, Any] | None:
+    """A run's config, None where it is not there or is damaged: a result says what it needs itself."""
+    try:
+        config = reading.read_json(path)
+    except ValueError:
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def _net_of(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The `net` of a result of an older version, from its run's config; None where it does not say."""
+    sections = {"model": "norm width stage_sizes", "method": "adversarial_weight terms pgdat_clean_forward"}
+    try:
+        net = {"model": config["model"]["name"], "method": config["method"]["name"], "attack_norm": "linf"}
+        net |= {name: config[section].get(name) for section, names in sections.items() for name in names.split()}
+        net |= {name: config[name] for name in ("epochs", "batch_size", "seed")}
+        net["epsilon_255"] = config["attack"]["epsilon_255"]
+        reading.check(net, reading.NET)
+    except (TypeError, KeyError, AttributeError, ValueError):
+        return None
+    return net
+
+
+def _nets(evaluations: Iterable[Evaluation]) -> list[Measured]:
+    """The nets of results; those of one folder by gamma and seed."""
+    groups = {}
+    for one in evaluations:
+        mixture = one.result.get("mbn") or {}
+        identity = (*(mixture.get(name) for name in ("gamma", "interpolation", "p", "seed")),)
+        key = _source(one.result), one.result["checkpoint"]["params_sha256"], identity
+        groups.setdefault(key, []).append(one)
+    nets = [_measured(source, mine) for (source, _, _), mine in groups.items()]
+    return sorted(nets, key=lambda net: (net.folder, net.seed, net.interpolation, net.p or 0, net.gamma or 0))
+
+
+def _measured(source: str, mine: list[Evaluation]) -> Measured:
+    first = next((one for one in mine if one.result["net"]), mine[0])
+    result, net = first.result, first.result["net"] or {}
+    mixture = result.get("mbn") or {}
+    known = {"row": "", "method": "", "depth": None, "epsilon_255": None, "attack_norm": "linf"}
+    if net:
+        found = re.search(r"(26|50)$", net["model"])
+        is_whole = found and net["width"] == 1 and not net["stage_sizes"]
+        known = {
+            "row": row_of({"terms": None} | net),
+            "method": name_of({"terms": None} | net),
+            "depth": int(found[1]) if is_whole else None,
+            "epsilon_255": net["epsilon_255"],
+            "attack_norm": net["attack_norm"],
+        }
+    settings = {name: value for name, value in net.items() if name != "seed"} | {"recipe": result.get("recipe")}
+    one = Measured(
+        evaluations=tuple(mine),
+        source=source,
+        seed=int(net.get("seed", result.get("seed") or 0)),
+        recipe=result.get("recipe") or "",
+        gamma=mixture.get("gamma"),
+        interpolation=mixture.get("interpolation") or "",
+        p=mixture.get("p"),
+        settings=tuple((name, str(value)) for name, value in sorted(settings.items())),
+        **known,
+    )
+    return one if one.method else dataclasses.replace(one, method=one.folder)
+
+
+def _source(result: Mapping[str, Any]) -> str:
+    """A data set's name; of a folder its last part and the start of its fingerprint, so that it may be moved."""
+    dataset = result["dataset"]
+    source, split = dataset["source"], dataset["split"]
+    is_imagenet = dataset["label_set"] == "1000 classes" and dataset.get("of") == _IMAGENET_VALIDATION
+    if source.startswith("tfds:imagenet2012") or (source.startswith("folder:") and is_imagenet):
+        source = IMAGENET
+    elif source.startswith("folder:"):
+        contents = ((result.get("asked") or {}).get("data") or {}).get("contents")
+        name = os.path.basename(source.rstrip("/")).removeprefix("folder:")
+        source = f"{name} ({contents[:8]})" if contents else source
+    return source if split in _SPLITS else f"{source}, {split}"
+
+
+def value(net: Measured, key: str) -> Value | None:
+    """A net's number, or None where no result has it: that of the most images, then of the paper's suites.
+
+    key: "clean", an attack's name, "properties.NAME", "shift.NAME" ("shift.imagenet_c": the mean over all corruptions).
+    {epsilon} in it is the radius of the net's training; an attack is at this radius unless its name has its own.
+    """
+    key = key.replace("{epsilon}", f"{net.epsilon_255 or 0:g}")
+    found = [entry for one in net.evaluations for entry in _values(net, one, key)]
+    return max(found, key=lambda one: (one.n, one.evaluation.result["name"] in commands.SUITES), default=None)
+
+
+def _values(net: Measured, one: Evaluation, key: str) -> Iterable[Value]:
+    """What a result has under a key."""
+    result = one.result
+    wide = _WIDE_FLAGS & set(result["flags"])
+    wide -= {"partial"} if key.startswith("properties.") else set()  # Table 5 is of the first 10 classes
+
+    def make(entry, accuracy="accuracy", flags=()):
+        raised = tuple(sorted({*wide, *entry.get("flags", ()), *flags}))
+        ci95 = entry.get("ci95")
+        return Value(entry[accuracy], tuple(ci95) if ci95 else None, int(entry["n"]), raised, key, one)
+
+    kind, _, name = key.partition(".")
+    if key == "clean" and result.get("clean"):
+        yield make(result["clean"])
+    elif kind == "properties":
+        entry = (result.get("properties") or {}).get(name)
+        if entry and entry.get("mean") is not None:
+            yield make(entry, "mean")
+    elif kind == "shift":
+        yield from (make(entry) for entry in result.get("shift") or () if entry["name"] == name)
+        entry = result.get("corruptions")
+        if entry and name == "imagenet_c" and entry["cells"]:
+            yield make(entry | {"n": min(cell["n"] for cell in entry["cells"])}, "mean_accuracy")
+    for entry in result["attacks"]:
+        ball = entry["epsilon_255"], entry.get("norm") or "linf"
+        if entry["name"] == key and ("eps_" in key or ball == (net.epsilon_255, net.attack_norm)):
+            yield make(entry, "robust_accuracy", ["not_as_named"] * (not _is_as_named(entry)))
+
+
+def _is_as_named(entry: Mapping[str, Any]) -> bool:
+    """Whether an attack has the steps or queries of its name: pgd_20 may have been given others."""
+    found = re.search(r"_(\d+)(_|$)", entry["name"])
+    counts = {entry.get(name) for name in ("steps", "queries")} - {None}
+    return not (found and counts) or int(found[1]) in counts
