@@ -27,3 +27,15 @@ def test_extras_and_requirement_files_agree():
     assert packages("train", "tfds") == requirements("requirements.txt")
     assert packages("train", "tfds", "report", "test") == requirements("requirements-test.txt")
     assert not {"tensorflow", "tensorflow-cpu", "clu"} & packages().keys()
+
+
+def test_files_beside_the_code_are_installed():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = {path for path in (ROOT / "nofrost_jax").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    listed = {
+        path
+        for package, patterns in tool["package-data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    assert {path for path in found if path.suffix != ".py"} == listed
