@@ -23,7 +23,7 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"corruptions"},
     {"evaluation", "methods"},
     {"shift", "recipes"},
-    {"selection", "workdir", "names"},
+    {"selection", "workdir", "names", "costs"},
     {"config"},
     {"evaluate"},
     {"train", "dry_run", "tools"},

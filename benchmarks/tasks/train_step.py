@@ -3,7 +3,7 @@
     python -m benchmarks.tasks.train_step --seconds=120 --output=FILE
 
 For each net, dtype and batch size, the most important first: clean images a second, the program's memory, the
-operations a second of its passes (`dry_run.step_flops`) and their share of the
+operations a second of its passes (`costs.step_flops`) and their share of the
 device's measured matrix rate in that dtype, seconds to trace and to compile it. Later, at batch 128, also its ratio to
 its own parts, ten input gradients and one parameter gradient of 2 x 128 images, and seconds to compile what the
 persistent cache has (JAX_COMPILATION_CACHE_DIR). Batch statistics are the whole batch's. float32 is at jax's default
@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks import train_step
 from benchmarks.tasks import ceiling, common, rows
-from nofrost_jax import dry_run, models, parallel
+from nofrost_jax import costs, models, parallel
 from nofrost_jax.classifier import create_model
 
 NETS, DTYPES, BATCHES = ("nf_resnet50", "resnet50"), ("bfloat16", "float32"), (128, 256, 64)
@@ -93,7 +93,7 @@ def step_figures(task, row):
     metrics = run()
     seconds = rows.seconds_of(run, row.rehearse)
     median = float(np.median(seconds))
-    operations = dry_run.step_flops(config, forward_flops(config)) / 1e12
+    operations = costs.step_flops(config, forward_flops(config)) / 1e12
     return {
         "model": row.model,
         "dtype": row.dtype,
@@ -151,8 +151,8 @@ def forward_flops(config):
     """Operations of one image's forward pass."""
     model, size = create_model(config.model), config.data.image_size
     variables = models.abstract_variables(model, size)
-    with dry_run.convolutions("xla"):
-        return dry_run.forward_flops(model, variables, size)
+    with costs.convolutions("xla"):
+        return costs.forward_flops(model, variables, size)
 
 
 def matrix_rate(task, dtype):

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from nofrost_jax import classifier, dry_run, models, train
+from nofrost_jax import classifier, costs, models, train
 from nofrost_jax.config import prepare
 from nofrost_jax.data import catalog
 from tests.cli.helpers import DIGITS, assert_refused, make_run, tree
@@ -81,14 +81,14 @@ def test_dry_run_of_an_evaluation_says_hours(cli, tmp_path):
     config = prepare(tiny_config("sat"))
     model = classifier.create_model(config.model)
     variables = models.abstract_variables(model, 8)
-    with dry_run.convolutions("xla"):
-        flops = dry_run.forward_flops(model, variables, 8)
+    with costs.convolutions("xla"):
+        flops = costs.forward_flops(model, variables, 8)
     counted = flops * (360 * (1 + 20 + 20) + 10 * (7829 + 1910))
     assert float(told) == pytest.approx(counted / 1e13, rel=0.05)
     swept = look("mbn_gamma.py", "mbnat", "--config.evaluation.only=pgd_20")
     seconds = [float(told) for told in re.findall(r"pgd_20: .*images: (\S+) s$", swept, re.MULTILINE)]
     assert len(seconds) == 11 and seconds[5] == pytest.approx(2 * seconds[0], rel=0.1) and seconds[10] == seconds[0]
-    assert (dry_run.hours(3.6e17), dry_run.hours(3.6e18)) == ("about 10 h", "about 100 h")
+    assert (costs.hours(3.6e17), costs.hours(3.6e18)) == ("about 10 h", "about 100 h")
 
 
 def test_dry_run_of_an_evaluation_names_what_is_missing(cli, tmp_path, monkeypatch):

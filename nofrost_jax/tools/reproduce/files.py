@@ -1,6 +1,7 @@
 """What is in a study's folder: each run's result and time, and `study.json`, made from them."""
 
 import contextlib
+import glob
 import os
 import resource
 import time
@@ -10,15 +11,20 @@ from typing import Any
 from nofrost_jax import errors
 from nofrost_jax.fields import differences
 from nofrost_jax.files import read_json, write_json
-from nofrost_jax.tools.reproduce.study import FINAL, Study, Training, final_runs, rule, selection_runs
+from nofrost_jax.report.exhibits import EXHIBITS, Suite
+from nofrost_jax.tools.reproduce.paper import Paper
+from nofrost_jax.tools.reproduce.study import FINAL, SHIFT, Study, Training, final_runs, rule, selection_runs
 
-RECORD = "run.json"
+RECORD, PAPER = "run.json", "paper.json"
+SUITES = [suite for exhibit in EXHIBITS.values() for _, suite in exhibit.suites]
+ALIKE = {one.config: {suite.name for suite in SUITES if suite.config == one.config} for one in SUITES}
+Asked = Study | Paper
 Failed = dict[Training, tuple[int, str]]  # exit code and complaint
 
 
-def path(study: Study, run: Training, *parts: str) -> str:
+def path(asked: Asked, run: Training, *parts: str) -> str:
     """A path in a run's folder."""
-    return os.path.join(study.workdir, run.folder, *parts)
+    return os.path.join(asked.workdir, run.folder, *parts)
 
 
 def read(file_path: str) -> Any:
@@ -29,31 +35,31 @@ def read(file_path: str) -> Any:
         return None
 
 
-def result(study: Study, run: Training) -> dict | None:
+def result(asked: Asked, run: Training) -> dict | None:
     """The evaluation result of a run, or None if it is not done."""
-    return read(path(study, run, "evaluations", "final.json")) or None
+    return read(path(asked, run, "evaluations", "final.json")) or None
 
 
-def record(study: Study, run: Training) -> dict:
+def record(asked: Asked, run: Training) -> dict:
     """{"seconds", "cpu_seconds": of a run's attempts, "not_finite": its last line if it was not finite, or ""}."""
-    return {"seconds": 0.0, "cpu_seconds": 0.0, "not_finite": ""} | (read(path(study, run, RECORD)) or {})
+    return {"seconds": 0.0, "cpu_seconds": 0.0, "not_finite": ""} | (read(path(asked, run, RECORD)) or {})
 
 
-def note(study: Study, run: Training, **changes) -> None:
+def note(asked: Asked, run: Training, **changes) -> None:
     """Changes what `record` returns."""
-    os.makedirs(path(study, run), exist_ok=True)
-    write_json(path(study, run, RECORD), record(study, run) | changes)
+    os.makedirs(path(asked, run), exist_ok=True)
+    write_json(path(asked, run, RECORD), record(asked, run) | changes)
 
 
 @contextlib.contextmanager
-def timed(study: Study, run: Training) -> Iterator[None]:
+def timed(asked: Asked, run: Training) -> Iterator[None]:
     """Adds the time of a block to the run's record, and the CPU time of the processes that ended in it."""
-    before, clock, cpu = record(study, run), time.perf_counter(), _cpu_seconds()
+    before, clock, cpu = record(asked, run), time.perf_counter(), _cpu_seconds()
     try:
         yield
     finally:
         seconds = before["seconds"] + time.perf_counter() - clock
-        note(study, run, seconds=round(seconds, 3), cpu_seconds=round(before["cpu_seconds"] + _cpu_seconds() - cpu, 3))
+        note(asked, run, seconds=round(seconds, 3), cpu_seconds=round(before["cpu_seconds"] + _cpu_seconds() - cpu, 3))
 
 
 def _cpu_seconds() -> float:
@@ -61,21 +67,40 @@ def _cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def corruptions(study: Study, run: Training) -> dict | None:
+def evaluated(asked: Asked, run: Training, suite: Suite) -> list[dict]:
+    """The results of a suite of a run's parameters, or [] unless all are there. Where only some attacks are wanted,
+    those in results of the same config under other names count, too."""
+    if not (trained := result(asked, run)):
+        return []
+    folder, digest = path(asked, run, "evaluations"), trained["checkpoint"]["params_sha256"]
+    names = ALIKE[suite.config] if suite.only else suite.results
+    found = {name: read(os.path.join(folder, f"{name}.json")) for name in names}
+    found = {name: one for name, one in found.items() if one and one["checkpoint"]["params_sha256"] == digest}
+    if not suite.only:
+        return [found[name] for name in suite.results] if len(found) == len(suite.results) else []
+    attacks = {entry["name"] for one in found.values() for entry in one["attacks"]}
+    return list(found.values()) if attacks >= set(suite.only) else []
+
+
+def corruptions(asked: Asked, run: Training) -> dict | None:
     """The entry `corruptions` of a run's result under distribution shift; None if there is none of its parameters."""
-    found, shifted = result(study, run), read(path(study, run, "evaluations", "shift.json"))
-    same = found and shifted and found["checkpoint"]["params_sha256"] == shifted["checkpoint"]["params_sha256"]
-    return shifted["corruptions"] if same else None
+    found = evaluated(asked, run, SHIFT)
+    return found[0]["corruptions"] if found else None
 
 
-def is_settled(study: Study, run: Training) -> bool:
+def is_settled(asked: Asked, run: Training) -> bool:
     """Whether nothing is left to do for a run: it has its result, or was not finite."""
-    return result(study, run) is not None or bool(record(study, run)["not_finite"])
+    return result(asked, run) is not None or bool(record(asked, run)["not_finite"])
 
 
-def anything_done(study: Study) -> bool:
-    """Whether any run of the study is settled."""
-    return any(is_settled(study, run) for run in [*selection_runs(study), *final_runs(study, chosen(study))])
+def anything_done(asked: Asked) -> bool:
+    """Whether any run in the folder is settled."""
+    depths = ("select/*/*", "runs/*/*", "runs/*/*/*")
+    folders = (os.path.dirname(file) for depth in depths for file in glob.glob(f"{asked.workdir}/{depth}/{RECORD}"))
+    return any(
+        os.path.exists(f"{folder}/evaluations/final.json") or (read(f"{folder}/{RECORD}") or {}).get("not_finite")
+        for folder in folders
+    )
 
 
 def selection(study: Study) -> list[dict]:
@@ -206,3 +231,20 @@ def write(study: Study, failed: Failed) -> dict:
         mend = "correct that and run the same command again; every finished run is kept"
         raise errors.refused(f"{study.workdir}/study.json cannot be written", error, mend) from error
     return summary
+
+
+def paper_identity(paper: Paper) -> dict:
+    """What all runs of tables and figures in a folder have in common."""
+    return {name: getattr(paper, name) for name in ("scale", "source", "settings", "files")}
+
+
+def write_paper(paper: Paper) -> None:
+    """Writes what the runs in the folder have in common, once there is any."""
+    if anything_done(paper):
+        write_json(os.path.join(paper.workdir, PAPER), paper_identity(paper))
+
+
+def paper_changes(paper: Paper) -> str:
+    """How the runs in the folder differ from those asked for; "" if they do not, or there are none."""
+    old, new = read(os.path.join(paper.workdir, PAPER)), paper_identity(paper)
+    return "; ".join(differences(old, new)) if isinstance(old, dict) else ""

@@ -3,12 +3,15 @@
 import dataclasses
 import os
 
+from nofrost_jax.report.exhibits import Suite
+
 #: The rows of the paper's tables; `--rows` can also name those of Figures 3 and 4.
 TABLES = (
     *("st", "st_nf", "sat", "pgdat", "trades", "fat", "trades_fat", "mbnat", "sat_in", "nofrost", "fastat", "freeat"),
 )
 SELECTION, FINAL = "selection", "final"
 SELECTION_SEED = 0
+SHIFT = Suite("shift", "shift", settings=(("corruptions", "on_the_fly"),))  # of `--shift`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,19 +65,23 @@ class Study:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """One training with its evaluation: a row on a seed with a learning rate."""
+    """One training with its evaluation: a row on a seed with a learning rate. rate: None = its config's."""
 
     stage: str
     row: str
     seed: int
-    rate: float
+    rate: float | None = None
 
     @property
     def folder(self) -> str:
         """Below the study's folder."""
         if self.stage == SELECTION:
             return f"select/{self.row}/rate_{self.rate:g}"
-        return f"runs/{self.row}/rate_{self.rate:g}/seed_{self.seed}"
+        rate = "" if self.rate is None else f"rate_{self.rate:g}/"
+        return f"runs/{self.row}/{rate}seed_{self.seed}"
+
+    def __str__(self) -> str:
+        return f"{self.row}, seed {self.seed}" + ("" if self.rate is None else f", rate {self.rate:g}")
 
 
 def selection_runs(study: Study) -> list[Training]:
@@ -95,17 +102,6 @@ def rule(study: Study) -> str:
     return f"greatest mean of clean and PGD-20 accuracy {where}, the smaller rate where two are equal"
 
 
-def shift_arguments(study: Study, run: Training) -> list[str]:
-    """The arguments of main.py that evaluate a trained run on corruptions of its evaluation images."""
-    return [
-        "--mode=evaluate",
-        "--config=configs/eval/shift.py",
-        "--config.corruptions=on_the_fly",
-        "--force",  # an earlier result of other parameters is renamed
-        f"--workdir={os.path.join(study.workdir, run.folder)}",
-    ]
-
-
 def arguments(study: Study, run: Training) -> list[str]:
     """The arguments of main.py for a run."""
     fields = dict(study.settings)
@@ -122,3 +118,14 @@ def arguments(study: Study, run: Training) -> list[str]:
     workdir = os.path.join(study.workdir, run.folder)
     given = [f"--config.{field}={value}" for field, value in fields.items()]
     return [f"--config={study.defaults.config}:{run.row}", f"--workdir={workdir}", *given]
+
+
+def evaluation_arguments(study: Study, run: Training, suite: Suite) -> list[str]:
+    """The arguments of main.py that evaluate a trained run. An earlier result of other parameters is renamed."""
+    file, colon, argument = suite.config.partition(":")
+    fields = dict(suite.settings)
+    if suite.only:
+        fields |= {"evaluation.only": ",".join(suite.only), "evaluation.name": suite.name}
+    config = f"--config=configs/eval/{file}.py{colon}{argument}"
+    given = [f"--config.{field}={value}" for field, value in fields.items()]
+    return ["--mode=evaluate", config, *given, "--force", f"--workdir={os.path.join(study.workdir, run.folder)}"]

@@ -27,7 +27,7 @@ class Fake:
 
     def parse(self, *more, rows="st,sat", seeds="0,1", rates="0.1,0.3"):
         lists = [f"--rows={rows}", f"--seeds={seeds}", f"--rates={rates}"]
-        return parse(["digits", f"--workdir={self.workdir}", *lists, *more])
+        return parse(["digits", f"--workdir={self.workdir}", *lists, *more])[0]
 
     def run(self, *more, **lists):
         return reproduce.reproduce(self.parse(*more, **lists), self.root)

@@ -11,22 +11,22 @@ from tests.tools.reproduce.conftest import SELECT
 
 def test_tfds_holds_out_slices_and_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    study = parse(["cifar10", "--workdir=study", "--rates=0.1,0.3"])
+    study = parse(["cifar10", "--workdir=study", "--rates=0.1,0.3"])[0]
     assert study.rows == ("sat", "mbnat", "sat_in", "nofrost") and study.seeds == (0,)
     told = arguments(study, Training(SELECTION, "sat", 0, 0.3))
     assert {"--config.data.train_split=train[:-5000]", "--config.data.eval_split=train[-5000:]"} <= set(told)
     assert "--config.data.holdout=0" in told
-    study = parse(["cifar10", "--workdir=study", "--source=folder:images"])
+    study = parse(["cifar10", "--workdir=study", "--source=folder:images"])[0]
     told = arguments(study, Training(SELECTION, "sat", 0, 0.3))
     assert f"--config.data.source=folder:{tmp_path}/images" in told and "--config.data.holdout=5000" in told
     # below data_dir
-    other = parse(["cifar10", "--workdir=study", "--source=folder:others", "--set=data.data_dir=/data"])
+    other = parse(["cifar10", "--workdir=study", "--source=folder:others", "--set=data.data_dir=/data"])[0]
     assert "--config.data.source=folder:others" in arguments(other, Training(SELECTION, "sat", 0, 0.3))
 
 
 WRONG = [
-    (["digit"], "unknown study 'digit'; choose one of digits, cifar10"),
-    ([], "required: study"),
+    (["digit"], "unknown name 'digit'; choose table1 to table7, figure1 to figure7, all, or a study: digits, cifar10"),
+    ([], "required: name"),
     (["digits", "--rows=st,satt"], "unknown row 'satt'"),
     (["digits", "--rows="], "unknown row ''"),
     (["digits", "--seeds=0,one"], "--seeds=0,one must be whole numbers"),
@@ -55,7 +55,7 @@ def test_misuse_is_one_line_and_writes_nothing(tmp_path, capsys, given, words):
 
 def test_a_folder_of_other_settings_is_refused(fake):
     assert fake.run("--set", "epochs=1", rates="0.1", rows="st", seeds="0") == 0
-    with pytest.raises(errors.UserError, match=r"holds another study \(settings.epochs: '1' -> '2'\)"):
+    with pytest.raises(errors.UserError, match=r"holds other runs \(settings.epochs: '1' -> '2'\)"):
         fake.parse("--set", "epochs=2")
 
 

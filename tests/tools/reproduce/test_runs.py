@@ -82,11 +82,11 @@ def test_corruptions_are_looked_at_on_request_once_and_a_failure_is_named(fake, 
     assert (given["config"], given["config.corruptions"]) == ("configs/eval/shift.py", "on_the_fly")
     st, sat = fake.study["runs"]
     assert st["corruptions"] == {"name": "digits_c_otf", "mean": 0.6, "cells": 75} and "corruptions" not in sat
-    assert "[2/2] corruptions sat, seed 0: FAILED with exit code 1: see " in capsys.readouterr().out
+    assert "[2/2] shift sat, seed 0, rate 0.1: FAILED with exit code 1: see " in capsys.readouterr().out
     fake.orders()
     assert fake.run("--shift", **lists) == 0
     assert fake.runs[4:] == ["runs/sat/rate_0.1/seed_0"]  # what is there is not looked at again
-    assert "[1/1] corruptions sat, seed 0: digits_c_otf 70.0%" in capsys.readouterr().out
+    assert "[1/1] shift sat, seed 0, rate 0.1: digits_c_otf 70.0%" in capsys.readouterr().out
     text = report.render(fake.study)
     assert "| Corruptions | Seconds |" in text and "| 60.0 |" in text and "75 cells of digits_c_otf" in text
 
