@@ -55,11 +55,13 @@ def dry_run(paper: Paper, root: pathlib.Path) -> int:
     lacks = lacking(paper)
     for name, what in lacks.items():
         print(f"{name:8} {EXHIBITS[name].title}: {f'lacks {len(what)}' if what else 'complete'}")
+    if not any(lacks.values()):
+        return 0
     print("", *aligned(rows, "<<><"), "", sep="\n")
     print(f"all      training {costs.hours(totals[0])}, evaluations at most {costs.hours(totals[1])} {costs.ASSUMED};")
     print("         evaluations are faster where attacks succeed early; shift is not counted")
-    print(*(f"missing: {line}" for line in dict.fromkeys(absent)), sep="\n")
-    return MISSING if any(lacks.values()) else 0
+    print(*(f"missing: {line}\n" for line in dict.fromkeys(absent)), sep="", end="")
+    return MISSING
 
 
 def _operations(

@@ -32,6 +32,13 @@ class Fake:
     def run(self, *more, **lists):
         return reproduce.reproduce(self.parse(*more, **lists), self.root)
 
+    def make(self, *names, more=("--source=digits",)):
+        """Tables and figures."""
+        return reproduce.reproduce(self.parse_paper(*names, *more), self.root)
+
+    def parse_paper(self, *given):
+        return parse([*given, f"--workdir={self.workdir}"])[0]
+
     @property
     def calls(self):
         path = self.root / "calls.jsonl"

@@ -20,7 +20,7 @@ def stop(*_):
 given = dict(argument.lstrip("-").partition("=")[::2] for argument in sys.argv[1:])
 workdir, root = pathlib.Path(given["workdir"]), pathlib.Path(__file__).parent
 parts = workdir.parts
-name = "/".join(parts[-4:] if parts[-4] == "runs" else parts[-3:])
+name = "/".join(parts[-4:] if "rate_" in parts[-2] and parts[-4] == "runs" else parts[-3:])
 call = {
     "run": name,
     "given": given,
@@ -29,17 +29,25 @@ call = {
 }
 with open(root / "calls.jsonl", "a") as file:
     file.write(json.dumps(call) + "\n")
+orders = json.loads((root / "orders.json").read_text())
 if given.get("mode") == "evaluate":
     trained = json.loads((workdir / "evaluations/final.json").read_text())
-    order = json.loads((root / "orders.json").read_text()).get(f"shift {name}", 0.7)
+    config, _, argument = pathlib.Path(given["config"]).name.partition(":")
+    suite = given.get("config.evaluation.name", config.removesuffix(".py"))
+    order = orders.get(f"{suite} {name}", 0.7)
     if order == "crash":
         raise RuntimeError("a bug")
-    corrupted = {"name": "digits_c_otf", "mean_accuracy": order, "cells": [None] * 75}
-    shift = {"checkpoint": trained["checkpoint"], "corruptions": corrupted}
-    (workdir / "evaluations/shift.json").write_text(json.dumps(shift))
+    found = {"checkpoint": trained["checkpoint"], "clean": trained["clean"]}
+    if suite == "shift":
+        found["corruptions"] = {"name": "digits_c_otf", "mean_accuracy": order, "cells": [None] * 75}
+    attacks = given.get("config.evaluation.only", "aa_fast_20,aa_standard,pgd_20,apgd_ce_20,apgd_dlr_20").split(",")
+    found["attacks"] = [{"name": attack, "robust_accuracy": order} for attack in attacks]
+    suffixes = [f"_gamma_{gamma}" for gamma in (0, 1)] if argument == "mbn" else [""]
+    for suffix in suffixes:
+        (workdir / f"evaluations/{suite}{suffix}.json").write_text(json.dumps(found))
     sys.exit(0)
 print("training", flush=True)
-order = json.loads((root / "orders.json").read_text()).get(name, [0.9, 0.5])
+order = orders.get(name, [0.9, 0.5])
 if order == "preempt":
     signal.signal(signal.SIGTERM, stop)
     os.kill(os.getppid(), signal.SIGTERM)
