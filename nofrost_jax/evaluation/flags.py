@@ -1,6 +1,7 @@
 """Warnings that go with a result: signs of gradient masking, of weak attacks, of broken budgets.
 
-DESCRIPTIONS says what each means. Flags of one attack are in its entry, those that compare attacks in the result.
+nofrost_jax/flag_texts.py says what each means. Flags of one attack are in its entry, those that compare attacks in the
+result.
 """
 
 import dataclasses
@@ -12,25 +13,6 @@ import numpy as np
 
 from nofrost_jax.evaluation.protocols import QUERY_ATTACKS, Member, Protocol
 
-DESCRIPTIONS = {
-    "randomised": "INVALID: five forward passes of one batch differ: the attack and the verdict saw different nets",
-    "probabilities": "the net's outputs are probabilities, not logits: gradients and DLR losses vanish",
-    "nan": "INVALID: logits or adversarial images are not finite; these images count as not robust",
-    "budget_violated": "INVALID: an adversarial image is outside the ball",
-    "range_violated": "INVALID: an adversarial image is outside [0, 1]",
-    "zero_gradient": "the first gradient of an image was all zeros: the attack was blind there",
-    "unconfirmed": "the attack claimed successes that the float32 forward pass does not confirm",
-    "few_classes": "fewer than ten classes: a targeted attack has fewer than nine targets",
-    "square_wins": "Square lowers the accuracy of its cascade by more than 0.2 points: gradients may be masked",
-    "not_converged": "100 steps of APGD-CE fool over a point more than 20 steps: fewer steps say little",
-    "weak_attack": "another attack, which should not be stronger, fools over a point more at the same radius",
-    "selected_on_evaluation": "the checkpoint was chosen by its accuracy on these same images (checkpoint.select)",
-    "partial": "not all images of the split or set, or not all corruptions: not comparable with published numbers",
-    "classes_missing": "some classes of a set's list have no images: the set is not complete",
-    "cropped": "the net sees only the centre of larger corrupted files: not comparable with published numbers",
-    "vanishes": "a corruption leaves images of this size unchanged",
-    "large_epsilon": "the accuracy is above 5 % at the largest radius of a sweep, 32/255 or more",
-}
 NOTES = ("randomised", "probabilities")  # what forward passes of one batch say of the net
 PROBES = 5
 POINT = 0.01

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nofrost_jax.analysis.properties import TITLES
-from nofrost_jax.evaluation import flags
 from nofrost_jax.evaluation.results import REPORTED
+from nofrost_jax.flag_texts import DESCRIPTIONS
 from nofrost_jax.tables import aligned
 
 _NAMES = {"apgd_ce": "APGD-CE", "apgd_dlr": "APGD-DLR", "apgd_t": "APGD-T", "fab_t": "FAB-T", "square": "Square"}
@@ -36,7 +36,7 @@ def render(result: Mapping[str, Any]) -> str:
     lines += [f"  {line}" for line in aligned([head, *rows], "<<><><")]
     lines += properties_lines(result)
     lines += [_curve(curve) for curve in result["convergence"]]
-    lines += [f"  {name}: {flags.DESCRIPTIONS[name]}" for name in result["flags"]]
+    lines += [f"  {name}: {DESCRIPTIONS[name]}" for name in result["flags"]]
     return "\n".join(lines)
 
 

@@ -22,9 +22,10 @@ def evaluate(result: Mapping[str, Any]) -> str:
     return _joined("main.py", "--mode=evaluate", *given, f"--workdir={result['checkpoint']['path']}")
 
 
-def reproduce(exhibit: str, folder: str) -> str:
-    """Trains and evaluates what an exhibit lacks in a folder."""
-    return _joined("-m", "nofrost_jax.tools.reproduce", exhibit, f"--workdir={folder}")
+def reproduce(exhibit: str, folder: str, source: str = "") -> str:
+    """Trains and evaluates what an exhibit lacks in a folder. source: the data's; "" = ImageNet."""
+    given = [f"--source={source}"] if source else []
+    return _joined("-m", "nofrost_jax.tools.reproduce", exhibit, *given, f"--workdir={folder}")
 
 
 def _joined(*arguments: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nofrost_jax.evaluation import flags
+from nofrost_jax.flag_texts import DESCRIPTIONS
 from nofrost_jax.shift.scores import SEVERITIES
 from nofrost_jax.tables import aligned
 
@@ -28,7 +28,7 @@ def render(result: Mapping[str, Any]) -> str:
             saved = f"JPEG quality {quality}" if quality else "no JPEG"
             lines.append(f"  made {made['how']}: {saved}" + f", {textures} frost" * bool(textures))
         lines += [f"  {note}" for note in corrupted["notes"]]
-    lines += [f"  {name}: {flags.DESCRIPTIONS[name]}" for name in result["flags"]]
+    lines += [f"  {name}: {DESCRIPTIONS[name]}" for name in result["flags"]]
     return "\n".join(lines)
 
 
