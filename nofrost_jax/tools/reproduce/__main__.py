@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable
 from nofrost_jax import errors, lock
 from nofrost_jax.errors import UserError
 from nofrost_jax.progress import duration
-from nofrost_jax.report.exhibits import PROTOCOLS, Suite
+from nofrost_jax.report.exhibits import EXHIBITS, PROTOCOLS, Suite
 from nofrost_jax.signals import Stop
 from nofrost_jax.tools.reproduce import child, files, paper, plan, study
 from nofrost_jax.tools.reproduce.options import parse
@@ -79,11 +79,14 @@ def make_study(asked: Study, call: Callable) -> list[int]:
 
 def make_exhibits(asked: Paper, call: Callable) -> list[int]:
     """Trains and evaluates what the tables and figures need, and reports it; returns the exit codes of what failed."""
-    failed, write = {}, functools.partial(files.write_paper, asked)
-    train(asked, asked.trainings, call, failed, write)
-    broken = evaluate(asked, list(asked.evaluations), call, write)
+    failed, broken, write = {}, [], functools.partial(files.write_paper, asked)
+    for name in asked.names:  # one after the other, so that the first is complete early
+        print(f"{name}: {EXHIBITS[name].title}", flush=True)
+        pairs = [pair for pair, names in asked.evaluations.items() if name in names]
+        train(asked, [run for run in dict(pairs) if run not in failed], call, failed, write)
+        broken += evaluate(asked, pairs, call, write)
     for name, lacking in plan.lacking(asked).items():
-        print(f"incomplete: {name} lacks {', '.join(map(str, lacking))}" if lacking else f"complete: {name}")
+        print(f"incomplete: {name} lacks {', '.join(lacking)}" if lacking else f"complete: {name}")
     codes = [*broken, *(code or 1 for code, _ in failed.values())]
     return codes or [2] * any(plan.lacking(asked).values())  # a net that was not finite
 
