@@ -105,8 +105,7 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python -m nofrost_jax.convert.export RUN OUT": Run(),
     # studies
     "python -m nofrost_jax.report.study DIR/study.json": Run(),
-    "python -m nofrost_jax.report.study benchmarks/results/study_digits.json --into=RESULTS.md": Run(),
-    "python -m nofrost_jax.report.study benchmarks/results/study_cifar10.json --into=RESULTS.md": Run(),
+    "python -m nofrost_jax.report benchmarks/results --output=OUT --into=RESULTS.md": Run(OUT="REPORT"),
     "python -m nofrost_jax.report.accelerator --into=RESULTS.md": Run(),
     # data
     "python -m nofrost_jax.tools.prepare imagenet2012 --manual_dir=TARS": PREPARED,
@@ -202,7 +201,8 @@ def words_of(command, recipe, root):
     if words[1].startswith("benchmarks/"):
         words.append(f"--output={root}/results")
     paths = {
-        name: f"{root}/{name}" for name in ("DIR", "RUN", "OUT", "FOLDER", "MADE", "SOME", "MIXTURE", "RESULTS.md")
+        name: f"{root}/{name}"
+        for name in ("DIR", "RUN", "OUT", "FOLDER", "MADE", "SOME", "MIXTURE", "REPORT", "RESULTS.md")
     }
     paths |= {"runs/digits": f"{root}/run", "runs/nofrost_r50": f"{root}/run_r50", "benchmarks/results": str(root)}
     changed = {name: paths.get(value, value) for name, value in recipe.replaced.items()}

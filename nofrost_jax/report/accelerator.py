@@ -6,39 +6,17 @@
 The two lines are `<!-- table accelerator -->` and the next `<!-- end -->`. Exit codes as in `nofrost_jax.report.study`.
 """
 
-import json
-import os
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nofrost_jax import errors
-from nofrost_jax.report import speed
-from nofrost_jax.report.speed import Results
-from nofrost_jax.report.study import ATTACKS, METHODS, accuracy_cell, write_into
+from nofrost_jax.report import markers, speed
+from nofrost_jax.report.exhibits import METHODS
+from nofrost_jax.report.speed import NONE, RESULTS, Results, read
+from nofrost_jax.report.study import ATTACKS, accuracy_cell
 from nofrost_jax.tables import markdown
 
-RESULTS = "benchmarks/results/accelerator"
 NAMES = METHODS | {"pgdat_nf": "PGDAT (NF)"}
-NONE = (
-    "No accelerator has been measured yet; on one, `python benchmarks/accelerator.py --minutes=9 --data=FOLDER` "
-    "measures what waits for it (FOLDER: CIFAR-10 as JPEGs in `train/CLASS` and `test/CLASS`)."
-)
-
-
-def read(folder: str | os.PathLike) -> dict[str, Results]:
-    """{device: {task: result}} of a folder of result files, by name. Raises UserError for one that is none."""
-    found = {}
-    for path in sorted(pathlib.Path(folder).glob("*/*.json")):
-        try:
-            result = json.loads(path.read_text())
-            result["complete"], result["figures"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise errors.UserError(
-                f"{path} is not a result of benchmarks/accelerator.py; give the folder that it wrote to"
-            ) from None
-        found.setdefault(result.get("device", path.parent.name), {})[path.stem] = result
-    return found
 
 
 def render(found: Mapping[str, Results]) -> str:
@@ -107,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not options.into:
             print(text)
             return
-        write_into(options.into, "accelerator", text)
+        markers.write_into(options.into, "accelerator", text)
     print(f"written: the table accelerator in {options.into}")
 
 

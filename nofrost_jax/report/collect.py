@@ -147,7 +147,7 @@ def collect(folder: str | os.PathLike) -> Collection:
                 raise ValueError(reason)
             value = _read(folder, path)
         except ValueError as error:
-            refused.append(Refused(path, str(error)))
+            refused.append(Refused(path, reading.printable(str(error))))
             continue
         if isinstance(value, Evaluation):
             found.append(value)

@@ -123,9 +123,13 @@ def check(value: Any, spec: Spec, where: str = "") -> None:
 
 def short(value: Any) -> str:
     """A value as a short text of one line, without control characters."""
-    letters = value if isinstance(value, str) else json.dumps(value, default=str)
-    letters = "".join(letter if letter.isprintable() else "?" for letter in letters[:81])
+    letters = printable((value if isinstance(value, str) else json.dumps(value, default=str))[:81])
     return letters if len(letters) <= 80 else f"{letters[:77]}..."
+
+
+def printable(letters: str) -> str:
+    """A text of one line, with ? for control characters and what is not Unicode."""
+    return "".join(letter if letter.isprintable() else "?" for letter in letters)
 
 
 def text(value: Any) -> bool:

@@ -1,8 +1,25 @@
-"""Tables of an accelerator's speed, from the results of the queue's tasks `train_step`, `torch_step` and `profile`."""
+"""Tables of an accelerator's speed, from the results of the queue's tasks `train_step`, `torch_step` and `profile`.
 
-from collections.abc import Mapping
+    python -m nofrost_jax.report.speed             of benchmarks/results/accelerator
+    python -m nofrost_jax.report.speed FOLDER
+
+`nofrost_jax.report.accelerator` shows them with all other tasks. Exit codes as in `nofrost_jax.report.study`.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nofrost_jax import errors
+from nofrost_jax.tables import markdown
+
+RESULTS = "benchmarks/results/accelerator"
+NONE = (
+    "No accelerator has been measured yet; on one, `python benchmarks/accelerator.py --minutes=9 --data=FOLDER` "
+    "measures what waits for it (FOLDER: CIFAR-10 as JPEGs in `train/CLASS` and `test/CLASS`)."
+)
 Results = Mapping[str, Mapping[str, Any]]  # {task: what it measured}, of one device
 
 NETS = {"nf_resnet50": "NF-ResNet50", "resnet50": "ResNet50, BN"}
@@ -21,6 +38,21 @@ STEP_NOTE = (
     "twice the images."
 )
 PROFILE_NOTE = "The ten most expensive operations of a step, in % of the time in which the device was busy."
+
+
+def read(folder: str | os.PathLike) -> dict[str, Results]:
+    """{device: {task: result}} of a folder of result files, by name. Raises UserError for one that is none."""
+    found = {}
+    for path in sorted(pathlib.Path(folder).glob("*/*.json")):
+        try:
+            result = json.loads(path.read_text())
+            result["complete"], result["figures"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise errors.UserError(
+                f"{path} is not a result of benchmarks/accelerator.py; give the folder that it wrote to"
+            ) from None
+        found.setdefault(result.get("device", path.parent.name), {})[path.stem] = result
+    return found
 
 
 def tables(results: Results) -> list[tuple[list[str], list[list[str]], str]]:
@@ -68,3 +100,21 @@ def step_cells(figure: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]
         (parts.get("cached_compile_seconds"), ".0f"),
     )
     return [format(value, unit) if value else "–" for value, unit in values]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = errors.Parser("report.speed", __doc__)
+    parser.add_argument("folder", nargs="?", default=RESULTS, help=f"of the result files; default: {RESULTS}")
+    with errors.exit_codes():
+        found = read(parser.parse_args(arguments).folder)
+        parts = [part for device, results in found.items() for part in _sections(device, results)]
+        print("\n\n".join(parts) or NONE)
+
+
+def _sections(device: str, results: Results) -> list[str]:
+    parts = [part for head, rows, note in tables(results) for part in (markdown(head, rows), note)]
+    return [f"**{device}**", *(parts or ["Nothing on speed was measured here."])]
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nofrost_jax import errors, files
+from nofrost_jax import errors
+from nofrost_jax.report import markers
 from nofrost_jax.report.exhibits import METHODS
 from nofrost_jax.tables import markdown
 
@@ -24,7 +25,6 @@ ATTACKS = {  # the first columns; other names follow as they are
     "aa_fast_20": "aa_fast_20",
     "aa_standard": "aa_standard",
 }
-END = "<!-- end -->"
 Study = dict[str, Any]
 RUN_FIELDS = {"row", "seed", "learning_rate", "clean", "attacks", "flags", "n", "attacked", "epsilon_255", "seconds"}
 
@@ -61,6 +61,12 @@ def accuracy_cell(shares: Sequence[float], wanted: int) -> str:
 
 def table(study: Study) -> str:
     """The table, in Markdown."""
+    head, *rows = cells(study)
+    return markdown(head, rows)
+
+
+def cells(study: Study) -> list[list[str]]:
+    """The head and the rows of the table."""
     found = dict.fromkeys(name for run in study["runs"] for name in run["attacks"])
     names = [name for name in dict.fromkeys([*ATTACKS, *found]) if name in found]
     corrupted = any("corruptions" in run for run in study["runs"])
@@ -73,10 +79,10 @@ def table(study: Study) -> str:
         columns += [[run["attacks"][name] for run in runs if name in run["attacks"]] for name in names]
         columns += [[run["corruptions"]["mean"] for run in runs if "corruptions" in run]] * corrupted
         rate = study["chosen"].get(row)
-        cells = [accuracy_cell(column, len(study["seeds"])) for column in columns]
-        cells += [_mean([run.get(field) for run in runs]) for field in ("seconds", "cpu_seconds")]
-        rows.append([METHODS.get(row, row), "–" if rate is None else f"{rate:g}", *cells])
-    return markdown(head, rows)
+        numbers = [accuracy_cell(column, len(study["seeds"])) for column in columns]
+        numbers += [_mean([run.get(field) for run in runs]) for field in ("seconds", "cpu_seconds")]
+        rows.append([METHODS.get(row, row), "–" if rate is None else f"{rate:g}", *numbers])
+    return [head, *rows]
 
 
 def _mean(values: Iterable[float | None]) -> str:
@@ -145,34 +151,6 @@ def render(study: Study) -> str:
     return f"{table(study)}\n\n{notes(study)}"
 
 
-def insert(text: str, name: str, content: str) -> str:
-    """`text` with `content` between the line `<!-- table NAME -->` and the next `<!-- end -->`.
-
-    Raises UserError where one of the lines is missing, or the first is there twice.
-    """
-    lines, start = text.split("\n"), f"<!-- table {name} -->"
-    stripped = [line.strip() for line in lines]
-    if stripped.count(start) != 1:
-        raise errors.UserError(f"the line {start} occurs {stripped.count(start)} times in the file; it must occur once")
-    first = stripped.index(start)
-    after = stripped[first + 1 :]
-    if END not in after or any(line.startswith("<!-- table ") for line in after[: after.index(END)]):
-        raise errors.UserError(f"no line {END} follows {start} in the file; add it where the table ends")
-    return "\n".join([*lines[: first + 1], content, *lines[first + 1 + after.index(END) :]])
-
-
-def write_into(path: str | os.PathLike, name: str, content: str) -> None:
-    """Replaces the table in the file at `path`, whole or not at all."""
-    try:
-        with open(path) as file:
-            text = file.read()
-        files.write(path, insert(text, name, content))
-    except OSError as error:
-        raise errors.refused(f"{path} cannot be changed", error, "give a file with the markers") from error
-    except errors.UserError as error:
-        raise errors.UserError(f"{path}: {error}") from error
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = errors.Parser("report.study", __doc__)
     parser.add_argument("study", type=os.path.expanduser, help="the study.json of nofrost_jax.tools.reproduce")
@@ -185,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not options.into:
             print(render(study))
             return
-        write_into(options.into, study["study"], render(study))
+        markers.write_into(options.into, study["study"], render(study))
     print(f"written: the table {study['study']} in {options.into}")
 
 

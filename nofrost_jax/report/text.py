@@ -2,13 +2,12 @@
 
 import csv
 import io
-import os
 import re
 from collections.abc import Iterable, Sequence
 
 from nofrost_jax.report import paper
 from nofrost_jax.report.exhibits import PROTOCOLS
-from nofrost_jax.report.reading import short
+from nofrost_jax.report.reading import printable, short
 from nofrost_jax.report.tables import NONE, NOT_RUN, Cell, Line, Pair, Table
 from nofrost_jax.tables import markdown
 
@@ -52,7 +51,7 @@ def exhibit(tables: Sequence[Table]) -> str:
 def one(table: Table) -> str:
     """A table, and below it what its marks mean."""
     head = ["Method", *(cell.column.title for cell in table.lines[0].cells)]
-    marks = {flag: chr(ord("a") + place) if place < 26 else f"f{place}" for place, flag in enumerate(table.flags)}
+    marks = footnotes(table)
     rows = []
     for line in table.lines:
         rows.append([escape(line.label) + _seeds(line), *(_cell(cell, marks) for cell in line.cells)])
@@ -65,6 +64,11 @@ def one(table: Table) -> str:
     return "\n\n".join([markdown(head, rows), note, *(["; ".join(notes) + "."] if notes else [])])
 
 
+def footnotes(table: Table) -> dict[str, str]:
+    """{flag: its mark}."""
+    return {flag: chr(ord("a") + place) if place < 26 else f"f{place}" for place, flag in enumerate(table.flags)}
+
+
 def _seeds(line: Line) -> str:
     return f" ({len(line.nets)} seeds)" if len(line.nets) > 1 else ""
 
@@ -72,7 +76,7 @@ def _seeds(line: Line) -> str:
 def _cell(cell: Cell, marks: dict[str, str]) -> str:
     number = {1: f"**{cell.text}**", 2: f"<u>{cell.text}</u>"}.get(cell.rank, cell.text)
     interval = f" [{cell.interval}]" if cell.interval else ""
-    flags = f"<sup>{','.join(marks[flag] for flag in cell.flags)}</sup>" if cell.flags else ""
+    flags = f"<sup>{','.join(sorted(marks[flag] for flag in cell.flags))}</sup>" if cell.flags else ""
     return f"{number}{flags}{interval}"
 
 
@@ -104,6 +108,11 @@ def probability(p: float) -> str:
 
 def papers(table: Table) -> str:
     """The paper's own table."""
+    return markdown(*papers_cells(table))
+
+
+def papers_cells(table: Table) -> tuple[list[str], list[list[str]]]:
+    """(head, rows) of the paper's own table."""
     rows = []
     for known in paper.read()["tables"][table.exhibit.name]["rows"]:
         at = f", eps {known['epsilon_255']}/255" if "epsilon_255" in known else ""
@@ -115,7 +124,7 @@ def papers(table: Table) -> str:
             for cell in table.lines[0].cells
         ]
         rows.append([known["method"] + at, *(text or NONE for text in cells)])
-    return markdown(["Method", *(cell.column.title for cell in table.lines[0].cells)], rows)
+    return ["Method", *(cell.column.title for cell in table.lines[0].cells)], rows
 
 
 def sheet(tables: Sequence[Table]) -> str:
@@ -154,5 +163,5 @@ def _plain(field):
     """A field of a sheet; a text that a spreadsheet would take for a formula gets an apostrophe."""
     if not isinstance(field, str):
         return field
-    text = "".join(letter if letter.isprintable() else "?" for letter in os.fsencode(field).decode(errors="replace"))
+    text = printable(field)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

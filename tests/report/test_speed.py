@@ -1,5 +1,7 @@
 """The tables of an accelerator's speed, from results made by hand."""
 
+import pytest
+
 from nofrost_jax.report import accelerator, speed
 
 
@@ -42,3 +44,19 @@ def test_tables_of_speed():
     assert (
         "| NF-ResNet50 | PyTorch, tuned | 128 | 1000 | 0.5 |" in page and "| conv.1 | `jit(step)/stem` | 25.0 |" in page
     )
+
+
+def test_a_folder_without_results_is_one_clear_line(tmp_path, capsys):
+    speed.main([str(tmp_path)])
+    assert capsys.readouterr().out == speed.NONE + "\n"
+
+
+def test_the_command_prints_each_device(tmp_path, capsys):
+    (tmp_path / "gpu").mkdir()
+    (tmp_path / "gpu" / "correct.json").write_text('{"complete": true, "figures": {}, "device": "some GPU"}')
+    speed.main([str(tmp_path)])
+    assert capsys.readouterr().out == "**some GPU**\n\nNothing on speed was measured here.\n"
+    (tmp_path / "gpu" / "correct.json").write_text("{")
+    with pytest.raises(SystemExit) as stop:
+        speed.main([str(tmp_path)])
+    assert stop.value.code == 2 and "is not a result of benchmarks/accelerator.py" in capsys.readouterr().err

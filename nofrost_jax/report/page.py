@@ -1,0 +1,196 @@
+"""The report as one HTML page that opens from a disk without a network: tables that sort and filter, figures, what is
+missing. Every text of a result file is escaped; the page may run its own script and nothing else."""
+
+import base64
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+import shlex
+import urllib.parse
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nofrost_jax import errors
+from nofrost_jax.report import paper, study, tables, text
+from nofrost_jax.report.collect import IMAGENET, Collection, Value
+from nofrost_jax.report.exhibits import METHODS, PROTOCOLS, Column
+from nofrost_jax.report.reading import printable
+from nofrost_jax.report.tables import Cell, Line, Pair, Table
+
+GENERATOR = "nofrost_jax.report"  # by which its pages are known
+MOST_REFUSED = 200
+_HERE = pathlib.Path(__file__).parent
+_NUMBERS = ("Seed", "Images", "Points", "Value", "Only the first is right", "Only the second", "p")
+
+
+@dataclasses.dataclass(frozen=True)
+class Missing:
+    """What one command makes: `what` an exhibit lacks on a data set, in words."""
+
+    exhibit: str
+    source: str
+    command: str
+    what: tuple[str, ...]
+
+
+def render(
+    collection: Collection, made: Sequence[Table], drawn: Sequence[Any], lacking: Sequence[Any], out: str
+) -> str:
+    """The page, for the file `out`/index.html. made: `tables.tables` of the collection; drawn, lacking: what
+    `figures.draw_all` drew and could not. Raises UserError without Jinja2."""
+    try:
+        import jinja2
+        import markupsafe
+    except ModuleNotFoundError as error:
+        raise errors.UserError('the page needs Jinja2; run: pip install "nofrost_jax[report]"') from error
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,  # not what is escaped already
+    )
+    style, script = (markupsafe.Markup((_HERE / name).read_text()) for name in ("page.css", "page.js"))
+    lacks = _missing([*tables.missing(collection), *lacking])
+    return environment.get_template("page.html.j2").render(
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        generator=GENERATOR,
+        name=os.path.basename(os.path.abspath(collection.folder)),
+        counts=_counts(collection),
+        public=paper.read()["public"][0]["values"],
+        sources=_sources(collection, made, drawn, out),
+        filters=_filters(made),
+        studies=[_study(path, found, collection.folder, out) for path, found in collection.studies],
+        missing=lacks,
+        refused=collection.refused[:MOST_REFUSED],
+        more_refused=max(0, len(collection.refused) - MOST_REFUSED),
+        has_figures=bool(drawn),
+        command=f"python -m nofrost_jax.report {shlex.quote(collection.folder)} --output={shlex.quote(out)}",
+        href=lambda value: _href(collection.folder, value.path, out),
+        title=_title,
+        protocol=_protocol,
+        method=lambda line: METHODS[line.net.row],
+        net=_net,
+        notes={"accuracy": text.ACCURACY.replace("`", ""), "property": text.PROPERTY},
+        footnotes=text.footnotes,
+        alone=lambda cell, value: Cell(cell.column, (value,), of=1),
+        comparison=_comparison,
+        paired=text.PAIRED,
+        papers=text.papers_cells,
+        NUMBERS=_NUMBERS,
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    """The Content-Security-Policy: this style, this script, pictures of the page itself, and nothing else."""
+    digests = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in (style, script))
+    allowed = " ".join(
+        f"{kind}-src 'sha256-{digest}';" for kind, digest in zip(("style", "script"), digests, strict=True)
+    )
+    return f"default-src 'none'; {allowed} img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def _counts(collection: Collection) -> str:
+    nets, results = len(collection.nets), len(collection.evaluations)
+    return f"{nets} net{'s' * (nets != 1)}, measured in {results} result file{'s' * (results != 1)}."
+
+
+def _sources(collection: Collection, made: Sequence[Table], drawn: Sequence[Any], out: str) -> list[dict[str, Any]]:
+    """The page's sections, one for each data set that has a table or a figure."""
+    found = []
+    for name in dict.fromkeys([*collection.sources, *(one.source for one in drawn)]):
+        mine = [table for table in made if table.source == name]
+        figures = [_figure(one, out) for one in drawn if one.source == name]
+        if mine or figures:
+            found.append({"name": name, "is_imagenet": name == IMAGENET, "tables": mine, "figures": figures})
+    return found
+
+
+def _figure(one: Any, out: str) -> dict[str, Any]:
+    """A drawn figure with its picture inside: the SVG for a narrow column, or the PNG where it is much smaller."""
+    paths = {name: os.path.join(out, name) for name in one.files}
+    kinds = {os.path.splitext(name)[1]: path for name, path in paths.items() if "_wide." not in name}
+    kind = ".svg" if os.path.getsize(kinds[".svg"]) < 4 * os.path.getsize(kinds[".png"]) else ".png"
+    content = base64.b64encode(pathlib.Path(kinds[kind]).read_bytes()).decode()
+    return {
+        "title": f"{number}: {one.title}" if (number := _number(one.exhibit)) else one.title,
+        "caption": one.caption,
+        "image": f"data:image/{'svg+xml' if kind == '.svg' else 'png'};base64,{content}",
+        "links": [(os.path.basename(name), urllib.parse.quote(name)) for name in one.files],
+    }
+
+
+def _filters(made: Sequence[Table]) -> list[dict[str, Any]]:
+    """What the reader may choose: each filter's name, title and (value, title) options; [] without tables."""
+    if not made:
+        return []
+    lines = [line for table in made for line in table.lines]
+    methods = [name for name in METHODS.values() if name in {METHODS[line.net.row] for line in lines}]
+    nets = sorted({_net(line) for line in lines} - {None})
+    protocols = {"aa_fast_20": "AA (fast)", "aa_standard": "AA (standard)", "other": "the other attacks"}
+    options = {
+        "source": ("Data set", [(name, name) for name in dict.fromkeys(table.source for table in made)]),
+        "method": ("Method", [(name, name) for name in methods]),
+        "net": ("Net", [(name, name) for name in nets]),
+        "protocol": ("Protocol", list(protocols.items())),
+    }
+    return [{"name": name, "title": title, "options": found} for name, (title, found) in options.items()]
+
+
+def _protocol(column: Column) -> str | None:
+    """The group of a column that the filter knows; None for one that is always shown."""
+    if column.key in PROTOCOLS:
+        return column.key
+    return None if column.key == "clean" or column.key.startswith(("properties", "shift")) else "other"
+
+
+def _net(line: Line) -> str | None:
+    """The net of a line's name; None where there is none yet."""
+    if not line.nets:
+        return None
+    return f"ResNet-{line.nets[0].depth}" if line.nets[0].depth else "small"
+
+
+def _title(value: Value) -> str:
+    flags = f"; flags: {', '.join(value.flags)}" if value.flags else ""
+    return f"{value.n:,} images{flags}; {value.path}; {value.command}"
+
+
+def _href(folder: str, path: str, out: str) -> str:
+    """A relative link from the page to a file below the folder, whatever its name has in it."""
+    relative = os.path.relpath(os.path.join(folder, path), out)
+    return urllib.parse.quote(os.fsencode(relative))
+
+
+def _comparison(pair: Pair) -> list[tuple[str, Any]]:
+    """The cells of a comparison: as text, and as a number to sort by."""
+    found = pair.difference
+    numbers = found.n, found.points, found.points, found.only_first, found.only_second, pair.p
+    return list(zip(text.comparison(pair), numbers, strict=True))
+
+
+def _study(path: str, found: Mapping[str, Any], folder: str, out: str) -> dict[str, Any]:
+    head, *rows = study.cells(found)
+    shown = {"name": found["study"], "path": path, "href": _href(folder, path, out)}
+    return shown | {"head": head, "rows": rows, "notes": study.notes(found)}
+
+
+def _missing(lacks: Iterable[Any]) -> list[Missing]:
+    """What is missing, together for each command. lacks: of tables, and of figures, which have a `reason`."""
+    groups = {}
+    for one in lacks:
+        key = _number(one.exhibit) or one.exhibit, one.source, one.command
+        groups.setdefault(key, []).append(one.what if isinstance(one, tables.Missing) else one.reason)
+    return [Missing(*key, what=tuple(dict.fromkeys(found))) for key, found in groups.items()]
+
+
+def _number(exhibit: str) -> str:
+    """ "Figure 2"; "" for what is not in the paper."""
+    found = re.fullmatch(r"(table|figure)(\d)", exhibit)
+    return f"{found[1].capitalize()} {found[2]}" if found else ""
