@@ -16,6 +16,7 @@ import importlib.util
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,11 +114,13 @@ def _by_exhibit(made: Sequence[Table]) -> dict[str, list[Table]]:
 
 
 def _remove_old(out: str, kept: set[str], drawn: Sequence[Any]) -> None:
-    """Removes the tables and figures of an earlier report that this one does not have."""
+    """Removes the tables and figures of an earlier report that this one does not have, and what killed ones left."""
     current = {"tables": kept, "figures": {os.path.basename(name) for one in drawn for name in one.files}}
+    files.remove_leftovers(out, time.time())
     for folder, names in current.items():
+        files.remove_leftovers(os.path.join(out, folder), time.time())
         for name in os.listdir(os.path.join(out, folder)):
-            if name not in names:
+            if name not in names and not files.is_temporary(name):
                 os.remove(os.path.join(out, folder, name))
 
 

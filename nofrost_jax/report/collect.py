@@ -176,6 +176,8 @@ def _read(folder: str, path: str) -> Evaluation | dict | None:
     if value["schema"] != 1:
         raise ValueError(f"it is of schema {reading.short(value['schema'])}; this version reads schema 1")
     reading.check(value, reading.RESULT)
+    if value["dataset"]["split"].startswith(("holdout", "train")):
+        raise ValueError("it is of images held out of the training set, not of the test images")
     config = _config(os.path.join(folder, os.path.dirname(parent), "config.json"))
     return Evaluation(folder, path, value | {"net": value.get("net") or _net_of(config)}, config)
 

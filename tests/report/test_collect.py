@@ -80,10 +80,15 @@ def test_data_sets_and_splits_are_kept_apart(tmp_path):
     for number, source in enumerate(names):
         one = made.result(made.net(seed=number), source=source, asked={"data": {"contents": "12345678abc"}})
         made.write(tmp_path / str(number), one)
-    held = made.result(made.net(), source="digits")
-    held["dataset"]["split"] = "holdout"
-    made.write(tmp_path / "held", held)
-    assert collect(tmp_path).sources == ("digits", "digits, holdout", "tfds:cifar10", "where (12345678)")
+    for split in ("extra", "holdout", "train[-5000:]"):
+        one = made.result(made.net(), source="digits")
+        one["dataset"]["split"] = split
+        made.write(tmp_path / split, one)
+    found = collect(tmp_path)
+    assert found.sources == ("digits", "digits, extra", "tfds:cifar10", "where (12345678)")
+    assert [one.reason for one in found.refused] == [
+        "it is of images held out of the training set, not of the test images"
+    ] * 2
 
 
 def test_outside_of_imagenet_one_net_stands_in_for_both_depths(tmp_path):
