@@ -59,8 +59,7 @@ def report(folder: str, out: str, into: str | None = None) -> None:
     _remove_old(out, {f"{one.exhibit.name}.{kind}" for one in made for kind in ("md", "csv")}, drawn)
     index = os.path.join(out, "index.html")
     files.write(index, page.render(collection, made, drawn, lacking, out))
-    counts = f"{len(made)} tables, {len(drawn)} figures of {len(collection.nets)} nets"
-    print(f"written: {index}  ({counts}, {len(collection.evaluations)} results)")
+    print(f"written: {index}  ({page.counts(collection)}: {len(made)} tables, {len(drawn)} figures)")
     if into:
         names = _write_into(into, collection, made)
         print(f"written: the tables {', '.join(names)} in {into}")

@@ -62,7 +62,7 @@ def render(
         script=script,
         generator=GENERATOR,
         name=os.path.basename(os.path.abspath(collection.folder)),
-        counts=_counts(collection),
+        counts=counts(collection),
         public=paper.read()["public"][0]["values"],
         sources=_sources(collection, made, drawn, out),
         filters=_filters(made),
@@ -96,9 +96,12 @@ def _policy(style: str, script: str) -> str:
     return f"default-src 'none'; {allowed} img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def _counts(collection: Collection) -> str:
-    nets, results = len(collection.nets), len(collection.evaluations)
-    return f"{nets} net{'s' * (nets != 1)}, measured in {results} result file{'s' * (results != 1)}."
+def counts(collection: Collection) -> str:
+    """ "24 nets in 26 result files, 1 study": what a collection holds."""
+    nets, results, studies = (len(one) for one in (collection.nets, collection.evaluations, collection.studies))
+    found = f"{nets} net{'s' * (nets != 1)} in {results} result file{'s' * (results != 1)}"
+    parts = [found] * bool(nets) + [f"{studies} {'study' if studies == 1 else 'studies'}"] * bool(studies)
+    return ", ".join(parts)
 
 
 def _sources(collection: Collection, made: Sequence[Table], drawn: Sequence[Any], out: str) -> list[dict[str, Any]]:
