@@ -79,6 +79,7 @@ def render(
         net=_net,
         notes={"accuracy": text.ACCURACY.replace("`", ""), "property": text.PROPERTY},
         footnotes=text.footnotes,
+        remarks=text.remarks,
         alone=lambda cell, value: Cell(cell.column, (value,), of=1),
         comparison=_comparison,
         paired=text.PAIRED,

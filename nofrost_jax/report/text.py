@@ -58,10 +58,29 @@ def one(table: Table) -> str:
         if any(cell.paper_text for cell in line.cells):
             rows.append(["*paper*", *(f"*{cell.paper_text}*" if cell.paper_text else "" for cell in line.cells)])
     notes = [f"<sup>{marks[flag]}</sup> {escape(flag)}: {meaning}" for flag, meaning in table.flags.items()]
-    note = ACCURACY if table.is_accuracy else PROPERTY
+    note = f"{ACCURACY if table.is_accuracy else PROPERTY} {escape(remarks(table))}"
     if any(cell.rank for line in table.lines for cell in line.cells):
         note += " **Best** and <u>second</u> of each column."
     return "\n\n".join([markdown(head, rows), note, *(["; ".join(notes) + "."] if notes else [])])
+
+
+def remarks(table: Table) -> str:
+    """How many images the numbers are of, at which radius and by which recipe the nets were trained."""
+    counts = {}  # column -> numbers of images
+    for cell in (cell for line in table.lines for cell in line.cells if cell.values):
+        counts.setdefault(cell.column.title, set()).update(value.n for value in cell.values)
+    usual = max((n for found in counts.values() for n in found), default=0)
+    others = [f"{name} {_numbers(found)}" for name, found in counts.items() if found != {usual}]
+    nets = [net for line in table.lines for net in line.nets]
+    radii = sorted({net.epsilon_255 for net in nets} - {None})
+    said = [f"{usual:,} images" + f" ({', '.join(others)})" * bool(others)]
+    said += [f"epsilon {' and '.join(f'{radius:g}/255' for radius in radii)}"] * bool(radii)
+    said += [f"recipe {', '.join(sorted({net.recipe or 'not known' for net in nets}))}"]
+    return f"{'; '.join(said)}."
+
+
+def _numbers(found: Iterable[int]) -> str:
+    return " to ".join(dict.fromkeys(f"{n:,}" for n in (min(found), max(found))))
 
 
 def footnotes(table: Table) -> dict[str, str]:

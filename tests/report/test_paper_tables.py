@@ -146,6 +146,15 @@ def test_flags_are_footnotes(tmp_path):
     assert "not known to this version" in shown
 
 
+def test_the_number_of_images_the_radius_and_the_recipe_are_told(tmp_path):
+    run(tmp_path / "sat", "sat", recipe="authors")
+    net, few = made.net("nofrost"), [made.attack("aa_standard", 5, 100)]
+    made.write(tmp_path / "nofrost", made.result(net, attacks=few))
+    one = table(tmp_path)
+    assert text.remarks(one) == ("1,000 images (AA (standard) 100 to 1,000); epsilon 8/255; recipe authors, paper.")
+    assert text.remarks(one) in text.one(one)
+
+
 def test_nets_are_compared_on_the_same_images_with_corrected_p(tmp_path):
     run(tmp_path / "sat", "sat")
     run(tmp_path / "nofrost")
