@@ -309,6 +309,17 @@ def test_a_document_gets_its_tables(runs, tmp_path, no_figures, capsys):
     assert "no result for <!-- table table7 -->" in capsys.readouterr().err and "old" in document.read_text()
 
 
+def test_results_md_is_what_the_command_makes_of_the_committed_files(tmp_path, no_figures):
+    document = tmp_path / "RESULTS.md"
+    document.write_text((ROOT / "RESULTS.md").read_text())
+    assert call(ROOT / "benchmarks/results", f"--output={tmp_path / 'out'}", f"--into={document}") == 0
+    made, hint = (
+        document.read_text(),
+        "run python -m nofrost_jax.report benchmarks/results --output=OUT --into=RESULTS.md",
+    )
+    assert made == (ROOT / "RESULTS.md").read_text(), hint
+
+
 def test_without_jinja_the_command_says_what_to_install(runs, tmp_path, no_figures, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     assert call(runs, f"--output={tmp_path / 'out'}") == 2
