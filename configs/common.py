@@ -52,7 +52,7 @@ def get_config(arg=""):
     # NVIDIA GPUs since Ampere, bfloat16 on TPUs, float32 on CPUs) | high | highest (float32); authors: V100s, float32
 
     config.model = ConfigDict()
-    config.model.name = "nf_resnet50"  # nf_resnet26 | nf_resnet50 | resnet26 | resnet50
+    config.model.name = "nf_resnet50"  # nf_resnet26 | nf_resnet50 | resnet26 | resnet50 | wide_resnet50_2
     config.model.num_classes = 1000
     config.model.norm = "bn"  # of the resnets: bn | mbn | in; NF nets have none
     config.model.stem = "imagenet"  # imagenet: 7x7 stride 2 and max pool | small: 3x3, for images of 8 to 64 pixels

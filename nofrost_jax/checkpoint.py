@@ -1,4 +1,4 @@
-"""Checkpoints (orbax) and params-only exports. A checkpoint is valid only if its files have their hashes."""
+"""Checkpoints (orbax) and exports. Both are valid only with their hashes."""
 
 import functools
 import json
@@ -10,10 +10,12 @@ from typing import Any
 
 import flax
 import jax
+import numpy as np
 
 from nofrost_jax import digests, fields, files, parallel
 from nofrost_jax.digests import flatten, require_fit, shapes, tree_sha256
 from nofrost_jax.errors import UserError, refused
+from nofrost_jax.weights import tensors
 
 META = os.path.join("meta", "metadata")  # orbax's file of the dict
 BEST, SELECTION = "best", "selection.json"  # the variables that `config.checkpoint.select` chose, and how
@@ -73,9 +75,11 @@ class Checkpoints:
             digests.replace(self._folder(step), META, json.dumps(meta))
         parallel.wait_for_all(f"checkpoint {step} is amended")
 
-    def restore(self, abstract: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+    def restore(
+        self, abstract: dict[str, Any], only: int | None = None
+    ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
         """(step, {name: pytree}, meta) of the newest valid checkpoint, or None. Says when it skips a damaged one; one
-        that is being saved does not count yet.
+        that is being saved does not count yet. only: the step of the one that counts, if not all do.
 
         abstract: {name: pytree of ShapeDtypeStructs with shardings} of the wanted items, for any number and kind of
         devices. A checkpoint is damaged if a file is missing or has another hash; process 0 decides for all. A writer
@@ -84,10 +88,12 @@ class Checkpoints:
         """
         damaged = []
         for step in parallel.on_main(lambda: sorted({*self.steps} - {*self._unfinished()}, reverse=True)):
+            if only not in (None, step):
+                continue
             meta, damage = parallel.on_main(functools.partial(self._examine, step, {*abstract, "meta"}))
             if damage:
                 if parallel.on_main(functools.partial(self._is_outdated, step)):
-                    return self.restore(abstract)
+                    return self.restore(abstract, only)
                 parallel.say(f"checkpoint {step} is damaged ({damage}); trying the one before")
                 damaged.append(step)
                 continue
@@ -96,7 +102,7 @@ class Checkpoints:
                 require_fit(what, meta["shapes"].get(name, {}), shapes(tree))
             items = self._read(step, abstract)
             if parallel.on_main(lambda items=items: items is None):
-                return self.restore(abstract)
+                return self.restore(abstract, only)
             if items is None:
                 raise RuntimeError(f"checkpoint {step} exists for process 0, but not here")
             if self._writable:
@@ -147,10 +153,14 @@ class Checkpoints:
         self._manager.close()
 
 
-def export(path: str, variables: dict[str, Any], config_json: str) -> None:
-    """Writes `PATH/params.npz` and `PATH/config.json`, all that `nofrost_jax.load` needs.
+def export(
+    path: str, variables: dict[str, Any], config_json: str, about: dict[str, Any] | None = None, card: str = ""
+) -> None:
+    """Writes `PATH/model.safetensors` and `PATH/config.json`, all that `nofrost_jax.load` needs, and `PATH/README.md`
+    if there is a card.
 
-    A new folder appears complete or not at all; in an existing folder both files are written before they are replaced.
+    about: a plain dict on where the variables come from, kept with them and with their hash. A new folder appears
+    complete or not at all; in an existing folder all files are written before they are replaced.
     """
     exists, path = os.path.isdir(path), os.path.abspath(path)
     parent = path if exists else os.path.dirname(path)
@@ -158,42 +168,67 @@ def export(path: str, variables: dict[str, Any], config_json: str) -> None:
     with tempfile.TemporaryDirectory(prefix=".export_", dir=parent, ignore_cleanup_errors=True) as temporary:
         whole = os.path.join(temporary, "whole")
         os.mkdir(whole)
-        files.write_npz(os.path.join(whole, "params.npz"), flatten(variables))
+        about = {**(about or {}), "params_sha256": tree_sha256(variables)}
+        tensors.write(os.path.join(whole, tensors.NAME), flatten(variables), about)
         files.write(os.path.join(whole, "config.json"), config_json)
+        if card:
+            files.write(os.path.join(whole, "README.md"), card)
         for name in os.listdir(whole) if exists else ():
             os.replace(os.path.join(whole, name), os.path.join(path, name))
         if not exists:
             os.rename(whole, path)
 
 
-def load_export(path: str) -> dict[str, Any]:
-    """The variables of an export, as nested dicts of NumPy arrays. Raises UserError if the file cannot be read."""
-    file = os.path.join(path, "params.npz")
-    try:
-        return flax.traverse_util.unflatten_dict(files.read_npz(file), sep="/")
-    except ValueError as error:
-        raise UserError(f"cannot read {file}: {error}; or export the run again") from error
+def load_export(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(variables as nested dicts of NumPy arrays, what is said about them) of an export. Raises UserError if the file
+    cannot be read, is not what was saved, or has numbers that are not finite."""
+    file = os.path.join(path, tensors.NAME)
+    views, about = tensors.read(file)
+    arrays = {name: np.array(view) for name, view in views.items()}  # the file may be replaced while they are used
+    variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
+    if "params_sha256" not in about:
+        raise UserError(
+            f"{file} was not written by nofrost_jax; make an export of it: python -m nofrost_jax.convert {file} OUT"
+        )
+    if tree_sha256(variables) != about["params_sha256"]:
+        raise UserError(f"{file} is not what was saved: its hash differs; copy it again, or export the run again")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{name} in {file} has numbers that are not finite; export another checkpoint of the run")
+    return variables, about
+
+
+def split_step(path: str) -> tuple[str, int | None]:
+    """(RUN, STEP) of RUN/checkpoints/STEP, the folder of one checkpoint; (path, None) of any other folder."""
+    run, step = os.path.split(os.path.abspath(os.path.expanduser(path)))
+    if step.isdecimal() and os.path.basename(run) == "checkpoints":
+        return os.path.dirname(run), int(step)
+    return os.path.expanduser(path), None
 
 
 def load_variables(path: str, abstract: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """(step, variables, meta) of a run's newest valid checkpoint, or of an export (step -1, meta {}).
+    """(step, variables, meta) of a run's newest valid checkpoint, or of the one at RUN/checkpoints/STEP; of an export
+    step -1 and meta {"about": what is said about it}.
 
     If the run selects a checkpoint (`nofrost_jax.selection`), that checkpoint, with meta["selection"]. abstract: the
     variables' ShapeDtypeStructs. Raises UserError if PATH holds neither, or another net's variables.
     """
-    path = os.path.expanduser(path)
+    path, only = split_step(path)
     require_variables(path)
-    if os.path.exists(os.path.join(path, "params.npz")):
-        return -1, _load_fitting(path, abstract), {}
-    if chosen := _chosen(path):
+    if os.path.exists(os.path.join(path, tensors.NAME)):
+        variables, about = _load_fitting(path, abstract)
+        return -1, variables, {"about": about}
+    if only is None and (chosen := _chosen(path)):
         return _load_best(path, abstract, *chosen)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract)
     checkpoints = Checkpoints(path, writable=False)
     try:
-        restored = checkpoints.restore({"variables": abstract})
+        restored, steps = checkpoints.restore({"variables": abstract}, only), checkpoints.steps
     finally:
         checkpoints.close()
+    if restored is None and only is not None:
+        raise UserError(f"no checkpoint of step {only} in {path}/checkpoints; there are {', '.join(map(str, steps))}")
     if restored is None:
         raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
     step, items, meta = restored
@@ -203,11 +238,11 @@ def load_variables(path: str, abstract: dict[str, Any]) -> tuple[int, dict[str, 
 
 def require_variables(path: str) -> None:
     """Raises UserError unless there is something for `load_variables` to read, valid or not."""
-    found = [name for name in ("params.npz", "checkpoints", BEST) if os.path.exists(os.path.join(path, name))]
+    found = [name for name in (tensors.NAME, "checkpoints", BEST) if os.path.exists(os.path.join(path, name))]
     if not found:
-        raise UserError(f"no checkpoint in {path}; give the folder of a training run, or one with params.npz")
+        raise UserError(f"no checkpoint in {path}; give the folder of a training run, or one with {tensors.NAME}")
     saved = pathlib.Path(path, "checkpoints").glob("*")
-    if not ("params.npz" in found or _chosen(path) or any(one.name.isdigit() for one in saved)):
+    if not (tensors.NAME in found or _chosen(path) or any(one.name.isdigit() for one in saved)):
         raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
 
 
@@ -226,17 +261,17 @@ def _chosen(path: str) -> tuple[str, dict[str, Any]] | None:
 
 
 def _load_best(path, abstract, folder, selection):
-    variables = _load_fitting(folder, abstract)
+    variables, _ = _load_fitting(folder, abstract)
     if tree_sha256(variables) != selection.get("params_sha256"):
-        raise UserError(f"{folder}/params.npz is not what was saved: its hash differs; restore {folder} from a copy")
+        raise UserError(f"{folder}/{tensors.NAME} is not what was saved: its hash differs; restore it from a copy")
     _require_config(folder, fields.deciding_part(read_config(folder)), path)
     return selection["step"], variables, {"selection": selection}
 
 
-def _load_fitting(folder: str, abstract: dict[str, Any]) -> dict[str, Any]:
-    variables = load_export(folder)
-    require_fit(f"{folder}/params.npz", shapes(variables), shapes(abstract))
-    return jax.device_put(variables)
+def _load_fitting(folder: str, abstract: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    variables, about = load_export(folder)
+    require_fit(f"{folder}/{tensors.NAME}", shapes(variables), shapes(abstract))
+    return jax.device_put(variables), about
 
 
 def _require_config(what: str, own: dict[str, Any], path: str) -> None:

@@ -1,5 +1,6 @@
 """From images in [0, 1] to logits: a Linen model, its variables, and the normalization between them."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -103,6 +104,15 @@ def logits_fns(config: ConfigDict) -> dict[str, Callable[[Any, jax.Array], jax.A
     return {dtype: make(dtype) for dtype in ("float32", section.attack_dtype)}
 
 
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What is known of a loaded net beside its numbers. All are equal: nets of one kind share their programs."""
+
+    class_names: tuple[str, ...] | None = dataclasses.field(default=None, compare=False)
+    config: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+
 @functools.partial(flax.struct.dataclass, eq=False)  # compared by identity, so that it can be a static argument of jit
 class Classifier:
     """A function of images in [0, 1], in evaluation mode: `logits = classifier(images)`.
@@ -124,6 +134,7 @@ class Classifier:
     p: float = flax.struct.field(pytree_node=False, default=0.5)
     seed: int = flax.struct.field(pytree_node=False, default=0)
     inputs_are_checked: bool = flax.struct.field(pytree_node=False, default=False)
+    origin: Origin = flax.struct.field(pytree_node=False, default=Origin())
 
     def __repr__(self) -> str:
         """One line, instead of every parameter."""
@@ -138,6 +149,10 @@ class Classifier:
         """
         images, fine = inputs.read(images, len(self.mean), self.inputs_are_checked)
         return inputs.nan_unless(fine, self._logits(normalize(images, self.mean, self.std)))
+
+    def logits(self, images: jax.Array) -> jax.Array:
+        """The same as calling the classifier."""
+        return self(images)
 
     def _logits(self, images):
         if not self.model.has_branches:
@@ -161,6 +176,22 @@ class Classifier:
         """Class indices, int32 [N]; -1 where a logit is NaN."""
         logits = self(images)
         return jnp.where(jnp.isnan(logits).any(axis=-1), -1, jnp.argmax(logits, axis=-1))
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes in the order of the labels, or None if they are not known."""
+        return self.origin.class_names
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config of a loaded net, as plain dicts."""
+        return self.origin.config
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where a loaded net is from, a plain dict: source, step, params_sha256; of a file of weights its file_sha256,
+        from the hub repository and revision."""
+        return self.origin.provenance
 
     @property
     def parameter_count(self) -> int:

@@ -11,6 +11,7 @@ from nofrost_jax import fields, files, parallel
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.errors import MachineError, UserError
 from nofrost_jax.fields import to_plain
+from nofrost_jax.weights import tensors
 
 NOTES = "notes.txt"  # how a training differs from the paper; results repeat it
 
@@ -109,8 +110,11 @@ def check_start(config: ConfigDict, workdir: str) -> None:
     path = os.path.expanduser(config.start_from)
     if workdir and os.path.isdir(os.path.join(workdir, "checkpoints")):
         return
-    if path and not any(os.path.exists(os.path.join(path, name)) for name in ("params.npz", "checkpoints")):
-        raise UserError(f"no checkpoint in config.start_from={path}; give the folder of a training run, or an export")
+    if path and not any(os.path.exists(os.path.join(path, name)) for name in (tensors.NAME, "checkpoints")):
+        raise UserError(
+            f"no checkpoint in config.start_from={path}; give the folder of a training run, or an export "
+            "(python -m nofrost_jax.convert makes one of a .pth)"
+        )
 
 
 def check_workdir(workdir: str, flag: str = "--workdir", mend: str = "choose another folder") -> None:

@@ -102,7 +102,13 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
         code=3,
         needs=["tensorflow_datasets"],  # for the list of ImageNet's classes
     ),
-    "python -m nofrost_jax.convert.export RUN OUT": Run(),
+    # checkpoints
+    "python -m nofrost_jax.convert RUN OUT": Run(),
+    "python -m nofrost_jax.convert best_RA.pth exports/nofrost_r50": "a large net: tests/convert/test_families.py",
+    "python -m nofrost_jax.convert fast_imagenet.pth exports/fastat_r50 --epsilon_255=4": "as the one above",
+    "python main.py --mode=evaluate --config=configs/eval/paper.py --workdir=exports/nofrost_r50": "as with RUN, above",
+    "python -m nofrost_jax.convert RUN --push=OWNER/NAME": "uploads: tests/convert/test_hub.py, on a stand-in",
+    "python -m nofrost_jax.convert hf://OWNER/NAME OUT": "downloads: tests/convert/test_hub.py, from the cache",
     # studies
     "python -m nofrost_jax.report.study DIR/study.json": Run(),
     "python -m nofrost_jax.report benchmarks/results --output=OUT --into=RESULTS.md": Run(OUT="REPORT"),

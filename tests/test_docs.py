@@ -20,6 +20,12 @@ def test_attacks_on_a_model_that_is_not_ours(capsys):
     assert capsys.readouterr().out
 
 
+def test_loading(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert run("docs/checkpoints.md")["classifier"].class_names == tuple("0123456789")
+    assert "nf_resnet26" in capsys.readouterr().out
+
+
 def test_readme(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     found = run("README.md")["found"]

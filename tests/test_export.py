@@ -1,4 +1,4 @@
-"""A params-only export is the run's classifier, bit for bit; what cannot be exported or loaded is one clear line."""
+"""An export is the run's classifier, bit for bit; what cannot be exported or loaded is one clear line."""
 
 import errno
 import os
@@ -12,8 +12,10 @@ import nofrost_jax
 from nofrost_jax import checkpoint, lock, models, train
 from nofrost_jax.classifier import create_model
 from nofrost_jax.config import prepare
-from nofrost_jax.convert import export
+from nofrost_jax.convert import __main__ as convert
+from nofrost_jax.convert import sources
 from nofrost_jax.errors import UserError
+from nofrost_jax.weights import tensors
 from nofrost_jax.workdir import check_start
 from tests.conftest import finish, saved_with, start, tiny_config
 
@@ -46,14 +48,22 @@ def images():
     return np.random.default_rng(1).uniform(size=(4, 8, 8, 3)).astype(np.float32)
 
 
+def export(source, out):
+    convert.export(sources.read(source), str(out))
+
+
 def logits(path, images):
     return np.asarray(jax.jit(lambda classifier, batch: classifier(batch))(nofrost_jax.load(path), images))
 
 
 def test_run_and_export_give_bitwise_the_same_logits(nofrost, images, tmp_path, capsys):
-    export.main([str(nofrost), str(tmp_path / "out")])
+    convert.main([str(nofrost), str(tmp_path / "out")])
     assert "step 7 of" in capsys.readouterr().out
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "params.npz"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     assert (tmp_path / "out/config.json").read_bytes() == (nofrost / "config.json").read_bytes()
     expected = logits(nofrost, images)
     assert expected.dtype == np.float32 and np.ptp(expected) > 0.1
@@ -62,25 +72,25 @@ def test_run_and_export_give_bitwise_the_same_logits(nofrost, images, tmp_path, 
 
 def test_batch_statistics_of_both_branches_are_exported(images, tmp_path):
     folder = make_run(tmp_path / "run", "mbnat")
-    assert export.export(str(folder), str(tmp_path / "out")) == 7
+    convert.main([str(folder), str(tmp_path / "out")])
     np.testing.assert_array_equal(logits(tmp_path / "out", images), logits(folder, images))
-    names = {path.split("/")[0] for path in np.load(tmp_path / "out/params.npz").files}
+    names = {path.split("/")[0] for path in tensors.read(tmp_path / "out/model.safetensors")[0]}
     assert names == {"params", "batch_stats"}
 
 
 def test_exporting_again_replaces_the_export(nofrost, images, tmp_path):
-    export.export(str(nofrost), str(tmp_path))
-    (tmp_path / "params.npz").write_bytes(b"")
-    export.export(str(nofrost), str(tmp_path))
+    export(nofrost, tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    export(nofrost, tmp_path)
     np.testing.assert_array_equal(logits(tmp_path, images), logits(nofrost, images))
 
 
 def test_params_of_another_net_are_refused(nofrost, tmp_path):
-    export.export(str(nofrost), str(tmp_path / "out"))
+    export(nofrost, tmp_path / "out")
     other = make_run(tmp_path / "other", "nofrost", model__width=0.125)
-    export.export(str(other), str(tmp_path / "other_out"))
-    (tmp_path / "other_out/params.npz").replace(tmp_path / "out/params.npz")
-    with pytest.raises(UserError, match=r"params\.npz does not fit") as caught:
+    export(other, tmp_path / "other_out")
+    (tmp_path / "other_out/model.safetensors").replace(tmp_path / "out/model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors does not fit") as caught:
         nofrost_jax.load(tmp_path / "out")
     assert "\n" not in str(caught.value)
 
@@ -103,23 +113,23 @@ def test_refusals_are_one_line_and_write_nothing(nofrost, tmp_path, capsys, case
         words = "cannot be written"
     before = {path: path.stat().st_mtime_ns for path in [*tmp_path.rglob("*"), *nofrost.rglob("*")]}
     with pytest.raises(SystemExit, match="2"):
-        export.main([str(source), str(out)])
+        convert.main([str(source), str(out)])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
     assert {path: path.stat().st_mtime_ns for path in [*tmp_path.rglob("*"), *nofrost.rglob("*")]} == before
 
 
 def test_the_command_exits_with_2(tmp_path):
-    done = finish(start("-m", "nofrost_jax.convert.export", tmp_path, tmp_path / "out"), timeout=120)
+    done = finish(start("-m", "nofrost_jax.convert", tmp_path, tmp_path / "out"), timeout=120)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
     assert not (tmp_path / "out").exists()
 
 
 def test_a_truncated_export_is_named(nofrost, tmp_path):
-    export.main([str(nofrost), str(tmp_path / "out")])
-    path = tmp_path / "out/params.npz"
+    convert.main([str(nofrost), str(tmp_path / "out")])
+    path = tmp_path / "out/model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"params\.npz.*export the run again"):
+    with pytest.raises(UserError, match=r"model\.safetensors.*export the run again"):
         nofrost_jax.load(tmp_path / "out")
 
 
@@ -128,16 +138,17 @@ def test_a_truncated_export_is_named(nofrost, tmp_path):
 def test_a_disk_that_fails_leaves_nothing_half_written(nofrost, tmp_path, capsys, monkeypatch, there, number, code):
     out = tmp_path / "deep/out"
     if there:
-        export.export(str(nofrost), str(out))
+        export(nofrost, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
 
-    def fail(file, **_):
-        file.write(b"half")
-        raise OSError(number, os.strerror(number))
+    def fail(fd, fsync=os.fsync):
+        if os.fstat(fd).st_size > 1000:  # the weights, not the lock
+            raise OSError(number, os.strerror(number))
+        fsync(fd)
 
-    monkeypatch.setattr(np, "savez", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(SystemExit, match=str(code)):
-        export.main([str(nofrost), str(out)])
+        convert.main([str(nofrost), str(out)])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "cannot be written" in lines[0] and os.strerror(number) in lines[0]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
@@ -146,9 +157,9 @@ def test_a_disk_that_fails_leaves_nothing_half_written(nofrost, tmp_path, capsys
 
 def test_a_home_folder_may_be_meant(nofrost, images, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    export.main([str(nofrost), "~/out"])
-    assert (tmp_path / "out/params.npz").exists()
-    export.main(["~/out", "~/again"])
+    convert.main([str(nofrost), "~/out"])
+    assert (tmp_path / "out/model.safetensors").exists()
+    convert.main(["~/out", "~/again"])
     assert logits("~/again", images).shape == (4, 10)
     check_start(tiny_config("nofrost", start_from="~/out"), "")
 
@@ -156,5 +167,5 @@ def test_a_home_folder_may_be_meant(nofrost, images, tmp_path, monkeypatch):
 def test_a_second_export_to_one_place_is_refused(nofrost, tmp_path):
     held = lock.hold(lock.place(tmp_path / "out"), "an export")
     with held, pytest.raises(UserError, match="out is in use by an export: process"):
-        export.export(str(nofrost), str(tmp_path / "out"))
+        export(nofrost, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

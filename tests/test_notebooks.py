@@ -74,5 +74,5 @@ def test_there_is_a_quickstart():
 
 def test_the_checkpoint_is_small():
     files = [path for path in (FOLDER / "digits_nofrost").rglob("*") if path.is_file()]
-    assert sorted(path.name for path in files) == ["config.json", "params.npz"]
+    assert sorted(path.name for path in files) == ["README.md", "config.json", "model.safetensors"]
     assert sum(path.stat().st_size for path in files) < 1_000_000

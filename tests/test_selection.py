@@ -118,9 +118,9 @@ def test_a_lost_choice_is_an_error(chosen, tmp_path, cli):
     folder = tmp_path / "run"
     shutil.copytree(chosen, folder)
     held = tiny_args(folder, **HELD)
-    (folder / "best/params.npz").unlink()
+    (folder / "best/model.safetensors").unlink()
     outcome = cli("--mode=evaluate", f"--workdir={folder}")
-    assert outcome.returncode == 2 and "best/params.npz" in outcome.stderr
+    assert outcome.returncode == 2 and "best/model.safetensors" in outcome.stderr
     shutil.rmtree(folder / "best")
     for outcome in (cli(*held), cli("--mode=evaluate", f"--workdir={folder}")):
         assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1, outcome
@@ -128,9 +128,10 @@ def test_a_lost_choice_is_an_error(chosen, tmp_path, cli):
     with pytest.raises(UserError, match=r"best_ra_holdout in .*/config.json, but .*/best is missing"):
         nofrost_jax.load(folder)
     shutil.copytree(chosen / "best", folder / "best")
-    weights = dict(np.load(folder / "best/params.npz"))
-    np.savez(folder / "best/params.npz", **weights | {"params/head/bias": weights["params/head/bias"] + 1e-6})
-    with pytest.raises(UserError, match=r"best/params.npz is not what was saved: its hash differs"):
+    variables, _ = checkpoint.load_export(folder / "best")
+    variables["params"]["head"]["bias"] += 1e-6
+    checkpoint.export(str(folder / "best"), variables, (folder / "best/config.json").read_text())
+    with pytest.raises(UserError, match=r"best/model.safetensors is not what was saved: its hash differs"):
         nofrost_jax.load(folder)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nofrost_jax import checkpoint, files
-from nofrost_jax.convert import torch_file
 from nofrost_jax.errors import UserError
+from nofrost_jax.weights import torch_file
 
 torch = pytest.importorskip("torch", reason="PyTorch writes the files: requirements-parity.txt")
 
@@ -46,9 +46,9 @@ def make(path, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_there_instead_is_told(tmp_path, case):
-    make(tmp_path / "params.npz", case)
+    make(tmp_path / "model.safetensors", case)
     make(tmp_path / "model.pt", case)
-    assert files.diagnose(tmp_path / "params.npz").startswith(CASES[case])
+    assert files.diagnose(tmp_path / "model.safetensors").startswith(CASES[case])
     refusals = [(checkpoint.load_export, tmp_path)]
     if case not in ("pickle", "torch", "old torch", "other zip"):
         refusals.append((torch_file.read, str(tmp_path / "model.pt")))

@@ -16,6 +16,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors.numpy import load_file
 
 from benchmarks.tasks.common import CHECKPOINT
 from nofrost_jax import attacks, keys, models
@@ -134,8 +135,8 @@ def digits_classifier(how):
     options = config["model"] | {"dtype": how.dtype, "stage_sizes": tuple(config["model"]["stage_sizes"])}
     options["bn_group_size"] = 0
     model = models.create(options.pop("name"), **options)
-    with np.load(CHECKPOINT / "params.npz") as arrays:
-        variables = how.cast(flax.traverse_util.unflatten_dict(dict(arrays), sep="/"))
+    arrays = load_file(CHECKPOINT / "model.safetensors")
+    variables = how.cast(flax.traverse_util.unflatten_dict(arrays, sep="/"))
     return Classifier(variables, model, tuple(config["data"]["mean"]), tuple(config["data"]["std"]))
 
 

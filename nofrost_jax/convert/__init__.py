@@ -1,1 +1,1 @@
-"""Weights from other libraries in."""
+"""Weights from other libraries in, exports out: `python -m nofrost_jax.convert`."""

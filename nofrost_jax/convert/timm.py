@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from nofrost_jax import models
-from nofrost_jax.convert import torch_file
+from nofrost_jax import models, weights
+from nofrost_jax.convert import saved
 from nofrost_jax.errors import UserError
 
 # Our module and leaf names -> timm's, for both families; names that are equal are left out.
@@ -18,8 +18,6 @@ _NF_MODULES = {"stem": "stem.conv", "head": "head.fc", "shortcut": "downsample.c
 _BN_MODULES = {"stem": "conv1", "stem_norm": "bn1", "head": "fc"}
 _BN_MODULES |= {"shortcut_conv": "downsample.0", "shortcut_norm": "downsample.1"}
 _BN_MODULES |= {"norm1": "bn1", "norm2": "bn2", "norm3": "bn3"}
-_PREFIXES = ("module.", "model.", "_orig_mod.")  # of DataParallel, of a wrapper with a normalizer, of torch.compile
-_LEFT_OUT = r"(^|\.)((new_)?(mean|std)|num_batches_tracked)$"
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
@@ -45,9 +43,9 @@ def from_timm(state_dict: Mapping[str, Any] | str | os.PathLike, model: nn.Modul
     """The variables of `model` (an nf_resnet, or a resnet with norm="bn") from the weights of the timm network of the
     same name, as float32 NumPy arrays.
 
-    state_dict: arrays or PyTorch tensors by name, or the path of a PyTorch file, which is read without PyTorch and
-    without running its code. They may be below "state_dict" or "model", with `module.`, `model.` or `_orig_mod.` before
-    each name. A normalizer's mean and std and the counters `num_batches_tracked` are left out: `Classifier` normalizes.
+    state_dict: arrays or PyTorch tensors by name, or the path of a file with them (`weights.read`), which is read
+    without PyTorch and without running its code. Wrappers and prefixes are taken off (`saved.cleaned`). A normalizer's
+    mean and std and the counters `num_batches_tracked` are left out: `Classifier` normalizes.
 
     Strict: raises UserError that names tensors which are missing, unknown, of another shape or not finite; ValueError
     for anything but a state dict.
@@ -55,7 +53,12 @@ def from_timm(state_dict: Mapping[str, Any] | str | os.PathLike, model: nn.Modul
     if getattr(model, "norm", "bn") != "bn":
         raise UserError(f"timm has no network with norm={model.norm!r}; convert to one with norm='bn'")
     shapes = models.abstract_variables(model, 64)
-    given = _cleaned(state_dict)
+    if isinstance(state_dict, (str, os.PathLike)):
+        state_dict = weights.read(state_dict)
+    if not isinstance(state_dict, Mapping):
+        kind = type(state_dict).__name__
+        raise ValueError(f"from_timm takes a state dict, names with arrays or tensors, or the path of one, not {kind}")
+    given = saved.cleaned(state_dict).weights
     leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
     values, wrong, wanted, normalizer_free = [], [], set(), not model.has_batch_stats
     for path, expected in leaves:
@@ -65,16 +68,18 @@ def from_timm(state_dict: Mapping[str, Any] | str | os.PathLike, model: nn.Modul
         if name not in given:
             wrong.append(f"{name} is missing")
             continue
-        array = _array(given[name])
+        array = saved.array(given[name])
         if not jax.numpy.issubdtype(array.dtype, np.floating):
             wrong.append(f"{name} is {array.dtype}, not floating-point")
             continue
-        value = _to_ours(array.astype(np.float32), path[-1])
+        value = _to_ours(array, path[-1])
         if value.shape != expected.shape:
             wrong.append(f"{name} has shape {list(array.shape)} (ours would be {list(expected.shape)})")
-        elif not np.isfinite(value).all():
+            continue
+        with np.errstate(over="ignore"):  # beyond float32 is not finite, as the next line says
+            values.append(value.astype(np.float32, order="C"))
+        if not np.isfinite(values[-1]).all():
             wrong.append(f"{name} has numbers that are not finite")
-        values.append(np.ascontiguousarray(value))
     wrong += [f"{name} is unknown" for name in given if name not in wanted]
     head = timm_key(("head", "bias"), normalizer_free)
     if wrong and all(line.startswith(head.removesuffix("bias")) for line in wrong) and np.ndim(given.get(head)) == 1:
@@ -86,22 +91,3 @@ def from_timm(state_dict: Mapping[str, Any] | str | os.PathLike, model: nn.Modul
         listed = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
         raise UserError(f"the state dict does not fit the network: {listed}; check the network's name and num_classes")
     return jax.tree_util.tree_unflatten(tree, values)
-
-
-def _cleaned(state: Mapping[str, Any] | str | os.PathLike) -> dict[str, Any]:
-    """{timm's name: value} of a state dict as it was saved."""
-    if isinstance(state, (str, os.PathLike)):
-        state = torch_file.read(os.path.expanduser(state))
-    if not isinstance(state, Mapping):
-        kind = type(state).__name__
-        raise ValueError(f"from_timm takes a state dict, names with arrays or tensors, or the path of one, not {kind}")
-    state = torch_file.unwrapped(state)
-    given = {name: value for name, value in state.items() if not re.search(_LEFT_OUT, name)}
-    while given and (prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in given)), "")):
-        given = {name.removeprefix(prefix): value for name, value in given.items()}
-    return given
-
-
-def _array(value: Any) -> np.ndarray:
-    """An array, or a PyTorch tensor on any device, as one that NumPy can convert."""
-    return value.detach().cpu().float().numpy() if hasattr(value, "detach") else np.asarray(value)

@@ -14,12 +14,18 @@ from nofrost_jax.models import layers
 from nofrost_jax.models.nf_resnet import NFResNet
 from nofrost_jax.models.resnet import ResNet
 
-NAMES = ("nf_resnet26", "nf_resnet50", "resnet26", "resnet50")
+STAGE_SIZES = {
+    "nf_resnet26": (2, 2, 2, 2),
+    "nf_resnet50": (3, 4, 6, 3),
+    "resnet26": (2, 2, 2, 2),
+    "resnet50": (3, 4, 6, 3),
+    "wide_resnet50_2": (3, 4, 6, 3),
+}
+NAMES = tuple(STAGE_SIZES)
 NORMS = ("bn", "mbn", "in")
 STEMS = ("imagenet", "small")
 DTYPES = ("float32", "bfloat16", "float64")
 BN_RUNNING = ("mean", "first")
-STAGE_SIZES = {"26": (2, 2, 2, 2), "50": (3, 4, 6, 3)}
 
 
 def create(
@@ -40,8 +46,9 @@ def create(
 ) -> nn.Module:
     """A network by name. Raises ValueError for values that no network has.
 
-    name: one of NAMES. norm: normalization of a resnet, ignored by nf_resnet: "bn", "mbn" (batch normalization for
-    clean and for adversarial images apart; Xie & Yuille, 2020) or "in" (instance). stem: "imagenet" is a strided 7x7
+    name: one of NAMES; in wide_resnet50_2 (Zagoruyko & Komodakis, 2016) the blocks are twice as wide inside. norm:
+    normalization of a resnet, ignored by nf_resnet: "bn", "mbn" (batch normalization for clean and for adversarial
+    images apart; Xie & Yuille, 2020) or "in" (instance). stem: "imagenet" is a strided 7x7
     convolution and max pooling, "small" one 3x3 convolution for images of 8 to 64 pixels. width: factor on all channel
     counts (rounded to 8). stage_sizes: blocks in each of one to four stages, () for the default. dtype: of the
     computation; "float64" needs jax_enable_x64. dropout: before the classifier; drop_path: of the last block, growing
@@ -56,7 +63,7 @@ def create(
             raise ValueError(f"{field}={value!r} is unknown; choose one of {', '.join(allowed)}")
     if dtype == "float64" and not jax.config.jax_enable_x64:
         raise ValueError("dtype='float64' needs jax_enable_x64; choose float32 or bfloat16")
-    stage_sizes = tuple(stage_sizes) or STAGE_SIZES[name[-2:]]
+    stage_sizes = tuple(stage_sizes) or STAGE_SIZES[name]
     if len(stage_sizes) > 4 or not all(isinstance(size, int) and size > 0 for size in stage_sizes):
         raise ValueError(f"stage_sizes={stage_sizes} must be one to four positive integers, or () for the default")
     if num_classes < 1 or width <= 0 or not (0 <= dropout < 1 and 0 <= drop_path < 1):
@@ -76,6 +83,7 @@ def create(
     }
     if name.startswith("nf_"):
         return NFResNet(**common)
+    common |= {"bottleneck": 0.5 if name.startswith("wide_") else 0.25}
     return ResNet(norm=norm, bn_group_size=bn_group_size, bn_running=bn_running, axis_name=axis_name, **common)
 
 

@@ -25,11 +25,13 @@ def make_norm(norm: str, group_size: int, running: str, axis_name: str | None, d
 class Bottleneck(nn.Module):
     """Post-activation bottleneck, [N, H, W, C] -> [N, H', W', features].
 
-    `norm(name=..., scale_init=...)` makes a normalization; the last one starts at scale 0 (Goyal et al., 2017).
+    bottleneck: channels inside, as a share of `features`. `norm(name=..., scale_init=...)` makes a normalization; the
+    last one starts at scale 0 (Goyal et al., 2017).
     """
 
     spec: BlockSpec
     norm: Any
+    bottleneck: float = 0.25
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -37,7 +39,7 @@ class Bottleneck(nn.Module):
         self, x: jax.Array, train: bool, branch: str | layers.Mixture, image_keys: jax.Array | None
     ) -> jax.Array:
         features, stride = self.spec.features, self.spec.stride
-        middle, conv = make_divisible(features * 0.25), functools.partial(layers.Conv, dtype=self.dtype)
+        middle, conv = make_divisible(features * self.bottleneck), functools.partial(layers.Conv, dtype=self.dtype)
         out = conv(middle, 1, name="conv1")(x)
         out = nn.relu(self.norm(name="norm1")(out, train, branch))
         out = conv(middle, 3, stride, name="conv2")(out)
@@ -60,6 +62,7 @@ class ResNet(nn.Module):
     norm: str = "bn"
     stem: str = "imagenet"
     width: float = 1.0
+    bottleneck: float = 0.25
     dropout: float = 0.0
     drop_path: float = 0.0
     bn_group_size: int = 0
@@ -101,7 +104,7 @@ class ResNet(nn.Module):
         x = x if small else layers.max_pool(x)
         block = nn.remat(Bottleneck, static_argnums=(2, 3)) if self.remat else Bottleneck
         for spec in block_specs(self.stage_sizes, self.width, self.drop_path):
-            x = block(spec, norm, self.dtype, name=spec.name)(x, train, branch, image_keys)
+            x = block(spec, norm, self.bottleneck, self.dtype, name=spec.name)(x, train, branch, image_keys)
         dtype = layers.accumulation_dtype(self.dtype)
         x = x.astype(dtype).mean((1, 2))
         if train and self.dropout > 0:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nofrost_jax.augment.deepaugment import random_weights, weights
-from nofrost_jax.convert import torch_file
 from nofrost_jax.errors import UserError
+from nofrost_jax.weights import torch_file
 
 PUBLISHED = {"edsr": "edsr_baseline_x4.pt", "cae": "model_final.state"}
 

@@ -104,7 +104,9 @@ def test_dry_run_of_an_evaluation_names_what_is_missing(cli, tmp_path, monkeypat
         return found, [line for line in lines if line.startswith("note: ")]
 
     (one,), notes = missing("paper", "--config.evaluation.only=pgd_20")
-    assert one == f"missing: no checkpoint in {folder}; give the folder of a training run, or one with params.npz"
+    assert (
+        one == f"missing: no checkpoint in {folder}; give the folder of a training run, or one with model.safetensors"
+    )
     assert looks == [1] and not notes
     assert any("no checkpoint" in line for line in missing("shift")[0])
     (folder / "checkpoints").mkdir()

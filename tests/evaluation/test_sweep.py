@@ -14,7 +14,8 @@ import pytest
 import nofrost_jax
 from nofrost_jax import data, train
 from nofrost_jax.config import for_evaluation, prepare
-from nofrost_jax.convert import export
+from nofrost_jax.convert import __main__ as convert
+from nofrost_jax.convert import sources
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.evaluation import engine
 from tests.conftest import tiny_args, tiny_config
@@ -41,7 +42,7 @@ def test_load_takes_the_configs_values_or_its_own(tmp_path):
     assert fields() == (0.25, "random", 0.75, 4)
     assert fields(gamma=0.0, p=0.0, seed=0) == (0.0, "random", 0.0, 0)
     assert fields(interpolation="all") == (0.25, "all", 0.75, 4)
-    export.export(str(folder), str(tmp_path / "out"))
+    convert.export(sources.read(folder), str(tmp_path / "out"))
     assert fields(tmp_path / "out") == (0.25, "random", 0.75, 4)
 
 

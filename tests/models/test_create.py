@@ -12,7 +12,7 @@ from nofrost_jax.errors import UserError
 from nofrost_jax.models.blocks import block_specs
 
 TINY = {"num_classes": 5, "width": 0.125, "stage_sizes": (1, 2), "stem": "small"}
-COUNTS = {"26": 15_995_176, "50": 25_557_032}
+COUNTS = {"resnet26": 15_995_176, "resnet50": 25_557_032, "wide_resnet50_2": 68_883_240}  # timm's and torchvision's
 
 
 def shapes(model):
@@ -30,9 +30,13 @@ def images(n=4, side=8, seed=0):
 @pytest.mark.parametrize("name", models.NAMES)
 def test_parameter_counts(name):
     variables = shapes(models.create(name))
-    assert size(variables["params"]) == COUNTS[name[-2:]]
+    assert size(variables["params"]) == COUNTS[name.removeprefix("nf_")]
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    buffers = {"resnet26": 30_848, "resnet50": 53_120}  # timm's count without its counters, one a layer
+    buffers = {
+        "resnet26": 30_848,
+        "resnet50": 53_120,
+        "wide_resnet50_2": 68_224,
+    }  # timm's, no counters
     assert size(variables.get("batch_stats", {})) == buffers.get(name, 0)
 
 
@@ -169,7 +173,7 @@ def test_dropout_of_an_image_depends_on_its_own_key_alone(name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"name": "vit"}, "vit.*nf_resnet26, nf_resnet50, resnet26, resnet50"),
+        ({"name": "vit"}, "vit.*nf_resnet26, nf_resnet50, resnet26, resnet50, wide_resnet50_2"),
         ({"name": "resnet26", "norm": "gn"}, "gn.*bn, mbn, in"),
         ({"name": "resnet26", "stem": "cifar"}, "cifar.*imagenet, small"),
         ({"name": "resnet26", "dtype": "float16"}, "float16.*float32, bfloat16"),

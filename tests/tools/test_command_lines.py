@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 PROGRAMS = {  # and what is wrong in an empty command line
-    "convert.export": "the following arguments are required: run, out",
+    "convert.__main__": "the following arguments are required: source",
     "report.study": "the following arguments are required: study",
     "tools.deepaugment.__main__": "the following arguments are required: --source, --output",
     "tools.prepare": "the following arguments are required: name",

@@ -10,8 +10,8 @@ import numpy as np
 
 from nofrost_jax import files
 from nofrost_jax.augment.deepaugment import cae, edsr, random_weights
-from nofrost_jax.convert import torch_file
 from nofrost_jax.errors import UserError
+from nofrost_jax.weights import torch_file
 
 NETWORKS = {"edsr": edsr, "cae": cae}
 TRANSPOSED = ("d_up_conv_1.3", "d_up_conv_2.3")
