@@ -61,6 +61,8 @@ def require(repository: str) -> None:
 def _library() -> ModuleType:
     try:
         import huggingface_hub
+        import huggingface_hub.errors
+        import huggingface_hub.utils
     except ImportError as error:
         raise UserError('the hub needs the package huggingface_hub; pip install "nofrost_jax[hub]"') from error
     return huggingface_hub
@@ -77,7 +79,7 @@ def _one_line(library: ModuleType, what: str) -> Iterator[None]:
         kinds.RevisionNotFoundError: "has no such revision; check what follows the @",
         kinds.LocalTokenNotFoundError: "needs a login; run hf auth login, or set HF_TOKEN",
         kinds.OfflineModeIsEnabled: "is not in the hub's cache, and HF_HUB_OFFLINE forbids to look; unset it",
-        kinds.LocalEntryNotFoundError: "is not in the hub's cache, and the hub cannot be reached; check the connection",
+        kinds.LocalEntryNotFoundError: "is not in the hub's cache, and the hub is out of reach; check the network",
     }
     try:
         yield
