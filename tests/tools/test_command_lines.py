@@ -9,7 +9,7 @@ PROGRAMS = {  # and what is wrong in an empty command line
     "report.study": "the following arguments are required: study",
     "tools.deepaugment.__main__": "the following arguments are required: --source, --output",
     "tools.prepare": "the following arguments are required: name",
-    "tools.reproduce.__main__": "the following arguments are required: study",
+    "tools.reproduce.__main__": "the following arguments are required: name",
     "tools.unpack": "the following arguments are required: --manual_dir, --output",
     "tools.verify": "the following arguments are required: source",
 }
