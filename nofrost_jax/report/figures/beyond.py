@@ -1,0 +1,166 @@
+"""Figures beyond the paper: attack strength against accuracy, the gap between the two AutoAttacks, examples."""
+
+import dataclasses
+import itertools
+import os
+import zipfile
+from collections import defaultdict
+
+import numpy as np
+
+from nofrost_jax import files
+from nofrost_jax.report.collect import Collection, Evaluation, Value
+from nofrost_jax.report.exhibits import PROTOCOLS
+from nofrost_jax.report.figures import bars, curves, grid, lookup, style
+from nofrost_jax.report.figures.lookup import Net, Number
+from nofrost_jax.report.figures.papers import NothingToDraw, Picture
+
+CURVES = {  # (attack, step rule): name, marker, line
+    ("apgd_ce", None): ("APGD-CE", "o", "-"),
+    ("pgd", "madry"): ("PGD, step of Madry et al.", "s", "--"),
+    ("pgd", "nofrost"): ("PGD, the authors' step", "^", ":"),
+}
+ENDS = {"aa_fast_20": "D", "aa_standard": "*"}
+LARGEST = 256 << 20  # bytes of an .npz of saved images
+PREFERRED = ("pgd_20", "apgd_ce_20", "aa_fast_20", "aa_standard")  # PGD also changes images that it does not fool
+
+
+def strength(collection: Collection, source: str) -> Picture:
+    """Accuracy over the steps of an attack, then under both AutoAttacks, a panel for each net: of one result, so that
+    all its points are of the same images where the result has both AutoAttacks, too."""
+    panels, numbers = [], []
+    for net in _compared(collection, source):
+        evaluation, measured = max(
+            ((one, _by_steps(one, net)) for one in net.first.evaluations),
+            key=lambda pair: max(map(len, pair[1].values()), default=0),
+        )
+        if max(map(len, measured.values()), default=0) < 2:
+            continue
+        lines, ends = [], []
+        for kind, at in measured.items():
+            name, marker, line = CURVES[kind]
+            y, bounds = ([getattr(one, field) for one in at.values()] for field in ("mean", "bounds"))
+            lines.append(style.Series(name, net.look._replace(marker=marker, line=line), list(at), y, y_bounds=bounds))
+            numbers += at.values()
+        for key, marker in ENDS.items():
+            if one := _own(evaluation, net, key) or lookup.number(net, key):
+                look = net.look._replace(marker=marker)
+                ends.append(style.Series(key, look, [1], [one.mean], y_bounds=[one.bounds]))
+                numbers.append(one)
+        panels.append(curves.Panel(net.label, lines, ends, "AA"))
+    if not panels:
+        raise NothingToDraw("no net was attacked with several numbers of steps")
+    caption = "Accuracy over the number of steps of an attack, then under both AutoAttacks (AA). "
+    caption += lookup.facts(source, numbers)
+    label = "Steps of the attack"
+    return Picture(lambda wide: curves.draw(panels, label, 3 if wide else 2, wide, by_colour=False), caption)
+
+
+def _by_steps(evaluation: Evaluation, net: Net) -> dict[tuple, dict[int, Number]]:
+    """{kind of CURVES: {steps: number}} of a result at the radius of the net's training."""
+    found = defaultdict(dict)
+    for entry in evaluation.result["attacks"]:
+        kind = (entry.get("attack"), entry.get("step_rule"))
+        if kind in CURVES and entry.get("steps") and (one := _own(evaluation, net, entry["name"])):
+            found[kind][entry["steps"]] = one
+    return {kind: dict(sorted(found[kind].items())) for kind in CURVES if kind in found}
+
+
+def _own(evaluation: Evaluation, net: Net, key: str) -> Number | None:
+    """What one result has of an attack, or None."""
+    entry = _entry(evaluation, key)
+    if entry is None or entry["epsilon_255"] != net.first.epsilon_255:
+        return None
+    bounds = tuple(entry["ci95"])
+    value = Value(entry["robust_accuracy"], bounds, entry["n"], tuple(entry["flags"]), key, evaluation)
+    return Number(net, value.accuracy, bounds, (value,))
+
+
+def _compared(collection: Collection, source: str) -> list[Net]:
+    """All nets of a data set at its usual radius, mixtures at a gamma of 1 only."""
+    here = [net for net in collection.nets if net.source == source]
+    keys = dict.fromkeys((net.row, net.depth or 26) for net in here)
+    found = [net for row, depth in keys for net in collection.of(source, row, depth)]
+    found = lookup.nets(
+        net for net in dict.fromkeys(found) if net.gamma in (None, 1.0) and net.interpolation in ("", "logits")
+    )
+    several = len({net.first.depth for net in found}) > 1
+    if not several:
+        return found
+    return [dataclasses.replace(net, label=f"{net.label}, {net.first.depth or 'other'}") for net in found]
+
+
+def gap(collection: Collection, source: str) -> Picture:
+    """The paper's AutoAttack against the standard one, a line for each net."""
+    rows, numbers = [], []
+    for net in _compared(collection, source):
+        pair = [lookup.number(net, key) for key in PROTOCOLS]
+        if all(pair):
+            fast, standard = pair
+            ends = (fast.mean, standard.mean, fast.bounds, standard.bounds)
+            rows.append(bars.Gap(net.label, net.look, *ends, lookup.published(net, "aa_fast_20")))
+            numbers += pair
+    if not rows:
+        raise NothingToDraw("no net was evaluated under both AutoAttacks")
+    caption = "Accuracy under the paper's AutoAttack and under the standard one; right: the difference in points. "
+    return Picture(lambda wide: bars.draw_gaps(rows), caption + lookup.facts(source, numbers))
+
+
+def examples(collection: Collection, source: str) -> Picture:
+    """Saved adversarial images of one net, NoFrost's if there are any."""
+    saved = [
+        (net.first.row != "nofrost", PREFERRED.index(attack), number, net, evaluation, attack)
+        for number, net in enumerate(_compared(collection, source))
+        for evaluation in (one for seed in net.seeds for one in seed.evaluations)
+        for attack in PREFERRED
+        if os.path.exists(_path(evaluation, attack)) and _entry(evaluation, attack)
+    ]
+    if not saved:
+        raise NothingToDraw("no adversarial images are saved")
+    *_, net, evaluation, attack = min(saved, key=lambda one: one[:3])
+    try:
+        shown = read_examples(_path(evaluation, attack))
+    except ValueError as error:
+        raise NothingToDraw(f"the images of {evaluation.path} cannot be read: {error}") from error
+    entry = _entry(evaluation, attack)
+    radius, norm = entry["epsilon_255"], entry.get("norm") or "linf"
+    largest = max(255 * float(np.abs(one.adversarial - one.clean).max()) for one in shown)
+    caption = (
+        f"Images of {source} under {attack} at epsilon {radius:g}/255 in {norm}, for {net.label}: each with its class, "
+        "what the attack changes, and what the net then sees. Fooled and robust ones take turns, so their number says "
+        "nothing."
+    )
+    return Picture(lambda wide: grid.draw(shown, radius if norm == "linf" else largest, wide), caption)
+
+
+def _path(evaluation: Evaluation, attack: str) -> str:
+    return os.path.join(evaluation.folder, f"{evaluation.path.removesuffix('.json')}_images", f"{attack}.npz")
+
+
+def _entry(evaluation, attack):
+    return next((entry for entry in evaluation.result["attacks"] if entry["name"] == attack), None)
+
+
+def read_examples(path: str) -> list[grid.Example]:
+    """The images that `evaluation.pictures.save` wrote, fooled and robust ones by turns. Raises ValueError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(files.reason(path, error)) from error
+    if size > LARGEST:
+        raise ValueError(f"it would unpack to {size >> 20} MiB")
+    columns = files.read_npz(path)
+    try:
+        clean, adversarial, label, robust = (columns[name] for name in ("clean", "adversarial", "label", "robust"))
+    except KeyError as error:
+        raise ValueError(f"it lacks {error}") from error
+    k = len(clean) if clean.ndim == 4 else 0
+    shapes = clean.shape == adversarial.shape and clean.shape[3:] == (3,) and label.shape == robust.shape == (k,)
+    kinds = "".join(array.dtype.kind for array in (clean, adversarial, label, robust))
+    if not (k and shapes and clean.size and kinds in ("ufib", "ufub")):
+        raise ValueError("it is not what save_images writes")
+    fooled, stood = np.flatnonzero(~robust), np.flatnonzero(robust)
+    order = [i for pair in itertools.zip_longest(fooled, stood) for i in pair if i is not None]
+    adversarial = np.clip(np.nan_to_num(adversarial), 0, 1)
+    return [grid.Example(clean[i] / 255, adversarial[i], f"class {label[i]}", "", bool(robust[i])) for i in order]
