@@ -62,6 +62,7 @@ OTHERS = {  # parts of commands that other tests run
 }
 HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python -m pytest": "this is it",
+    'python -c "import jax; print(jax.devices())"': "says what jax sees here",
     "python -m tests.parity": "minutes; tests/parity/test_attacks.py and test_methods.py run its parts",
     "python -m tests.golden.make_models": "rewrites what tests/models compares with",
     "python -m tests.golden.make_methods": "rewrites what tests/golden/test_golden_methods.py compares with",
@@ -109,7 +110,8 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python main.py --mode=evaluate --config=configs/eval/paper.py --workdir=exports/nofrost_r50": "as with RUN, above",
     "python -m nofrost_jax.convert RUN --push=OWNER/NAME": "uploads: tests/convert/test_hub.py, on a stand-in",
     "python -m nofrost_jax.convert hf://OWNER/NAME OUT": "downloads: tests/convert/test_hub.py, from the cache",
-    # studies
+    # reports
+    "python -m nofrost_jax.report DIR --output=OUT": Run(OUT="REPORT"),
     "python -m nofrost_jax.report.study DIR/study.json": Run(),
     "python -m nofrost_jax.report benchmarks/results --output=OUT --into=RESULTS.md": Run(OUT="REPORT"),
     "python -m nofrost_jax.report.accelerator --into=RESULTS.md": Run(),

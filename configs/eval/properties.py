@@ -4,7 +4,7 @@
     python main.py --mode=evaluate --config=configs/eval/properties.py:mbn --workdir=RUN      both branches, one by one
 
 Measured on the images of the first 10 classes, 500 on ImageNet, as in the paper (--config.evaluation.classes=0: all).
-docs/attacks.md gives the definitions. For ResNet-26 the paper has
+docs/evaluation.md gives the definitions. For ResNet-26 the paper has
 
 | net             | margin | thickness | smoothness |
 |-----------------|--------|-----------|------------|

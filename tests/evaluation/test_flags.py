@@ -139,7 +139,7 @@ def test_every_flag_is_described_in_the_documentation():
     import pathlib
 
     docs = pathlib.Path(__file__).parents[2] / "docs"
-    page = (docs / "attacks.md").read_text() + (docs / "shift.md").read_text()
+    page = (docs / "evaluation.md").read_text() + (docs / "shift.md").read_text()
     for name in DESCRIPTIONS:
         assert f"`{name}`" in page
 

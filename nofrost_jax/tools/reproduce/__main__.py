@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterable
 from nofrost_jax import errors, lock
 from nofrost_jax.errors import UserError
 from nofrost_jax.progress import duration
+from nofrost_jax.report import __main__ as report
 from nofrost_jax.report.exhibits import EXHIBITS, PROTOCOLS, Suite
 from nofrost_jax.signals import Stop
 from nofrost_jax.tools.reproduce import child, files, paper, plan, study
@@ -85,10 +86,19 @@ def make_exhibits(asked: Paper, call: Callable) -> list[int]:
         pairs = [pair for pair, names in asked.evaluations.items() if name in names]
         train(asked, [run for run in dict(pairs) if run not in failed], call, failed, write)
         broken += evaluate(asked, pairs, call, write)
+        make_report(asked)
     for name, lacking in plan.lacking(asked).items():
         print(f"incomplete: {name} lacks {', '.join(lacking)}" if lacking else f"complete: {name}")
     codes = [*broken, *(code or 1 for code, _ in failed.values())]
     return codes or [2] * any(plan.lacking(asked).values())  # a net that was not finite
+
+
+def make_report(asked: Paper) -> None:
+    """Writes DIR/report of all results so far; says why where it cannot."""
+    try:
+        report.report(asked.workdir, os.path.join(asked.workdir, "report"))
+    except UserError as error:
+        print(f"no report: {error}", flush=True)
 
 
 def train(asked: Asked, runs: list[Training], call: Callable, failed: files.Failed, write: Callable) -> None:

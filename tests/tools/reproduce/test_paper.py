@@ -151,3 +151,5 @@ def test_a_real_table_in_miniature(tmp_path):
     found = json.loads((tmp_path / "paper/runs/sat_digits/seed_0/evaluations/table3.json").read_text())
     assert [one["name"] for one in found["attacks"]] == ["pgd_20", "aa_fast_20", "aa_standard"]
     assert found["net"]["method"] == "at" and found["clean"]["n"] == 12
+    assert "<caption" in (tmp_path / "paper/report/index.html").read_text()
+    assert "| SAT |" in (tmp_path / "paper/report/tables/table3.md").read_text()
