@@ -11,17 +11,14 @@ table1 to table7, the name of a study, accelerator.
 Exit codes: 0 done; 1 the machine failed; 2 the folder has no results, or OUT is something else.
 """
 
-import importlib
-import importlib.util
 import os
 import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nofrost_jax import errors, files
-from nofrost_jax.report import accelerator, markers, page, study, tables, text
+from nofrost_jax.report import accelerator, figures, markers, page, study, tables, text
 from nofrost_jax.report.collect import Collection, collect
 from nofrost_jax.report.reading import printable
 from nofrost_jax.report.tables import Table
@@ -55,7 +52,7 @@ def report(folder: str, out: str, into: str | None = None) -> None:
     _check_output(out)
     made = tables.tables(collection)
     _write_tables(made, out)
-    drawn, lacking = _draw(collection, out)
+    drawn, lacking = figures.draw_all(collection, out)
     _remove_old(out, {f"{one.exhibit.name}.{kind}" for one in made for kind in ("md", "csv")}, drawn)
     index = os.path.join(out, "index.html")
     files.write(index, page.render(collection, made, drawn, lacking, out))
@@ -63,14 +60,6 @@ def report(folder: str, out: str, into: str | None = None) -> None:
     if into:
         names = _write_into(into, collection, made)
         print(f"written: the tables {', '.join(names)} in {into}")
-
-
-def _draw(collection: Collection, out: str) -> tuple[Sequence[Any], Sequence[Any]]:
-    """What `figures.draw_all` drew and could not, where this version has figures."""
-    if importlib.util.find_spec("nofrost_jax.report.figures") is None:
-        os.makedirs(os.path.join(out, "figures"), exist_ok=True)
-        return [], []
-    return importlib.import_module("nofrost_jax.report.figures").draw_all(collection, out)
 
 
 def _check_output(out: str) -> None:
@@ -112,7 +101,7 @@ def _by_exhibit(made: Sequence[Table]) -> dict[str, list[Table]]:
     return groups
 
 
-def _remove_old(out: str, kept: set[str], drawn: Sequence[Any]) -> None:
+def _remove_old(out: str, kept: set[str], drawn: Sequence[figures.Drawn]) -> None:
     """Removes the tables and figures of an earlier report that this one does not have, and what killed ones left."""
     current = {"tables": kept, "figures": {os.path.basename(name) for one in drawn for name in one.files}}
     files.remove_leftovers(out, time.time())

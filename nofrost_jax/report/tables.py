@@ -202,6 +202,8 @@ def _changed(settings: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _line(exhibit: Exhibit, source: str, net: Net, label: str, nets: Sequence[Measured]) -> Line:
+    keys = [column.key for column in exhibit.columns]
+    nets = [one for one in nets if any(value(one, key) for key in keys)] or nets  # others are of other tables
     nets = tuple(sorted(nets, key=lambda one: one.seed))
     known = (paper.find(exhibit.name, net.row, net.epsilon_255) if source == IMAGENET else None) or {"values": {}}
     cells = []
@@ -275,7 +277,8 @@ def _missing(collection: Collection, exhibit: Exhibit, source: str, lines: Seque
     command = commands.reproduce(exhibit.name, collection.folder, "" if source == IMAGENET or not raw else raw[0])
     for line in lines:
         seeds = [str(seed) for seed in exhibit.seeds if seed not in line.seeds]
-        columns = [cell.column.title for cell in line.cells if len(cell.values) < len(line.nets)]
+        wanted = set(exhibit.seeds) & set(line.seeds)
+        columns = [cell.column.title for cell in line.cells if wanted - set(cell.seeds)]
         what = [f"seed {', '.join(seeds)}"] * bool(seeds and line.nets) + columns
         if what or not line.nets:
             name = f"{line.label} (ResNet-{line.net.depth})" if source == IMAGENET else line.label

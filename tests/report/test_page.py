@@ -84,7 +84,7 @@ def no_figures(monkeypatch):
         os.makedirs(os.path.join(out, "figures"), exist_ok=True)
         return [], []
 
-    monkeypatch.setattr(command, "_draw", draw_all)
+    monkeypatch.setattr(command.figures, "draw_all", draw_all)
 
 
 def call(*arguments):
@@ -233,6 +233,7 @@ def test_both_protocols_the_papers_values_and_what_is_missing_are_there(parsed):
 def test_the_files_beside_the_page(report):
     names = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()}
     assert {"index.html", "tables/table1.md", "tables/table1.csv", "tables/table3.md"} <= names
+    assert any(name.startswith("figures/") and name.endswith(".svg") for name in names)
     assert not any(files.is_temporary(os.path.basename(name)) for name in names)
 
 

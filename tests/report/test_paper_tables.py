@@ -83,6 +83,18 @@ def test_a_seed_without_a_number_and_a_missing_seed_are_told(tmp_path):
     assert one.missing[0].command == f"python -m nofrost_jax.tools.reproduce table4 --workdir={tmp_path}"
 
 
+def test_seeds_of_another_table_are_not_asked_for(tmp_path):
+    """Table 4 has three seeds; Table 1 needs one, and Table 5 shows no seed that it has nothing of."""
+    mean = {"margin": {"mean": 0.3, "ci95": [0.2, 0.4], "sd": 1.0, "n": 500}}
+    for seed in (0, 1):
+        counts = {"clean": 700} | ({"mia_20": 100} if seed == 0 else {})
+        run(tmp_path / str(seed), right=counts, seed=seed, **({"properties": mean} if seed == 0 else {}))
+    one = table(tmp_path, "table1")
+    assert cells(one.lines[-1])[4] == "10.0 (1 of 2)" and "MIA" not in one.missing[-1].what
+    assert "PGD" in one.missing[-1].what
+    assert table(tmp_path, "table5").lines[-1].cells[0].text == "0.3000"
+
+
 def test_other_ways_of_training_and_equal_seeds_are_lines_of_their_own(tmp_path):
     run(tmp_path / "paper", seed=0)
     run(tmp_path / "authors", seed=0, recipe="authors")
