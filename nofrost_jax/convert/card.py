@@ -96,13 +96,14 @@ def _table(folder: str, digest: str) -> str:
     head = ("images", "attack", "eps / 255", "accuracy", "95 % interval", "as uint8", "flags")
     lines = ["## Measured\n", *(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)), ""]
     if others:
-        lines.append(f"{others} more results there are of other variables, and left out.\n")
+        lines.append(f"Results of other variables are left out: {others}.\n")
     return "\n".join(lines)
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     data, clean = result["dataset"], result["clean"]
-    images = _plain(f"{data['source'].partition(':')[0]} {data['split']}, {data['n']}")
+    part = f" of {data['of']}" * (data["n"] < data["of"])
+    images = _plain(f"{data['source'].partition(':')[0]} {data['split']}, {data['n']}{part}")
     rows = [(images, "none (clean)", "", f"{clean['accuracy']:.2%}", _interval(clean["ci95"]), "", "")]
     for entry in result["attacks"]:
         ball = f"{entry['epsilon_255']:g}{' in l2' * (entry['norm'] == 'l2')}"

@@ -14,14 +14,15 @@ TAKEN = (
 )
 _STEM = 64  # channels of the first convolution
 _OTHERS = {  # a name that only such nets have
-    r"(^|\.)attn\.": "a vision transformer",
+    r"(^|\.)attn\.(qkv|proj)|self_attention\.": "a vision transformer",
     r"denseblock1\.": "a DenseNet",
     r"gamma$|conv_dw|dwconv": "a ConvNeXt or another net of depthwise convolutions",
     r"^block1\.layer\.0\.": "a CIFAR WideResNet",
     r"\.shortcut\.0\.": "a CIFAR ResNet",
-    r"^features\.0\.": "a net like VGG or MobileNet",
+    r"^features\.0\.": "a net like VGG, MobileNet or torchvision's ConvNeXt",
     r"^layer1\.0\.se\.|\.se\.": "a net with squeeze-and-excitation",
     r"^conv1\.0\.|^stem\.conv1\.|^stem\.0\.": "a ResNet with another stem",
+    r"^layer1\.0\.conv3\.": "a ResNet of other blocks (ResNeXt), or without batch norm",
     r"^layer1\.0\.conv2\.": "a ResNet of basic blocks (18 or 34)",
     r"(^|\.)bias$|(^|\.)weight$": "another net",
 }

@@ -110,7 +110,7 @@ def _of_weights(path: str, setting: Setting) -> Net:
         state = saved.cleaned(tensors)
         config, notes = _config(families.section(state.weights), state.normalization, setting)
         model = create_model(config.model)
-        variables = from_timm(state.weights, model)
+        variables = from_timm(state.weights, model, jax.device_put)
     found = {
         "source": path,
         "step": None,

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -39,9 +39,13 @@ def _to_ours(value: np.ndarray, leaf: str) -> np.ndarray:
     return value.T
 
 
-def from_timm(state_dict: Mapping[str, Any] | str | os.PathLike, model: nn.Module) -> dict:
+def from_timm(
+    state_dict: Mapping[str, Any] | str | os.PathLike,
+    model: nn.Module,
+    place: Callable[[np.ndarray], Any] = lambda array: array,
+) -> dict:
     """The variables of `model` (an nf_resnet, or a resnet with norm="bn") from the weights of the timm network of the
-    same name, as float32 NumPy arrays.
+    same name, as float32 NumPy arrays, or what `place` makes of each, e.g. `jax.device_put`.
 
     state_dict: arrays or PyTorch tensors by name, or the path of a file with them (`weights.read`), which is read
     without PyTorch and without running its code. Wrappers and prefixes are taken off (`saved.cleaned`). A normalizer's
@@ -77,8 +81,10 @@ def from_timm(state_dict: Mapping[str, Any] | str | os.PathLike, model: nn.Modul
             wrong.append(f"{name} has shape {list(array.shape)} (ours would be {list(expected.shape)})")
             continue
         with np.errstate(over="ignore"):  # beyond float32 is not finite, as the next line says
-            values.append(value.astype(np.float32, order="C"))
-        if not np.isfinite(values[-1]).all():
+            value = value.astype(np.float32, order="C")
+        if np.isfinite(value).all():
+            values.append(place(value))
+        else:
             wrong.append(f"{name} has numbers that are not finite")
     wrong += [f"{name} is unknown" for name in given if name not in wanted]
     head = timm_key(("head", "bias"), normalizer_free)
@@ -89,5 +95,7 @@ def from_timm(state_dict: Mapping[str, Any] | str | os.PathLike, model: nn.Modul
         )
     if wrong:
         listed = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
+        if all(line.endswith("finite") for line in wrong):
+            raise UserError(f"{listed}: its training failed, or the file is damaged; take other weights")
         raise UserError(f"the state dict does not fit the network: {listed}; check the network's name and num_classes")
     return jax.tree_util.tree_unflatten(tree, values)

@@ -86,7 +86,7 @@ def test_another_net_is_refused_by_what_it_is(tensors, words):
 def test_grouped_convolutions_are_refused():
     weights = weights_of(models.create("resnet26", **TINY))
     weights["layer1.0.conv2.weight"] = weights["layer1.0.conv2.weight"][:, :2]
-    with pytest.raises(UserError, match="these are the weights of"):
+    with pytest.raises(UserError, match="these are the weights of a ResNet of other blocks"):
         families.section(weights)
 
 

@@ -112,7 +112,7 @@ def test_what_no_net_should_start_from_is_refused(saved, tmp_path):
     model, weights, _ = saved
     name = "layer1.0.conv1.weight"
     for value, words in [
-        (weights[name] * np.nan, f"{name} has numbers that are not finite"),
+        (weights[name] * np.nan, f"{name} has numbers that are not finite: its training failed"),
         (weights[name].astype(np.int8), f"{name} is int8, not floating-point"),
     ]:
         with pytest.raises(UserError, match=words):
