@@ -91,6 +91,14 @@ def test_several_seeds_give_a_mean_and_a_deviation(everything):
     assert one.bounds == one.values[0].ci95 and lookup.number(single, "cw_20") is None
 
 
+def test_seeds_that_were_attacked_in_another_way_are_left_out(tmp_path):
+    for seed, rule in enumerate(("nofrost", "madry", "nofrost")):
+        attacks = [figured.attack("pgd_20", 10 + seed, step_rule=rule)]
+        made.write(tmp_path / str(seed), made.result(made.net(seed=seed), attacks=attacks, sha=str(seed)))
+    (net,) = lookup.nets(collect(tmp_path).nets)
+    assert [value.accuracy for value in lookup.number(net, "pgd_20").values] == [0.1, 0.12]
+
+
 def test_bars_have_the_papers_values_where_it_has_them(everything):
     figure = drawn(papers.comprehensive, everything[0], IMAGENET, "figure3")
     (axis,) = figure.axes
@@ -152,8 +160,10 @@ def test_other_data_has_its_own_figures_without_the_papers_values(tmp_path):
         made.write(tmp_path / row, one)
     done, missing = figures.draw_all(collect(tmp_path), tmp_path / "out")
     assert [one.name for one in done] == ["figure3_digits", "gap_digits"]
+    axis = drawn(papers.comprehensive, collect(tmp_path), "digits", "figure3").axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["Clean", "PGD-20", "Square-400"]
     assert done[0].title == "Comprehensive robustness" and "Not there: ST, DeepAugment" in done[0].caption
-    assert "Not measured on any: ImageNet-C, ImageNet-R, Sketch." in done[0].caption
+    assert "Not measured on any: Corrupted." in done[0].caption
     assert {one.name for one in missing} == {
         f"{name}_digits" for name in ("figure1", "figure2", "figure5", "figure6", "figure7", "strength", "examples")
     }

@@ -21,6 +21,7 @@ CURVES = {  # (attack, step rule): name, marker, line
     ("pgd", "nofrost"): ("PGD, the authors' step", "^", ":"),
 }
 ENDS = {"aa_fast_20": "D", "aa_standard": "*"}
+MOST_PANELS = 6  # of the nets with the most points
 LARGEST = 256 << 20  # bytes of an .npz of saved images
 PREFERRED = ("pgd_20", "apgd_ce_20", "aa_fast_20", "aa_standard")  # PGD also changes images that it does not fool
 
@@ -28,14 +29,14 @@ PREFERRED = ("pgd_20", "apgd_ce_20", "aa_fast_20", "aa_standard")  # PGD also ch
 def strength(collection: Collection, source: str) -> Picture:
     """Accuracy over the steps of an attack, then under both AutoAttacks, a panel for each net: of one result, so that
     all its points are of the same images where the result has both AutoAttacks, too."""
-    panels, numbers = [], []
+    panels, numbers, found = [], [], []
     for net in _compared(collection, source):
-        evaluation, measured = max(
-            ((one, _by_steps(one, net)) for one in net.first.evaluations),
-            key=lambda pair: max(map(len, pair[1].values()), default=0),
-        )
-        if max(map(len, measured.values()), default=0) < 2:
-            continue
+        pairs = [(one, _by_steps(one, net)) for one in net.first.evaluations]
+        evaluation, measured = max(pairs, key=lambda pair: sum(map(len, pair[1].values())))
+        if max(map(len, measured.values()), default=0) > 1:
+            found.append((net, evaluation, measured))
+    most = sorted(found, key=lambda one: (-sum(map(len, one[2].values())), one[0].first.row != "nofrost"))[:MOST_PANELS]
+    for net, evaluation, measured in (one for one in found if one in most):
         lines, ends = [], []
         for kind, at in measured.items():
             name, marker, line = CURVES[kind]
@@ -52,6 +53,8 @@ def strength(collection: Collection, source: str) -> Picture:
         raise NothingToDraw("no net was attacked with several numbers of steps")
     caption = "Accuracy over the number of steps of an attack, then under both AutoAttacks (AA). "
     caption += lookup.facts(source, numbers)
+    left_out = [net.label for net, _, _ in found if net.label not in {panel.title for panel in panels}]
+    caption += f" Not shown: {', '.join(left_out)}." * bool(left_out)
     label = "Steps of the attack"
     return Picture(lambda wide: curves.draw(panels, label, 3 if wide else 2, wide, by_colour=False), caption)
 

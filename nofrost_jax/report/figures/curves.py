@@ -23,16 +23,17 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel], x_label: str, across: int, wide: bool = False, by_colour: bool = True) -> Figure:
-    """Panels with x on a log axis, sharing y. across: how many in a row. wide: for two columns of text. by_colour:
-    whether the legend has the colours; not where each panel has one net under several attacks."""
+    """Panels with x on a log axis, sharing both axes. across: how many in a row. wide: for two columns of text.
+    by_colour: whether the legend has the colours; not where each panel has one net under several attacks."""
     across = max(1, min(across, len(panels)))
     down, width = max(1, -(-len(panels) // across)), style.PAGE if wide else style.COLUMN
     figure = Figure(figsize=(width, down * 1.75 + 0.45))
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     every = [one for panel in panels for one in [*panel.series, *panel.ends]]
     tops = [top for one in every for top in style.percent(one.y) + style.reach(one.y, one.y_bounds)[1]]
+    measured = sorted({float(x) for panel in panels for series in panel.series for x in series.x})
     for axis, panel in zip(grid.flat, panels, strict=False):
-        _fill(axis, panel)
+        _fill(axis, panel, measured)
         limit = style.upper_limit(max(tops, default=0))
         axis.set_ylim(-0.03 * limit, limit)
     for axis in grid.flat[len(panels) :]:
@@ -48,9 +49,9 @@ def draw(panels: Sequence[Panel], x_label: str, across: int, wide: bool = False,
     return figure
 
 
-def _fill(axis: Axes, panel: Panel) -> None:
-    every = sorted({float(x) for series in panel.series for x in series.x})
-    first, last = (every[0], every[-1]) if every else (1.0, 1.0)
+def _fill(axis: Axes, panel: Panel, measured: list[float]) -> None:
+    """measured: every x of the figure."""
+    first, last = (measured[0], measured[-1]) if measured else (1.0, 1.0)
     step = max((last / first) ** 0.08, 1.1)  # a twelfth of the axis
     places = [last * step ** (2.2 + 1.6 * number) for number in range(len(panel.ends))]
     for series in panel.series:
@@ -60,7 +61,7 @@ def _fill(axis: Axes, panel: Panel) -> None:
     axis.set_title(style.plain(panel.title, 44))
     axis.set_xscale("log", base=2)
     axis.set_xlim(first / step**0.7, (places[-1] if places else last) * step**0.7)
-    ticks = {x: f"{x:g}" for x in _apart(every, step**0.75)}
+    ticks = {x: f"{x:g}" for x in _apart(measured, step**0.75)}
     if places:
         axis.axvline(last * step**1.1, color=style.FAINT, linewidth=0.5)
         ticks |= {(places[0] * places[-1]) ** 0.5: panel.end}

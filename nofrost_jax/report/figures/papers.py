@@ -42,6 +42,8 @@ GROUPS = {
     "pgd_20": "PGD-20",
     "square_400": "Square-400",
 }
+_ELSEWHERE = {key: title for key, title in GROUPS.items() if key not in ("shift.imagenet_r", "shift.imagenet_sketch")}
+_ELSEWHERE |= {"shift.imagenet_c": "Corrupted"}  # the data set's own images, on the fly
 PROPERTIES = {
     "margin": ("Decision margin", "M(x): probability of the class minus the greatest other", "larger"),
     "thickness": ("Boundary thickness", "T(x), in units of normalized images", "larger"),
@@ -67,7 +69,12 @@ def statistics(collection: Collection, source: str) -> Picture:
             panels.setdefault(place, []).append(channels)
             shown.append(net)
     if not panels:
-        raise NothingToDraw("no result has the statistics of a 15th batch norm (ST and PGDAT, properties.json)")
+        measured = any("bn_statistics" in one.result for net in found for seed in net.seeds for one in seed.evaluations)
+        raise NothingToDraw(
+            "the nets have fewer than 15 batch norms"
+            if measured
+            else "no result has batch norm statistics of ST or PGDAT"
+        )
     ready = [scatter.Panel(*place, some) for place, some in panels.items()]
     caption = (
         f"Running mean and variance of every channel of one batch norm, after training on {source}. The paper does "
@@ -137,28 +144,24 @@ def _frontier(label: str, look: Look, mixed: list[Net], key: str, numbers: list[
 
 def comprehensive(collection: Collection, source: str, name: str) -> Picture:
     """Figures 3 and 4."""
-    exhibit = EXHIBITS[name]
+    exhibit, groups = EXHIBITS[name], GROUPS if source == IMAGENET else _ELSEWHERE
     found = [net for net in lookup.of_exhibit(collection, source, exhibit) if net.first.gamma is None]
-    table = {net: [lookup.number(net, key) for key in GROUPS] for net in found}
-    table = {net: row for net, row in table.items() if any(row[1:])}
-    kept = [i for i in range(len(GROUPS)) if any(row[i] for row in table.values())]
-    if not table or len(kept) < 2:
+    table = {net: {key: lookup.number(net, key) for key in groups} for net in found}
+    table = {net: row for net, row in table.items() if any(row[key] for key in groups if key != "clean")}
+    if not table:
         raise NothingToDraw("no net has values under distribution shift or attack")
+    kept = [key for key in groups if any(row[key] for row in table.values())]
     methods = []
     for net, row in table.items():
-        cells = [row[i] for i in kept]
-        values = [cell.mean if cell else np.nan for cell in cells]
-        bounds = [cell.bounds if cell else bars.NONE for cell in cells]
-        published = [lookup.published(net, list(GROUPS)[i]) for i in kept]
+        values = [row[key].mean if row[key] else np.nan for key in kept]
+        bounds = [row[key].bounds if row[key] else bars.NONE for key in kept]
+        published = [lookup.published(net, key) for key in kept]
         methods.append(bars.Bars(net.label, net.look, values, bounds, published))
-    titles = list(GROUPS.values())
-    numbers = [cell for row in table.values() for cell in row if cell]
-    left_out = [titles[i] for i in range(len(GROUPS)) if i not in kept]
     caption = "Accuracy on clean images, under distribution shift and under two attacks. "
-    caption += lookup.facts(source, numbers)
+    caption += lookup.facts(source, [one for row in table.values() for one in row.values() if one])
+    left_out = [title for key, title in groups.items() if key not in kept]
     caption += f" Not measured on any: {', '.join(left_out)}." * bool(left_out) + lookup.absent(exhibit, list(table))
-    groups = [titles[i] for i in kept]
-    return Picture(lambda wide: bars.draw(groups, methods, wide), caption)
+    return Picture(lambda wide: bars.draw([groups[key] for key in kept], methods, wide), caption)
 
 
 def interpolations(collection: Collection, source: str) -> Picture:
