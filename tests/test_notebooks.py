@@ -28,7 +28,7 @@ def read(path, cells=None):
 def execute(notebook, folder):
     """Runs a notebook as Jupyter does with `folder` as its directory; raises CellExecutionError at the first error."""
     client = nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     return client.execute(env=environment())
 
