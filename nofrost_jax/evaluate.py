@@ -189,6 +189,8 @@ def _restore(config: ConfigDict, workdir: str) -> tuple[Any, dict[str, Any]]:
     step, variables, meta = load_variables(workdir, abstract)
     checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": tree_sha256(variables)}
     checkpoint |= {name: meta[name] for name in ("selection", "forced") if name in meta}
+    about = meta.get("about", {})  # of an export; a net from another's file was not trained as its config says
+    checkpoint |= {name: about[name] for name in ("file", "file_sha256") if name in about}
     return variables, checkpoint | ({"notes": notes} if (notes := read_notes(workdir)) else {})
 
 

@@ -6,7 +6,7 @@
 Reads every evaluation result and study below the folder, loads no jax, and writes OUT/index.html (one file, opens
 without a network), OUT/tables/*.md and *.csv, OUT/figures/*.svg and *.png. What is missing is listed with the command
 that makes it. --into replaces the tables of a document, each between `<!-- table NAME -->` and the next `<!-- end -->`:
-table1 to table7, the name of a study, accelerator.
+table1 to table7, nets, the name of a study, accelerator.
 
 Exit codes: 0 done; 1 the machine failed; 2 the folder has no results, or OUT is something else.
 """
@@ -18,13 +18,13 @@ import time
 from collections.abc import Mapping, Sequence
 
 from nofrost_jax import errors, files
-from nofrost_jax.report import accelerator, figures, markers, page, study, tables, text
+from nofrost_jax.report import accelerator, figures, markers, overview, page, study, tables, text
 from nofrost_jax.report.collect import Collection, collect
 from nofrost_jax.report.reading import printable
 from nofrost_jax.report.tables import Table
 
 _OURS = {  # folder in OUT: the names of its files
-    "tables": r"table\d+\.(md|csv)",
+    "tables": r"(table\d+|nets)\.(md|csv)",
     "figures": r"[\w.-]+\.(svg|png)",
 }
 _SHOWN = 10  # refused files on the screen
@@ -50,7 +50,7 @@ def report(folder: str, out: str, into: str | None = None) -> None:
     if not collection.evaluations and not collection.studies:
         raise errors.UserError(f"{folder} holds no result files; give a folder with runs, or with their results")
     _check_output(out)
-    made = tables.tables(collection)
+    made = [*tables.tables(collection), *overview.tables(collection)]
     _write_tables(made, out)
     drawn, lacking = figures.draw_all(collection, out)
     _remove_old(out, {f"{one.exhibit.name}.{kind}" for one in made for kind in ("md", "csv")}, drawn)

@@ -73,8 +73,9 @@ class Value:
 class Measured:
     """A net: all evaluations of the same parameters on the same data, of a mixture-BN net also at the same weight.
 
-    row: of configs/methods.py, "" for one of no row or not known; depth: 26, 50, or None for a miniature; epsilon_255:
-    the radius of its training, None: not known; source: name of the data set; gamma, interpolation, p: of a mixture.
+    row: of configs/methods.py, "" for one of no row, not known or trained elsewhere; depth: 26, 50, or None for a
+    miniature; epsilon_255: the radius of its training, None: not known; source: name of the data set; gamma,
+    interpolation, p: of a mixture.
     """
 
     evaluations: tuple[Evaluation, ...]
@@ -220,14 +221,14 @@ def _nets(evaluations: Iterable[Evaluation]) -> list[Measured]:
 def _measured(source: str, mine: list[Evaluation]) -> Measured:
     first = next((one for one in mine if one.result["net"]), mine[0])
     result, net = first.result, first.result["net"] or {}
-    mixture = result.get("mbn") or {}
+    mixture, file = result.get("mbn") or {}, result["checkpoint"].get("file")  # of a net that was trained elsewhere
     known = {"row": "", "method": "", "depth": None, "epsilon_255": None, "attack_norm": "linf"}
     if net:
         found = re.search(r"(26|50)$", net["model"])
         is_whole = found and net["width"] == 1 and not net["stage_sizes"]
         known = {
-            "row": row_of({"terms": None} | net),
-            "method": name_of({"terms": None} | net),
+            "row": "" if file else row_of({"terms": None} | net),
+            "method": file or name_of({"terms": None} | net),
             "depth": int(found[1]) if is_whole else None,
             "epsilon_255": net["epsilon_255"],
             "attack_norm": net["attack_norm"],

@@ -75,7 +75,7 @@ def render(
         href=lambda value: _href(collection.folder, value.path, out),
         title=_title,
         protocol=_protocol,
-        method=lambda line: METHODS[line.net.row],
+        method=_method,
         net=_net,
         notes={"accuracy": text.ACCURACY.replace("`", ""), "property": text.PROPERTY},
         footnotes=text.footnotes,
@@ -134,8 +134,11 @@ def _filters(made: Sequence[Table]) -> list[dict[str, Any]]:
     """What the reader may choose: each filter's name, title and (value, title) options; [] without tables."""
     if not made:
         return []
-    lines = [line for table in made for line in table.lines]
-    methods = [name for name in METHODS.values() if name in {METHODS[line.net.row] for line in lines}]
+    lines, order = (
+        [line for table in made for line in table.lines],
+        {name: n for n, name in enumerate(METHODS.values())},
+    )
+    methods = sorted({_method(line) for line in lines}, key=lambda name: (name not in order, order.get(name, 0), name))
     nets = sorted({_net(line) for line in lines} - {None})
     protocols = {"aa_fast_20": "AA (fast)", "aa_standard": "AA (standard)", "other": "the other attacks"}
     options = {
@@ -152,6 +155,11 @@ def _protocol(column: Column) -> str | None:
     if column.key in PROTOCOLS:
         return column.key
     return None if column.key == "clean" or column.key.startswith(("properties", "shift")) else "other"
+
+
+def _method(line: Line) -> str:
+    """What the filter knows a line by."""
+    return METHODS.get(line.net.row) or line.nets[0].method
 
 
 def _net(line: Line) -> str | None:

@@ -191,7 +191,7 @@ NET = {
 }
 RESULT = {  # schema 1 (nofrost_jax/evaluation/results.py, nofrost_jax/shift/run.py), as far as the report uses it
     "name": text,
-    "checkpoint": {"path": text, "step": whole, "params_sha256": text},
+    "checkpoint": {"path": text, "step": whole, "params_sha256": text, "file?": text},
     "dataset": {
         **dict.fromkeys(("source", "split", "label_set"), text),
         "n": count,

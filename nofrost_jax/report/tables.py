@@ -146,12 +146,19 @@ class Table:
     @property
     def number(self) -> str:
         """ "Table 1"."""
+        if not self.is_papers:
+            return "All nets"
         return f"Table {self.exhibit.name.removeprefix('table')}"
 
     @property
     def is_accuracy(self) -> bool:
         """Whether its numbers are accuracies, not properties."""
         return not any(column.key in _DIGITS for column in self.exhibit.columns)
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether the paper has it."""
+        return self.exhibit.name in EXHIBITS
 
     @property
     def is_imagenet(self) -> bool:
@@ -191,9 +198,9 @@ def _lines(collection: Collection, exhibit: Exhibit, source: str, net: Net) -> I
         how = "".join(f", {name} {dict(settings)[name]}" for name in changed)
         is_one = len({one.seed for one in mine}) == len(mine)
         for some, where in [(mine, "")] if is_one else [([one], f" ({one.folder})") for one in mine]:
-            yield _line(exhibit, source, net, f"{label}{at}{how}{where}", some)
+            yield make_line(exhibit, source, net, f"{label}{at}{how}{where}", some)
     if not groups:
-        yield _line(exhibit, source, net, METHODS[net.row] + at, [])
+        yield make_line(exhibit, source, net, METHODS[net.row] + at, [])
 
 
 def _changed(settings: Sequence[dict[str, str]]) -> list[str]:
@@ -201,7 +208,8 @@ def _changed(settings: Sequence[dict[str, str]]) -> list[str]:
     return [name for name in (settings[0] if settings else {}) if len({one.get(name) for one in settings}) > 1]
 
 
-def _line(exhibit: Exhibit, source: str, net: Net, label: str, nets: Sequence[Measured]) -> Line:
+def make_line(exhibit: Exhibit, source: str, net: Net, label: str, nets: Sequence[Measured]) -> Line:
+    """The line of nets that differ by their seeds."""
     keys = [column.key for column in exhibit.columns]
     nets = [one for one in nets if any(value(one, key) for key in keys)] or nets  # others are of other tables
     nets = tuple(sorted(nets, key=lambda one: one.seed))

@@ -43,7 +43,7 @@ def exhibit(tables: Sequence[Table]) -> str:
         parts += [f"**{table.number}, {escape(table.source)}: {table.exhibit.title}**", one(table)]
         if table.pairs:
             parts += [comparisons(table.pairs), PAIRED]
-    if not any(table.is_imagenet for table in tables):
+    if not any(table.is_imagenet for table in tables) and tables[0].is_papers:
         parts += [f"**{tables[0].number} of the paper, on ImageNet**", papers(tables[0]), ELSEWHERE]
     return "\n\n".join(parts)
 

@@ -8,7 +8,7 @@ import pytest
 
 import nofrost_jax
 from configs import st_r50
-from nofrost_jax import models
+from nofrost_jax import evaluate, models
 from nofrost_jax.checkpoint import tree_sha256
 from nofrost_jax.config import of_run, prepare
 from nofrost_jax.convert import __main__ as convert
@@ -103,6 +103,7 @@ def test_the_command_makes_an_export_that_load_and_evaluate_take(tiny, tmp_path,
         assert classifier.class_names is None
     config, left_out = of_run(str(tmp_path / "out"), None)
     assert not left_out and to_plain(config) == one.config
+    assert evaluate._restore(config, str(tmp_path / "out"))[1]["file"] == "best_RA.pth"  # results say so
     assert one.config["attack"]["epsilon_255"] == one.config["evaluation"]["attacks"]["pgd_20"]["epsilon_255"] == 4
     assert (one.config["data"]["image_size"], one.config["data"]["eval_resize"]) == (40, 45)
     assert other.config["data"]["image_size"] == 224 and one.mean == (0.485, 0.456, 0.406)

@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 import pytest
 
-from nofrost_jax.report import tables, text
+from nofrost_jax.report import overview, tables, text
 from nofrost_jax.report.collect import IMAGENET, collect
 from nofrost_jax.report.exhibits import EXHIBITS
 from tests.report import made
@@ -201,6 +201,27 @@ def test_a_partial_set_gives_what_there_is_and_names_the_rest(tmp_path):
     run(tmp_path / "digits", source="digits")
     commands = {lack.command for lack in tables.missing(collect(tmp_path)) if lack.source == "digits"}
     assert f"python -m nofrost_jax.tools.reproduce table1 --source=digits --workdir={tmp_path}" in commands
+
+
+def test_every_net_is_shown_also_one_of_no_table(tmp_path):
+    """Weights that were trained elsewhere have a config whose training is not theirs."""
+    run(tmp_path / "sat", "sat")
+    run(tmp_path / "sat_1", "sat", seed=1)
+    own = made.result(made.net("st", 50), 700, [made.attack("apgd_ce_100", 53)], sha="x")
+    own["checkpoint"]["file"] = "best_RA.pth"
+    made.write(tmp_path / "theirs", own)
+    assert {one.exhibit.name for one in tables.tables(collect(tmp_path))} == {"table1", "table3"}  # not 2: no ST
+    (one,) = overview.tables(collect(tmp_path))
+    assert [column.key for column in one.exhibit.columns] == [
+        *("clean", "pgd_20", "aa_fast_20", "aa_standard", "apgd_ce_100"),
+    ]
+    assert {line.label: cells(line)[-1] for line in one.lines} == {
+        "SAT, ResNet-26, eps 8/255": "–",
+        "best_RA.pth, ResNet-50, eps 8/255": "5.3",
+    }
+    assert one.lines[0].seeds == (0, 1) and cells(one.lines[1])[3] == "not run"
+    assert "**All nets, ImageNet: " in text.exhibit([one]) and "of the paper, on ImageNet" not in text.exhibit([one])
+    assert text.sheet([one]).count("\nnets,") == 15
 
 
 def test_an_empty_folder_lacks_everything_of_imagenet(tmp_path):

@@ -1,0 +1,48 @@
+"""All nets of a collection, also those of no table of the paper, such as weights that were trained elsewhere."""
+
+from collections.abc import Iterator, Sequence
+
+from nofrost_jax.report.collect import Collection, Measured
+from nofrost_jax.report.exhibits import EXHIBITS, PROTOCOLS, Column, Exhibit, Net
+from nofrost_jax.report.tables import Line, Table, make_line
+
+NAME, TITLE = "nets", "every attack at the radius of the training"
+
+
+def tables(collection: Collection) -> list[Table]:
+    """A table for each data set: its nets under both protocols and every other attack that one of them met."""
+    return [_table(collection, source) for source in collection.sources]
+
+
+def _table(collection: Collection, source: str) -> Table:
+    nets = [net for net in collection.nets if net.source == source]
+    exhibit = Exhibit(NAME, TITLE, (), tuple(_columns(nets)))
+    return Table(exhibit, source, tuple(_lines(exhibit, source, nets)), (), ())
+
+
+def _columns(nets: Sequence[Measured]) -> Iterator[Column]:
+    """Clean, what the paper's tables have in their order, then the others by name."""
+    results = [one.result for net in nets for one in net.evaluations]
+    keys = {"clean", *PROTOCOLS, *(entry["name"] for one in results for entry in one["attacks"])}
+    keys |= {
+        f"shift.{entry['name']}" for one in results for entry in one.get("shift") or () if entry["name"] != "clean"
+    }
+    keys |= {"shift.imagenet_c" for one in results if one.get("corruptions")}
+    titles = {column.key: column.title for one in EXHIBITS.values() for column in one.columns}
+    yield from (Column(title, key) for key, title in titles.items() if key in keys)
+    others = sorted(key for key in keys - titles.keys() if "eps_" not in key and not key.endswith("_all"))
+    yield from (Column(key.removeprefix("shift."), key) for key in others)
+
+
+def _lines(exhibit: Exhibit, source: str, nets: Sequence[Measured]) -> Iterator[Line]:
+    """Nets that differ by their seeds share a line; where two lines would have one name, each net has its own."""
+    groups = {}
+    for one in nets:
+        depth = f", ResNet-{one.depth}" if one.depth else ""
+        at = f", eps {one.epsilon_255:g}/255" if one.epsilon_255 else ""
+        groups.setdefault((f"{one.label}{depth}{at}", one.settings), []).append(one)
+    labels = [label for label, _ in groups]
+    for (label, _), mine in groups.items():
+        is_one = len({one.seed for one in mine}) == len(mine) and labels.count(label) == 1
+        for some, where in [(mine, "")] if is_one else [([one], f" ({one.folder})") for one in mine]:
+            yield make_line(exhibit, source, Net(some[0].row, some[0].depth or 0), f"{label}{where}", some)
