@@ -253,7 +253,7 @@ def _source(result: Mapping[str, Any]) -> str:
     dataset = result["dataset"]
     source, split = dataset["source"], dataset["split"]
     is_imagenet = dataset["label_set"] == "1000 classes" and dataset.get("of") == _IMAGENET_VALIDATION
-    if source.startswith("tfds:imagenet2012") or (source.startswith("folder:") and is_imagenet):
+    if re.match(r"tfds:imagenet2012($|[:/])", source) or (source.startswith("folder:") and is_imagenet):
         source = IMAGENET
     elif source.startswith("folder:"):
         contents = ((result.get("asked") or {}).get("data") or {}).get("contents")

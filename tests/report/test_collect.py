@@ -91,6 +91,24 @@ def test_data_sets_and_splits_are_kept_apart(tmp_path):
     ] * 2
 
 
+@pytest.mark.parametrize(
+    ("source", "fields", "is_imagenet"),
+    [
+        ("tfds:imagenet2012", {}, True),
+        ("tfds:imagenet2012:5.1.0", {}, True),
+        ("tfds:imagenet2012_real", {}, False),  # other labels
+        ("folder:/data/ilsvrc", {"of": 50_000}, True),
+        ("folder:/data/imagenette", {"of": 3925, "label_set": "10 classes"}, False),
+        ("folder:/data/other", {"of": 50_000, "label_set": "100 classes"}, False),
+    ],
+)
+def test_what_counts_as_imagenet(tmp_path, source, fields, is_imagenet):
+    one = made.result(made.net(), source=source)
+    one["dataset"] |= fields
+    made.write(tmp_path, one)
+    assert (collect(tmp_path).sources == (IMAGENET,)) == is_imagenet
+
+
 def test_outside_of_imagenet_one_net_stands_in_for_both_depths(tmp_path):
     made.write(tmp_path, made.result(made.net(width=0.25), source="digits"))
     found = collect(tmp_path)
