@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from nofrost_jax.report.collect import Collection, Measured
-from nofrost_jax.report.exhibits import EXHIBITS, PROTOCOLS, Column, Exhibit, Net
+from nofrost_jax.report.exhibits import EXHIBITS, METHODS, PROTOCOLS, Column, Exhibit, Net
 from nofrost_jax.report.tables import Line, Table, make_line
 
 NAME, TITLE = "nets", "every attack at the radius of the training"
@@ -15,7 +15,9 @@ def tables(collection: Collection) -> list[Table]:
 
 
 def _table(collection: Collection, source: str) -> Table:
+    order = {row: place for place, row in enumerate(METHODS)}
     nets = [net for net in collection.nets if net.source == source]
+    nets.sort(key=lambda net: (order.get(net.row, len(order)), net.depth or 0, net.epsilon_255 or 0))
     exhibit = Exhibit(NAME, TITLE, (), tuple(_columns(nets)))
     return Table(exhibit, source, tuple(_lines(exhibit, source, nets)), (), ())
 
