@@ -58,7 +58,10 @@ def test_captions_say_what_was_measured_and_how(everything):
     assert "Data: ImageNet, 50,000 images (aa_standard: 1,000 to 5,000); epsilon 8/255." in captions["figure2"]
     assert "seeds (NoFrost: 3)" in captions["figure2"] and "95 % intervals" in captions["figure2"]
     assert "Flags: weak_attack (pgd_20 of ST, SAT, TRADES, FAT, TRADES-FAT, NoFrost)." in captions["figure2"]
-    assert "only the latter measures robustness" in captions["gap"] and "500 images" in captions["figure6"]
+    assert (
+        "only the latter measures robustness" in captions["gap"]
+        and "500 images; smoothness at epsilon 8/255" in captions["figure6"]
+    )
     assert "all images count" in captions["figure7"] and "epsilon" not in captions["figure7"]
     assert "both readings" in captions["figure1"]
 

@@ -131,14 +131,19 @@ def facts(source: str, numbers: Sequence[Number]) -> str:
     """What a caption says of numbers: data set, images, radius, intervals, protocols, flags."""
     values = [value for one in numbers for value in one.values]
     attacks = [value.key for value in values if "." not in value.key and value.key != "clean"]
-    radii = sorted({one.net.first.epsilon_255 for one in numbers if one.net.first.epsilon_255 is not None})
     text = f"Data: {source}, {_images(values)}"
-    if attacks and radii and not any("_eps_" in key for key in attacks):
-        text += f"; epsilon {', '.join(f'{radius:g}/255' for radius in radii)}"
+    if attacks and not any("_eps_" in key for key in attacks):
+        text += f"; epsilon {radii(numbers)}"
     text += f". {_intervals(numbers)}"
     if {"aa_fast_20", "aa_standard"} <= set(attacks):
         text += f" {PROTOCOLS_SENTENCE}"
     return text + flags(numbers)
+
+
+def radii(numbers: Iterable[Number]) -> str:
+    """Of the nets' training, which is that of the attacks: "8/255"."""
+    found = {one.net.first.epsilon_255 for one in numbers} - {None}
+    return ", ".join(f"{radius:g}/255" for radius in sorted(found)) or "of the training"
 
 
 def _images(values):
@@ -181,6 +186,7 @@ def flags(numbers: Iterable[Number]) -> str:
         alike = defaultdict(list)
         for key, text in labels.items():
             alike[text].append(key)
-        where = "; ".join(f"{', '.join(found)} of {text}" for text, found in alike.items())
+        named = {text: ", ".join(found) if len(found) < 5 else f"{len(found)} attacks" for text, found in alike.items()}
+        where = "; ".join(f"{found} of {text}" for text, found in named.items())
         parts.append(f"{flag} ({where})")
     return f" Flags: {', '.join(parts)}." * bool(parts)

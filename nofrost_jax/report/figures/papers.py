@@ -170,16 +170,17 @@ def interpolations(collection: Collection, source: str) -> Picture:
     ways = dict.fromkeys((net.interpolation, net.p) for net in everything)
     panels, numbers, shown = [], [], set()
     for key, title in PANELS.items():
-        frontiers = []
+        frontiers, behind = [], []
         for way, p in sorted(ways, key=lambda one: (list(STRATEGIES).index(one[0]), one[1] or 0)):
             mixed = lookup.nets(net for net in everything if (net.interpolation, net.p) == (way, p))
             if len(mixed) > 1 or way == "logits":
                 label = f"MBNAT ({way}" + f" {p or 0:.0%}" * (p is not None) + ")"
-                found = _frontier(label, STRATEGIES[way], mixed, key, numbers)
+                found = _frontier(label, STRATEGIES[way], mixed, key, behind)
                 frontiers += found
                 shown |= {label} if found else set()
         if len(frontiers) > 1:
             panels.append(tradeoff.Panel(title, frontiers))
+            numbers += behind
     if not panels:
         raise NothingToDraw("no MBNAT net was evaluated under two interpolations (configs/eval/mbn_gamma.py:all)")
     caption = (
@@ -213,7 +214,8 @@ def properties(collection: Collection, source: str) -> Picture:
     counts = sorted({one.values[0].n for one in numbers})
     caption = (
         f"Decision margin, boundary thickness and smoothness of each image; triangles: means. Data: {source}, "
-        f"{' or '.join(map(str, counts))} images. One seed of each net.{lookup.flags(numbers)}"
+        f"{' or '.join(map(str, counts))} images; smoothness at epsilon {lookup.radii(numbers)}. One seed of each net."
+        f"{lookup.flags(numbers)}"
     )
     return Picture(lambda wide: histograms.draw(panels, wide), caption + lookup.absent(exhibit, shown))
 

@@ -50,5 +50,6 @@ def draw(panels: Sequence[Panel], wide: bool = False) -> Figure:
         axis.set_title(f"{style.plain(panel.title, 48)}\n{style.plain(panel.layer, 48)}")
         axis.set_ylabel("Running variance")
         axis.set_xlabel("Running mean")
+        axis.locator_params(axis="x", nbins=6)
     style.legend(figure, entries, style.columns_for(entries, width), "outside upper center")
     return figure

@@ -30,16 +30,19 @@ def draw(panels: Sequence[Panel], wide: bool = False) -> Figure:
     """A panel for each attack; x: clean accuracy, y: accuracy under the attack, so the top right is best. wide: for
     two columns of text."""
     width, entries = style.PAGE if wide else style.COLUMN, _entries(panels)
-    cells = len(panels) + bool(entries)
-    across = min(3 if wide else 2, max(cells, 1))
-    down = max(1, math.ceil(cells / across))
-    figure = Figure(figsize=(width, down * width / across * (0.84 if wide else 0.95) + 0.15))
+    across = min(3 if wide else 2, max(len(panels), 1))
+    down = max(1, math.ceil(len(panels) / across))
+    is_full = len(panels) == down * across  # then the legend is above them
+    height = down * width / across * (0.84 if wide else 0.95)
+    figure = Figure(figsize=(width, height + (0.5 if is_full else 0.15)))
     grid = figure.subplots(down, across, squeeze=False)
     for axis, panel in zip(grid.flat, panels, strict=False):
         _fill(axis, panel)
     for axis in grid.flat[len(panels) :]:
         axis.set_axis_off()
-    if entries:
+    if is_full:
+        style.legend(figure, entries, style.columns_for(entries, width), "outside upper center")
+    else:
         style.legend(grid.flat[len(panels)], entries, where="center left")
     figure.supxlabel("Clean accuracy (%)")
     figure.supylabel("Accuracy under attack (%)")
@@ -60,6 +63,7 @@ def _fill(axis: Axes, panel: Panel) -> None:
     if sum(map(len, drawn)):
         low, high = np.concatenate(drawn).min(0), np.concatenate(drawn).max(0)
         room = np.maximum(0.08 * (high - low), 0.5)
+        axis.locator_params(axis="x", nbins=5)
         axis.set_xlim(low[0] - room[0], min(high[0] + room[0], 102))
         limit = style.upper_limit(high[1])
         from_zero = low[1] < high[1] / 2
