@@ -63,7 +63,7 @@ def test_tradeoff_has_every_point_interval_and_gamma():
         Series("NoFrost", NOFROST, [0.701], [0.0504], paper=True),
     ]
     figure = tradeoff.draw([tradeoff.Panel("PGD-20", [frontier()], nets), tradeoff.Panel("APGD-CE-20", [frontier()])])
-    first, second, rest = figure.axes[0], figure.axes[1], figure.axes[2]
+    first, second = figure.axes
     drawn = [np.round(points, 6).tolist() for points in markers(first)]
     assert drawn == [[[60, 55, 50], [0, 5, 10]], [[70], [5]], [[70.1], [5.04]]]
     assert [[69, 5], [71, 5]] in intervals(first) and [[70, 4], [70, 6]] in intervals(first)
@@ -73,7 +73,9 @@ def test_tradeoff_has_every_point_interval_and_gamma():
     assert written.count("NoFrost") == 1 and {"0", "1"} <= set(written)
     assert (first.get_title(), second.get_title()) == ("PGD-20", "APGD-CE-20")
     assert figure.get_supxlabel() == "Clean accuracy (%)" and figure.get_supylabel() == "Accuracy under attack (%)"
-    assert not rest.axison and "hollow: the paper" in texts(figure)
+    assert len(figure.legends) == 1 and "hollow: the paper" in texts(figure)
+    *_, rest = tradeoff.draw([tradeoff.Panel("PGD-20", [frontier()])] * 3).axes
+    assert not rest.axison and [text.get_text() for text in rest.get_legend().get_texts()] == ["MBNAT"]
 
 
 @pytest.mark.parametrize("wide", [False, True])

@@ -158,7 +158,7 @@ def test_the_same_results_give_the_same_bytes(everything, tmp_path):
 
 def test_other_data_has_its_own_figures_without_the_papers_values(tmp_path):
     for row in ("sat", "nofrost"):
-        one = figured.paper(row, width=0.25, epsilon_255=38.25) | {"net": made.net(row, width=0.25)}
+        one = figured.paper(row)
         one["dataset"] |= {"source": "digits", "label_set": "10 classes"}
         made.write(tmp_path / row, one)
     done, missing = figures.draw_all(collect(tmp_path), tmp_path / "out")
