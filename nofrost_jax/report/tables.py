@@ -2,6 +2,7 @@
 second, warnings, tests between nets, and the paper's own values. As data; `text` and `page` write them."""
 
 import dataclasses
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 
@@ -149,6 +150,12 @@ class Table:
         if not self.is_papers:
             return "All nets"
         return f"Table {self.exhibit.name.removeprefix('table')}"
+
+    @property
+    def title(self) -> str:
+        """Of the exhibit; without a depth where none of the nets has one."""
+        has_depth = any(net.depth for line in self.lines for net in line.nets) or self.source == IMAGENET
+        return self.exhibit.title if has_depth else re.sub(r" of ResNet\d+", "", self.exhibit.title)
 
     @property
     def is_accuracy(self) -> bool:

@@ -40,7 +40,7 @@ def exhibit(tables: Sequence[Table]) -> str:
     """An exhibit's tables, one for each data set, in Markdown; off ImageNet followed by the paper's own."""
     parts = []
     for table in tables:
-        parts += [f"**{table.number}, {escape(table.source)}: {table.exhibit.title}**", one(table)]
+        parts += [f"**{table.number}, {escape(table.source)}: {table.title}**", one(table)]
         if table.pairs:
             parts += [comparisons(table.pairs), PAIRED]
     if not any(table.is_imagenet for table in tables) and tables[0].is_papers:
