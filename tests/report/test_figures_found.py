@@ -175,6 +175,12 @@ def test_other_data_has_its_own_figures_without_the_papers_values(tmp_path):
     assert not any(hollow for _, hollow in lines(figure.axes[0]))
 
 
+def test_a_net_with_too_few_norms_says_so(tmp_path):
+    made.write(tmp_path, made.result(made.net("st"), name="properties", bn_statistics=[]))
+    with pytest.raises(papers.NothingToDraw, match="fewer than 15 batch norms"):
+        papers.statistics(collect(tmp_path), IMAGENET)
+
+
 def test_nothing_at_all_gives_every_figure_as_missing(tmp_path):
     done, missing = figures.draw_all(collect(tmp_path), tmp_path / "out")
     assert done == [] and len(missing) == 11 and all(one.reason and one.command for one in missing)

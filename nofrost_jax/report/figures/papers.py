@@ -69,12 +69,9 @@ def statistics(collection: Collection, source: str) -> Picture:
             panels.setdefault(place, []).append(channels)
             shown.append(net)
     if not panels:
-        measured = any("bn_statistics" in one.result for net in found for seed in net.seeds for one in seed.evaluations)
-        raise NothingToDraw(
-            "the nets have fewer than 15 batch norms"
-            if measured
-            else "no result has batch norm statistics of ST or PGDAT"
-        )
+        if any("bn_statistics" in one.result for net in found for seed in net.seeds for one in seed.evaluations):
+            raise NothingToDraw("the nets have fewer than 15 batch norms; add --set='model.stage_sizes=(2,2,2)'")
+        raise NothingToDraw("no result has batch norm statistics of ST or PGDAT")
     ready = [scatter.Panel(*place, some) for place, some in panels.items()]
     caption = (
         f"Running mean and variance of every channel of one batch norm, after training on {source}. The paper does "
