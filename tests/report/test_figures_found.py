@@ -175,6 +175,16 @@ def test_other_data_has_its_own_figures_without_the_papers_values(tmp_path):
     assert not any(hollow for _, hollow in lines(figure.axes[0]))
 
 
+def test_the_authors_adversarial_training_looks_different(tmp_path):
+    for has, scale in ((False, 0.4), (True, 0.8)):
+        one, _ = figured.properties("pgdat", np.random.default_rng(0), scale, sha=str(has))
+        one["net"]["pgdat_clean_forward"] = has
+        made.write(tmp_path / str(has), one)
+    axis = drawn(papers.statistics, collect(tmp_path), IMAGENET).axes[0]
+    first, second = (tuple(some.get_facecolor()[0]) for some in axis.collections)
+    assert first != second and [net.label for net in lookup.nets(collect(tmp_path).nets)][1] == "PGDAT (clean forward)"
+
+
 def test_a_net_with_too_few_norms_says_so(tmp_path):
     made.write(tmp_path, made.result(made.net("st"), name="properties", bn_statistics=[]))
     with pytest.raises(papers.NothingToDraw, match="fewer than 15 batch norms"):

@@ -49,8 +49,10 @@ def nets(found: Iterable[Measured]) -> list[Net]:
     made, rows = [], list(METHODS)
     for group in groups.values():
         seeds = tuple({net.seed: net for net in sorted(group, key=lambda net: net.seed)}.values())
-        label = seeds[0].label.replace("gamma ", "γ = ") + " (clean forward)" * _has_clean_forward(seeds[0])
-        made.append(Net(label, style.LOOKS.get(seeds[0].row, style.OTHER), seeds))
+        label, look = seeds[0].label.replace("gamma ", "γ = "), style.LOOKS.get(seeds[0].row, style.OTHER)
+        if _has_clean_forward(seeds[0]):
+            label, look = f"{label} (clean forward)", style.CLEAN_FORWARD
+        made.append(Net(label, look, seeds))
     labels = [net.label for net in made]
     made = [
         net if labels.count(net.label) == 1 else dataclasses.replace(net, label=f"{net.label} in {net.first.folder}")

@@ -54,6 +54,7 @@ LOOKS = {  # of the rows of configs/methods.py; rows of one colour are not in on
     "combine": Look(VERMILLION, "8", "-.", "xxxx"),
     "nofrost_star": Look(BLUE, "*", "-"),
 }
+CLEAN_FORWARD = Look(SKY, "o", "--")  # PGDAT as the authors' code trains it, beside PGDAT in Figure 1
 OTHER = Look(FAINT, ".", "-", "----")  # a net of no row
 
 
