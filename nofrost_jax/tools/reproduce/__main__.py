@@ -28,6 +28,7 @@ import functools
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 
 from nofrost_jax import errors, lock
@@ -60,7 +61,7 @@ def reproduce(asked: Asked, root: pathlib.Path = ROOT) -> int:
     with errors.machine("finished runs are kept"), alone, Stop() as stop:
         call = functools.partial(child.call, root, os.path.join(asked.workdir, "compilation_cache"), stop)
         codes = (make_exhibits if isinstance(asked, Paper) else make_study)(asked, call)
-    return min(codes, default=0)  # 1, a failure, before 2, a refusal
+    return min((2 if code == 2 else 1 for code in codes), default=0)  # a failure before a refusal
 
 
 def make_study(asked: Study, call: Callable) -> list[int]:
@@ -86,19 +87,23 @@ def make_exhibits(asked: Paper, call: Callable) -> list[int]:
         pairs = [pair for pair, names in asked.evaluations.items() if name in names]
         train(asked, [run for run in dict(pairs) if run not in failed], call, failed, write)
         broken += evaluate(asked, pairs, call, write)
-        make_report(asked)
+        broken += make_report(asked)
     for name, lacking in plan.lacking(asked).items():
         print(f"incomplete: {name} lacks {', '.join(lacking)}" if lacking else f"complete: {name}")
     codes = [*broken, *(code or 1 for code, _ in failed.values())]
     return codes or [2] * any(plan.lacking(asked).values())  # a net that was not finite
 
 
-def make_report(asked: Paper) -> None:
-    """Writes DIR/report of all results so far; says why where it cannot."""
+def make_report(asked: Paper) -> list[int]:
+    """Writes DIR/report of all results so far; returns exit codes. A report that fails does not stop the runs."""
     try:
         report.report(asked.workdir, os.path.join(asked.workdir, "report"))
     except UserError as error:
         print(f"no report: {error}", flush=True)
+    except Exception:
+        traceback.print_exc()
+        return [1]
+    return []
 
 
 def train(asked: Asked, runs: list[Training], call: Callable, failed: files.Failed, write: Callable) -> None:

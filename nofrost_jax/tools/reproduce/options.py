@@ -70,6 +70,13 @@ def _paper(options: argparse.Namespace) -> Paper:
     for name in names:
         if name not in EXHIBITS:
             raise errors.UserError(f"unknown name {name!r}; choose {KNOWN}, all, or a study: {', '.join(STUDIES)}")
+    rows = _items("rows", options.rows, (), str)
+    if rows:
+        known = {name: {net.row for net in EXHIBITS[name].nets} for name in names}
+        names = tuple(name for name in names if known[name] & {*rows})
+        if not names:
+            listed = ", ".join(sorted(set.union(*known.values())))
+            raise errors.UserError(f"--rows={options.rows}: nothing asked for has such a net; its rows are {listed}")
     for flag in ("rates", "shift"):
         if getattr(options, flag):
             raise errors.UserError(f"--{flag} is for a study, {' or '.join(STUDIES)}; leave it out")
@@ -80,7 +87,7 @@ def _paper(options: argparse.Namespace) -> Paper:
         names=names,
         workdir=options.workdir,
         scale=scale,
-        rows=_items("rows", options.rows, (), str),
+        rows=rows,
         seeds=_items("seeds", options.seeds, (), int),
         source=options.source,
         settings=options.settings,
@@ -124,10 +131,6 @@ def _check(asked: Study | Paper) -> None:
         raise errors.UserError(f"--seeds={','.join(map(str, asked.seeds))} must be numbers from 0 to 2147483647")
     if isinstance(asked, Paper):
         changed = files.paper_changes(asked)
-        for name in asked.names:
-            own = {net.row for net in EXHIBITS[name].nets}
-            if asked.rows and not own & set(asked.rows):
-                raise errors.UserError(f"--rows: {name} has none of them; its rows are {', '.join(sorted(own))}")
     else:
         changed = files.changes(asked)
         if not all(0 < rate < math.inf for rate in asked.rates):

@@ -58,6 +58,8 @@ if order == "preempt late":  # the signal comes when the result is there already
     order = [0.9, 0.5]
 if order == "crash":
     raise RuntimeError("a bug")
+if order == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
 if isinstance(order, str):
     print(f"error: {order}", file=sys.stderr)
     sys.exit(2)

@@ -118,7 +118,12 @@ WRONG = [
     (["digits", "table1"], "table1 does not go with the study digits"),
     (["digits", "--dry_run"], "--dry_run does not go with the study digits"),
     (["table1", "--rates=0.1"], "--rates is for a study"),
-    (["table1", "--rows=mbnat"], "table1 has none of them; its rows are fat, nofrost, sat, st, trades, trades_fat"),
+    (
+        ["table1", "--rows=mbnat"],
+        "nothing asked for has such a net; its rows are fat, nofrost, sat, st, trades, trades",
+    ),
+    (["table1", "--rows=mbnat,satt"], "--rows=mbnat,satt: nothing asked for"),
+    (["table1", "--rows=sat,satt"], "unknown row 'satt'"),
     (["table1", "--source=digits", "--files=/x"], "--files is for ImageNet"),
     (["table1", "--scale=mnist"], "invalid choice: 'mnist'"),
     (["table1", "--set=seed=1"], "sets this field itself"),
@@ -140,6 +145,23 @@ def test_every_table_and_figure_can_be_asked_for(fake):
     asked = fake.parse_paper("all", "--source=digits")
     assert asked.names == tuple(EXHIBITS)
     assert len(asked.trainings) == 23  # ImageNet has 33: both depths
+    some = fake.parse_paper("all", "--source=digits", "--rows=mbnat,sat_in")
+    assert some.names == ("table3", "table5", "figure2", "figure5", "figure6") and len(some.trainings) == 2
+
+
+def test_a_killed_run_is_a_failure_and_a_report_that_breaks_does_not_stop_the_others(fake, capsys, monkeypatch):
+    fake.orders(**{"runs/sat_digits/seed_0": "killed"})
+
+    def broken(*_):
+        raise RuntimeError("a bug in the report")
+
+    monkeypatch.setattr(reproduce.report, "report", broken)
+    assert fake.make("table3", "table6", more=["--source=digits", "--rows=sat,st"]) == 1
+    told = capsys.readouterr()
+    assert "FAILED with exit code -9" in told.out and told.err.count("RuntimeError: a bug in the report") == 2
+    assert fake.runs == ["runs/sat_digits/seed_0", *["runs/st_digits/seed_0"] * 2]
+    fake.orders()
+    assert fake.make("table3", "table6", more=["--source=digits", "--rows=sat,st"]) == 1  # for the report alone
 
 
 def test_a_real_table_in_miniature(tmp_path):
