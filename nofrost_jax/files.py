@@ -14,6 +14,7 @@ import numpy as np
 
 Path = str | os.PathLike[str]
 _LFS = b"version https://git-lfs"
+_NPZ = "it is a NumPy .npz file"
 _TORCH_STREAM = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P"  # the start of PyTorch's older format
 
 
@@ -165,23 +166,30 @@ def _diagnose_zip(path):
     if any(name.endswith("/data.pkl") for name in names):
         return "it is a PyTorch file"
     if names and all(name.endswith(".npy") for name in names):
-        return "it is a NumPy .npz file"
+        return _NPZ
     return "it is a zip archive of something else"
 
 
 def reason(path: Path, error: Exception) -> str:
-    """`diagnose`, or else the error's own text."""
+    """`diagnose`, or else, also of the wanted kind of file, the error's own text."""
     text = getattr(error, "strerror", None) or " ".join(str(error).split())[:160] or type(error).__name__
-    return diagnose(path) or text
+    other = diagnose(path)
+    return text if other in ("", _NPZ) else other
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name. Raises ValueError that says what is wrong with the file."""
+    """The arrays of an .npz file by name. Raises ValueError that says what is wrong with the file.
+
+    Compressed ones are refused: `write_npz` makes none, and a small file could fill the memory.
+    """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is compressed, so it could be larger than it looks; save it with np.savez")
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = dict(arrays)
         if not all(isinstance(value, np.ndarray) for value in found.values()):
             raise ValueError("it holds something other than arrays")
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise ValueError(reason(path, error)) from error
     return found

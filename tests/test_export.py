@@ -99,7 +99,7 @@ def test_params_of_another_net_are_refused(nofrost, tmp_path):
 def test_refusals_are_one_line_and_write_nothing(nofrost, tmp_path, capsys, case):
     source, out = nofrost, tmp_path / "out"
     if case == "no run":
-        source, words = tmp_path / "nowhere", "nowhere/config.json"
+        source, words = tmp_path / "nowhere", "nowhere; give a .pth or .safetensors file"
     elif case == "no checkpoint":
         source, words = tmp_path / "run", "no checkpoint in"
         write_config(prepare(tiny_config("nofrost")), source)

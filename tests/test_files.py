@@ -82,3 +82,22 @@ def test_hashes_are_of_the_parts_one_after_the_other(tmp_path, dtype):
     (tmp_path / "a").write_bytes(content)
     expected = hashlib.sha256(content).hexdigest()
     assert files.sha256("aé", b"b", array.T, array[0, 0]) == files.file_sha256(tmp_path / "a") == expected
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: np.savez_compressed(path, a=np.zeros(10**8, np.uint8)), "it is compressed"),
+        (lambda path: np.savez(path, a=np.array([{}], object)), "allow_pickle=False"),
+        (lambda path: path.write_bytes(b"<html>"), "web page"),
+        (lambda path: None, "No such file"),
+    ],
+)
+def test_arrays_are_read_only_if_nothing_runs_and_nothing_grows(tmp_path, write, words):
+    path = tmp_path / "a.npz"
+    write(path)
+    with pytest.raises(ValueError, match=words) as caught:
+        files.read_npz(path)
+    assert "\n" not in str(caught.value)
+    files.write_npz(path, {"a": np.arange(3)})
+    assert files.read_npz(path)["a"].tolist() == [0, 1, 2]

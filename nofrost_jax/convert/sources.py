@@ -75,6 +75,11 @@ def read(source: str | os.PathLike, setting: Setting | None = None) -> Net:
     path = os.path.expanduser(source)
     if os.path.isfile(path):
         return _of_weights(path, setting or Setting())
+    if not os.path.isdir(checkpoint.split_step(path)[0]):
+        raise UserError(
+            f"there is no {source}; give a .pth or .safetensors file, the folder of a run or an export, or "
+            f"{hub.SCHEME}OWNER/NAME"
+        )
     if setting not in (None, Setting()):
         raise UserError(f"{source} has a config of its own; leave out {', '.join(_given(setting))}")
     return _of_folder(path)
