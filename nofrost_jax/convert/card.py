@@ -95,6 +95,7 @@ def _table(folder: str, digest: str) -> str:
     rows += [("", f"`{name}`", "", "not run", "", "", "") for name in _REPORTED if name not in done]
     head = ("images", "attack", "eps / 255", "accuracy", "95 % interval", "as uint8", "flags")
     lines = ["## Measured\n", *(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)), ""]
+    lines.append("To measure it again: `python main.py --mode=evaluate --workdir=FOLDER`.\n")
     if others:
         lines.append(f"Results of other variables are left out: {others}.\n")
     return "\n".join(lines)
@@ -107,7 +108,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = [(images, "none (clean)", "", f"{clean['accuracy']:.2%}", _interval(clean["ci95"]), "", "")]
     for entry in result["attacks"]:
         ball = f"{entry['epsilon_255']:g}{' in l2' * (entry['norm'] == 'l2')}"
-        steps = f", {entry['steps']} steps" * (entry["steps"] is not None)
+        steps = f", {entry['steps']} steps" * (entry["steps"] is not None and "members" not in entry)
         figures = f"{entry['robust_accuracy']:.2%}", _interval(entry["ci95"]), f"{entry['uint8_accuracy']:.2%}"
         rows.append((images, f"`{_plain(entry['name'])}`{steps}", ball, *figures, _plain(", ".join(entry["flags"]))))
     return rows
