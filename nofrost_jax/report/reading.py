@@ -16,6 +16,7 @@ from nofrost_jax import files
 
 MAX_JSON = 64 << 20  # bytes; a result has about 10,000
 MAX_ARRAYS, MAX_COLUMNS = 256 << 20, 4096  # bytes of an .npz when unpacked; arrays in it
+BROKEN = OSError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error  # by a bad .npz
 SKIPPED = ("outcomes", "checkpoints")  # folders of a run without results, with many files
 Spec = dict | list | Callable[[Any], bool]
 
@@ -53,11 +54,9 @@ def json_files(folder: str) -> Iterator[tuple[str, str]]:
 def read_json(path: str) -> Any:
     """The value in a JSON file of bounded size. Raises ValueError."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
-            raise ValueError("it is not a file")
-        if status.st_size > MAX_JSON:
-            raise ValueError(f"it has {status.st_size >> 20} MiB; a result has less than {MAX_JSON >> 20}")
+        size = _size(path)
+        if size > MAX_JSON:
+            raise ValueError(f"it has {size >> 20} MiB; a result has less than {MAX_JSON >> 20}")
         with open(path, "rb") as file:
             content = file.read(MAX_JSON)
     except OSError as error:
@@ -69,27 +68,36 @@ def read_json(path: str) -> Any:
         raise ValueError(f"it is not JSON: {why}") from error
 
 
+def _size(path: str) -> int:
+    """Of a file in bytes. Raises OSError, and ValueError for a pipe, from which reading would wait for ever."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is not a file")
+    return status.st_size
+
+
+def check_archive(path: str, most: int = MAX_ARRAYS) -> None:
+    """Raises ValueError, OSError or BadZipFile unless a file is a zip archive as NumPy writes it, which unpacks to at
+    most so many bytes."""
+    _size(path)
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    size = sum(entry.file_size for entry in entries)
+    if size > most or len(entries) > MAX_COLUMNS:
+        raise ValueError(f"it would unpack to {size >> 20} MiB in {len(entries)} arrays, too many for a result")
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+        raise ValueError("it is compressed in a way in which NumPy compresses nothing")
+
+
 def read_arrays(path: str) -> dict[str, np.ndarray]:
     """{name: array [N]} of numbers in an .npz file of bounded size; {} where there is no file. Raises ValueError."""
     try:
         if not os.path.exists(path):
             return {}
-        with zipfile.ZipFile(path) as archive:
-            sizes = [entry.file_size for entry in archive.infolist()]
-        if sum(sizes) > MAX_ARRAYS or len(sizes) > MAX_COLUMNS:
-            raise ValueError(f"it would unpack to {sum(sizes) >> 20} MiB in {len(sizes)} arrays, too many for a result")
+        check_archive(path)
         with np.load(path, allow_pickle=False) as arrays:
             found = dict(arrays)
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        RuntimeError,
-        MemoryError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except (ValueError, *BROKEN) as error:
         if "allow_pickle" in str(error):
             raise ValueError("an array in it is a Python pickle, which is not read: it could run any code") from error
         why = " ".join(str(error).split())[:160] or type(error).__name__
@@ -217,6 +225,7 @@ RESULT = {  # schema 1 (nofrost_jax/evaluation/results.py, nofrost_jax/shift/run
     "properties?": dict.fromkeys(("margin?", "thickness?", "thickness_pixels?", "smoothness?"), MEAN),
     "bn_statistics?": [{"reading": text, "number": count, "layer": text, "mean": [number], "var": [number]}],
 }
+PAPER = {"scale": text, "source": text, "files": text, "settings": {"*": text}}  # of tools.reproduce, of its folder
 STUDY = {  # what tools.reproduce writes of a study
     "study": text,
     "rows": [text],

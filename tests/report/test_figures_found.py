@@ -13,7 +13,7 @@ from nofrost_jax.report import figures
 from nofrost_jax.report.collect import IMAGENET, collect
 from nofrost_jax.report.figures import beyond, lookup, papers, style, table
 from tests.conftest import ROOT
-from tests.report import figured, made
+from tests.report import figured, made, test_reading
 
 NAMES = ["figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "strength", "gap", "examples"]
 
@@ -213,7 +213,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("kind", [*BAD, "cut off", "large"])
+@pytest.mark.parametrize("kind", [*BAD, "cut off", "large", "pipe", "lzma"])
 def test_bad_images_are_a_reason_not_a_crash(kind, tmp_path, monkeypatch):
     made.write(tmp_path, figured.paper("nofrost"))
     figured.pictures(tmp_path, "paper", "pgd_20", np.random.default_rng(0), k=2, side=4)
@@ -223,6 +223,11 @@ def test_bad_images_are_a_reason_not_a_crash(kind, tmp_path, monkeypatch):
             np.savez(path, **BAD[kind](dict(good)))
     elif kind == "cut off":
         path.write_bytes(path.read_bytes()[:-30])
+    elif kind == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    elif kind == "lzma":
+        test_reading.with_a_corrupt_stream(path)
     else:
         monkeypatch.setattr(beyond, "LARGEST", 100)
     with pytest.raises(papers.NothingToDraw, match=r"the images of .*paper.json cannot be read"):

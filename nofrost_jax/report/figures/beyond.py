@@ -3,12 +3,12 @@
 import dataclasses
 import itertools
 import os
-import zipfile
 from collections import defaultdict
 
 import numpy as np
 
 from nofrost_jax import files
+from nofrost_jax.report import reading
 from nofrost_jax.report.collect import Collection, Evaluation, Value
 from nofrost_jax.report.exhibits import PROTOCOLS
 from nofrost_jax.report.figures import bars, curves, grid, lookup, style
@@ -147,13 +147,10 @@ def _entry(evaluation, attack):
 def read_examples(path: str) -> list[grid.Example]:
     """The images that `evaluation.pictures.save` wrote, fooled and robust ones by turns. Raises ValueError."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-    except (OSError, zipfile.BadZipFile) as error:
+        reading.check_archive(path, LARGEST)
+        columns = files.read_npz(path)
+    except reading.BROKEN as error:
         raise ValueError(files.reason(path, error)) from error
-    if size > LARGEST:
-        raise ValueError(f"it would unpack to {size >> 20} MiB")
-    columns = files.read_npz(path)
     try:
         clean, adversarial, label, robust = (columns[name] for name in ("clean", "adversarial", "label", "robust"))
     except KeyError as error:
