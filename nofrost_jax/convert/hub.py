@@ -11,6 +11,7 @@ from nofrost_jax.weights.tensors import NAME
 
 SCHEME = "hf://"
 _FILES = ("config.json", "README.md", NAME)
+_CONNECTING = ("httpx", "httpx2", "httpcore", "requests", "urllib3")
 _FORM = f"{SCHEME}OWNER/NAME or {SCHEME}OWNER/NAME@REVISION"
 
 
@@ -28,7 +29,7 @@ def download(address: str) -> tuple[str, dict[str, Any]]:
     repository, _, revision = address.removeprefix(SCHEME).partition("@")
     library = _library()
     if repository.count("/") != 1 or address.endswith("@"):
-        raise UserError(f"{address} is no address; give {_FORM}")
+        raise UserError(f"{address} is not an address on the hub; give {_FORM}")
     with _one_line(library, address):
         folder = library.snapshot_download(repository, revision=revision or None, allow_patterns=list(_FILES))
     return folder, {"repository": repository, "revision": os.path.basename(folder)}
@@ -53,7 +54,7 @@ def require(repository: str) -> None:
     """Raises UserError unless huggingface_hub is installed and OWNER/NAME can be a repository's name."""
     library = _library()
     if repository.count("/") != 1:
-        raise UserError(f"--push={repository} is no name; give OWNER/NAME")
+        raise UserError(f"--push={repository} is not the name of a repository; give OWNER/NAME")
     with _one_line(library, repository):
         library.utils.validate_repo_id(repository)
 
@@ -73,13 +74,13 @@ def _one_line(library: ModuleType, what: str) -> Iterator[None]:
     """Turns the hub's errors into one line about `what`."""
     kinds = library.errors
     told = {  # the first that fits
-        kinds.HFValidationError: "is no name of a repository; give OWNER/NAME",
-        kinds.GatedRepoError: "is only for those whom its owner lets in; ask there, then log in: hf auth login",
+        kinds.HFValidationError: "is not the name of a repository; give OWNER/NAME",
+        kinds.GatedRepoError: "needs its owner's permission; ask for it there, then log in: hf auth login",
         kinds.RepositoryNotFoundError: "is not on the hub, or is private; check the name, or log in: hf auth login",
         kinds.RevisionNotFoundError: "has no such revision; check what follows the @",
         kinds.LocalTokenNotFoundError: "needs a login; run hf auth login, or set HF_TOKEN",
-        kinds.OfflineModeIsEnabled: "is not in the hub's cache, and HF_HUB_OFFLINE forbids to look; unset it",
-        kinds.LocalEntryNotFoundError: "is not in the hub's cache, and the hub is out of reach; check the network",
+        kinds.OfflineModeIsEnabled: "is not in the hub's cache, and HF_HUB_OFFLINE forbids downloads; unset it",
+        kinds.LocalEntryNotFoundError: "is not in the hub's cache, and the hub cannot be reached; check the network",
     }
     try:
         yield
@@ -89,5 +90,7 @@ def _one_line(library: ModuleType, what: str) -> Iterator[None]:
         status = getattr(error.response, "status_code", None)
         mend = "log in with a token that may write there: hf auth login" if status in (401, 403) else "try again later"
         raise UserError(f"{what}: the hub refuses with status {status}; {mend}") from error
-    except ConnectionError as error:
+    except Exception as error:  # of whichever library this version of huggingface_hub connects with
+        if type(error).__module__.partition(".")[0] not in _CONNECTING and not isinstance(error, ConnectionError):
+            raise
         raise UserError(f"{what}: the hub cannot be reached; check the connection") from error

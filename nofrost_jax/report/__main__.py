@@ -50,6 +50,8 @@ def report(folder: str, out: str, into: str | None = None) -> None:
     if not collection.evaluations and not collection.studies:
         raise errors.UserError(f"{folder} holds no result files; give a folder with runs, or with their results")
     _check_output(out)
+    if into:
+        markers.require(into)
     made = [*tables.tables(collection), *overview.tables(collection)]
     _write_tables(made, out)
     drawn, lacking = figures.draw_all(collection, out)

@@ -30,6 +30,19 @@ def insert(text: str, name: str, content: str) -> str:
     return "\n".join([*lines[: first + 1], content, *lines[first + 1 + after.index(END) :]])
 
 
+def require(path: str | os.PathLike) -> None:
+    """Raises UserError unless the file at `path` has a place for a table, and an end for each."""
+
+    def check(found):
+        if not found:
+            raise errors.UserError(
+                "it has no line <!-- table NAME -->; put one, and a line <!-- end -->, where it goes"
+            )
+        return dict.fromkeys(found, "")
+
+    _replaced(path, check)
+
+
 def write_into(path: str | os.PathLike, name: str, content: str) -> None:
     """Replaces the table NAME in the file at `path`, whole or not at all."""
     write_all(path, lambda found: {name: content})
@@ -38,13 +51,20 @@ def write_into(path: str | os.PathLike, name: str, content: str) -> None:
 def write_all(path: str | os.PathLike, make: Callable[[list[str]], Mapping[str, str]]) -> None:
     """Replaces tables in the file at `path`, all or none. make: from the names of its tables to {name: content}."""
     try:
+        files.write(path, _replaced(path, make))
+    except OSError as error:
+        raise errors.refused(f"{path} cannot be changed", error, "give a file with the markers") from error
+
+
+def _replaced(path: str | os.PathLike, make: Callable[[list[str]], Mapping[str, str]]) -> str:
+    try:
         with open(path) as file:
             text = file.read()
         for name, content in make(names(text)).items():
             text = insert(text, name, content)
-        files.write(path, text)
+        return text
     except OSError as error:
-        raise errors.refused(f"{path} cannot be changed", error, "give a file with the markers") from error
+        raise errors.refused(f"{path} cannot be read", error, "give a file with the markers") from error
     except UnicodeDecodeError as error:
         raise errors.UserError(f"{path} is not a text; give a file with the markers") from error
     except errors.UserError as error:

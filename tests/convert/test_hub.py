@@ -55,8 +55,8 @@ def test_the_command_takes_one_as_a_user_has_it(home, tmp_path):
         ("hf://owner", "hf://OWNER/NAME"),
         ("hf://owner/digits@", "hf://OWNER/NAME"),
         ("hf://owner/digits/more", "hf://OWNER/NAME"),
-        ("hf://owner/..", "no name of a repository"),
-        ("hf://../digits", "no name of a repository"),
+        ("hf://owner/..", "not the name of a repository"),
+        ("hf://../digits", "not the name of a repository"),
     ],
 )
 def test_what_is_not_there_is_one_line(home, address, words):
@@ -119,11 +119,12 @@ def response(status):
     [
         (lambda: errors.LocalTokenNotFoundError("no token"), "run hf auth login"),
         (lambda: errors.RepositoryNotFoundError("404", response=response(404)), "or is private"),
-        (lambda: errors.GatedRepoError("403", response=response(403)), "lets in"),
+        (lambda: errors.GatedRepoError("403", response=response(403)), "owner's permission"),
         (lambda: errors.HfHubHTTPError("401", response=response(401)), "status 401; log in"),
         (lambda: errors.HfHubHTTPError("503", response=response(503)), "status 503; try again later"),
         (lambda: errors.OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE"),
         (lambda: ConnectionError("no route"), "cannot be reached"),
+        (lambda: type("ConnectError", (Exception,), {"__module__": "httpx"})("no route"), "cannot be reached"),
     ],
 )
 def test_a_push_that_fails_is_one_line(stand_in, capsys, failure, words):

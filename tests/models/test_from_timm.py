@@ -110,6 +110,10 @@ def test_the_path_of_a_pytorch_file(saved, tmp_path, dtype):
 
 def test_what_no_net_should_start_from_is_refused(saved, tmp_path):
     model, weights, _ = saved
+    broken = weights["fc.weight"].copy()
+    broken[0, 0] = np.nan
+    with pytest.raises(UserError, match=r"^fc\.weight has numbers that are not finite"):
+        from_timm(weights | {"fc.weight": broken}, model)
     name = "layer1.0.conv1.weight"
     for value, words in [
         (weights[name] * np.nan, f"{name} has numbers that are not finite: its training failed"),

@@ -310,6 +310,15 @@ def test_a_document_gets_its_tables(runs, tmp_path, no_figures, capsys):
     assert "no result for <!-- table table7 -->" in capsys.readouterr().err and "old" in document.read_text()
 
 
+@pytest.mark.parametrize("text", ["no place for a table", "<!-- table table3 -->\nno end"])
+def test_a_document_without_a_place_is_refused_before_anything_is_written(runs, tmp_path, no_figures, capsys, text):
+    document = tmp_path / "own.md"
+    document.write_text(text)
+    assert call(runs, f"--output={tmp_path / 'out'}", f"--into={document}") == 2
+    assert "<!-- " in capsys.readouterr().err and document.read_text() == text
+    assert not list(tmp_path.glob("out/*"))
+
+
 def test_results_md_is_what_the_command_makes_of_the_committed_files(tmp_path, no_figures):
     document = tmp_path / "RESULTS.md"
     document.write_text((ROOT / "RESULTS.md").read_text())

@@ -129,7 +129,7 @@ def test_the_command_replaces_the_table_between_its_markers_only(file, tmp_path,
         ("<!-- table digits -->\nold\n", "no line <!-- end --> follows <!-- table digits -->"),
         ("<!-- table digits -->\n<!-- table cifar10 -->\n<!-- end -->\n", "no line <!-- end --> follows"),
         (TEXT + TEXT, "occurs 2 times"),
-        (None, "cannot be changed"),
+        (None, "cannot be read"),
     ],
 )
 def test_missing_markers_are_one_line_and_change_nothing(file, tmp_path, capsys, text, words):
