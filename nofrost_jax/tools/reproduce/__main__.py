@@ -124,6 +124,7 @@ def train(asked: Asked, runs: list[Training], call: Callable, failed: files.Fail
         if not is_done():
             failed[run] = code, complaint
             if code == 2 and not files.anything_done(asked):
+                files.forget(asked, run)
                 raise UserError(f"{title}: refused, as all others would be: {complaint}")
         write()
         print(f"{title}: {outcome(asked, run, failed)}{time_left(asked, runs, len(waiting) - number)}", flush=True)

@@ -93,6 +93,15 @@ def is_settled(asked: Asked, run: Training) -> bool:
     return result(asked, run) is not None or bool(record(asked, run)["not_finite"])
 
 
+def forget(asked: Asked, run: Training) -> None:
+    """Removes the log and the record of a run that was refused before it began, and the folders that are empty then."""
+    for name in ("log.txt", RECORD):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path(asked, run, name))
+    with contextlib.suppress(OSError):  # not empty
+        os.removedirs(path(asked, run))
+
+
 def anything_done(asked: Asked) -> bool:
     """Whether any run in the folder is settled."""
     depths = ("select/*/*", "runs/*/*", "runs/*/*/*")

@@ -35,6 +35,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Study | Paper, bool]:
     parser.add_argument("--rates", help="of a study: learning rates to choose from; a single one is taken as it is")
     parser.add_argument("--shift", action="store_true", help="of a study: evaluate under common corruptions, too")
     options = parser.parse_args(arguments)
+    options.names = [name.strip() for text in options.names for name in text.split(",")]
     workdir = os.path.expanduser(options.workdir)
     check_workdir(workdir)
     options.workdir = os.path.abspath(workdir)
@@ -68,6 +69,8 @@ def _study(options: argparse.Namespace) -> Study:
 def _paper(options: argparse.Namespace) -> Paper:
     names = tuple(EXHIBITS) if "all" in options.names else tuple(dict.fromkeys(options.names))
     for name in names:
+        if name in STUDIES:
+            raise errors.UserError(f"the study {name} does not go with tables and figures; give it alone")
         if name not in EXHIBITS:
             raise errors.UserError(f"unknown name {name!r}; choose {KNOWN}, all, or a study: {', '.join(STUDIES)}")
     rows = _items("rows", options.rows, (), str)

@@ -58,6 +58,13 @@ def test_mixtures_are_evaluated_at_their_weights(fake):
     assert fake.make("table5", more=["--source=digits", "--rows=mbnat"]) == 0 and len(fake.calls) == 3
 
 
+def test_what_the_first_run_refuses_is_one_line_and_leaves_nothing(fake):
+    fake.orders(**{"runs/sat_digits/seed_0": "config.epochs=0 is out of range"})
+    with pytest.raises(errors.UserError, match=r"sat_digits, seed 0: refused, as all others would be: config\.epochs=0"):
+        fake.make("table3")
+    assert not (fake.workdir / "runs").exists()
+
+
 def test_what_failed_is_named_and_done_by_the_same_command(fake, capsys):
     fake.orders(**{"runs/sat_digits/seed_0": "crash", "table3 runs/nofrost_digits/seed_0": "crash"})
     assert fake.make("table3") == 1
@@ -114,7 +121,8 @@ WRONG = [
         ["table8"],
         "unknown name 'table8'; choose table1 to table7, figure1 to figure7, all, or a study: digits, cifar10",
     ),
-    (["table1", "digits"], "unknown name 'digits'"),
+    (["table1", "digits"], "the study digits does not go with tables and figures; give it alone"),
+    (["table1,Table2"], "unknown name 'Table2'"),
     (["digits", "table1"], "table1 does not go with the study digits"),
     (["digits", "--dry_run"], "--dry_run does not go with the study digits"),
     (["table1", "--rates=0.1"], "--rates is for a study"),
@@ -145,6 +153,7 @@ def test_every_table_and_figure_can_be_asked_for(fake):
     asked = fake.parse_paper("all", "--source=digits")
     assert asked.names == tuple(EXHIBITS)
     assert len(asked.trainings) == 23  # ImageNet has 33: both depths
+    assert fake.parse_paper("table1,figure2", "table3").names == ("table1", "figure2", "table3")
     some = fake.parse_paper("all", "--source=digits", "--rows=mbnat,sat_in")
     assert some.names == ("table3", "table5", "figure2", "figure5", "figure6") and len(some.trainings) == 2
 
