@@ -60,7 +60,7 @@ def test_mixtures_are_evaluated_at_their_weights(fake):
 
 def test_what_the_first_run_refuses_is_one_line_and_leaves_nothing(fake):
     fake.orders(**{"runs/sat_digits/seed_0": "config.epochs=0 is out of range"})
-    with pytest.raises(errors.UserError, match=r"sat_digits, seed 0: refused, as all others would be: config\.epochs=0"):
+    with pytest.raises(errors.UserError, match=r"seed 0: refused, as all others would be: config\.epochs=0"):
         fake.make("table3")
     assert not (fake.workdir / "runs").exists()
 
