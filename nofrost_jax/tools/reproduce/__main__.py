@@ -142,7 +142,7 @@ def evaluate(asked: Asked, pairs: Iterable[tuple[Training, Suite]], call: Callab
         if found := find():
             print(f"{title}: {said(found)}", flush=True)
         else:
-            print(f"{title}: FAILED with exit code {code}: {complaint or 'see'} {log}", flush=True)
+            print(f"{title}: FAILED with exit code {code}: {complaint}{'; ' * bool(complaint)}see {log}", flush=True)
             codes.append(code or 1)
         write()
     return codes
@@ -165,7 +165,8 @@ def outcome(asked: Asked, run: Training, failed: files.Failed) -> str:
     spent, found = duration(record["seconds"]), files.result(asked, run)
     if run in failed:
         code, complaint = failed[run]
-        return f"FAILED with exit code {code} after {spent}: {complaint or 'see'} {files.path(asked, run, 'log.txt')}"
+        log = files.path(asked, run, "log.txt")
+        return f"FAILED with exit code {code} after {spent}: {complaint}{'; ' * bool(complaint)}see {log}"
     if not found:
         counts = ", counts as 0 %" if run.stage == SELECTION else ""
         return f"{spent}  NOT FINITE{counts}: {record['not_finite']}"

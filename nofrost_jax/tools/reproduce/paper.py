@@ -37,6 +37,8 @@ class Paper:
         for name in self.names:
             for seed in self.seeds or EXHIBITS[name].seeds:
                 for net, suite in EXHIBITS[name].suites:
+                    if self.scale != "imagenet":
+                        suite = dataclasses.replace(suite, settings=())  # they are for ImageNet's published files
                     if not self.rows or net.row in self.rows:
                         asked.append((name, self.training(net, seed), suite))
         whole = {(run, suite.config): suite for _, run, suite in asked if not suite.only}

@@ -51,6 +51,16 @@ def test_the_seeds_radii_and_settings_of_the_nets(fake):
     assert "config.method.pgdat_clean_forward" not in told["runs/pgdat_digits/seed_0"]
 
 
+def test_shift_has_the_authors_crop_on_imagenet_only(fake):
+    """configs/eval/shift.py refuses it for corruptions made on the fly."""
+    fields = {}
+    for source in ("digits", "folder:images"):
+        asked = fake.parse_paper("figure3", f"--source={source}")
+        (suite,) = {suite for _, suite in asked.evaluations if suite.config == "shift"}
+        fields[source] = dict(suite.settings)
+    assert fields == {"digits": {}, "folder:images": {"imagenet_c_crop": "nofrost"}}
+
+
 def test_mixtures_are_evaluated_at_their_weights(fake):
     assert fake.make("table5", more=["--source=digits", "--rows=mbnat"]) == 0
     assert fake.calls[1]["given"]["config"] == "configs/eval/properties.py:mbn"
