@@ -45,7 +45,8 @@ class Evaluation:
     @property
     def command(self) -> str:
         """A command that makes the result again."""
-        return commands.evaluate(self.result)
+        run = os.path.join(self.folder, os.path.dirname(os.path.dirname(self.path)))
+        return commands.evaluate(self.result, "" if self.config is None else run)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,12 @@ from nofrost_jax.report.exhibits import EXHIBITS
 
 SUITES = {name: suite for one in EXHIBITS.values() for _, suite in one.suites for name in suite.results}
 _MOST_SETTINGS = 100
+_LIST = "LIST"  # a result knows the hash of its list of images, not the path
 
 
-def evaluate(result: Mapping[str, Any]) -> str:
-    """Makes a result again, as far as it says how. result: checked by `reading.RESULT`."""
+def evaluate(result: Mapping[str, Any], folder: str = "") -> str:
+    """Makes a result again, as far as it says how. result: checked by `reading.RESULT`; folder: of its run, "" = where
+    the run was when it was evaluated."""
     suite = SUITES.get(result["name"])
     given = []
     if suite:
@@ -23,7 +25,10 @@ def evaluate(result: Mapping[str, Any]) -> str:
         given += [f"--config.{field}={value}" for field, value in suite.settings]
         given += [f"--config.evaluation.only={','.join(suite.only)}"] if suite.only else []
         given += [f"--config.evaluation.name={suite.name}"] if suite.name != name and not suite.gammas else []
-    return _joined("main.py", "--mode=evaluate", *given, f"--workdir={result['checkpoint']['path']}")
+    chosen = (result.get("asked") or {}).get("evaluation") or {}
+    given += [f"--config.evaluation.{name}={int(chosen[name])}" for name in ("limit", "classes") if chosen.get(name)]
+    given += [f"--config.evaluation.ids={_LIST}"] * bool(chosen.get("ids"))
+    return _joined("main.py", "--mode=evaluate", *given, f"--workdir={folder or result['checkpoint']['path']}")
 
 
 def reproduce(exhibit: str, folder: str, source: str = "") -> str:

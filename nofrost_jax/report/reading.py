@@ -206,7 +206,7 @@ RESULT = {  # schema 1 (nofrost_jax/evaluation/results.py, nofrost_jax/shift/run
         **{f"{name}?": text for name in ("index_sha256", "choice", "crop")},
         "of?": count,
     },
-    "asked?": {"data?": {"contents?": text}},
+    "asked?": {"data?": {"contents?": text}, "evaluation?": {"limit?": count, "ids?": text, "classes?": count}},
     "recipe?": text,
     "net?": NET,
     "mbn?": {"gamma": share, "interpolation": text, "p?": share, "seed?": whole},

@@ -50,7 +50,7 @@ def exhibit(tables: Sequence[Table]) -> str:
 
 def one(table: Table) -> str:
     """A table, and below it what its marks mean."""
-    head = ["Method", *(cell.column.title for cell in table.lines[0].cells)]
+    head = ["Method", *(escape(cell.column.title) for cell in table.lines[0].cells)]
     marks = footnotes(table)
     rows = []
     for line in table.lines:
@@ -103,7 +103,7 @@ def comparisons(pairs: Iterable[Pair]) -> str:
     """The paired tests of a table."""
     rows = []
     for pair in pairs:
-        names = [f"{escape(pair.first)} − {escape(pair.second)}", pair.column, str(pair.seed)]
+        names = [f"{escape(pair.first)} − {escape(pair.second)}", escape(pair.column), str(pair.seed)]
         rows.append([*names, *comparison(pair), escape(pair.reason)])
     head = ["Difference", "Column", "Seed", "Images", "Points", "Interval", "Only first right", "Only second right"]
     head += ["p", "Not compared because"]

@@ -22,6 +22,7 @@ from tests.conftest import ROOT
 from tests.report import made
 
 NASTY = "<script>alert(1)</script> \"'&amp;{{ 7*7 }}\u202e\x1b[31m"
+NASTY_ATTACK = "x|y <img src=x onerror=1> [a](javascript:1)"
 VOID = {"meta", "br", "img", "input", "link"}
 
 
@@ -56,7 +57,7 @@ class Page(html.parser.HTMLParser):
 
 def run(folder, row, counts, flags=(), n=200, **fields):
     clean, *robust = counts
-    names = ("pgd_20", "aa_fast_20", "aa_standard")
+    names = ("pgd_20", "aa_fast_20", "aa_standard", NASTY_ATTACK)
     attacks = [made.attack(name, count, n, flags=flags) for name, count in zip(names, robust, strict=False)]
     columns = {name: np.arange(n) < count for name, count in zip(names, robust, strict=False)}
     result = made.result(made.net(row), clean, attacks, n, sha=str(folder), **fields)
@@ -69,7 +70,7 @@ def runs(tmp_path_factory):
     run(folder / "sat", "sat", (110, 20, 8, 7), ["weak_attack"])
     run(folder / "sat_again", "sat", (111, 22, 9))
     run(folder / NASTY.replace("/", "\\"), "nofrost", (140, 25, 10), [NASTY])
-    run(folder / "digits", "nofrost", (190, 150, 130, 125), source=f"tfds:{NASTY}")
+    run(folder / "digits", "nofrost", (190, 150, 130, 125, 120), source=f"tfds:{NASTY}")
     bad = made.write(folder / "bad", made.result(None))
     bad.rename(bad.with_name(f"{NASTY.replace('/', ' ')}.json")).write_text("<html>")
     (folder / "study.json").write_text((ROOT / "benchmarks/results/study_digits.json").read_text())
@@ -139,7 +140,8 @@ def test_numbers_link_to_their_result_files(parsed, report, runs):
 
 
 def test_every_text_of_a_file_is_escaped(parsed, report):
-    assert parsed.all("script") == [{}]
+    assert parsed.all("script") == [{}] and NASTY_ATTACK in "".join(parsed.text)
+    assert "<img" not in "".join(path.read_text() for path in (report / "tables").glob("*.md"))
     shown = "".join(parsed.text)
     assert (
         shown.count("<script>alert(1)") >= 5 and "{{ 7*7 }}" in shown and "49" not in re.findall(r"&amp;(\d+)", shown)

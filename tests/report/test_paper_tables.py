@@ -264,3 +264,12 @@ def test_texts_of_files_stay_texts(tmp_path):
     assert lines and all(line.replace("\\|", "").count("|") == 6 for line in lines)
     assert not any(field.startswith(("=", "+", "-", "@")) for row in rows(tmp_path) for field in row.values())
     text.sheet([one]).encode()
+
+
+def test_a_name_of_an_attack_stays_a_text_in_the_head(tmp_path):
+    run(tmp_path, right={"clean": 740, "x|y <img src=x onerror=1> [a](javascript:1)": 220})
+    (one,) = overview.tables(collect(tmp_path))
+    shown = text.exhibit([one])
+    head = next(line for line in shown.splitlines() if line.startswith("| Method"))
+    assert r"| x\|y &lt;img src=x onerror=1> \[a\](javascript:1) |" in head
+    assert head.replace("\\|", "").count("|") == len(one.exhibit.columns) + 2 and "<img" not in shown

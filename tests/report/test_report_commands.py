@@ -5,8 +5,20 @@ import shlex
 import pytest
 
 from nofrost_jax.report import commands
+from nofrost_jax.report.collect import collect
 from nofrost_jax.tools.reproduce import files, options, paper
 from tests.report import made
+
+
+def test_a_result_is_made_again_where_its_run_is_now_on_the_same_images(tmp_path):
+    one = made.result(made.net(), name="paper", asked={"evaluation": {"limit": 120, "ids": "", "classes": 0}})
+    made.write(tmp_path / "moved here", one, config={})
+    made.write(tmp_path / "alone", one | {"asked": {"evaluation": {"limit": 0, "ids": "1f", "classes": 10}}})
+    alone, moved = (shlex.split(one.command) for one in collect(tmp_path).evaluations)
+    start = ["python", "main.py", "--mode=evaluate", "--config=configs/eval/paper.py"]
+    assert moved == [*start, "--config.evaluation.limit=120", f"--workdir={tmp_path}/moved here"]
+    fields = ["--config.evaluation.classes=10", "--config.evaluation.ids=LIST"]
+    assert alone == [*start, *fields, "--workdir=runs/some"]
 
 
 def reproduced(folder, source="", exhibit="table1"):
