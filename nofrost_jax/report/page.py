@@ -166,7 +166,9 @@ def _net(line: Line) -> str | None:
     """The net of a line's name; None where there is none yet."""
     if not line.nets:
         return None
-    return f"ResNet-{line.nets[0].depth}" if line.nets[0].depth else "small"
+    settings, depth = dict(line.nets[0].settings), line.nets[0].depth
+    is_whole = settings.get("stage_sizes") == "[]" and float(settings["width"]) == 1
+    return f"ResNet-{depth}" if depth else settings["model"] if is_whole else "small"
 
 
 def _title(value: Value) -> str:

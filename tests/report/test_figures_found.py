@@ -11,7 +11,7 @@ import pytest
 
 from nofrost_jax.report import figures
 from nofrost_jax.report.collect import IMAGENET, collect
-from nofrost_jax.report.figures import beyond, lookup, papers, style, table
+from nofrost_jax.report.figures import beyond, grid, lookup, papers, style, table
 from tests.conftest import ROOT
 from tests.report import figured, made, test_reading
 
@@ -57,13 +57,52 @@ def test_captions_say_what_was_measured_and_how(everything):
     captions = {one.name: one.caption for one in everything[2]}
     assert "Data: ImageNet, 50,000 images (aa_standard: 1,000 to 5,000); epsilon 8/255." in captions["figure2"]
     assert "seeds (NoFrost: 3)" in captions["figure2"] and "95 % intervals" in captions["figure2"]
-    assert "Flags: weak_attack (pgd_20 of ST, SAT, TRADES, FAT, TRADES-FAT, NoFrost)." in captions["figure2"]
+    assert "Flags: weak_attack (pgd_20 of 6 methods)." in captions["figure2"]
     assert (
         "only the latter measures robustness" in captions["gap"]
         and "500 images; smoothness at epsilon 8/255" in captions["figure6"]
     )
     assert "all images count" in captions["figure7"] and "epsilon" not in captions["figure7"]
     assert "both readings" in captions["figure1"]
+
+
+def test_flags_in_captions_are_short(tmp_path):
+    rows = list(figured.TABLE1)[:4]
+    for place, row in enumerate(rows):
+        names = [f"pgd_{steps}" for steps in range(1, 7)]
+        flags = [["weak_attack"] * (place < 2 and name == "pgd_1") + ["few"] * (place > 0) for name in names]
+        attacks = [figured.attack(name, 10, flags=some) for name, some in zip(names, flags, strict=True)]
+        one = made.result(made.net(row), attacks=attacks, flags=["partial"], sha=row)
+        made.write(tmp_path / row, one)
+    numbers = [lookup.number(net, name) for net in lookup.nets(collect(tmp_path).nets) for name in ("clean", *names)]
+    assert lookup.flags(numbers) == (
+        " Flags: few (6 attacks of SAT, TRADES, FAT), partial (all), weak_attack (pgd_1 of ST, SAT)."
+    )
+
+
+def test_nets_that_were_trained_elsewhere_are_in_the_figures(tmp_path):
+    """They are of no row of the paper's tables."""
+    for name, row, radius in (("a.pth", "nofrost", 8.0), ("b.pth", "sat", 4.0)):
+        attacks = [
+            figured.attack(f"apgd_ce_{steps}", 10, epsilon_255=radius, attack="apgd_ce", steps=steps)
+            for steps in (20, 100)
+        ]
+        attacks += [figured.attack(name, 5, epsilon_255=radius) for name in ("aa_fast_20", "aa_standard")]
+        one = made.result(made.net(row, epsilon_255=radius), attacks=attacks, sha=name)
+        one["checkpoint"]["file"] = name
+        made.write(tmp_path / name, one)
+    made.write(tmp_path / "ours", figured.paper("sat"))
+    found = collect(tmp_path)
+    labels = [text.get_text() for text in drawn(beyond.gap, found, IMAGENET).axes[0].get_yticklabels()]
+    assert labels == ["SAT, 8/255", "b.pth, 4/255", "a.pth, 8/255"]
+    panels = {axis.get_title() for axis in drawn(beyond.strength, found, IMAGENET).axes}
+    assert {"a.pth, 8/255", "b.pth, 4/255"} <= panels
+
+
+def test_no_more_images_are_unpacked_than_a_figure_shows(tmp_path):
+    figured.pictures(tmp_path, "paper", "pgd_20", np.random.default_rng(0), k=20, side=4)
+    shown = beyond.read_examples(str(tmp_path / "evaluations" / "paper_images" / "pgd_20.npz"))
+    assert len(shown) == grid.SHOWN_WIDE and {one.robust for one in shown} == {True, False}
 
 
 def test_the_tradeoff_has_both_protocols_gammas_seeds_and_the_papers_values(everything):

@@ -10,7 +10,7 @@ import numpy as np
 from nofrost_jax import files
 from nofrost_jax.report import reading
 from nofrost_jax.report.collect import Collection, Evaluation, Value
-from nofrost_jax.report.exhibits import PROTOCOLS
+from nofrost_jax.report.exhibits import METHODS, PROTOCOLS
 from nofrost_jax.report.figures import bars, curves, grid, lookup, style
 from nofrost_jax.report.figures.lookup import Net, Number
 from nofrost_jax.report.figures.papers import NothingToDraw, Picture
@@ -80,17 +80,20 @@ def _own(evaluation: Evaluation, net: Net, key: str) -> Number | None:
 
 
 def _compared(collection: Collection, source: str) -> list[Net]:
-    """All nets of a data set at its usual radius, mixtures at a gamma of 1 only."""
-    here = [net for net in collection.nets if net.source == source]
-    keys = dict.fromkeys((net.row, net.depth or 26) for net in here)
-    found = [net for row, depth in keys for net in collection.of(source, row, depth)]
-    found = lookup.nets(
-        net for net in dict.fromkeys(found) if net.gamma in (None, 1.0) and net.interpolation in ("", "logits")
-    )
-    several = len({net.first.depth for net in found}) > 1
-    if not several:
-        return found
-    return [dataclasses.replace(net, label=f"{net.label}, {net.first.depth or 'other'}") for net in found]
+    """All nets of a data set, as in the table of all nets, but of mixtures those at a gamma of 1 only. Where they have
+    several depths or radii, the labels say which."""
+    groups = defaultdict(list)
+    for net in collection.nets:
+        if net.source == source and net.gamma in (None, 1.0) and net.interpolation in ("", "logits"):
+            groups[net.depth, net.epsilon_255].append(net)
+    depths, radii = (set(some) for some in zip(*groups, strict=True)) if groups else ((), ())
+    found = []
+    for (depth, radius), mine in groups.items():
+        says = f", {depth or 'other'}" * (len(depths) > 1)
+        says += f", {'other' if radius is None else f'{radius:g}/255'}" * (len(radii) > 1)
+        found += [dataclasses.replace(net, label=f"{net.label}{says}") for net in lookup.nets(mine)]
+    order = {row: place for place, row in enumerate(METHODS)}
+    return sorted(found, key=lambda net: (order.get(net.first.row, len(order)), net.first.epsilon_255 or 0))
 
 
 def gap(collection: Collection, source: str) -> Picture:
@@ -145,7 +148,8 @@ def _entry(evaluation, attack):
 
 
 def read_examples(path: str) -> list[grid.Example]:
-    """The images that `evaluation.pictures.save` wrote, fooled and robust ones by turns. Raises ValueError."""
+    """The images that `evaluation.pictures.save` wrote, fooled and robust ones by turns, as many as a
+    figure shows. Raises ValueError."""
     try:
         reading.check_archive(path, LARGEST)
         columns = files.read_npz(path)
@@ -162,5 +166,6 @@ def read_examples(path: str) -> list[grid.Example]:
         raise ValueError("it is not what save_images writes")
     fooled, stood = np.flatnonzero(~robust), np.flatnonzero(robust)
     order = [i for pair in itertools.zip_longest(fooled, stood) for i in pair if i is not None]
-    adversarial = np.clip(np.nan_to_num(adversarial), 0, 1)
-    return [grid.Example(clean[i] / 255, adversarial[i], f"class {label[i]}", "", bool(robust[i])) for i in order]
+    order = order[: grid.SHOWN_WIDE]  # the others may fill the memory
+    pairs = [(clean[i] / 255, np.clip(np.nan_to_num(adversarial[i]), 0, 1)) for i in order]
+    return [grid.Example(*pair, f"class {label[i]}", "", bool(robust[i])) for i, pair in zip(order, pairs, strict=True)]

@@ -17,6 +17,8 @@ PROTOCOLS_SENTENCE = (
     "aa_fast_20 is what the paper calls AutoAttack, aa_standard is AutoAttack; only the latter measures robustness."
 )
 
+_NAMED = 3  # in a caption
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Net:
@@ -176,19 +178,25 @@ def _intervals(numbers):
 
 
 def flags(numbers: Iterable[Number]) -> str:
-    """ " Flags: not_converged (pgd_20 of SAT, NoFrost)." or ""."""
-    raised = defaultdict(lambda: defaultdict(dict))
+    """ " Flags: not_converged (pgd_20 of SAT, NoFrost), partial (all)." or ""."""
+    raised, every = defaultdict(lambda: defaultdict(dict)), defaultdict(dict)
     for one in numbers:
         for value in one.values:
+            every[value.key][one.net.label] = one.net.first.method
             for flag in value.flags:
-                raised[flag][value.key][one.net.first.method] = None
-    parts = []
-    for flag, keys in sorted(raised.items()):
-        labels = {key: ", ".join(found) for key, found in keys.items()}
-        alike = defaultdict(list)
-        for key, text in labels.items():
-            alike[text].append(key)
-        named = {text: ", ".join(found) if len(found) < 5 else f"{len(found)} attacks" for text, found in alike.items()}
-        where = "; ".join(f"{found} of {text}" for text, found in named.items())
-        parts.append(f"{flag} ({where})")
+                raised[flag][value.key][one.net.label] = one.net.first.method
+    parts = [f"{flag} ({'all' if keys == every else _where(keys)})" for flag, keys in sorted(raised.items())]
     return f" Flags: {', '.join(parts)}." * bool(parts)
+
+
+def _where(keys):
+    """ "pgd_20 of SAT, NoFrost; 6 attacks of FAT": what has a flag, the first few of it by name."""
+    alike = defaultdict(list)
+    for key, methods in keys.items():
+        names = dict.fromkeys(methods.values())
+        alike[", ".join(names) if len(names) <= _NAMED else f"{len(names)} methods"].append(key)
+    parts = [
+        f"{', '.join(found) if len(found) <= _NAMED else f'{len(found)} attacks'} of {text}"
+        for text, found in alike.items()
+    ]
+    return "; ".join(parts[:_NAMED]) + f"; {len(parts) - _NAMED} more" * (len(parts) > _NAMED)
