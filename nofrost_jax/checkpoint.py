@@ -173,7 +173,8 @@ def export(
         files.write(os.path.join(whole, "config.json"), config_json)
         if card:
             files.write(os.path.join(whole, "README.md"), card)
-        for name in os.listdir(whole) if exists else ():
+        config_first = sorted(os.listdir(whole), key=lambda name: name != "config.json")  # it tells whose folder it is
+        for name in config_first if exists else ():
             os.replace(os.path.join(whole, name), os.path.join(path, name))
         if not exists:
             os.rename(whole, path)

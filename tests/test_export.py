@@ -169,3 +169,32 @@ def test_a_second_export_to_one_place_is_refused(nofrost, tmp_path):
     with held, pytest.raises(UserError, match="out is in use by an export: process"):
         export(nofrost, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("config", [False, True])
+def test_a_folder_of_other_things_is_left_alone(nofrost, tmp_path, capsys, config):
+    if config:
+        export(nofrost, tmp_path)
+    (tmp_path / "README.md").write_text("my precious readme")
+    (tmp_path / "other.txt").write_text("mine")
+    with pytest.raises(SystemExit, match="2"):
+        convert.main([str(nofrost), str(tmp_path)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "other.txt" in line and "choose a new folder" in line
+    assert (tmp_path / "README.md").read_text() == "my precious readme"
+
+
+def test_a_folder_with_a_readme_alone_is_left_alone(nofrost, tmp_path):
+    (tmp_path / "README.md").write_text("my precious readme")
+    with pytest.raises(UserError, match=r"more than an export: README\.md; choose a new folder"):
+        export(nofrost, tmp_path)
+    assert (tmp_path / "README.md").read_text() == "my precious readme"
+
+
+def test_an_export_keeps_its_evaluations_when_it_is_replaced(nofrost, tmp_path):
+    (tmp_path / f".{'0' * 32}.tmp").write_text("of a killed writer")
+    export(nofrost, tmp_path)
+    (tmp_path / "evaluations").mkdir()
+    (tmp_path / "evaluations/final.txt").write_text("kept")
+    export(nofrost, tmp_path)
+    assert (tmp_path / "evaluations/final.txt").read_text() == "kept"

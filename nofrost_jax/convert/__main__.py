@@ -14,21 +14,22 @@ import os
 import tempfile
 
 import nofrost_jax
-from nofrost_jax import checkpoint, errors, lock
+from nofrost_jax import checkpoint, errors, files, lock
 from nofrost_jax.convert import card, hub
 from nofrost_jax.convert.sources import Net, Setting, read
+from nofrost_jax.errors import UserError
 from nofrost_jax.weights import tensors
 
 
 def export(net: Net, out: str) -> None:
     """Writes `OUT/model.safetensors` (float32 arrays by path), `OUT/config.json` and `OUT/README.md`.
 
-    out: a new folder, or an older export of the same net, which is replaced. Raises UserError if it cannot be written
-    or has other content.
+    out: a new or empty folder, or an older export of the same net, which is replaced; its evaluations stay. Raises
+    UserError if it cannot be written or has other content.
     """
     out = os.path.expanduser(out)
     if os.path.isdir(os.path.join(out, "checkpoints")):
-        raise errors.UserError(f"{out} is a training run; choose another folder for the export")
+        raise UserError(f"{out} is a training run; choose another folder for the export")
     _require_own(out, net)
     about = {name: value for name, value in net.provenance.items() if name not in ("source", "params_sha256")}
     about |= {"class_names": net.class_names, "written_by": f"nofrost_jax {nofrost_jax.__version__}"}
@@ -41,16 +42,24 @@ def export(net: Net, out: str) -> None:
 
 
 def _require_own(out: str, net: Net) -> None:
-    if not os.path.exists(os.path.join(out, "config.json")):
+    """Raises UserError if the folder `out` has anything that an export of this net does not replace or keep."""
+    names = sorted(os.listdir(out)) if os.path.isdir(out) else []
+    names = [name for name in names if name != "lock" and not name.startswith(".export_")]
+    names = [name for name in names if not files.is_temporary(name)]
+    own = (*hub.FILES, "evaluations") if "config.json" in names else ()
+    if others := [name for name in names if name not in own]:
+        more = f" and {len(others) - 3} more" * (len(others) > 3)
+        raise UserError(f"{out} holds more than an export: {', '.join(others[:3])}{more}; choose a new folder")
+    if not names:
         return
     if checkpoint.read_config(out) != net.config:
-        raise errors.UserError(f"{out} has an export of another config; choose another folder, or remove it")
+        raise UserError(f"{out} has an export of another config; choose another folder, or remove it")
     try:
         _, about = tensors.read(os.path.join(out, tensors.NAME))
-    except errors.UserError:  # a damaged one is replaced
+    except UserError:  # a damaged one is replaced
         return
     if about.get("file_sha256") != net.provenance.get("file_sha256"):
-        raise errors.UserError(f"{out} has an export of other weights; choose another folder, or remove it")
+        raise UserError(f"{out} has an export of other weights; choose another folder, or remove it")
 
 
 def _card(net: Net) -> str:
@@ -84,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     with errors.exit_codes():
         options = parser.parse_args(arguments)
         if not (options.out or options.push):
-            raise errors.UserError("where to? give a folder for the export, or --push=OWNER/NAME")
+            raise UserError("where to? give a folder for the export, or --push=OWNER/NAME")
         if options.push:
             hub.require(options.push)
         setting = Setting(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Setting)})

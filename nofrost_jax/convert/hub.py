@@ -10,7 +10,7 @@ from nofrost_jax.errors import UserError
 from nofrost_jax.weights.tensors import NAME
 
 SCHEME = "hf://"
-_FILES = ("config.json", "README.md", NAME)
+FILES = ("config.json", "README.md", NAME)
 _CONNECTING = ("httpx", "httpx2", "httpcore", "requests", "urllib3")
 _FORM = f"{SCHEME}OWNER/NAME or {SCHEME}OWNER/NAME@REVISION"
 
@@ -31,7 +31,7 @@ def download(address: str) -> tuple[str, dict[str, Any]]:
     if repository.count("/") != 1 or address.endswith("@"):
         raise UserError(f"{address} is not an address on the hub; give {_FORM}")
     with _one_line(library, address):
-        folder = library.snapshot_download(repository, revision=revision or None, allow_patterns=list(_FILES))
+        folder = library.snapshot_download(repository, revision=revision or None, allow_patterns=list(FILES))
     return folder, {"repository": repository, "revision": os.path.basename(folder)}
 
 
@@ -44,7 +44,7 @@ def push(folder: str, repository: str, private: bool) -> str:
         done = interface.upload_folder(
             repo_id=repository,
             folder_path=folder,
-            allow_patterns=list(_FILES),
+            allow_patterns=list(FILES),
             commit_message="Upload an export of nofrost_jax",
         )
     return f"{SCHEME}{repository}@{done.oid}"

@@ -24,6 +24,7 @@ from nofrost_jax.weights import pickles
 _MAGIC = 0x1950A86A20F9469CFC6C  # begins a file of the older format
 _LONGEST_PROGRAM = 2**26  # bytes of a pickle; those of large training states have a few million
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")  # where training scripts put the state dict
+_DIMENSIONS = 32  # the most of a tensor
 _DEPTH = 8  # of dictionaries around it
 
 
@@ -44,9 +45,12 @@ class _Tensor(NamedTuple):
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    numbers = [offset, *shape, *strides] if isinstance(shape, tuple) and isinstance(strides, tuple) else [None]
-    if not isinstance(storage, _Storage) or not all(isinstance(one, int) and one < 2**48 for one in numbers):
+    if not (isinstance(storage, _Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)):
         raise ValueError("a tensor that is none")
+    if max(len(shape), len(strides)) > _DIMENSIONS:
+        raise ValueError(f"a tensor of more than {_DIMENSIONS} dimensions")
+    if not all(isinstance(one, int) and 0 <= one < 2**48 for one in (offset, *shape, *strides)):
+        raise ValueError("impossible shape")
     return _Tensor(storage, offset, shape, strides)
 
 
@@ -148,6 +152,8 @@ def unwrapped(state: Mapping) -> Mapping:
 
 def _read_zip(file: IO[bytes], whole: memoryview) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
     archive = zipfile.ZipFile(file)
+    if sum(info.file_size for info in archive.infolist()) > len(whole):  # they overlap, or are compressed
+        raise ValueError("the archive's entries are larger than the file")
     (program,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
     folder = program.removesuffix("data.pkl")
 
@@ -202,7 +208,7 @@ def _read_stream(file: IO[bytes], whole: memoryview) -> tuple[Any, Callable[[_St
 def _array(tensor: _Tensor, storage: Callable[[_Storage], np.ndarray]) -> np.ndarray:
     data = storage(tensor.storage)
     steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
-    if tensor.offset < 0 or min((0, *tensor.strides)) < 0 or min((1, *tensor.shape)) < 1:
+    if min((1, *tensor.shape)) < 1:
         raise ValueError("impossible shape")
     if max(tensor.offset + steps + 1, math.prod(tensor.shape)) > len(data):
         raise ValueError("a tensor is longer than its numbers")

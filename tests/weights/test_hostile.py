@@ -1,5 +1,6 @@
 """Files that somebody made to do harm, or that are not what they seem: one line and exit code 2, and nothing runs."""
 
+import copy
 import io
 import os
 import pickle
@@ -210,6 +211,30 @@ def test_a_tensor_is_in_its_file(tmp_path, case):
 @pytest.mark.parametrize("case", archives())
 def test_an_archive_is_what_it_seems(tmp_path, case):
     refusal(tmp_path / "model.pth", archives()[case])
+
+
+def test_dimensions_without_end_are_refused_at_once(tmp_path):
+    """Their product would be a number of 500 kB, and take many seconds."""
+    size = b"\x8a\x06" + b"\xff" * 5 + b"\x00"  # 2^40 - 1
+    shape, strides = (one + b"q\x63" + b"h\x63" * 100_000 for one in (size, b"I0\n"))
+    program = b"}S'w'\n" + TENSOR.partition(b"I%d")[0] + b"I0\n(" + shape + b"t(" + strides + b"t"
+    begun = time.perf_counter()
+    assert "more than 32 dimensions" in refusal(tmp_path / "model.pth", archive(program + b"I00\nNtRs."))
+    assert time.perf_counter() - begun < 5
+
+
+def test_entries_that_share_their_bytes_are_refused(tmp_path):
+    """Each would be read through for its checksum."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as written:
+        written.writestr("archive/data.pkl", STATE)
+        written.writestr("archive/data/0", bytes(10_000))
+        for number in range(1, 50):
+            again = copy.copy(written.getinfo("archive/data/0"))
+            again.filename = f"archive/data/{number}"
+            written.filelist.append(again)
+        written._didModify = True
+    assert "larger than the file" in refusal(tmp_path / "model.pth", file.getvalue())
 
 
 @pytest.mark.parametrize("case", safetensors_files())
