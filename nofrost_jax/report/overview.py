@@ -1,11 +1,14 @@
 """All nets of a collection, also those of no table of the paper, such as weights that were trained elsewhere."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
-from nofrost_jax.report.collect import Collection, Measured
+from nofrost_jax.report import paper
+from nofrost_jax.report.collect import IMAGENET, Collection, Measured
 from nofrost_jax.report.exhibits import EXHIBITS, METHODS, PROTOCOLS, Column, Exhibit, Net
 from nofrost_jax.report.tables import Line, Table, make_line
 
+PUBLIC = "public measurement"
 NAME, TITLE = "nets", "every attack at the radius of the training"
 
 
@@ -30,6 +33,7 @@ def _columns(nets: Sequence[Measured]) -> Iterator[Column]:
         f"shift.{entry['name']}" for one in results for entry in one.get("shift") or () if entry["name"] != "clean"
     }
     keys |= {"shift.imagenet_c" for one in results if one.get("corruptions")}
+    keys |= set().union(*(paper.public()["values"] for net in nets if _is_released(net)))
     titles = {column.key: column.title for one in EXHIBITS.values() for column in one.columns}
     yield from (Column(title, key) for key, title in titles.items() if key in keys)
     others = sorted(key for key in keys - titles.keys() if "eps_" not in key and not key.endswith("_all"))
@@ -47,4 +51,18 @@ def _lines(exhibit: Exhibit, source: str, nets: Sequence[Measured]) -> Iterator[
     for (label, _), mine in groups.items():
         is_one = len({one.seed for one in mine}) == len(mine) and labels.count(label) == 1
         for some, where in [(mine, "")] if is_one else [([one], f" ({one.folder})") for one in mine]:
-            yield make_line(exhibit, source, Net(some[0].row, some[0].depth or 0), f"{label}{where}", some)
+            line = make_line(exhibit, source, Net(some[0].row, some[0].depth or 0), f"{label}{where}", some)
+            yield _with_public(line) if _is_released(some[0]) else line
+
+
+def _is_released(net: Measured) -> bool:
+    """Whether a net is the one that the authors released, as far as the name of its file and its model say."""
+    file, model = net.evaluations[0].result["checkpoint"].get("file") or "", dict(net.settings).get("model")
+    return net.source == IMAGENET and file.startswith("best_RA") and model == "nf_resnet50"
+
+
+def _with_public(line: Line) -> Line:
+    """With what somebody else measured of the authors' net in place of the paper's values."""
+    known = paper.public()["values"]
+    cells = tuple(dataclasses.replace(cell, paper=known.get(cell.column.key)) for cell in line.cells)
+    return dataclasses.replace(line, cells=cells, reference=PUBLIC)

@@ -63,7 +63,7 @@ def render(
         generator=GENERATOR,
         name=os.path.basename(os.path.abspath(collection.folder)),
         counts=counts(collection),
-        public=paper.read()["public"][0]["values"],
+        public=paper.public()["values"],
         sources=_sources(collection, made, drawn, out),
         filters=_filters(made),
         studies=[_study(path, found, collection.folder, out) for path, found in collection.studies],

@@ -20,3 +20,8 @@ def find(exhibit: str, row: str, epsilon_255: float | None = None) -> dict[str, 
     """A row of a table, or None where the paper has none. epsilon_255: of the training where the table has several."""
     rows = read()["tables"].get(exhibit, {}).get("rows", ())
     return next((one for one in rows if (one["row"], one.get("epsilon_255")) == (row, epsilon_255)), None)
+
+
+def public() -> dict[str, Any]:
+    """The row of the public measurement of the authors' released net."""
+    return read()["public"][0]

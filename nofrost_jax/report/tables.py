@@ -92,12 +92,14 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A row of a table: nets that differ by their seeds only; () where there is none yet."""
+    """A row of a table: nets that differ by their seeds only; () where there is none yet. reference: what the cells'
+    values `paper` are."""
 
     label: str
     net: Net
     nets: tuple[Measured, ...]
     cells: tuple[Cell, ...]
+    reference: str = "paper"
 
     @property
     def seeds(self) -> tuple[int, ...]:

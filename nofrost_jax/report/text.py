@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from nofrost_jax.report import paper
 from nofrost_jax.report.exhibits import PROTOCOLS
+from nofrost_jax.report.overview import PUBLIC
 from nofrost_jax.report.reading import printable, short
 from nofrost_jax.report.tables import NONE, NOT_RUN, Cell, Line, Pair, Table
 from nofrost_jax.tables import markdown
@@ -33,7 +34,11 @@ ELSEWHERE = "The paper's values are of ImageNet and of larger nets: they do not 
 
 def escape(text: str) -> str:
     """A text of a file as Markdown that shows just this text, in one cell of a table."""
-    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", short(text).replace("&", "&amp;").replace("<", "&lt;"))
+    return _escaped(short(text))
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", printable(text).replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def exhibit(tables: Sequence[Table]) -> str:
@@ -56,9 +61,11 @@ def one(table: Table) -> str:
     for line in table.lines:
         rows.append([escape(line.label) + _seeds(line), *(_cell(cell, marks) for cell in line.cells)])
         if any(cell.paper_text for cell in line.cells):
-            rows.append(["*paper*", *(f"*{cell.paper_text}*" if cell.paper_text else "" for cell in line.cells)])
+            rows.append(
+                [f"*{line.reference}*", *(f"*{cell.paper_text}*" if cell.paper_text else "" for cell in line.cells)]
+            )
     notes = [f"<sup>{marks[flag]}</sup> {escape(flag)}: {meaning}" for flag, meaning in table.flags.items()]
-    note = f"{ACCURACY if table.is_accuracy else PROPERTY} {escape(remarks(table))}"
+    note = f"{ACCURACY if table.is_accuracy else PROPERTY} {_escaped(remarks(table))}"
     if any(cell.rank for line in table.lines for cell in line.cells):
         note += " **Best** and <u>second</u> of each column."
     return "\n\n".join([markdown(head, rows), note, *(["; ".join(notes) + "."] if notes else [])])
@@ -76,6 +83,8 @@ def remarks(table: Table) -> str:
     said = [f"{usual:,} images" + f" ({', '.join(others)})" * bool(others)]
     said += [f"epsilon {' and '.join(f'{radius:g}/255' for radius in radii)}"] * bool(radii)
     said += [f"recipe {', '.join(sorted({net.recipe or 'not known' for net in nets}))}"]
+    if any(line.reference == PUBLIC for line in table.lines):
+        said += [f"{PUBLIC}: {paper.public()['source']}"]
     return f"{'; '.join(said)}."
 
 
@@ -162,7 +171,7 @@ def sheet(tables: Sequence[Table]) -> str:
 def _rows(line: Line, cell: Cell) -> Iterable[list]:
     """The other fields of a cell's rows."""
     is_share = not cell.column.key.startswith("properties")
-    paper_value = "" if cell.paper is None else cell.paper / 100 if is_share else cell.paper
+    paper_value = "" if cell.paper is None or line.reference == PUBLIC else cell.paper / 100 if is_share else cell.paper
     unit, key = "share" if is_share else "mean", cell.column.key
     for net in line.nets:
         found = dict(zip(cell.seeds, cell.values, strict=True)).get(net.seed)

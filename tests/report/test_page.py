@@ -17,8 +17,7 @@ import pytest
 
 from nofrost_jax import files
 from nofrost_jax.report import __main__ as command
-from nofrost_jax.report import overview, page
-from nofrost_jax.report.collect import collect
+from nofrost_jax.report import page
 from tests.conftest import ROOT
 from tests.report import made
 
@@ -192,15 +191,6 @@ def test_the_page_can_be_used_with_a_keyboard_and_a_screen_reader(parsed):
     protocols = {found.get("data-protocol") for found in parsed.all("td")}
     assert {"aa_fast_20", "aa_standard", "other"} <= protocols
     assert "(best)" in "".join(parsed.text) and "not run" in "".join(parsed.text)
-
-
-def test_the_filter_knows_a_large_net_from_a_miniature(tmp_path):
-    sizes = {"wide_resnet50_2": {}, "resnet26": {}, "small": {"width": 0.25}}
-    for name, fields in sizes.items():
-        net = made.net("sat", **{"model": "resnet26" if name == "small" else name} | fields)
-        made.write(tmp_path / name, made.result(net, sha=name))
-    (one,) = overview.tables(collect(tmp_path))
-    assert {page._net(line) for line in one.lines} == {"wide_resnet50_2", "ResNet-26", "small"}
 
 
 def luminance(colour):
