@@ -88,7 +88,7 @@ def test_nets_that_were_trained_elsewhere_are_in_the_figures(tmp_path):
             for steps in (20, 100)
         ]
         attacks += [figured.attack(name, 5, epsilon_255=radius) for name in ("aa_fast_20", "aa_standard")]
-        one = made.result(made.net(row, epsilon_255=radius), attacks=attacks, sha=name)
+        one = made.result(made.net(row, epsilon_255=radius), attacks=attacks, sha=name, flags=["partial"])
         one["checkpoint"]["file"] = name
         made.write(tmp_path / name, one)
     made.write(tmp_path / "ours", figured.paper("sat"))
@@ -97,6 +97,13 @@ def test_nets_that_were_trained_elsewhere_are_in_the_figures(tmp_path):
     assert labels == ["SAT, 8/255", "b.pth, 4/255", "a.pth, 8/255"]
     panels = {axis.get_title() for axis in drawn(beyond.strength, found, IMAGENET).axes}
     assert {"a.pth, 8/255", "b.pth, 4/255"} <= panels
+    assert "partial" in beyond.strength(found, IMAGENET).caption  # a flag of the whole result
+
+
+def test_long_names_keep_both_ends():
+    assert beyond._fitting("short.pth", ", 50") == "short.pth, 50"
+    shown = beyond._fitting("resnet50_l2_eps3_seed0.ckpt", ", 50, 8/255")
+    assert shown == "resnet…0.ckpt, 50, 8/255" and len(shown) == beyond.LONGEST
 
 
 def test_no_more_images_are_unpacked_than_a_figure_shows(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 
 from nofrost_jax import files
 from nofrost_jax.report import reading
-from nofrost_jax.report.collect import Collection, Evaluation, Value
+from nofrost_jax.report.collect import Collection, Evaluation
 from nofrost_jax.report.exhibits import METHODS, PROTOCOLS
 from nofrost_jax.report.figures import bars, curves, grid, lookup, style
 from nofrost_jax.report.figures.lookup import Net, Number
@@ -22,6 +22,7 @@ CURVES = {  # (attack, step rule): name, marker, line
 }
 ENDS = {"aa_fast_20": "D", "aa_standard": "*"}
 MOST_PANELS = 6  # of the nets with the most points
+LONGEST = 24  # letters of a label, for the gap's axis and a panel
 LARGEST = 256 << 20  # bytes of an .npz of saved images
 PREFERRED = ("pgd_20", "apgd_ce_20", "aa_fast_20", "aa_standard")  # PGD also changes images that it does not fool
 
@@ -70,13 +71,9 @@ def _by_steps(evaluation: Evaluation, net: Net) -> dict[tuple, dict[int, Number]
 
 
 def _own(evaluation: Evaluation, net: Net, key: str) -> Number | None:
-    """What one result has of an attack, or None."""
-    entry = _entry(evaluation, key)
-    if entry is None or entry["epsilon_255"] != net.first.epsilon_255:
-        return None
-    bounds = tuple(entry["ci95"])
-    value = Value(entry["robust_accuracy"], bounds, entry["n"], tuple(entry["flags"]), key, evaluation)
-    return Number(net, value.accuracy, bounds, (value,))
+    """What one result has of an attack at the radius of the net's training, or None."""
+    alone = dataclasses.replace(net.first, evaluations=(evaluation,))
+    return lookup.number(dataclasses.replace(net, seeds=(alone,)), key)
 
 
 def _compared(collection: Collection, source: str) -> list[Net]:
@@ -91,9 +88,16 @@ def _compared(collection: Collection, source: str) -> list[Net]:
     for (depth, radius), mine in groups.items():
         says = f", {depth or 'other'}" * (len(depths) > 1)
         says += f", {'other' if radius is None else f'{radius:g}/255'}" * (len(radii) > 1)
-        found += [dataclasses.replace(net, label=f"{net.label}{says}") for net in lookup.nets(mine)]
+        found += [dataclasses.replace(net, label=_fitting(net.label, says)) for net in lookup.nets(mine)]
     order = {row: place for place, row in enumerate(METHODS)}
     return sorted(found, key=lambda net: (order.get(net.first.row, len(order)), net.first.epsilon_255 or 0))
+
+
+def _fitting(name: str, says: str) -> str:
+    """A label as long as its place; of a long name the middle is left out, as many differ at their ends."""
+    most = max(LONGEST - len(says), 6)
+    name = name if len(name) <= most else f"{name[: most // 2]}…{name[most // 2 + 1 - most :]}"
+    return f"{name}{says}"
 
 
 def gap(collection: Collection, source: str) -> Picture:
