@@ -55,7 +55,7 @@ def strength(collection: Collection, source: str) -> Picture:
     caption = "Accuracy over the number of steps of an attack, then under both AutoAttacks (AA). "
     caption += lookup.facts(source, numbers)
     left_out = [net.label for net, _, _ in found if net.label not in {panel.title for panel in panels}]
-    caption += f" Not shown: {', '.join(left_out)}." * bool(left_out)
+    caption += f" Not shown: {'; '.join(left_out)}." * bool(left_out)
     label = "Steps of the attack"
     return Picture(lambda wide: curves.draw(panels, label, 3 if wide else 2, wide, by_colour=False), caption)
 
