@@ -4,19 +4,18 @@ damaged or of something else is listed with the reason."""
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nofrost_jax import errors
-from nofrost_jax.report import commands, reading
+from nofrost_jax.report import attacked, commands, images, reading
 from nofrost_jax.report.exhibits import EXHIBITS, name_of, row_of
+from nofrost_jax.report.images import IMAGENET as IMAGENET
 
-IMAGENET = "ImageNet"
-_IMAGENET_VALIDATION = 50_000
-_SPLITS = ("", "test", "val", "validation")  # on which nets are compared; others are data sets of their own
 _WIDE_FLAGS = {"partial", "probabilities", "randomised", "selected_on_evaluation"}  # of a result: for all its values
+OTHER_SETTINGS = "other_settings"  # flag of an attack that is not as on most nets of the data set
 _SPECIAL_RADII = {net.epsilon_255 for one in EXHIBITS.values() for net in one.nets} - {None}
 
 
@@ -52,7 +51,7 @@ class Evaluation:
 @dataclasses.dataclass(frozen=True)
 class Value:
     """A number of a result. accuracy: a fraction, or a property's mean. ci95: None where it is not known. key: the
-    attack, "clean", "properties.NAME" or "shift.NAME". n: images."""
+    attack, "clean", "properties.NAME" or "shift.NAME". n: images. settings: of an attack, otherwise ()."""
 
     accuracy: float
     ci95: tuple[float, float] | None
@@ -60,6 +59,7 @@ class Value:
     flags: tuple[str, ...]
     key: str
     evaluation: Evaluation
+    settings: attacked.Settings = ()
 
     @property
     def path(self) -> str:
@@ -72,7 +72,8 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measured:
-    """A net: all evaluations of the same parameters on the same data, of a mixture-BN net also at the same weight.
+    """A net: all evaluations of the same parameters on the same data, prepared alike, of a mixture-BN net also at the
+    same weight.
 
     row: of configs/methods.py, "" for one of no row, not known or trained elsewhere; depth: 26, 50, or None for a
     miniature; epsilon_255: the radius of its training, None: not known; source: name of the data set; gamma,
@@ -92,6 +93,7 @@ class Measured:
     interpolation: str = ""
     p: float | None = None
     settings: tuple[tuple[str, Any], ...] = ()  # of its training; seeds of one net share them
+    usual: Mapping[str, attacked.Settings] = dataclasses.field(default_factory=dict)  # attacks of the data set's nets
 
     @property
     def label(self) -> str:
@@ -125,11 +127,13 @@ class Collection:
 
     def of(self, source: str, row: str, depth: int, epsilon_255: float | None = None) -> list[Measured]:
         """The nets of a row on a data set. Outside of ImageNet nets of another depth stand in where there are none of
-        this one. epsilon_255: of the training; None: that of most of the data set's nets, of ImageNet's 8."""
+        this one. epsilon_255: of the training; None: that of most of the data set's nets, if it can be none of the
+        radii of single tables, of ImageNet's 8."""
         here = [net for net in self.nets if net.source == source]
         is_other = source != IMAGENET and all(net.depth != depth for net in here)
-        radii = [net.epsilon_255 for net in here if net.epsilon_255 not in _SPECIAL_RADII]
-        usual = 8.0 if source == IMAGENET else max(radii, key=radii.count, default=None)
+        radii = [net.epsilon_255 for net in here if net.epsilon_255 is not None]
+        radii = [radius for radius in radii if radius not in _SPECIAL_RADII] or radii
+        usual = 8.0 if source == IMAGENET else max(radii, key=lambda one: (radii.count(one), one), default=None)
         wanted = usual if epsilon_255 is None else epsilon_255
         mine = [net for net in here if net.row == row and net.epsilon_255 == wanted]
         return [net for net in mine if is_other or net.depth == depth]
@@ -209,17 +213,21 @@ def _net_of(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _nets(evaluations: Iterable[Evaluation]) -> list[Measured]:
     """The nets of results; those of one folder by gamma and seed."""
-    groups = {}
-    for one in evaluations:
-        mixture = one.result.get("mbn") or {}
+    groups, results, crops = {}, {}, {}
+    for one in sorted(evaluations, key=lambda one: not one.result["dataset"].get("crop")):
+        source, mixture = images.source(one.result), one.result.get("mbn") or {}
         identity = (*(mixture.get(name) for name in ("gamma", "interpolation", "p", "seed")),)
-        key = _source(one.result), one.result["checkpoint"]["params_sha256"], identity
-        groups.setdefault(key, []).append(one)
-    nets = [_measured(source, mine) for (source, _, _), mine in groups.items()]
+        identity += one.result["checkpoint"]["params_sha256"], *images.normalisation(one.result)
+        crop = one.result["dataset"].get("crop") or crops.get((source, identity))  # "" where only other sets were there
+        crops.setdefault((source, identity), crop)
+        groups.setdefault((source, identity, crop), []).append(one)
+        results.setdefault(source, []).append(one.result)
+    usual = {source: attacked.usual(found) for source, found in results.items()}
+    nets = [_measured(source, mine, usual[source]) for (source, *_), mine in groups.items()]
     return sorted(nets, key=lambda net: (net.folder, net.seed, net.interpolation, net.p or 0, net.gamma or 0))
 
 
-def _measured(source: str, mine: list[Evaluation]) -> Measured:
+def _measured(source: str, mine: list[Evaluation], usual: Mapping[str, attacked.Settings]) -> Measured:
     first = next((one for one in mine if one.result["net"]), mine[0])
     result, net = first.result, first.result["net"] or {}
     mixture, file = result.get("mbn") or {}, result["checkpoint"].get("file")  # of a net that was trained elsewhere
@@ -244,46 +252,46 @@ def _measured(source: str, mine: list[Evaluation]) -> Measured:
         interpolation=mixture.get("interpolation") or "",
         p=mixture.get("p"),
         settings=tuple((name, str(value)) for name, value in sorted(settings.items())),
+        usual=usual,
         **known,
     )
     return one if one.method else dataclasses.replace(one, method=one.folder)
 
 
-def _source(result: Mapping[str, Any]) -> str:
-    """A data set's name; of a folder its last part and the start of its fingerprint, so that it may be moved."""
-    dataset = result["dataset"]
-    source, split = dataset["source"], dataset["split"]
-    is_imagenet = dataset["label_set"] == "1000 classes" and dataset.get("of") == _IMAGENET_VALIDATION
-    if re.match(r"tfds:imagenet2012($|[:/])", source) or (source.startswith("folder:") and is_imagenet):
-        source = IMAGENET
-    elif source.startswith("folder:"):
-        contents = ((result.get("asked") or {}).get("data") or {}).get("contents")
-        name = os.path.basename(source.rstrip("/")).removeprefix("folder:")
-        source = f"{name} ({contents[:8]})" if contents else source
-    return source if split in _SPLITS else f"{source}, {split}"
-
-
 def value(net: Measured, key: str) -> Value | None:
-    """A net's number, or None where no result has it: that of the most images, then of the paper's suites.
+    """A net's number, or None where no result has it: attacked as most nets of the data set are, by the paper's suites,
+    of the most images, in this order; what is no attack: of the most images.
 
     key: "clean", an attack's name, "properties.NAME", "shift.NAME" ("shift.imagenet_c": the mean over all corruptions).
     {epsilon} in it is the radius of the net's training; an attack is at this radius unless its name has its own.
     """
+
+    def rank(one):
+        is_suites = one.evaluation.result["name"] in commands.SUITES
+        return OTHER_SETTINGS not in one.flags, is_suites and bool(one.settings), one.n, is_suites
+
     key = key.replace("{epsilon}", f"{net.epsilon_255 or 0:g}")
     found = [entry for one in net.evaluations for entry in _values(net, one, key)]
-    return max(found, key=lambda one: (one.n, one.evaluation.result["name"] in commands.SUITES), default=None)
+    return max(found, key=rank, default=None)
+
+
+def alike(values: Sequence[Value]) -> list[Value]:
+    """Those of values under one key that may be averaged: attacked as most nets are, or else as the first is."""
+    usual = [one for one in values if OTHER_SETTINGS not in one.flags] or values
+    return [one for one in usual if one.settings == usual[0].settings]
 
 
 def _values(net: Measured, one: Evaluation, key: str) -> Iterable[Value]:
     """What a result has under a key."""
     result = one.result
     wide = _WIDE_FLAGS & set(result["flags"])
-    wide -= {"partial"} if key.startswith("properties.") else set()  # Table 5 is of the first 10 classes
+    if key.startswith("properties.") and images.are_first_classes(result):
+        wide -= {"partial"}  # Table 5 is of them
 
-    def make(entry, accuracy="accuracy", flags=()):
+    def make(entry, accuracy="accuracy", flags=(), settings=()):
         raised = tuple(sorted({*wide, *entry.get("flags", ()), *flags}))
         ci95 = entry.get("ci95")
-        return Value(entry[accuracy], tuple(ci95) if ci95 else None, int(entry["n"]), raised, key, one)
+        return Value(entry[accuracy], tuple(ci95) if ci95 else None, int(entry["n"]), raised, key, one, settings)
 
     kind, _, name = key.partition(".")
     if key == "clean" and result.get("clean"):
@@ -300,11 +308,6 @@ def _values(net: Measured, one: Evaluation, key: str) -> Iterable[Value]:
     for entry in result["attacks"]:
         ball = entry["epsilon_255"], entry.get("norm") or "linf"
         if entry["name"] == key and ("eps_" in key or ball == (net.epsilon_255, net.attack_norm)):
-            yield make(entry, "robust_accuracy", ["not_as_named"] * (not _is_as_named(entry)))
-
-
-def _is_as_named(entry: Mapping[str, Any]) -> bool:
-    """Whether an attack has the steps or queries of its name: pgd_20 may have been given others."""
-    found = re.search(r"_(\d+)(_|$)", entry["name"])
-    counts = {entry.get(name) for name in ("steps", "queries")} - {None}
-    return not (found and counts) or int(found[1]) in counts
+            settings, is_named = attacked.settings(entry), attacked.is_as_named(entry)
+            raised = [OTHER_SETTINGS] * (settings != net.usual.get(key, settings)) + ["not_as_named"] * (not is_named)
+            yield make(entry, "robust_accuracy", raised, settings)

@@ -66,6 +66,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def compare(first: Value, second: Value) -> Difference:
     """Two nets' outcomes under the same key. Raises ValueError, with the reason, where they are not comparable."""
+    if first.settings != second.settings:
+        raise ValueError("they were attacked in different ways")
     if _images(first) != _images(second):
         raise ValueError("they were measured on different images")
     columns = [_columns(value) for value in (first, second)]

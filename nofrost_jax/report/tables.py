@@ -8,10 +8,14 @@ from collections.abc import Iterator, Sequence
 
 from nofrost_jax.flag_texts import DESCRIPTIONS
 from nofrost_jax.report import commands, pairs, paper
-from nofrost_jax.report.collect import IMAGENET, Collection, Measured, Value, value
+from nofrost_jax.report.collect import IMAGENET, OTHER_SETTINGS, Collection, Measured, Value, alike, value
 from nofrost_jax.report.exhibits import EXHIBITS, METHODS, PROTOCOLS, Column, Exhibit, Net
 
-FLAGS = DESCRIPTIONS | {"not_as_named": "the attack has another number of steps or queries than its name says"}
+FLAGS = DESCRIPTIONS | {
+    "not_as_named": "the attack has another radius or another number of steps or queries than its name says",
+    OTHER_SETTINGS: "another attack of this name, with another step rule, for example, than that of the column's other "
+    "numbers: not compared, ranked or averaged with these",
+}
 NONE, NOT_RUN = "–", "not run"
 REFERENCE = "nofrost"  # the row that the others are compared with
 _DIGITS = {"properties.margin": 4, "properties.thickness": 2, "properties.smoothness": 3}  # as the paper has them
@@ -58,6 +62,11 @@ class Cell:
     @property
     def flags(self) -> tuple[str, ...]:
         return tuple(sorted({flag for one in self.values for flag in one.flags}))
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether there is a number, of the same attack as the others of the column."""
+        return bool(self.values) and OTHER_SETTINGS not in self.flags
 
     @property
     def text(self) -> str:
@@ -185,15 +194,19 @@ def missing(collection: Collection) -> list[Missing]:
     """What the tables of every data set lack, of ImageNet's where there is no net at all."""
     exhibits = [one for one in EXHIBITS.values() if one.columns]
     sources = collection.sources or (IMAGENET,)
-    return [lack for source in sources for one in exhibits for lack in _table(collection, one, source).missing]
+    return [lack for source in sources for one in exhibits for lack in _missing(collection, one, source)]
 
 
 def _table(collection: Collection, exhibit: Exhibit, source: str) -> Table:
-    lines = _ranked([line for net in exhibit.nets for line in _lines(collection, exhibit, source, net)])
+    lines = _ranked(_lines(collection, exhibit, source))
     return Table(exhibit, source, lines, _pairs(lines), tuple(_missing(collection, exhibit, source, lines)))
 
 
-def _lines(collection: Collection, exhibit: Exhibit, source: str, net: Net) -> Iterator[Line]:
+def _lines(collection: Collection, exhibit: Exhibit, source: str) -> list[Line]:
+    return [line for net in exhibit.nets for line in _lines_of(collection, exhibit, source, net)]
+
+
+def _lines_of(collection: Collection, exhibit: Exhibit, source: str, net: Net) -> Iterator[Line]:
     """The lines of a net: one for each weight of a mixture, and for each way in which it was trained."""
     gammas = {gamma for own, suite in exhibit.suites if own == net for gamma in suite.gammas}
     found = collection.of(source, net.row, net.depth, net.epsilon_255)
@@ -226,6 +239,8 @@ def make_line(exhibit: Exhibit, source: str, net: Net, label: str, nets: Sequenc
     cells = []
     for column in exhibit.columns:
         found = [(one.seed, entry) for one in nets if (entry := value(one, column.key))]
+        kept = alike([entry for _, entry in found])
+        found = [(seed, entry) for seed, entry in found if entry in kept]
         cells.append(
             Cell(
                 column,
@@ -244,7 +259,7 @@ def _ranked(lines: Sequence[Line]) -> tuple[Line, ...]:
     ranks = {}
     for place, column in enumerate(lines[0].cells if lines else ()):
         for radius in {line.net.epsilon_255 for line in lines}:
-            here = [line for line in lines if line.net.epsilon_255 == radius and line.cells[place].values]
+            here = [line for line in lines if line.net.epsilon_255 == radius and line.cells[place].is_usual]
             shown = {id(line): float(line.cells[place].number(line.cells[place].mean)) for line in here}
             order = sorted(set(shown.values()), reverse=column.column.key not in _LESS_IS_BETTER)
             if len(order) > 1:
@@ -288,14 +303,14 @@ def _pair(first: Line, second: Line, place: int, one: Cell, other: Cell) -> Pair
         return dataclasses.replace(pair, reason=str(error))
 
 
-def _missing(collection: Collection, exhibit: Exhibit, source: str, lines: Sequence[Line]) -> Iterator[Missing]:
-    """What the lines lack: nets, seeds, columns."""
+def _missing(collection: Collection, exhibit: Exhibit, source: str, lines: Sequence[Line] = ()) -> Iterator[Missing]:
+    """What the lines of an exhibit lack: nets, seeds, columns."""
     raw = [net.evaluations[0].result["dataset"]["source"] for net in collection.nets if net.source == source]
     command = commands.reproduce(exhibit.name, collection.folder, "" if source == IMAGENET or not raw else raw[0])
-    for line in lines:
+    for line in lines or _lines(collection, exhibit, source):
         seeds = [str(seed) for seed in exhibit.seeds if seed not in line.seeds]
         wanted = set(exhibit.seeds) & set(line.seeds)
-        columns = [cell.column.title for cell in line.cells if wanted - set(cell.seeds)]
+        columns = [cell.column.title for cell in line.cells if wanted - set(cell.seeds * cell.is_usual)]
         what = [f"seed {', '.join(seeds)}"] * bool(seeds and line.nets) + columns
         if what or not line.nets:
             name = f"{line.label} (ResNet-{line.net.depth})" if source == IMAGENET else line.label

@@ -115,6 +115,23 @@ def test_other_images_labels_or_files_are_not_compared(tmp_path, change, words):
         pairs.compare(*pair(tmp_path, change))
 
 
+@pytest.mark.parametrize(
+    ("field", "new"),
+    [
+        ("attack", "square"),
+        ("steps", 7),
+        ("step_rule", "madry"),
+        ("queries", 7),
+        ("count", "all"),
+        ("restarts", 5),
+    ],
+)
+def test_two_attacks_of_one_name_are_not_compared(tmp_path, field, new):
+    first, second = pair(tmp_path, lambda result, columns: result["attacks"][0].update({field: new}))
+    with pytest.raises(ValueError, match="attacked in different ways"):
+        pairs.compare(first, second)
+
+
 def test_a_folder_is_known_by_its_contents_not_by_its_path(tmp_path):
     def elsewhere(contents):
         def change(result, columns):

@@ -177,9 +177,37 @@ def test_nets_are_compared_on_the_same_images_with_corrected_p(tmp_path):
         ("NoFrost", "SAT", "AA (fast, 20 steps)"),
     ]
     assert [pair.difference.only_first for pair in found] == [150, 90, 30]
-    assert found[2].p == found[2].difference.p > found[0].p  # the greatest of three is not corrected
+    raw = [pair.difference.p for pair in found]
+    assert raw[0] < raw[1] < raw[2]
+    assert [pair.p for pair in found] == pytest.approx([3 * raw[0], 2 * raw[1], raw[2]], rel=1e-12, abs=0)
     shown = text.comparisons(found)
     assert "| NoFrost − SAT | Clean | 0 | 1,000 | +15.0 |" in shown and "Not compared" not in shown
+
+
+def test_another_attack_of_the_name_is_marked_not_averaged_not_ranked_not_compared(tmp_path):
+    for row, rule, count in (("sat", "nofrost", 130), ("nofrost", "madry", 220)):
+        attack = made.attack("pgd_20", count, steps=20, step_rule=rule)
+        made.write(tmp_path / row, made.result(made.net(row), attacks=[attack], name="paper" * (row == "sat") or "own"))
+    one = table(tmp_path)
+    assert [line.cells[1].text for line in one.lines] == ["13.0", "–", "22.0"]
+    assert one.lines[-1].cells[1].flags == ("other_settings",) and {line.cells[1].rank for line in one.lines} == {0}
+    assert "another attack of this name" in text.one(one)
+    assert [pair.reason for pair in one.pairs if pair.column == "PGD"] == ["they were attacked in different ways"]
+    (lack,) = [lack for lack in one.missing if lack.what.startswith("NoFrost")]
+    assert "PGD" in lack.what  # its command makes the attack of the others
+    second = made.attack("pgd_20", 120, steps=20, step_rule="nofrost")
+    made.write(tmp_path / "1", made.result(made.net(seed=1), attacks=[second]))
+    (line,) = [line for line in table(tmp_path).lines if line.net.row == "nofrost"]
+    assert line.cells[1].text == "12.0 (1 of 2)" and line.cells[1].seeds == (1,) and line.cells[1].flags == ()
+
+
+def test_what_is_missing_is_found_without_paired_tests(tmp_path, monkeypatch):
+    run(tmp_path / "sat", "sat")
+    run(tmp_path / "nofrost")
+    found = collect(tmp_path)
+    of_tables = [lack for one in tables.tables(found) for lack in one.missing]
+    monkeypatch.delattr(tables.pairs, "compare")
+    assert of_tables and set(of_tables) <= set(tables.missing(found))
 
 
 def test_a_pair_that_cannot_be_compared_says_why(tmp_path):

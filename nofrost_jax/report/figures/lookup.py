@@ -81,19 +81,12 @@ def absent(exhibit: Exhibit, found: Sequence[Net]) -> str:
     return f" Not there: {', '.join(names)}." * bool(names)
 
 
-def _settings(value):
-    """An attack's numbers: one name may stand for two step rules, and a mean of these says nothing."""
-    names = ("attack", "steps", "step_rule", "queries", "count")
-    entries = (entry for entry in value.evaluation.result["attacks"] if entry["name"] == value.key)
-    return [[entry.get(name) for name in names] for entry in entries]
-
-
 def number(net: Net, key: str) -> Number | None:
-    """A net's value under a key of `collect.value`, or None where no seed has it; of seeds attacked as the first is."""
+    """A net's value under a key of `collect.value`, or None where no seed has it, attacked as most nets are."""
     values = [value for value in (collect.value(seed, key) for seed in net.seeds) if value is not None]
+    values = tuple(value for value in values if collect.OTHER_SETTINGS not in value.flags)
     if not values:
         return None
-    values = tuple(value for value in values if _settings(value) == _settings(values[0]))
     mean = statistics.fmean(value.accuracy for value in values)
     if len(values) == 1:
         return Number(net, mean, values[0].ci95 or (np.nan, np.nan), values)
