@@ -66,20 +66,6 @@ def test_captions_say_what_was_measured_and_how(everything):
     assert "both readings" in captions["figure1"]
 
 
-def test_flags_in_captions_are_short(tmp_path):
-    rows = list(figured.TABLE1)[:4]
-    for place, row in enumerate(rows):
-        names = [f"pgd_{steps}" for steps in range(1, 7)]
-        flags = [["weak_attack"] * (place < 2 and name == "pgd_1") + ["few"] * (place > 0) for name in names]
-        attacks = [figured.attack(name, 10, flags=some) for name, some in zip(names, flags, strict=True)]
-        one = made.result(made.net(row), attacks=attacks, flags=["partial"], sha=row)
-        made.write(tmp_path / row, one)
-    numbers = [lookup.number(net, name) for net in lookup.nets(collect(tmp_path).nets) for name in ("clean", *names)]
-    assert lookup.flags(numbers) == (
-        " Flags: few (6 attacks of SAT, TRADES, FAT), partial (all), weak_attack (pgd_1 of ST, SAT)."
-    )
-
-
 def test_nets_that_were_trained_elsewhere_are_in_the_figures(tmp_path):
     """They are of no row of the paper's tables."""
     for name, row, radius in (("a.pth", "nofrost", 8.0), ("b.pth", "sat", 4.0)):
@@ -98,12 +84,6 @@ def test_nets_that_were_trained_elsewhere_are_in_the_figures(tmp_path):
     panels = {axis.get_title() for axis in drawn(beyond.strength, found, IMAGENET).axes}
     assert {"a.pth, 8/255", "b.pth, 4/255"} <= panels
     assert "partial" in beyond.strength(found, IMAGENET).caption  # a flag of the whole result
-
-
-def test_long_names_keep_both_ends():
-    assert beyond._fitting("short.pth", ", 50") == "short.pth, 50"
-    shown = beyond._fitting("resnet50_l2_eps3_seed0.ckpt", ", 50, 8/255")
-    assert shown == "resnet…0.ckpt, 50, 8/255" and len(shown) == beyond.LONGEST
 
 
 def test_no_more_images_are_unpacked_than_a_figure_shows(tmp_path):
