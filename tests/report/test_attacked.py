@@ -17,6 +17,8 @@ def test_the_attack_of_the_suites_counts_before_another_of_its_name(tmp_path):
             made.result(net, attacks=[made.attack("pgd_20", 100, 5000, **other)], n=5000, name="final"),
         )
     made.write(tmp_path / "paper", made.result(both, attacks=[made.attack("pgd_20", 300, **ours)], sha=""))
+    more = [made.attack("pgd_20", 1, 2000, **ours)]
+    made.write(tmp_path / "own", made.result(both, attacks=more, n=2000, name="more"))  # the suites' come first
     found = {net.row: value(net, "pgd_20") for net in collect(tmp_path).nets}
     assert (found["sat"].accuracy, found["sat"].n, found["sat"].flags) == (0.3, 1000, ())
     assert (found["nofrost"].n, found["nofrost"].flags) == (5000, ("other_settings",))
