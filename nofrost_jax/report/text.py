@@ -19,7 +19,7 @@ HEAD = (
 SPREAD = "With several seeds: mean ± sample standard deviation."
 ACCURACY = (
     f"Accuracy in %, with 95 % Wilson intervals. {SPREAD} `aa_fast_20` is what the paper calls AutoAttack, "
-    "`aa_standard` what the field does: it alone says how robust a net is."
+    "`aa_standard` is the field's AutoAttack; judge robustness by this one."
 )
 PROPERTY = (
     f"Means over the images of the first classes, with 95 % intervals. {SPREAD} Margin and thickness: more is better; "
@@ -29,7 +29,7 @@ PAIRED = (
     "Differences on the same images, with 95 % intervals and exact two-sided McNemar tests; p is corrected for all "
     "comparisons of this table (Holm). They are of one seed and say nothing about other seeds."
 )
-ELSEWHERE = "The paper's values are of ImageNet and of larger nets: they do not compare with those above."
+ELSEWHERE = "The paper's values are of ImageNet and of larger nets: they cannot be compared with those above."
 
 
 def escape(text: str) -> str:
