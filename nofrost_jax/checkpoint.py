@@ -301,6 +301,8 @@ def read_config(workdir: str) -> dict[str, Any]:
         if not isinstance(config, dict):
             raise ValueError("it holds no config")
         return config
+    except RecursionError as error:
+        raise UserError(f"cannot read {path} (it is nested too deeply); restore it from a copy") from error
     except OSError as error:
         raise refused(f"cannot read {path}", error, "give the folder of a training run or an export") from error
     except ValueError as error:

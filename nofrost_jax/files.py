@@ -86,6 +86,8 @@ def read_json(path: Path) -> Any:
             return json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def sha256(*parts: str | bytes | np.ndarray) -> str:

@@ -198,3 +198,21 @@ def test_an_export_keeps_its_evaluations_when_it_is_replaced(nofrost, tmp_path):
     (tmp_path / "evaluations/final.txt").write_text("kept")
     export(nofrost, tmp_path)
     assert (tmp_path / "evaluations/final.txt").read_text() == "kept"
+
+
+def test_names_of_a_folder_travel_with_the_export(tmp_path):
+    """A run takes them from its data. An export has those that it was written with, and looks at no data."""
+    names = [f"kind_{label}" for label in range(10)]
+    for name in names:
+        (tmp_path / "tree/train" / name).mkdir(parents=True)
+    run = make_run(tmp_path / "run", "nofrost", data__source=f"folder:{tmp_path}/tree")
+    assert nofrost_jax.load(run).class_names == tuple(names)
+    export(run, tmp_path / "out")
+    (tmp_path / "tree").rename(tmp_path / "moved")
+    assert nofrost_jax.load(run).class_names is None
+    assert nofrost_jax.load(tmp_path / "out").class_names == tuple(names)
+    export(run, tmp_path / "without")
+    (tmp_path / "moved").rename(tmp_path / "tree")
+    assert nofrost_jax.load(tmp_path / "without").class_names is None
+    (tmp_path / "tree/train/one_too_many").mkdir()
+    assert nofrost_jax.load(run).class_names is None

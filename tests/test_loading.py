@@ -78,25 +78,6 @@ def test_nets_of_one_kind_share_their_program(run):
     assert len(traced) == 1 and one != two
 
 
-def test_names_of_a_folder_travel_with_the_export(run, tmp_path):
-    """They are known where the tree is, and kept where it is not."""
-    names = [f"kind_{label}" for label in range(10)]
-    for name in names:
-        (tmp_path / "tree/train" / name).mkdir(parents=True)
-    config = json.loads((ROOT / "notebooks/digits_nofrost/config.json").read_text())
-    config["data"] |= {"source": f"folder:{tmp_path}/tree"}
-    variables, _ = checkpoint.load_export(ROOT / "notebooks/digits_nofrost")
-    checkpoint.export(str(tmp_path / "net"), variables, json.dumps(config))
-    assert nofrost_jax.load(tmp_path / "net").class_names == tuple(names)
-    convert.main([str(tmp_path / "net"), str(tmp_path / "out")])
-    (tmp_path / "tree").rename(tmp_path / "moved")
-    assert nofrost_jax.load(tmp_path / "net").class_names is None
-    assert nofrost_jax.load(tmp_path / "out").class_names == tuple(names)
-    (tmp_path / "moved/train/one_too_many").mkdir()
-    (tmp_path / "moved").rename(tmp_path / "tree")
-    assert nofrost_jax.load(tmp_path / "net").class_names is None
-
-
 @pytest.mark.parametrize(
     ("damage", "words"),
     [

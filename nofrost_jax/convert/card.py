@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 from nofrost_jax import files
+from nofrost_jax.convert import resolved
 
 _REPORTED = ("aa_fast_20", "aa_standard")  # always in the table, run or not: one flatters, the other is the standard
 _LIMITS = """## Limits
@@ -16,8 +17,9 @@ _LIMITS = """## Limits
 
 
 def write(net: Any) -> str:
-    """The card, Markdown with the hub's header, of a `sources.Net`."""
+    """The card, Markdown with the hub's header, of a `sources.Net`. Raises UserError if its config is incomplete."""
     config, about = net.config, net.provenance
+    resolved.check(config, resolved.CARD, "its config.json")
     parts = [_HEADER, f"# {_title(config['model'])}\n", _is(net), _from(config, about), _USE]
     parts.append(_table(net.folder, about["params_sha256"]))
     return "\n".join([*parts, _LIMITS])
@@ -63,10 +65,11 @@ def _is(net: Any) -> str:
 def _from(config: dict[str, Any], about: dict[str, Any]) -> str:
     digest = f"SHA-256 of the variables: `{about['params_sha256']}`.\n"
     if "file_sha256" in about:
+        file, file_digest = _plain(about.get("file", "a file")), _plain(about["file_sha256"])
         return (
-            f"## Where it is from\n\nConverted from `{_plain(about['file'])}`, SHA-256 `{about['file_sha256']}`. The "
-            "file does not say how the net was trained: that part of `config.json` means nothing. Mean and std are "
-            f"{about['normalization']}. {digest}"
+            f"## Where it is from\n\nConverted from `{file}`, SHA-256 `{file_digest}`. "
+            "The file does not say how the net was trained: that part of `config.json` means nothing. Mean and std are "
+            f"{_plain(about.get('normalization', 'not said'))}. {digest}"
         )
     method, attack = config["method"], config["attack"]
     step = f" Step {about['step']}." if about.get("step") is not None else ""
@@ -81,30 +84,35 @@ def _from(config: dict[str, Any], about: dict[str, Any]) -> str:
 
 def _table(folder: str, digest: str) -> str:
     """The accuracies in FOLDER/evaluations of these variables, a row for each attack of each result."""
-    found, others = [], 0
-    for path in sorted(pathlib.Path(folder, "evaluations").glob("*.json")) if folder else []:
-        result = files.read_json(path)
-        if not isinstance(result, dict) or not {"clean", "attacks", "dataset"} <= result.keys():
-            continue
-        if result.get("checkpoint", {}).get("params_sha256") == digest:
-            found.append(result)
+    rows, done, others, odd = [], set(), 0, []
+    paths = pathlib.Path(folder, "evaluations").glob("*.json") if folder else ()
+    for path in sorted(paths, key=lambda path: path.stem):
+        try:
+            result = files.read_json(path)
+            if result["checkpoint"]["params_sha256"] != digest:
+                others += 1
+                continue
+            found, attacks = _rows(result), {entry["attack"] for entry in result["attacks"]}
+        except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # damaged, or older
+            odd.append(_plain(path.name))
         else:
-            others += 1
-    rows = [row for result in found for row in _rows(result)]
-    done = {entry["attack"] for result in found for entry in result["attacks"]}
+            rows, done = rows + found, done | attacks
     rows += [("", f"`{name}`", "", "not run", "", "", "") for name in _REPORTED if name not in done]
     head = ("images", "attack", "eps / 255", "accuracy", "95 % interval", "as uint8", "flags")
     lines = ["## Measured\n", *(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)), ""]
     lines.append("To measure it again: `python main.py --mode=evaluate --workdir=FOLDER`.\n")
     if others:
         lines.append(f"Results of other variables are left out: {others}.\n")
+    if odd:
+        lines.append(f"Results that cannot be read, or lack values, are left out: {', '.join(odd)}.\n")
     return "\n".join(lines)
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     data, clean = result["dataset"], result["clean"]
     part = f" of {data['of']}" * (data["n"] < data["of"])
-    images = _plain(f"{data['source'].partition(':')[0]} {data['split']}, {data['n']}{part}")
+    branches = "".join(f", {name} {value}" for name, value in result.get("mbn", {}).items())  # of a mixture-BN net
+    images = _plain(f"{data['source'].partition(':')[0]} {data['split']}, {data['n']}{part}{branches}")
     rows = [(images, "none (clean)", "", f"{clean['accuracy']:.2%}", _interval(clean["ci95"]), "", "")]
     for entry in result["attacks"]:
         ball = f"{entry['epsilon_255']:g}{' in l2' * (entry['norm'] == 'l2')}"

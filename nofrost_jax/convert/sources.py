@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from nofrost_jax import checkpoint, errors, files, models, weights
 from nofrost_jax.classifier import check_net, create_model
-from nofrost_jax.convert import families, hub, saved
+from nofrost_jax.convert import families, hub, resolved, saved
 from nofrost_jax.convert.timm import from_timm
 from nofrost_jax.data import catalog, folder, values
 from nofrost_jax.errors import UserError
@@ -69,7 +69,8 @@ def read(source: str | os.PathLike, setting: Setting | None = None) -> Net:
     source = os.fspath(source)
     if hub.is_address(source):
         place, about = hub.download(source)
-        ours = "evaluation" in (files.read_json(os.path.join(place, "config.json")) or {})
+        has_config = os.path.exists(os.path.join(place, "config.json"))
+        ours = has_config and "evaluation" in checkpoint.read_config(place)
         net = read(place if ours else _file_in(place, source), setting)
         return dataclasses.replace(net, provenance=net.provenance | {"source": source} | about)
     path = os.path.expanduser(source)
@@ -92,11 +93,14 @@ def _given(setting: Setting) -> list[str]:
 def _of_folder(path: str) -> Net:
     run, _ = checkpoint.split_step(path)
     config = checkpoint.read_config(run)
+    resolved.check(config, resolved.NET, f"{run}/config.json")
     try:
-        model, size = create_model(ConfigDict(config["model"])), config["data"]["image_size"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{run}/config.json is no resolved config of nofrost_jax ({error}); give a run's") from error
-    step, variables, meta = checkpoint.load_variables(path, models.abstract_variables(model, size))
+        model = create_model(ConfigDict(config["model"]))
+        abstract = models.abstract_variables(model, config["data"]["image_size"])
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        why = f"config.model: {' '.join(str(error).split())[:160]}"
+        raise UserError(f"{run}/config.json is no resolved config of nofrost_jax ({why}); give a run's own") from error
+    step, variables, meta = checkpoint.load_variables(path, abstract)
     about = meta.get("about", {})
     found = {"source": path, "step": step if step >= 0 else about.get("step")}
     if step >= 0:
@@ -105,8 +109,14 @@ def _of_folder(path: str) -> Net:
     found["params_sha256"] = checkpoint.tree_sha256(variables)
     with open(os.path.join(run, "config.json")) as file:
         text = file.read()
-    names = tuple(about.get("class_names") or ()) or class_names(config)
+    # Of an export the names that it kept: its config may name any folder of this machine.
+    names = class_names(config) if step >= 0 else _kept(about.get("class_names"), config["model"]["num_classes"])
     return Net(model, variables, text, names, found, folder=run)
+
+
+def _kept(names: Any, classes: int) -> tuple[str, ...] | None:
+    fits = isinstance(names, list) and len(names) == classes and all(isinstance(name, str) for name in names)
+    return tuple(names) if fits else None
 
 
 def _of_weights(path: str, setting: Setting) -> Net:

@@ -9,6 +9,7 @@ from nofrost_jax.checkpoint import load_export, tree_sha256
 from nofrost_jax.convert import __main__ as convert
 from nofrost_jax.convert import card
 from nofrost_jax.convert.sources import read
+from nofrost_jax.errors import UserError
 from tests.conftest import ROOT
 
 DIGITS = ROOT / "notebooks/digits_nofrost"
@@ -62,7 +63,6 @@ def test_a_row_for_each_attack_and_both_protocols(net):
     put(folder, "final", result(digest, ("pgd_20", 0.7), ("aa_standard", 0.6)))
     put(folder, "small", result(digest, ("x|<script>`", 0.5), n=64))
     put(folder, "other", result("0" * 64, ("aa_fast_20", 0.9)))
-    (folder / "evaluations/odd.json").write_text('["no result"]')
     text = card.write(read(folder))
     found = rows(text)
     assert [row[1] for row in found] == [
@@ -73,6 +73,44 @@ def test_a_row_for_each_attack_and_both_protocols(net):
     assert found[3][0] == "folder val, 64 of 360" and found[5][3] == "not run"
     assert "Results of other variables are left out: 1." in text and "/home/me" not in text.partition("## Measured")[2]
     assert text.startswith("---\nlibrary_name: nofrost_jax") and "## Limits" in text and digest in text
+
+
+def test_results_that_cannot_be_read_are_named_and_left_out(net):
+    folder, digest = net
+    put(folder, "final", result(digest, ("aa_standard", 0.6)))
+    texts = {"list": '["no result"]', "cut": '{"clean": {', "deep": "[" * 50_000, "empty": "", "bytes": "\udcff"}
+    for name, text in texts.items():
+        (folder / f"evaluations/{name}.json").write_bytes(text.encode(errors="surrogateescape"))
+    for name in ("dataset", "clean", "checkpoint", "attacks"):
+        put(folder, f"no_{name}", {key: value for key, value in result(digest).items() if key != name})
+    old, wrong = result(digest, ("pgd_20", 0.5)), result(digest, ("pgd_20", 0.5))
+    del old["attacks"][0]["uint8_accuracy"]
+    wrong["attacks"][0]["ci95"] = [10**400, "x"]
+    put(folder, "old", old)
+    put(folder, "wrong", wrong)
+    text = card.write(read(folder))
+    assert [row[1] for row in rows(text)] == ["none (clean)", "`aa_standard`, 20 steps", "`aa_fast_20`"]
+    names = sorted([*texts, "no_dataset", "no_clean", "no_checkpoint", "no_attacks", "old", "wrong"])
+    assert f"left out: {', '.join(f'{name}.json' for name in names)}." in text
+
+
+def test_each_row_of_a_mixture_net_says_its_weight(net):
+    folder, digest = net
+    for gamma in (0.0, 0.5):
+        mixture = {"mbn": {"gamma": gamma, "interpolation": "logits"}}
+        put(folder, f"final_gamma_{gamma:g}", result(digest, ("pgd_20", 0.7 - gamma / 5)) | mixture)
+    found = [row[0] for row in rows(card.write(read(folder))) if row[0]]
+    both = [f"folder val, 360, gamma {gamma}, interpolation logits" for gamma in (0.0, 0.5)]
+    assert found == [both[0], both[0], both[1], both[1]]
+
+
+def test_a_config_without_what_the_card_says_is_one_line(net, tmp_path):
+    config = json.loads((net[0] / "config.json").read_text())
+    del config["method"]
+    (net[0] / "config.json").write_text(json.dumps(config))
+    (net[0] / "README.md").unlink()
+    with pytest.raises(UserError, match=r"config\.method\.name is missing"):
+        convert.export(read(net[0]), str(tmp_path / "out"))
 
 
 def test_without_results_both_protocols_are_not_run(net):

@@ -75,6 +75,14 @@ def test_a_repository_of_other_files(home):
         nofrost_jax.load("hf://owner/digits")
 
 
+@pytest.mark.parametrize("text", ["5", "{", "[" * 50_000])
+def test_a_repository_whose_config_is_none(home, text):
+    (home / "hub/models--owner--digits/snapshots" / REVISION / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"cannot read .*config\.json") as caught:
+        nofrost_jax.load("hf://owner/digits")
+    assert "\n" not in str(caught.value)
+
+
 class StandIn:
     """HfApi's calls: what was asked for, and the files that would be uploaded."""
 
