@@ -27,6 +27,7 @@ MINUTES = 3
 RESERVE = 25  # seconds to stop in, and to pack
 COMPILING = 60  # the same once something is saved: an evaluation's compilations cannot be interrupted
 PART = 15 * 2**20  # bytes
+SAFE = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11 has it from 3.11.4
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -162,7 +163,7 @@ def unpacked(archive):
     if not folder.exists():
         unfinished = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
         with tarfile.open(archive) as content:
-            content.extractall(unfinished, filter="data")
+            content.extractall(unfinished, **SAFE)
         unfinished.rename(folder)
     return folder
 
@@ -204,7 +205,7 @@ def unpack(output, folder):
     content = b"".join(part.read_bytes() for part in parts(output))
     if content:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            archive.extractall(folder, filter="data")
+            archive.extractall(folder, **SAFE)
 
 
 if __name__ == "__main__":
