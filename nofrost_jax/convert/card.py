@@ -5,8 +5,8 @@ from typing import Any
 
 from nofrost_jax import files
 from nofrost_jax.convert import resolved
+from nofrost_jax.report.exhibits import PROTOCOLS
 
-_REPORTED = ("aa_fast_20", "aa_standard")  # always in the table, run or not: one flatters, the other is the standard
 _LIMITS = """## Limits
 
 * An accuracy under attack is an upper bound of the robust accuracy: the accuracy under the attacks that were tried, in
@@ -97,7 +97,7 @@ def _table(folder: str, digest: str) -> str:
             odd.append(_plain(path.name))
         else:
             rows, done = rows + found, done | attacks
-    rows += [("", f"`{name}`", "", "not run", "", "", "") for name in _REPORTED if name not in done]
+    rows += [("", f"`{name}`", "", "not run", "", "", "") for name in PROTOCOLS if name not in done]
     head = ("images", "attack", "eps / 255", "accuracy", "95 % interval", "as uint8", "flags")
     lines = ["## Measured\n", *(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)), ""]
     lines.append("To measure it again: `python main.py --mode=evaluate --workdir=FOLDER`.\n")

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nofrost_jax.analysis.properties import TITLES
-from nofrost_jax.evaluation.results import REPORTED
 from nofrost_jax.flag_texts import DESCRIPTIONS
+from nofrost_jax.report.exhibits import PROTOCOLS
 from nofrost_jax.tables import aligned
 
 _NAMES = {"apgd_ce": "APGD-CE", "apgd_dlr": "APGD-DLR", "apgd_t": "APGD-T", "fab_t": "FAB-T", "square": "Square"}
@@ -21,7 +21,7 @@ def render(result: Mapping[str, Any]) -> str:
         rows.append((entry["name"], _details(entry), *figures, ", ".join(entry["flags"])))
     done = {entry["attack"] for entry in result["attacks"]}
     classes = int(data["label_set"].split()[0])
-    rows += [(name, _not_run(name, classes), "", "", "", "") for name in REPORTED if name not in done]
+    rows += [(name, _not_run(name, classes), "", "", "", "") for name in PROTOCOLS if name not in done]
     if len(result["attacks"]) > 1:
         worst = result["worst_case"]
         partial = f", {', '.join(worst['partial'])} on some images only" if worst["partial"] else ""

@@ -52,12 +52,13 @@ def report(folder: str, out: str, into: str | None = None) -> None:
     _check_output(out)
     if into:
         markers.require(into)
-    made = [*tables.tables(collection), *overview.tables(collection)]
+    made, lacking = tables.tables(collection)
+    made += overview.tables(collection)
     _write_tables(made, out)
-    drawn, lacking = figures.draw_all(collection, out)
+    drawn, undrawn = figures.draw_all(collection, out)
     _remove_old(out, {f"{one.exhibit.name}.{kind}" for one in made for kind in ("md", "csv")}, drawn)
     index = os.path.join(out, "index.html")
-    files.write(index, page.render(collection, made, drawn, lacking, out))
+    files.write(index, page.render(collection, made, drawn, [*lacking, *undrawn], out))
     print(f"written: {index}  ({page.counts(collection)}: {len(made)} tables, {len(drawn)} figures)")
     if into:
         names = _write_into(into, collection, made)

@@ -44,8 +44,8 @@ def reproduce(exhibit: str, folder: str, source: str = "") -> str:
 def _settings(folder: str) -> dict[str, Any] | None:
     """What all runs of `tools.reproduce` in a folder share; None where it has none, or does not say so."""
     try:
-        made = reading.read_json(os.path.join(folder, "paper.json"))
-        reading.check(made, reading.PAPER)
+        made = reading.read_json(os.path.join(folder, "reproduce.json"))
+        reading.check(made, reading.REPRODUCE)
     except ValueError:
         return None
     return made if len(made["settings"]) <= _MOST_SETTINGS else None

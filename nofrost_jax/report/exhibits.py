@@ -24,10 +24,7 @@ METHODS = {
     "combine": "Combine",
     "nofrost_star": "NoFrost*",
 }
-PROTOCOLS = (
-    "aa_fast_20",
-    "aa_standard",
-)  # the paper's AutoAttack and the field's: every table with accuracies has both
+PROTOCOLS = ("aa_fast_20", "aa_standard")  # always shown, run or not: the first flatters, the second is the field's
 GAMMAS = tuple(tenths / 10 for tenths in range(11))  # of configs/eval/mbn_gamma.py
 
 

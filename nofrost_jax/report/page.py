@@ -38,8 +38,8 @@ class Missing:
 def render(
     collection: Collection, made: Sequence[Table], drawn: Sequence[Any], lacking: Sequence[Any], out: str
 ) -> str:
-    """The page, for the file `out`/index.html. made: `tables.tables` of the collection; drawn, lacking: what
-    `figures.draw_all` drew and could not. Raises UserError without Jinja2."""
+    """The page, for the file `out`/index.html. made: its tables; drawn: its figures; lacking: what
+    `tables.tables` and `figures.draw_all` miss. Raises UserError without Jinja2."""
     try:
         import jinja2
         import markupsafe
@@ -55,7 +55,6 @@ def render(
         finalize=lambda value: printable(value) if type(value) is str else value,  # not what is escaped already
     )
     style, script = (markupsafe.Markup((_HERE / name).read_text()) for name in ("page.css", "page.js"))
-    lacks = _missing([*tables.missing(collection), *lacking])
     return environment.get_template("page.html.j2").render(
         policy=_policy(style, script),
         style=style,
@@ -67,7 +66,7 @@ def render(
         sources=_sources(collection, made, drawn, out),
         filters=_filters(made),
         studies=[_study(path, found, collection.folder, out) for path, found in collection.studies],
-        missing=lacks,
+        missing=_missing(lacking),
         refused=collection.refused[:MOST_REFUSED],
         more_refused=max(0, len(collection.refused) - MOST_REFUSED),
         has_figures=bool(drawn),

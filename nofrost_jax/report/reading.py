@@ -225,7 +225,7 @@ RESULT = {  # schema 1 (nofrost_jax/evaluation/results.py, nofrost_jax/shift/run
     "properties?": dict.fromkeys(("margin?", "thickness?", "thickness_pixels?", "smoothness?"), MEAN),
     "bn_statistics?": [{"reading": text, "number": count, "layer": text, "mean": [number], "var": [number]}],
 }
-PAPER = {"scale": text, "source": text, "files": text, "settings": {"*": text}}  # of tools.reproduce, of its folder
+REPRODUCE = {"scale": text, "source": text, "files": text, "settings": {"*": text}}  # of tools.reproduce, of its folder
 STUDY = {  # what tools.reproduce writes of a study
     "study": text,
     "rows": [text],

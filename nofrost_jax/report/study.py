@@ -7,7 +7,6 @@ The two lines are `<!-- table STUDY -->`, with the study's name, and the next `<
 `nofrost_jax.tools.reproduce` writes. Exit codes: 0 done; 2 a file is missing, or is not what it should be.
 """
 
-import json
 import os
 import statistics
 from collections import Counter, defaultdict
@@ -15,8 +14,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nofrost_jax import errors
-from nofrost_jax.report import markers
+from nofrost_jax.report import markers, reading
 from nofrost_jax.report.exhibits import METHODS
+from nofrost_jax.report.text import escape, escape_all
 from nofrost_jax.tables import markdown
 
 ATTACKS = {  # the first columns; other names follow as they are
@@ -26,24 +26,15 @@ ATTACKS = {  # the first columns; other names follow as they are
     "aa_standard": "aa_standard",
 }
 Study = dict[str, Any]
-RUN_FIELDS = {"row", "seed", "learning_rate", "clean", "attacks", "flags", "n", "attacked", "epsilon_255", "seconds"}
 
 
 def read(path: str | os.PathLike) -> Study:
     """The study as a plain dict. Raises UserError where it cannot be read or is something else."""
     try:
-        with open(path) as file:
-            study = json.load(file)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise errors.UserError(f"the study {path} cannot be read ({reason}); give a study.json") from error
-    needed = {"study", "rows", "seeds", "rates", "rule", "chosen", "runs"}
-    lacking = sorted(needed - study.keys()) if isinstance(study, dict) else sorted(needed)
-    if lacking:
-        raise errors.UserError(f"{path} is not a study, it lacks {', '.join(lacking)}; give the study.json of a study")
-    for number, run in enumerate(study["runs"]):
-        if lacking := sorted(RUN_FIELDS - run.keys()):
-            raise errors.UserError(f"{path}: entry {number} of runs lacks {', '.join(lacking)}; run the study again")
+        study = reading.read_json(os.fspath(path))
+        reading.check(study, reading.STUDY)
+    except ValueError as error:
+        raise errors.UserError(f"{path} is not a study: {error}; give the study.json of a study") from error
     return study
 
 
@@ -61,7 +52,7 @@ def accuracy_cell(shares: Sequence[float], wanted: int) -> str:
 
 def table(study: Study) -> str:
     """The table, in Markdown."""
-    head, *rows = cells(study)
+    head, *rows = [[escape(cell) for cell in row] for row in cells(study)]
     return markdown(head, rows)
 
 
@@ -148,7 +139,7 @@ def _listed(values: Iterable) -> str:
 
 def render(study: Study) -> str:
     """The table and its notes."""
-    return f"{table(study)}\n\n{notes(study)}"
+    return f"{table(study)}\n\n{escape_all(notes(study))}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

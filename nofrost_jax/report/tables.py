@@ -183,27 +183,19 @@ class Table:
         return self.source == IMAGENET
 
 
-def tables(collection: Collection) -> list[Table]:
-    """Every table of every data set that has a number for it."""
-    exhibits = [one for one in EXHIBITS.values() if one.columns]
-    found = [_table(collection, one, source) for source in collection.sources for one in exhibits]
-    return [one for one in found if any(cell.values for line in one.lines for cell in line.cells)]
-
-
-def missing(collection: Collection) -> list[Missing]:
-    """What the tables of every data set lack, of ImageNet's where there is no net at all."""
+def tables(collection: Collection) -> tuple[list[Table], list[Missing]]:
+    """(every table of every data set that has a number for it, what all tables lack: those without a number, too, and
+    ImageNet's where there is no net at all)."""
     exhibits = [one for one in EXHIBITS.values() if one.columns]
     sources = collection.sources or (IMAGENET,)
-    return [lack for source in sources for one in exhibits for lack in _missing(collection, one, source)]
+    found = [_table(collection, one, source) for source in sources for one in exhibits]
+    made = [one for one in found if any(cell.values for line in one.lines for cell in line.cells)]
+    return made, [lack for one in found for lack in one.missing]
 
 
 def _table(collection: Collection, exhibit: Exhibit, source: str) -> Table:
-    lines = _ranked(_lines(collection, exhibit, source))
+    lines = _ranked([line for net in exhibit.nets for line in _lines_of(collection, exhibit, source, net)])
     return Table(exhibit, source, lines, _pairs(lines), tuple(_missing(collection, exhibit, source, lines)))
-
-
-def _lines(collection: Collection, exhibit: Exhibit, source: str) -> list[Line]:
-    return [line for net in exhibit.nets for line in _lines_of(collection, exhibit, source, net)]
 
 
 def _lines_of(collection: Collection, exhibit: Exhibit, source: str, net: Net) -> Iterator[Line]:
@@ -303,11 +295,11 @@ def _pair(first: Line, second: Line, place: int, one: Cell, other: Cell) -> Pair
         return dataclasses.replace(pair, reason=str(error))
 
 
-def _missing(collection: Collection, exhibit: Exhibit, source: str, lines: Sequence[Line] = ()) -> Iterator[Missing]:
+def _missing(collection: Collection, exhibit: Exhibit, source: str, lines: Sequence[Line]) -> Iterator[Missing]:
     """What the lines of an exhibit lack: nets, seeds, columns."""
     raw = [net.evaluations[0].result["dataset"]["source"] for net in collection.nets if net.source == source]
     command = commands.reproduce(exhibit.name, collection.folder, "" if source == IMAGENET or not raw else raw[0])
-    for line in lines or _lines(collection, exhibit, source):
+    for line in lines:
         seeds = [str(seed) for seed in exhibit.seeds if seed not in line.seeds]
         wanted = set(exhibit.seeds) & set(line.seeds)
         columns = [cell.column.title for cell in line.cells if wanted - set(cell.seeds * cell.is_usual)]

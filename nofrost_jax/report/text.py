@@ -34,10 +34,11 @@ ELSEWHERE = "The paper's values are of ImageNet and of larger nets: they cannot 
 
 def escape(text: str) -> str:
     """A text of a file as Markdown that shows just this text, in one cell of a table."""
-    return _escaped(short(text))
+    return escape_all(short(text))
 
 
-def _escaped(text: str) -> str:
+def escape_all(text: str) -> str:
+    """`escape` of a text of any length, on one line."""
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", printable(text).replace("&", "&amp;").replace("<", "&lt;"))
 
 
@@ -65,7 +66,7 @@ def one(table: Table) -> str:
                 [f"*{line.reference}*", *(f"*{cell.paper_text}*" if cell.paper_text else "" for cell in line.cells)]
             )
     notes = [f"<sup>{marks[flag]}</sup> {escape(flag)}: {meaning}" for flag, meaning in table.flags.items()]
-    note = f"{ACCURACY if table.is_accuracy else PROPERTY} {_escaped(remarks(table))}"
+    note = f"{ACCURACY if table.is_accuracy else PROPERTY} {escape_all(remarks(table))}"
     if any(cell.rank for line in table.lines for cell in line.cells):
         note += " **Best** and <u>second</u> of each column."
     return "\n\n".join([markdown(head, rows), note, *(["; ".join(notes) + "."] if notes else [])])

@@ -44,6 +44,6 @@ def test_what_is_missing_is_made_with_the_settings_of_the_folder(tmp_path):
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"scale": 1, "source": "", "files": "", "settings": {}}'])
 def test_a_damaged_record_of_the_settings_is_not_used(tmp_path, content):
-    (tmp_path / "paper.json").write_text(content)
+    (tmp_path / "reproduce.json").write_text(content)
     assert commands.reproduce("table1", "x", "digits").split()[4:] == ["--source=digits", "--workdir=x"]
     assert "--source=digits" in commands.reproduce("table1", str(tmp_path), "digits")

@@ -52,7 +52,7 @@ def study(**changes):
 def test_means_and_sample_deviations_are_exact():
     """0.70, 0.72, 0.77: mean 73.0, squares 9 + 1 + 16 = 26, sample deviation sqrt(13) = 3.6 (population: 2.9)."""
     assert report.table(study()).splitlines() == [
-        "| Method | Learning rate | Clean | PGD-20 | aa_standard | Seconds | CPU seconds |",
+        r"| Method | Learning rate | Clean | PGD-20 | aa\_standard | Seconds | CPU seconds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| ST | 0.1 | 98.0 ± 0.0 | 3.0 ± 0.0 | 0.0 ± 0.0 | 100 | – |",
         "| NoFrost | 0.3 | 98.0 ± 1.0 | 73.0 ± 3.6 | 62.0 ± 2.0 | 210 | 155 |",
@@ -147,9 +147,10 @@ def test_missing_markers_are_one_line_and_change_nothing(file, tmp_path, capsys,
     ("text", "words"),
     [
         (None, "cannot be read"),
-        ("{", "cannot be read"),
-        ("[]", "is not a study"),
-        (json.dumps(study(runs=[{"row": "st", "seed": 0}])), "lacks attacked, attacks"),
+        ("{", "it is not JSON"),
+        ("[]", "is not a study: it is not an object"),
+        (json.dumps(study(runs=[{"row": "st", "seed": 0}])), "it lacks runs[0].learning_rate"),
+        (json.dumps(study(seeds=["<b>"])), "seeds[0] is <b>, not a whole number"),
     ],
 )
 def test_what_is_not_a_study_is_refused(tmp_path, capsys, text, words):
@@ -166,3 +167,9 @@ def test_the_command_prints_the_table_and_loads_no_jax(file):
     code = "import sys; sys.modules['jax'] = None; from nofrost_jax.report import study; study.main(sys.argv[1:])"
     done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and done.stdout == report.render(study()) + "\n", done.stderr
+
+
+def test_texts_of_the_file_stay_texts():
+    hostile = "<img src=x onerror=1> | [a](javascript:1)"
+    shown = report.render(study(rows=[hostile], chosen={hostile: 0.1}, rule=hostile, settings={"epochs": hostile}))
+    assert "<img" not in shown and "[a](" not in shown and shown.splitlines()[2].count(" | ") == 6

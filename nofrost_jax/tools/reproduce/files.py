@@ -15,7 +15,7 @@ from nofrost_jax.report.exhibits import EXHIBITS, Suite
 from nofrost_jax.tools.reproduce.paper import Paper
 from nofrost_jax.tools.reproduce.study import FINAL, SHIFT, Study, Training, final_runs, rule, selection_runs
 
-RECORD, PAPER = "run.json", "paper.json"
+RECORD, PAPER = "run.json", "reproduce.json"
 SUITES = [suite for exhibit in EXHIBITS.values() for _, suite in exhibit.suites]
 ALIKE = {one.config: {suite.name for suite in SUITES if suite.config == one.config} for one in SUITES}
 Asked = Study | Paper

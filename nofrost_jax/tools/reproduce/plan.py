@@ -39,6 +39,11 @@ def dry_run(paper: Paper, root: pathlib.Path) -> int:
 
     root: the folder of main.py. Raises UserError for a config or data that the runs would refuse.
     """
+    lacks = lacking(paper)
+    for name, what in lacks.items():
+        print(f"{name:8} {EXHIBITS[name].title}: {f'lacks {len(what)}' if what else 'complete'}")
+    if not any(lacks.values()):
+        return 0
     rows, totals, absent = [("net", "", "training", "evaluations")], [0.0, 0.0], []
     for run in paper.trainings:
         suites_left = [
@@ -52,11 +57,6 @@ def dry_run(paper: Paper, root: pathlib.Path) -> int:
         )
         totals = [totals[0] + training * (not is_trained), totals[1] + sum(evaluations.values())]
         absent += missing
-    lacks = lacking(paper)
-    for name, what in lacks.items():
-        print(f"{name:8} {EXHIBITS[name].title}: {f'lacks {len(what)}' if what else 'complete'}")
-    if not any(lacks.values()):
-        return 0
     print("", *aligned(rows, "<<><"), "", sep="\n")
     print(f"all      training {costs.hours(totals[0])}, evaluations at most {costs.hours(totals[1])} {costs.ASSUMED};")
     print("         evaluations are faster where attacks succeed early; shift is not counted")

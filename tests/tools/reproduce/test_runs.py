@@ -88,7 +88,7 @@ def test_corruptions_are_looked_at_on_request_once_and_a_failure_is_named(fake, 
     assert fake.runs[4:] == ["runs/sat/rate_0.1/seed_0"]  # what is there is not looked at again
     assert "[1/1] shift sat, seed 0, rate 0.1: digits_c_otf 70.0%" in capsys.readouterr().out
     text = report.render(fake.study)
-    assert "| Corruptions | Seconds |" in text and "| 60.0 |" in text and "75 cells of digits_c_otf" in text
+    assert "| Corruptions | Seconds |" in text and "| 60.0 |" in text and r"75 cells of digits\_c\_otf" in text
 
 
 def test_a_real_study_in_miniature(tmp_path):
