@@ -36,6 +36,7 @@ start() { # PROCESS_ID ARGS...
 }
 
 signal_all() { kill "-$1" "${pids[@]}" 2>/dev/null; }
+# shellcheck disable=SC2034 # the trap counts them
 interrupts=0
 trap 'signal_all TERM' TERM HUP USR1
 trap 'if ((interrupts++)); then signal_all KILL; else signal_all TERM; fi' INT

@@ -98,6 +98,7 @@ def _devices(config: ConfigDict, left_out: Sequence[str]) -> parallel.Devices:
     devices = parallel.Devices()
     processes.require_joined()
     check_evaluation_devices(config, devices.count, jax.process_count())
+    parallel.say(f"on {devices.describe()}")
     note(left_out)
     return devices
 

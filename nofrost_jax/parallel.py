@@ -40,6 +40,12 @@ class Devices:
         """Devices of all processes."""
         return len(self.subset) if self.subset else jax.device_count()
 
+    def describe(self) -> str:
+        """A line like "2 processes x 8 devices (NVIDIA H100 80GB HBM3)"; the processes are usually one on each host."""
+        processes, local = jax.process_count(), len(self.local)
+        each = f"{local} device{'s' * (local > 1)} ({self.local[0].device_kind})"
+        return f"{processes} process{'es' * (processes > 1)} x {each}"
+
     @property
     def replicated(self) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec())

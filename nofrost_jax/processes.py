@@ -76,7 +76,9 @@ def initialize(
         if place is None:
             try:
                 jax.distributed.initialize(local_device_ids=local, initialization_timeout=timeout)
-            except ValueError as error:
+            except Exception as error:
+                if not (isinstance(error, ValueError) or "KUBERNETES_SERVICE_HOST" in os.environ):
+                    raise  # in a pod jax asks Kubernetes, which may refuse in many ways
                 mend = "give --coordinator_address=HOST:PORT, --num_processes and --process_id"
                 raise UserError(f"jax finds no cluster to join ({error}); {mend}") from error
             return None

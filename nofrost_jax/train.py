@@ -156,7 +156,7 @@ class Trainer:
         count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
         parallel.say(
             f"{self.config.model.name}: {count:,} parameters; {self.total_steps} steps of {self.config.batch_size} "
-            f"images ({self.per_epoch} an epoch) on {self.devices.count} device(s)"
+            f"images ({self.per_epoch} an epoch) on {self.devices.describe()}"
             + f", matmul precision {self.config.matmul_precision}"
             * (self.config.matmul_precision != "default")
         )

@@ -21,7 +21,7 @@ from nofrost_jax.errors import UserError
 from tests.conftest import ROOT, environment, finish, overrides, run_main, start
 
 LAUNCH = ROOT / "launch"
-SCRIPTS = sorted(path for path in LAUNCH.iterdir() if path.is_file())
+SCRIPTS = sorted(path for path in LAUNCH.iterdir() if path.suffix != ".yaml")
 RUN = {  # 40 steps, of which SIGTERM takes a dozen to arrive; an evaluation whose last batch is half empty
     "epochs": 1,
     "data.fake_train": 640,
@@ -85,7 +85,7 @@ def wait_for(condition, process, seconds=120):
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_start_the_same_command_and_set_no_hyper_parameter(path):
     text = path.read_text()
-    subprocess.run(["bash", "-n", str(path)], check=True)
+    subprocess.run([os.path.join(os.path.dirname(sys.executable), "shellcheck"), str(path)], check=True)
     assert text.startswith("#!/usr/bin/env bash\n") and os.access(path, os.X_OK)
     code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     assert len(re.findall(r"python main\.py", code)) == 1
@@ -336,10 +336,18 @@ def test_the_place_in_a_cluster_is_found_out(monkeypatch):
 
 def test_auto_without_a_cluster_is_refused(monkeypatch):
     def refuse(**_):
-        raise ValueError("coordinator_address should be defined.")
+        raise error
 
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    error = ValueError("coordinator_address should be defined.")
     with pytest.raises(UserError, match="jax finds no cluster to join"):
         processes.initialize("auto")
+    error = RuntimeError("Kubernetes API Error: 403")
+    with pytest.raises(RuntimeError, match="403"):
+        processes.initialize("auto")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(UserError, match=r"no cluster to join .*Error: 403"):
+        processes.initialize("auto")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
     with pytest.raises(UserError, match="--num_processes=2 needs --coordinator_address"):
         processes.initialize("", 2)

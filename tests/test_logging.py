@@ -64,7 +64,7 @@ def test_tensorboard_events(logged, lines):
 def test_screen(screen):
     shown = screen.splitlines()
     head, *rest = shown
-    assert head == "resnet26: 1,394 parameters; 15 steps of 256 images (5 an epoch) on 8 device(s)"
+    assert head == "resnet26: 1,394 parameters; 15 steps of 256 images (5 an epoch) on 1 process x 8 devices (cpu)"
     assert rest[0] == "compiling the training step ..." and re.fullmatch(r"compiled in \d+ s", rest[1])
     compiled = [line for line in screen.splitlines() if line.startswith("compiling")]
     # Each program once, whatever happens on the way: the evaluations during the run and after it share theirs.
