@@ -185,7 +185,7 @@ def _read(folder: str, path: str) -> Evaluation | dict | None:
     if value["dataset"]["split"].startswith(("holdout", "train")):
         raise ValueError("it is of images held out of the training set, not of the test images")
     config = _config(os.path.join(folder, os.path.dirname(parent), "config.json"))
-    return Evaluation(folder, path, value | {"net": value.get("net") or _net_of(config)}, config)
+    return Evaluation(folder, path, value | {"net": value.get("net") or _net_of(config or {})}, config)
 
 
 def _config(path: str) -> dict[str, Any] | None:
@@ -197,7 +197,7 @@ def _config(path: str) -> dict[str, Any] | None:
     return config if isinstance(config, dict) else None
 
 
-def _net_of(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _net_of(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """The `net` of a result of an older version, from its run's config; None where it does not say."""
     sections = {"model": "norm width stage_sizes", "method": "adversarial_weight terms pgdat_clean_forward"}
     try:
@@ -234,11 +234,10 @@ def _measured(source: str, mine: list[Evaluation], usual: Mapping[str, attacked.
     known = {"row": "", "method": "", "depth": None, "epsilon_255": None, "attack_norm": "linf"}
     if net:
         found = re.search(r"(26|50)$", net["model"])
-        is_whole = found and net["width"] == 1 and not net["stage_sizes"]
         known = {
             "row": "" if file else row_of({"terms": None} | net),
             "method": file or name_of({"terms": None} | net),
-            "depth": int(found[1]) if is_whole else None,
+            "depth": int(found[1]) if found and net["width"] == 1 and not net["stage_sizes"] else None,
             "epsilon_255": net["epsilon_255"],
             "attack_norm": net["attack_norm"],
         }

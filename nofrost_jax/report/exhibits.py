@@ -232,11 +232,11 @@ EXHIBITS = {
     )
 }
 
-_ROWS = {  # normalizer-free, norm, method, Equation 1's lambda or the images of `augmented`
-    (True, "at", 0.5): "nofrost",
-    (True, "standard", None): "st_nf",
-    (True, "augmented", "paper"): "nofrost_star",
-    (True, "augmented", "authors"): "nofrost_star",
+_ROWS = {  # norm ("nf": none), method, Equation 1's lambda or the images of `augmented`
+    ("nf", "at", 0.5): "nofrost",
+    ("nf", "standard", None): "st_nf",
+    ("nf", "augmented", "paper"): "nofrost_star",
+    ("nf", "augmented", "authors"): "nofrost_star",
     ("bn", "standard", None): "st",
     ("bn", "at", 0.5): "sat",
     ("bn", "at", 1.0): "pgdat",
@@ -261,9 +261,8 @@ def row_of(net: Mapping[str, Any]) -> str:
 
 def name_of(net: Mapping[str, Any]) -> str:
     """The paper's name of a net's method, or "METHOD (NORM)" for one of no row."""
-    norm = _norm(net)
-    return METHODS.get(row_of(net)) or f"{net['method']} ({'NF' if norm is True else norm.upper()})"
+    return METHODS.get(row_of(net)) or f"{net['method']} ({_norm(net).upper()})"
 
 
-def _norm(net: Mapping[str, Any]) -> bool | str:
-    return net["model"].startswith("nf_") or net["norm"]
+def _norm(net: Mapping[str, Any]) -> str:
+    return "nf" if net["model"].startswith("nf_") else net["norm"]

@@ -138,7 +138,7 @@ def _filters(made: Sequence[Table]) -> list[dict[str, Any]]:
         {name: n for n, name in enumerate(METHODS.values())},
     )
     methods = sorted({_method(line) for line in lines}, key=lambda name: (name not in order, order.get(name, 0), name))
-    nets = sorted({_net(line) for line in lines} - {None})
+    nets = sorted({net for line in lines if (net := _net(line))})
     protocols = {"aa_fast_20": "AA (fast)", "aa_standard": "AA (standard)", "other": "the other attacks"}
     options = {
         "source": ("Data set", [(name, name) for name in dict.fromkeys(table.source for table in made)]),
@@ -182,8 +182,10 @@ def _href(folder: str, path: str, out: str) -> str:
 
 
 def _comparison(pair: Pair) -> list[tuple[str, Any]]:
-    """The cells of a comparison: as text, and as a number to sort by."""
+    """The cells of a comparison: as text, and as a number to sort by; [] where there is none."""
     found = pair.difference
+    if found is None:
+        return []
     numbers = found.n, found.points, found.points, found.only_first, found.only_second, pair.p
     return list(zip(text.comparison(pair), numbers, strict=True))
 
@@ -196,11 +198,11 @@ def _study(path: str, found: Mapping[str, Any], folder: str, out: str) -> dict[s
 
 def _missing(lacks: Iterable[Any]) -> list[Missing]:
     """What is missing, together for each command. lacks: of tables, and of figures, which have a `reason`."""
-    groups = {}
+    groups: dict[tuple[str, str, str], dict[str, None]] = {}
     for one in lacks:
         key = _number(one.exhibit) or one.exhibit, one.source, one.command
-        groups.setdefault(key, []).append(one.what if isinstance(one, tables.Missing) else one.reason)
-    return [Missing(*key, what=tuple(dict.fromkeys(found))) for key, found in groups.items()]
+        groups.setdefault(key, {})[one.what if isinstance(one, tables.Missing) else one.reason] = None
+    return [Missing(*key, tuple(what)) for key, what in groups.items()]
 
 
 def _number(exhibit: str) -> str:

@@ -10,7 +10,7 @@ The two lines are `<!-- table STUDY -->`, with the study's name, and the next `<
 import os
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nofrost_jax import errors
@@ -25,7 +25,7 @@ ATTACKS = {  # the first columns; other names follow as they are
     "aa_fast_20": "aa_fast_20",
     "aa_standard": "aa_standard",
 }
-Study = dict[str, Any]
+Study = Mapping[str, Any]
 
 
 def read(path: str | os.PathLike) -> Study:

@@ -71,10 +71,10 @@ class Cell:
     @property
     def text(self) -> str:
         """ "62.4", "62.4 ± 1.2", "62.4 (1 of 3)", or why there is no number."""
-        if not self.values:
+        if self.mean is None:
             return NOT_RUN if self.of and self.column.key in PROTOCOLS else NONE
         shown = self.number(self.mean)
-        shown += f" ± {self.number(self.deviation)}" if len(self.values) > 1 else ""
+        shown += "" if self.deviation is None else f" ± {self.number(self.deviation)}"
         return shown if len(self.values) == self.of else f"{shown} ({len(self.values)} of {self.of})"
 
     @property
@@ -251,8 +251,9 @@ def _ranked(lines: Sequence[Line]) -> tuple[Line, ...]:
     ranks = {}
     for place, column in enumerate(lines[0].cells if lines else ()):
         for radius in {line.net.epsilon_255 for line in lines}:
-            here = [line for line in lines if line.net.epsilon_255 == radius and line.cells[place].is_usual]
-            shown = {id(line): float(line.cells[place].number(line.cells[place].mean)) for line in here}
+            here = {id(line): line.cells[place] for line in lines if line.net.epsilon_255 == radius}
+            means = {key: (cell, cell.mean) for key, cell in here.items() if cell.is_usual}
+            shown = {key: float(cell.number(mean)) for key, (cell, mean) in means.items() if mean is not None}
             order = sorted(set(shown.values()), reverse=column.column.key not in _LESS_IS_BETTER)
             if len(order) > 1:
                 ranks |= {(key, place): order.index(number) + 1 for key, number in shown.items()}

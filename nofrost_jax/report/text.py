@@ -80,7 +80,7 @@ def remarks(table: Table) -> str:
     usual = max((n for found in counts.values() for n in found), default=0)
     others = [f"{name} {_numbers(found)}" for name, found in counts.items() if found != {usual}]
     nets = [net for line in table.lines for net in line.nets]
-    radii = sorted({net.epsilon_255 for net in nets} - {None})
+    radii = sorted({net.epsilon_255 for net in nets if net.epsilon_255 is not None})
     said = [f"{usual:,} images" + f" ({', '.join(others)})" * bool(others)]
     said += [f"epsilon {' and '.join(f'{radius:g}/255' for radius in radii)}"] * bool(radii)
     said += [f"recipe {', '.join(sorted({net.recipe or 'not known' for net in nets}))}"]
@@ -124,7 +124,7 @@ def comparisons(pairs: Iterable[Pair]) -> str:
 def comparison(pair: Pair) -> list[str]:
     """The numbers of a comparison as texts: images, points, interval, images that only one net has right, p."""
     found = pair.difference
-    if found is None:
+    if found is None or pair.p is None:
         return [NONE] * 6
     low, high = (f"{100 * share:+.1f}" for share in found.ci95)
     counts = str(found.only_first), str(found.only_second)

@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nofrost_jax.report.figures import style
-from nofrost_jax.report.figures.style import Look
+from nofrost_jax.report.figures.style import Look, Options
 
 NONE = (np.nan, np.nan)  # the ends of an interval that is not known
 
@@ -21,9 +22,9 @@ class Bars:
 
     label: str
     look: Look
-    values: Sequence[float]
-    bounds: Sequence[Sequence[float]] | None = None
-    paper: Sequence[float] = ()
+    values: style.Values
+    bounds: style.Bounds | None = None
+    paper: style.Values = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,25 +47,27 @@ def draw(groups: Sequence[str], methods: Sequence[Bars], wide: bool = False) -> 
     width = style.PAGE if wide else style.COLUMN
     figure = Figure(figsize=(width, 2.4))
     axis = figure.subplots()
-    thick, entries, tops = 0.84 / max(len(methods), 1), {}, [0.0]
+    thick, tops = 0.84 / max(len(methods), 1), [0.0]
+    entries: dict[str, Artist] = {}
     for number, method in enumerate(methods):
         places = np.arange(len(groups)) + (number - (len(methods) - 1) / 2) * thick
         values, reach = style.percent(method.values), style.reach(method.values, method.bounds)
-        hatched = {"facecolor": method.look.colour, "hatch": method.look.hatch, "edgecolor": "white", "linewidth": 0}
-        axis.bar(places, values, thick * 0.92, **hatched)
+        colours = {"facecolor": method.look.colour, "edgecolor": "white"}
+        filled: Options = {**colours, "hatch": method.look.hatch, "linewidth": 0}
+        axis.bar(places, values, thick * 0.92, **filled)
         axis.errorbar(places, values, reach, fmt="none", ecolor=style.INK, elinewidth=0.6)
         tops += [top for top in values + reach[1] if np.isfinite(top)]
         if wide:
             _write(axis, places, values, values + reach[1])
-        entries[style.plain(method.label, 20)] = Patch(**hatched)
+        entries[style.plain(method.label, 20)] = Patch(**filled)
         if len(method.paper):
             own = style.percent(method.paper)
-            diamond = {"marker": "D", "facecolor": "white", "edgecolor": style.INK, "linewidth": 0.7, "zorder": 4}
-            axis.scatter(places, own, s=10 if wide else 7, clip_on=False, **diamond)
+            diamond: Options = {"marker": "D", "facecolor": "white", "edgecolor": style.INK, "linewidth": 0.7}
+            axis.scatter(places, own, s=10 if wide else 7, clip_on=False, zorder=4, **diamond)
             tops += [top for top in own if np.isfinite(top)]
     if any(np.isfinite(method.paper).any() for method in methods if len(method.paper)):
         entries[style.PAPER] = style.handle(Look(style.INK, "D", "-"), paper=True)
-    tilted = {} if wide or len(groups) < 5 else {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
+    tilted: Options = {} if wide or len(groups) < 5 else {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
     axis.set_xticks(range(len(groups)), [style.plain(group, 18) for group in groups], **tilted)
     axis.tick_params(axis="x", length=0)
     axis.grid(axis="x", visible=False)
@@ -72,17 +75,18 @@ def draw(groups: Sequence[str], methods: Sequence[Bars], wide: bool = False) -> 
     limit = style.upper_limit(max(tops))
     axis.set_ylim(0, max(limit, 1.18 * max(tops)) if wide else limit)
     axis.set_ylabel("Accuracy (%)")
-    style.legend(figure, entries, style.columns_for(entries, width), "outside upper center")
+    style.legend(figure, entries, style.columns_for(entries, width))
     return figure
 
 
 def _write(axis: Axes, places: np.ndarray, values: np.ndarray, tops: np.ndarray) -> None:
     """Each bar's value above it, and "–" where there is none."""
-    above = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 6.5, "color": style.INK}
+    above: Options = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 6.5}
     for place, value, top in zip(places, values, tops, strict=True):
         is_known = np.isfinite(value)
         text = f"{value:.1f}" if is_known else "–"
-        axis.annotate(text, (place, top if is_known else 0), (0, 2), rotation=90 if is_known else 0, **above)
+        at, rotation = ((place, top), 90) if is_known else ((place, 0), 0)
+        axis.annotate(text, at, (0, 2), rotation=rotation, color=style.INK, **above)
 
 
 def draw_gaps(rows: Sequence[Gap]) -> Figure:
@@ -96,8 +100,8 @@ def draw_gaps(rows: Sequence[Gap]) -> Figure:
         axis.plot([100 * row.standard, 100 * row.fast], [place] * 2, color=row.look.colour, linewidth=1.6, alpha=0.6)
         for value, bounds, marker in ends:
             reach = style.reach([value], [bounds])
-            thin = {"fmt": "none", "ecolor": style.INK, "elinewidth": 0.5, "capsize": 1.5, "zorder": 2.2}
-            axis.errorbar([100 * value], [place], xerr=reach, **thin)
+            thin: Options = {"fmt": "none", "ecolor": style.INK, "elinewidth": 0.5, "capsize": 1.5}
+            axis.errorbar([100 * value], [place], xerr=reach, zorder=2.2, **thin)
             _point(axis, value, place, row.look._replace(marker=marker))
             tops.append(100 * value + reach[1, 0])
         if np.isfinite(row.paper):
@@ -115,7 +119,7 @@ def draw_gaps(rows: Sequence[Gap]) -> Figure:
     entries = {name: style.handle(Look(style.FAINT, marker, "-")) for name, marker in marks.items()}
     if any(np.isfinite(row.paper) for row in rows):
         entries["the paper's AA"] = style.handle(Look(style.INK, "o", "-"), paper=True)
-    style.legend(figure, entries, 3, "outside upper center")
+    style.legend(figure, entries, 3)
     return figure
 
 

@@ -104,12 +104,11 @@ def gap(collection: Collection, source: str) -> Picture:
     """The paper's AutoAttack against the standard one, a line for each net."""
     rows, numbers = [], []
     for net in _compared(collection, source):
-        pair = [lookup.number(net, key) for key in PROTOCOLS]
-        if all(pair):
-            fast, standard = pair
+        fast, standard = (lookup.number(net, key) for key in PROTOCOLS)
+        if fast and standard:
             ends = (fast.mean, standard.mean, fast.bounds, standard.bounds)
             rows.append(bars.Gap(net.label, net.look, *ends, lookup.published(net, "aa_fast_20")))
-            numbers += pair
+            numbers += [fast, standard]
     if not rows:
         raise NothingToDraw("no net was evaluated under both AutoAttacks")
     caption = "Accuracy under the paper's AutoAttack and under the standard one; right: the difference in points. "

@@ -45,7 +45,7 @@ def draw(panels: Sequence[Panel], x_label: str, across: int, wide: bool = False,
         for series in (one for panel in panels for one in getattr(panel, kind)):
             look = series.look if by_colour else series.look._replace(colour=style.FAINT)
             entries.setdefault(style.plain(series.label, 26), style.handle(look, joined=kind == "series"))
-    style.legend(figure, entries, style.columns_for(entries, width), "outside upper center")
+    style.legend(figure, entries, style.columns_for(entries, width))
     return figure
 
 

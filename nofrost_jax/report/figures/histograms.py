@@ -20,7 +20,7 @@ class Sample:
 
     label: str
     look: Look
-    values: Sequence[float]
+    values: style.Values
     paper: float = np.nan
 
 
@@ -65,14 +65,15 @@ def draw(panels: Sequence[Panel], wide: bool = False) -> Figure:
         entries["mean"] = style.handle(Look(style.FAINT, 6, "-"))
     if any(np.isfinite(sample.paper) for panel in panels for sample in panel.samples):
         entries["the paper's mean"] = style.handle(Look(style.FAINT, 6, "-"), paper=True)
-    style.legend(figure, entries, style.columns_for(entries, width), "outside upper center")
+    style.legend(figure, entries, style.columns_for(entries, width))
     return figure
 
 
 def _mark(axis: Axes, place: float, face: str, edge: str) -> None:
     """A triangle below the axis."""
     if np.isfinite(place):
-        look = {"markerfacecolor": face, "markeredgecolor": style.INK if face == edge else edge, "markeredgewidth": 0.5}
+        rim = style.INK if face == edge else edge
+        look: style.Options = {"markerfacecolor": face, "markeredgecolor": rim, "markeredgewidth": 0.5}
         axis.plot([place], [0], linestyle="none", marker=6, zorder=4, clip_on=False, **look)
 
 

@@ -41,7 +41,7 @@ def place(
     taken, written = [], []
     for label in wanted:
         anchor, half = axis.transData.transform((label.x, label.y)), _half_size(axis, label.text, size)
-        best = (np.inf,)
+        best = np.inf, anchor, anchor, anchor, 0.0
         for distance in _DISTANCES:
             for rank, side in enumerate(_SIDES):
                 shift = side * (half + distance * unit * (0.7 if side.all() else 1))

@@ -104,15 +104,14 @@ def point(net: Net, x_key: str, y_key: str) -> tuple[Series, list[Number]] | Non
 
 def joined(label: str, look: Look, points: Iterable[Series], marks: Sequence[str] = ()) -> Series:
     """Series of one point each as one."""
-    points, fields = list(points), {}
-    for name in ("x", "y", "x_bounds", "y_bounds"):
-        fields[name] = [value for series in points for value in getattr(series, name)]
-    return Series(label, look, marks=marks, **fields)
+    points, names = list(points), ("x", "y", "x_bounds", "y_bounds")
+    x, y, x_bounds, y_bounds = ([value for series in points for value in getattr(series, name)] for name in names)
+    return Series(label, look, x, y, x_bounds, y_bounds, marks)
 
 
 def published(net: Net, key: str) -> float:
     """The paper's accuracy for a net on ImageNet, a fraction; NaN where its Tables 1 and 2 have none."""
-    first, table = net.first, {26: "table1", 50: "table2"}.get(net.first.depth, "")
+    first, table = net.first, {26: "table1", 50: "table2"}.get(net.first.depth or 0, "")
     usual = first.source == IMAGENET and first.epsilon_255 == 8 and first.gamma is None
     row = paper.find(table, first.row) if usual else None
     return row["values"].get(key, np.nan) / 100 if row else np.nan
@@ -139,7 +138,7 @@ def facts(source: str, numbers: Sequence[Number]) -> str:
 
 def radii(numbers: Iterable[Number]) -> str:
     """Of the nets' training, which is that of the attacks: "8/255"."""
-    found = {one.net.first.epsilon_255 for one in numbers} - {None}
+    found = {radius for one in numbers if (radius := one.net.first.epsilon_255) is not None}
     return ", ".join(f"{radius:g}/255" for radius in sorted(found)) or "of the training"
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ def statistics(collection: Collection, source: str) -> Picture:
         if any("bn_statistics" in one.result for net in found for seed in net.seeds for one in seed.evaluations):
             raise NothingToDraw("the nets have fewer than 15 batch norms; add --set='model.stage_sizes=(2,2,2)'")
         raise NothingToDraw("no result has batch norm statistics of ST or PGDAT")
-    ready = [scatter.Panel(*place, some) for place, some in panels.items()]
+    ready = [scatter.Panel(title, layer, some) for (title, layer), some in panels.items()]
     caption = (
         f"Running mean and variance of every channel of one batch norm, after training on {source}. The paper does "
         "not say how it counts to 15, so both readings are shown. ST saw clean images, PGDAT adversarial ones."
@@ -80,7 +81,7 @@ def statistics(collection: Collection, source: str) -> Picture:
     return Picture(lambda wide: scatter.draw(ready, wide), caption + lookup.absent(exhibit, shown))
 
 
-def _first(net: Net, field: str) -> object:
+def _first(net: Net, field: str) -> Any:
     """A field of a result of the first seed that has it and is not empty."""
     return next((one.result[field] for seed in net.seeds for one in seed.evaluations if one.result.get(field)), None)
 
@@ -132,7 +133,7 @@ def _mixtures(collection, source, depth, interpolation):
 
 def _frontier(label: str, look: Look, mixed: list[Net], key: str, numbers: list[Number]) -> list[style.Series]:
     """[] or [the nets at all their gammas]; adds what it shows to `numbers`."""
-    found = [(net, lookup.point(net, "clean", key)) for net in sorted(mixed, key=lambda net: net.first.gamma)]
+    found = [(net, lookup.point(net, "clean", key)) for net in sorted(mixed, key=lambda net: net.first.gamma or 0)]
     points = [(net, *pair) for net, pair in found if pair]
     numbers += [one for _, _, pair in points for one in pair]
     marks = [f"{net.first.gamma:g}" for net, _, _ in points]
@@ -150,8 +151,9 @@ def comprehensive(collection: Collection, source: str, name: str) -> Picture:
     kept = [key for key in groups if any(row[key] for row in table.values())]
     methods = []
     for net, row in table.items():
-        values = [row[key].mean if row[key] else np.nan for key in kept]
-        bounds = [row[key].bounds if row[key] else bars.NONE for key in kept]
+        numbers = [row[key] for key in kept]
+        values = [one.mean if one else np.nan for one in numbers]
+        bounds = [one.bounds if one else bars.NONE for one in numbers]
         published = [lookup.published(net, key) for key in kept]
         methods.append(bars.Bars(net.label, net.look, values, bounds, published))
     caption = "Accuracy on clean images, under distribution shift and under two attacks. "
@@ -195,8 +197,8 @@ def properties(collection: Collection, source: str) -> Picture:
         samples = []
         for net in found:
             one = lookup.number(net, f"properties.{name}")
-            column = one and _arrays(one.values[0].evaluation).get(f"properties.{name}")
-            if column is not None:
+            column = _arrays(one.values[0].evaluation).get(f"properties.{name}") if one else None
+            if one and column is not None:
                 row = (
                     paper.find("table5", net.first.row) if source == IMAGENET and net.first.gamma in (None, 1) else None
                 )

@@ -51,5 +51,5 @@ def draw(panels: Sequence[Panel], wide: bool = False) -> Figure:
         axis.set_ylabel("Running variance")
         axis.set_xlabel("Running mean")
         axis.locator_params(axis="x", nbins=6)
-    style.legend(figure, entries, style.columns_for(entries, width), "outside upper center")
+    style.legend(figure, entries, style.columns_for(entries, width))
     return figure

@@ -7,12 +7,13 @@ import io
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import matplotlib.style
 import numpy as np
 from matplotlib import font_manager, ft2font
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -26,13 +27,17 @@ PAPER = "the paper's value"
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"  # the palette of Okabe and Ito (2008)
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 
+Values = Sequence[float] | np.ndarray  # [k]
+Bounds = Sequence[Sequence[float]] | np.ndarray  # [k, 2]
+Options = Mapping[str, Any]  # of matplotlib's functions
+
 
 class Look(NamedTuple):
     """What tells a method from the others, also without colours. hatch: of its bars."""
 
     colour: str
-    marker: str
-    line: str
+    marker: str | int
+    line: str | tuple[float, Sequence[float]]
     hatch: str = ""
 
 
@@ -65,10 +70,10 @@ class Series:
 
     label: str
     look: Look
-    x: Sequence[float]
-    y: Sequence[float]
-    x_bounds: Sequence[Sequence[float]] | None = None
-    y_bounds: Sequence[Sequence[float]] | None = None
+    x: Values
+    y: Values
+    x_bounds: Bounds | None = None
+    y_bounds: Bounds | None = None
     marks: Sequence[str] = ()
     paper: bool = False
 
@@ -113,7 +118,7 @@ def percent(values: Iterable[float]) -> np.ndarray:
     return 100 * np.asarray(list(values), float)
 
 
-def reach(values: Sequence[float], bounds: Sequence[Sequence[float]] | None) -> np.ndarray:
+def reach(values: Values, bounds: Bounds | None) -> np.ndarray:
     """[2, k]: how far intervals, fractions [k, 2], reach below and above fractions [k], in %; 0 where none is known."""
     if bounds is None:
         return np.zeros((2, len(values)))
@@ -131,7 +136,7 @@ def plot(axis: Axes, series: Series, joined: bool = False) -> None:
     if not series.paper:
         across = None if series.x_bounds is None else _arms(x, series.x_bounds)
         up = None if series.y_bounds is None else _arms(y, 100 * np.asarray(series.y_bounds, float))
-        bars = {"elinewidth": 0.6, "alpha": 0.35 if across is not None and joined else 0.7, "zorder": 2}
+        bars: Options = {"elinewidth": 0.6, "alpha": 0.35 if across is not None and joined else 0.7, "zorder": 2}
         axis.errorbar(x, y, up, across, fmt="none", ecolor=series.look.colour, **bars)
     axis.plot(x, y, zorder=3.5 if series.paper else 3, **_appearance(series.look, joined, series.paper))
 
@@ -155,8 +160,13 @@ def _appearance(look, joined, paper):
     }
 
 
-def legend(place: Axes | Figure, entries: dict[str, object], columns: int = 1, where: str = "upper left") -> None:
-    """A legend of {label: handle}, in a figure or an axes. A figure's can be "outside upper center"."""
+def legend(
+    place: Axes | Figure,
+    entries: Mapping[str, Artist],
+    columns: int = 1,
+    where: Literal["center left", "outside upper center"] = "outside upper center",
+) -> None:
+    """A legend of {label: handle}, in an axes, or outside of a figure's axes."""
     if entries:
         place.legend(list(entries.values()), list(entries), ncols=columns, loc=where)
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -41,7 +42,7 @@ def draw(panels: Sequence[Panel], wide: bool = False) -> Figure:
     for axis in grid.flat[len(panels) :]:
         axis.set_axis_off()
     if is_full:
-        style.legend(figure, entries, style.columns_for(entries, width), "outside upper center")
+        style.legend(figure, entries, style.columns_for(entries, width))
     else:
         style.legend(grid.flat[len(panels)], entries, where="center left")
     figure.supxlabel("Clean accuracy (%)")
@@ -79,12 +80,13 @@ def _write(axis: Axes, panel: Panel) -> None:
     for series in panel.nets:
         if len(series.x) and not (series.paper and series.label in named):
             colour = series.look.colour if series.paper else style.INK
-            wanted.append(labels.Label(*_points(series)[0], style.plain(series.label, 20), colour))
+            x, y = _points(series)[0]
+            wanted.append(labels.Label(x, y, style.plain(series.label, 20), colour))
     for series in panel.frontiers[:1]:
-        last = len(series.marks) - 1
-        for i in sorted(range(len(series.marks)), key=lambda i, last=last: (i not in (0, last), i)):
-            mark = style.plain(series.marks[i], 8)
-            wanted.append(labels.Label(*_points(series)[i], mark, series.look.colour, optional=i not in (0, last)))
+        every = range(len(series.marks))
+        for i in dict.fromkeys([*every[:1], *every[-1:], *every]):
+            (x, y), mark = _points(series)[i], style.plain(series.marks[i], 8)
+            wanted.append(labels.Label(x, y, mark, series.look.colour, optional=i not in (every[0], every[-1])))
     drawn = [_points(series) for series in panel.frontiers]
     drawn += [point[None] for series in panel.nets for point in _points(series)]
     labels.place(axis, wanted, drawn, [bar for series in panel.every for bar in _bars(series)])
@@ -107,9 +109,9 @@ def _bars(series: Series) -> Iterator[np.ndarray]:
                 yield bar
 
 
-def _entries(panels: Sequence[Panel]) -> dict[str, object]:
+def _entries(panels: Sequence[Panel]) -> dict[str, Artist]:
     """{label: handle}: frontiers, and hollow markers if there are any. Nets have their names beside them."""
-    entries = {}
+    entries: dict[str, Artist] = {}
     for series in (one for panel in panels for one in panel.frontiers if not one.paper):
         entries.setdefault(style.plain(series.label, 24), style.handle(series.look, joined=True))
     if any(series.paper for panel in panels for series in panel.every):
