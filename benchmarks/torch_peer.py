@@ -10,8 +10,8 @@ import numpy as np
 
 from nofrost_jax.classifier import Classifier
 from nofrost_jax.models.blocks import block_specs
-from nofrost_jax.models.layers import standardize
 from nofrost_jax.models.nf_resnet import ALPHA, activation_scales
+from nofrost_jax.models.standardized import standardize
 
 
 def twin(classifier: Classifier, device: str):

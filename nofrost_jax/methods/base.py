@@ -92,7 +92,7 @@ def attacked_forwards(
 def frozen_classifier(model: nn.Module, config: ConfigDict, params: Tree, stats: Tree) -> Classifier:
     """What an attack sees: the classifier in evaluation mode, with fixed parameters and an MBN's adversarial branch.
     Batches hold uint8 images and valid labels, so inputs are not checked again."""
-    variables = jax.lax.stop_gradient(join(params, stats))
+    variables = jax.lax.stop_gradient(join(model.frozen(params), stats))
     return Classifier(variables, model, tuple(config.data.mean), tuple(config.data.std), inputs_are_checked=True)
 
 

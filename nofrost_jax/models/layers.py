@@ -18,8 +18,6 @@ from nofrost_jax.errors import UserError
 from nofrost_jax.models import initializers
 
 CONV_IMPLEMENTATIONS = ("slices", "xla")
-# The constant of Brock et al. (2021); in theory sqrt(2 / (1 - 1 / pi)) = 1.7129, relu(gamma * z) having variance 1.
-RELU_GAMMA = 1.7139588594436646
 BRANCHES = ("clean", "adversarial")
 EPSILON, MOMENTUM = 1e-5, 0.1  # of every normalization; MOMENTUM weighs the new running statistics, as in PyTorch
 
@@ -110,6 +108,19 @@ def avg_pool_2x2(x: jax.Array) -> jax.Array:
     return total * (1.0 / np.outer(in_row, in_column)[None, :, :, None]).astype(x.dtype)
 
 
+@jax.custom_jvp
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0); its gradient at 0 is 0.
+
+    The gradient asks for the result, which the next layer keeps anyway, and not for x: a GPU's convolution can then end
+    with the ReLU and write one map instead of two. (It asks != 0: XLA makes x > 0 of max(x, 0) > 0.)
+    """
+    return jnp.maximum(x, 0)
+
+
+relu.defjvps(lambda tangent, result, x: jnp.where(result != 0, tangent, 0))
+
+
 class Conv(nn.Module):
     """Convolution without bias, padding size // 2; He initialization by fan-out, as ResNets use it."""
 
@@ -123,39 +134,6 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", initializers.he_normal_fan_out, shape, jnp.float32)
         return conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.size // 2)
-
-
-class WSConv(nn.Module):
-    """Convolution with scaled weight standardization for ReLU networks (Brock et al., 2021, "Characterizing signal
-    propagation to close the performance gap in unnormalized ResNets"); see `standardize`. gain, bias: [features]."""
-
-    features: int
-    size: int
-    stride: int = 1
-    gain_init: Any = initializers.ones
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", initializers.lecun_normal, shape, jnp.float32)
-        gain = self.param("gain", self.gain_init, (self.features,), jnp.float32)
-        bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
-        if not self.is_initializing():  # initialization needs no output: do not compile this for every shape
-            kernel = standardize(kernel.astype(accumulation_dtype(self.dtype)), gain)
-        x = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.size // 2)
-        return x + bias.astype(self.dtype)
-
-
-def standardize(kernel: jax.Array, gain: jax.Array) -> jax.Array:
-    """gain * gamma * (W - mean) / sqrt(fan_in * (var + epsilon)) of a kernel W [k, k, I, O] and gains [O].
-
-    The mean and the biased variance are over the fan-in of each output channel; gamma is RELU_GAMMA.
-    """
-    fan_in = float(np.prod(kernel.shape[:-1]))
-    centred = kernel - kernel.mean((0, 1, 2))
-    variance = jnp.square(centred).mean((0, 1, 2))
-    return centred * (lax.rsqrt(variance + EPSILON) * gain * (RELU_GAMMA * fan_in**-0.5))
 
 
 class BatchNorm(nn.Module):

@@ -5,7 +5,6 @@ shortcut of a strided block is an average pooling before its 1x1 convolution, an
 through the gains of their last convolutions rather than through one scalar.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from flax import linen as nn
 
 from nofrost_jax.models import initializers, layers
 from nofrost_jax.models.blocks import BlockSpec, block_specs, make_divisible
+from nofrost_jax.models.standardized import WSConv, frozen
 
 ALPHA = 0.2
 
@@ -30,6 +30,16 @@ def activation_scales(specs: list[BlockSpec]) -> list[float]:
     return scales
 
 
+def conv_scales(beta: float) -> dict[str, dict[str, float]]:
+    """{convolution of a block: the constant factors that its kernel takes up}."""
+    return {
+        "shortcut": {"input_scale": beta},
+        "conv1": {"input_scale": beta},
+        "conv2": {},
+        "conv3": {"output_scale": ALPHA},
+    }
+
+
 class NFBlock(nn.Module):
     """Pre-activation bottleneck x -> shortcut + ALPHA * f(beta * relu(x)), [N, H, W, C] -> [N, H', W', features]."""
 
@@ -40,17 +50,20 @@ class NFBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, image_keys: jax.Array | None) -> jax.Array:
         features, stride = self.spec.features, self.spec.stride
-        middle, conv = make_divisible(features * 0.25), functools.partial(layers.WSConv, dtype=self.dtype)
-        out = nn.relu(x) * self.beta
-        shortcut = x
+        middle, scales = make_divisible(features * 0.25), conv_scales(self.beta)
+
+        def conv(name, x, *shape, **options):
+            return WSConv(*shape, **options, **scales[name], dtype=self.dtype, name=name)(x)
+
+        out, shortcut = layers.relu(x), x
         if stride > 1 or x.shape[-1] != features:
-            shortcut = conv(features, 1, name="shortcut")(layers.avg_pool_2x2(out) if stride > 1 else out)
-        out = conv(middle, 1, name="conv1")(out)
-        out = conv(middle, 3, stride, name="conv2")(nn.relu(out))
-        out = conv(features, 1, gain_init=initializers.zeros, name="conv3")(nn.relu(out))
+            shortcut = conv("shortcut", layers.avg_pool_2x2(out) if stride > 1 else out, features, 1)
+        out = layers.relu(conv("conv1", out, middle, 1))
+        out = layers.relu(conv("conv2", out, middle, 3, stride))
+        out = conv("conv3", out, features, 1, gain_init=initializers.zeros)
         if train and self.spec.drop_path > 0:
             out = layers.drop(out, self.spec.drop_path, image_keys, 1 + self.spec.index, whole=True)
-        return out * ALPHA + shortcut
+        return out + shortcut
 
 
 class NFResNet(nn.Module):
@@ -79,14 +92,26 @@ class NFResNet(nn.Module):
         layers.check_call(x, branch, train, train and max(self.dropout, self.drop_path) > 0, image_keys)
         small = self.stem == "small"
         stem_features = make_divisible(64 * self.width)
-        x = layers.WSConv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)
+        x = WSConv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)
         x = x if small else layers.max_pool(x)
         block = nn.remat(NFBlock, static_argnums=(2,)) if self.remat else NFBlock
         specs = block_specs(self.stage_sizes, self.width, self.drop_path)
         for spec, beta in zip(specs, activation_scales(specs), strict=True):
             x = block(spec, beta, self.dtype, name=spec.name)(x, train, image_keys)
         dtype = layers.accumulation_dtype(self.dtype)
-        x = nn.relu(x).astype(dtype).mean((1, 2))
+        x = layers.relu(x).astype(dtype).mean((1, 2))
         if train and self.dropout > 0:
             x = layers.drop(x, self.dropout, image_keys, 0)
         return nn.Dense(self.num_classes, dtype=dtype, kernel_init=initializers.normal(0.01), name="head")(x)
+
+    def frozen(self, params: dict[str, Any]) -> dict[str, Any]:
+        """`params` for many passes that do not change them: kernels are standardized and in `dtype`, without gains.
+
+        XLA standardizes them anew in each turn of a loop on a GPU.
+        """
+        specs = block_specs(self.stage_sizes, self.width, self.drop_path)
+        found = {**params, "stem": frozen(params["stem"], self.dtype)}
+        for spec, beta in zip(specs, activation_scales(specs), strict=True):
+            scales, block = conv_scales(beta), params[spec.name]
+            found[spec.name] = {name: frozen(conv, self.dtype, **scales[name]) for name, conv in block.items()}
+        return found

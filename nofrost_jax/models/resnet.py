@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -41,9 +42,9 @@ class Bottleneck(nn.Module):
         features, stride = self.spec.features, self.spec.stride
         middle, conv = make_divisible(features * self.bottleneck), functools.partial(layers.Conv, dtype=self.dtype)
         out = conv(middle, 1, name="conv1")(x)
-        out = nn.relu(self.norm(name="norm1")(out, train, branch))
+        out = layers.relu(self.norm(name="norm1")(out, train, branch))
         out = conv(middle, 3, stride, name="conv2")(out)
-        out = nn.relu(self.norm(name="norm2")(out, train, branch))
+        out = layers.relu(self.norm(name="norm2")(out, train, branch))
         out = conv(features, 1, name="conv3")(out)
         out = self.norm(name="norm3", scale_init=initializers.zeros)(out, train, branch)
         if train and self.spec.drop_path > 0:
@@ -51,7 +52,7 @@ class Bottleneck(nn.Module):
         if stride > 1 or x.shape[-1] != features:
             x = conv(features, 1, stride, name="shortcut_conv")(x)
             x = self.norm(name="shortcut_norm")(x, train, branch)
-        return nn.relu(out + x)
+        return layers.relu(out + x)
 
 
 class ResNet(nn.Module):
@@ -100,7 +101,7 @@ class ResNet(nn.Module):
         stem_features = make_divisible(64 * self.width)
         x = layers.Conv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)
         norm = make_norm(self.norm, self.bn_group_size, self.bn_running, self.axis_name, self.dtype)
-        x = nn.relu(norm(name="stem_norm")(x, train, branch))
+        x = layers.relu(norm(name="stem_norm")(x, train, branch))
         x = x if small else layers.max_pool(x)
         block = nn.remat(Bottleneck, static_argnums=(2, 3)) if self.remat else Bottleneck
         for spec in block_specs(self.stage_sizes, self.width, self.drop_path):
@@ -111,3 +112,9 @@ class ResNet(nn.Module):
             x = layers.drop(x, self.dropout, image_keys, 0)
         uniform = initializers.symmetric_uniform(x.shape[-1] ** -0.5)  # as PyTorch's linear layer
         return nn.Dense(self.num_classes, dtype=dtype, kernel_init=uniform, bias_init=uniform, name="head")(x)
+
+    def frozen(self, params: dict[str, Any]) -> dict[str, Any]:
+        """`params` for many passes that do not change them: kernels are in `dtype`."""
+        flat = flax.traverse_util.flatten_dict(params)
+        cast = {path: leaf.astype(self.dtype) for path, leaf in flat.items() if leaf.ndim == 4}
+        return flax.traverse_util.unflatten_dict(flat | cast)

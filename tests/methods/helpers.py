@@ -81,6 +81,9 @@ class SmallNet(nn.Module):
             x = layers.drop(x, self.dropout, image_keys, 0)
         return nn.Dense(CLASSES, dtype=x.dtype, name="head")(x)
 
+    def frozen(self, params):
+        return params
+
 
 def small_net(row, **options):
     """A SmallNet normalized as the nets of a row are."""

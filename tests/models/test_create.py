@@ -143,6 +143,22 @@ def test_bfloat16_and_remat_and_xla_convolutions_give_the_same_network(monkeypat
     }
 
 
+def test_frozen_parameters_are_ready_for_use_and_give_the_same_network():
+    options = TINY | {"stage_sizes": (2, 1)}
+    model = models.create("nf_resnet26", **options)
+    params = random_variables(model)["params"]
+    apply = jax.jit(lambda params: model.apply({"params": params}, images()))
+    expected = apply(params)
+    tolerance = 1e-6 * float(jnp.abs(expected).max())
+    np.testing.assert_allclose(apply(model.frozen(params)), expected, rtol=0, atol=tolerance)
+    for name in ("nf_resnet26", "resnet26"):
+        half = models.create(name, dtype="bfloat16", **options)
+        frozen = jax.eval_shape(half.frozen, shapes(half)["params"])
+        leaves = jax.tree_util.tree_leaves_with_path(frozen)
+        assert {leaf.dtype for _, leaf in leaves if leaf.ndim == 4} == {jnp.dtype("bfloat16")}
+        assert not any("gain" in str(path) for path, _ in leaves)
+
+
 def test_drop_path_grows_linearly_to_its_rate():
     rates = [spec.drop_path for spec in block_specs((2, 2, 2, 2), 1.0, 0.1)]
     np.testing.assert_allclose(rates, np.linspace(0, 0.1, 8))

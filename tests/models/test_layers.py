@@ -56,6 +56,13 @@ def test_max_pooling_keeps_nan():
         assert np.isnan(layers.max_pool(x, implementation=name)[0, ..., 0]).sum() == 4
 
 
+def test_relu_is_jax_s_at_every_number():
+    x = jnp.array([-2.0, -1e-30, -0.0, 0.0, 1e-30, 3.0])
+    (ours, our_gradient), (theirs, their_gradient) = (jax.vjp(relu, x) for relu in (layers.relu, jax.nn.relu))
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(our_gradient(x + 7), their_gradient(x + 7))
+
+
 def test_average_pooling_counts_only_the_elements_that_exist():
     x = jnp.arange(15.0).reshape(1, 3, 5, 1)
     expected = [[(0 + 1 + 5 + 6) / 4, (2 + 3 + 7 + 8) / 4, (4 + 9) / 2], [(10 + 11) / 2, (12 + 13) / 2, 14]]

@@ -1,0 +1,66 @@
+"""Convolutions with scaled weight standardization, of the normalizer-free networks."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from nofrost_jax.models import initializers, layers
+
+# The constant of Brock et al. (2021); in theory sqrt(2 / (1 - 1 / pi)) = 1.7129, relu(gamma * z) having variance 1.
+RELU_GAMMA = 1.7139588594436646
+
+
+class WSConv(nn.Module):
+    """Convolution with scaled weight standardization for ReLU networks (Brock et al., 2021, "Characterizing signal
+    propagation to close the performance gap in unnormalized ResNets"); see `standardize`. gain, bias: [features].
+
+    input_scale, output_scale: constant factors of its input and of its result, which the small kernel takes up instead
+    of the large maps. Parameters without a gain are those of `frozen`.
+    """
+
+    features: int
+    size: int
+    stride: int = 1
+    gain_init: Any = initializers.ones
+    input_scale: float = 1.0
+    output_scale: float = 1.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", initializers.lecun_normal, shape, jnp.float32)
+        layer = {"kernel": kernel}
+        if self.is_initializing() or self.has_variable("params", "gain"):
+            layer["gain"] = self.param("gain", self.gain_init, (self.features,), jnp.float32)
+        layer["bias"] = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
+        if not self.is_initializing():  # initialization needs no output: do not compile this for every shape
+            layer = frozen(layer, self.dtype, self.input_scale, self.output_scale)
+        x, kernel, bias = (value.astype(self.dtype) for value in (x, layer["kernel"], layer["bias"]))
+        return layers.conv2d(x, kernel, self.stride, self.size // 2) + bias
+
+
+def frozen(
+    layer: dict[str, jax.Array], dtype: Any, input_scale: float = 1.0, output_scale: float = 1.0
+) -> dict[str, jax.Array]:
+    """The kernel and bias of a WSConv as its convolution uses them, from its parameters; without a gain they are so."""
+    if "gain" not in layer:
+        return layer
+    gain = layer["gain"] * (input_scale * output_scale)
+    kernel = standardize(layer["kernel"].astype(layers.accumulation_dtype(dtype)), gain)
+    return {"kernel": kernel.astype(dtype), "bias": (layer["bias"] * output_scale).astype(dtype)}
+
+
+def standardize(kernel: jax.Array, gain: jax.Array) -> jax.Array:
+    """gain * gamma * (W - mean) / sqrt(fan_in * (var + epsilon)) of a kernel W [k, k, I, O] and gains [O].
+
+    The mean and the biased variance are over the fan-in of each output channel; gamma is RELU_GAMMA.
+    """
+    fan_in = float(np.prod(kernel.shape[:-1]))
+    centred = kernel - kernel.mean((0, 1, 2))
+    variance = jnp.square(centred).mean((0, 1, 2))
+    return centred * (lax.rsqrt(variance + layers.EPSILON) * gain * (RELU_GAMMA * fan_in**-0.5))
