@@ -1,10 +1,8 @@
-"""Checkpoints (orbax) and exports. Both are valid only with their hashes."""
+"""Exports, and the variables of a run, a checkpoint or an export. What was saved is valid only with its hashes."""
 
-import functools
 import json
 import os
 import pathlib
-import shutil
 import tempfile
 from typing import Any
 
@@ -12,145 +10,13 @@ import flax
 import jax
 import numpy as np
 
-from nofrost_jax import digests, fields, files, parallel
+from nofrost_jax import fields, files
 from nofrost_jax.digests import flatten, require_fit, shapes, tree_sha256
 from nofrost_jax.errors import UserError, refused
+from nofrost_jax.saving import Checkpoints
 from nofrost_jax.weights import tensors
 
-META = os.path.join("meta", "metadata")  # orbax's file of the dict
 BEST, SELECTION = "best", "selection.json"  # the variables that `config.checkpoint.select` chose, and how
-
-
-class Checkpoints:
-    """The folder `checkpoints/STEP/` of a run, with the items `variables`, `optimizer` and `meta`.
-
-    A save that has returned is on disk. A reader (`writable=False`) never changes anything, even while the run
-    is training.
-    """
-
-    def __init__(self, workdir: str, keep: int = 2, writable: bool = True) -> None:
-        import orbax.checkpoint as ocp
-
-        self._args = ocp.args
-        self._keep, self._writable = keep, writable
-        self.directory = os.path.join(os.path.abspath(workdir), "checkpoints")
-        options = ocp.CheckpointManagerOptions(
-            enable_async_checkpointing=False, cleanup_tmp_directories=writable, create=writable
-        )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
-        if writable:
-            unfinished = parallel.on_main(self._unfinished)
-            for step in unfinished:
-                parallel.say(f"checkpoint {step} was not saved completely; it is moved to checkpoints_damaged/")
-            self._move_away(unfinished)
-
-    @property
-    def steps(self) -> list[int]:
-        """Saved steps, ascending."""
-        return sorted(self._manager.all_steps())
-
-    def _folder(self, step: int) -> str:
-        return os.path.join(self.directory, str(step))
-
-    def _unfinished(self) -> list[int]:
-        """[the newest step] if it has no hashes: it is being saved, or was when a kill came. Otherwise []."""
-        return [step for step in self.steps[-1:] if not digests.are_there(self._folder(step))]
-
-    def save(self, step: int, items: dict[str, Any], meta: dict[str, Any]) -> None:
-        """Saves {name: pytree} and a JSON-able dict. All processes call it."""
-        meta = {**meta, "shapes": {name: shapes(tree) for name, tree in items.items()}}
-        saves = {name: self._args.StandardSave(parallel.to_global(tree)) for name, tree in items.items()}
-        with digests.quiet_if_it_fails():
-            self._manager.save(step, args=self._args.Composite(**saves, meta=self._args.JsonSave(meta)), force=True)
-            self._manager.wait_until_finished()
-        if jax.process_index() == 0:
-            digests.write(self._folder(step))
-        for old in self.steps[: -self._keep]:  # only now: without hashes the new one is not valid
-            self._manager.delete(old)
-
-    def amend(self, step: int, changes: dict[str, Any]) -> None:
-        """Changes values in a checkpoint's dict."""
-        if jax.process_index() == 0:
-            meta = files.read_json(os.path.join(self._folder(step), META)) | changes
-            digests.replace(self._folder(step), META, json.dumps(meta))
-        parallel.wait_for_all(f"checkpoint {step} is amended")
-
-    def restore(
-        self, abstract: dict[str, Any], only: int | None = None
-    ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-        """(step, {name: pytree}, meta) of the newest valid checkpoint, or None. Says when it skips a damaged one; one
-        that is being saved does not count yet. only: the step of the one that counts, if not all do.
-
-        abstract: {name: pytree of ShapeDtypeStructs with shardings} of the wanted items, for any number and kind of
-        devices. A checkpoint is damaged if a file is missing or has another hash; process 0 decides for all. A writer
-        moves damaged checkpoints to `checkpoints_damaged/`: their steps are done again. Raises UserError if all are
-        damaged, or one is of another net or optimizer.
-        """
-        damaged = []
-        for step in parallel.on_main(lambda: sorted({*self.steps} - {*self._unfinished()}, reverse=True)):
-            if only not in (None, step):
-                continue
-            meta, damage = parallel.on_main(functools.partial(self._examine, step, {*abstract, "meta"}))
-            if damage:
-                if parallel.on_main(functools.partial(self._is_outdated, step)):
-                    return self.restore(abstract, only)
-                parallel.say(f"checkpoint {step} is damaged ({damage}); trying the one before")
-                damaged.append(step)
-                continue
-            for name, tree in abstract.items():
-                what = f"{name} of checkpoint {step} in {self.directory}"
-                require_fit(what, meta["shapes"].get(name, {}), shapes(tree))
-            items = self._read(step, abstract)
-            if parallel.on_main(lambda items=items: items is None):
-                return self.restore(abstract, only)
-            if items is None:
-                raise RuntimeError(f"checkpoint {step} exists for process 0, but not here")
-            if self._writable:
-                self._move_away(damaged)
-            return step, items, meta
-        if damaged:
-            raise UserError(
-                f"no checkpoint in {self.directory} can be restored ({', '.join(map(str, damaged))} are damaged); "
-                "start again in a new --workdir"
-            )
-        return None
-
-    def _examine(self, step: int, items: set[str]) -> tuple[dict[str, Any] | None, str]:
-        """(the dict that was saved, ""), or (None, the damage)."""
-        folder = self._folder(step)
-        if damage := digests.damage(folder, items):
-            return None, damage
-        meta = files.read_json(os.path.join(folder, META))
-        return meta, "" if meta else f"{META} is missing"
-
-    def _read(self, step: int, abstract: dict[str, Any]) -> dict[str, Any] | None:
-        """{name: pytree}, or None if the checkpoint was removed meanwhile. All processes call it."""
-        restores = {name: self._args.StandardRestore(tree) for name, tree in abstract.items()}
-        try:
-            return dict(self._manager.restore(step, args=self._args.Composite(**restores)).items())
-        except Exception:  # not damage: its files have their hashes
-            if not self._is_outdated(step):
-                raise
-            return None
-
-    def _is_outdated(self, step: int) -> bool:
-        """Whether a training has removed this checkpoint while it was read."""
-        if not self._writable:
-            self._manager.reload()
-        return step not in self.steps
-
-    def _move_away(self, steps: list[int]) -> None:
-        for step in steps:
-            target = os.path.join(os.path.dirname(self.directory), "checkpoints_damaged", str(step))
-            if jax.process_index() == 0:
-                shutil.rmtree(target, ignore_errors=True)
-                shutil.move(self._folder(step), target)
-        if steps:
-            parallel.wait_for_all("damaged checkpoints are out of the way")
-            self._manager.reload()
-
-    def close(self) -> None:
-        self._manager.close()
 
 
 def export(

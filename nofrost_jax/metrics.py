@@ -103,6 +103,11 @@ def _summary_writer(workdir):
         return None
 
 
+def write_overview(variables: dict[str, Any], workdir: str) -> None:
+    """Writes `parameter_overview` to `WORKDIR/parameters.txt`."""
+    files.write(os.path.join(workdir, "parameters.txt"), parameter_overview(variables) + "\n")
+
+
 def parameter_overview(variables: dict[str, Any]) -> str:
     """A table of every parameter with its shape and size (clu's where installed), and the total."""
     try:

@@ -14,7 +14,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from nofrost_jax import data, errors, fields, keys, methods, metrics, models, optim, parallel, progress, selection
-from nofrost_jax.checkpoint import Checkpoints, load_variables
+from nofrost_jax.checkpoint import load_variables
 from nofrost_jax.classifier import at_gamma, check_net, create_model
 from nofrost_jax.config import check_devices, for_training
 from nofrost_jax.data import skips
@@ -23,6 +23,7 @@ from nofrost_jax.evaluate import evaluate_run
 from nofrost_jax.evaluation import results, runs
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.processes import require_joined
+from nofrost_jax.saving import Checkpoints
 from nofrost_jax.state import TrainState
 from nofrost_jax.workdir import check_checkpoint, check_config, check_start, check_workdir, write_config, write_notes
 
@@ -102,7 +103,6 @@ class Trainer:
         self.writer = metrics.Writer(workdir, active=self.main, tensorboard=config.log.tensorboard)
         self.writer.rewind(self.start_step, drop_evaluation=self.evaluation_due)
         self.progress = progress.Steps(self.total_steps, self.per_epoch, config.batch_size, self.start_step, self.main)
-        self.saved_step = self.start_step if self.start_step else None
 
     def loop(self) -> TrainState:
         """All remaining steps. Metrics are read one step late, so that devices never wait for the host."""
@@ -118,6 +118,7 @@ class Trainer:
             step_fn = step_fn or self._compile(batch, key)
             self.state, step_metrics = step_fn(self.state, batch, key)
             self.progress.at(step)
+            self.checkpoints.check()
             if unread:
                 self._read(*unread)
             unread = (step, step_metrics)
@@ -137,6 +138,7 @@ class Trainer:
             self._stop_if(stop)
             if evaluate:
                 self._evaluate(step)
+        self.checkpoints.wait()
         return self.state
 
     def close(self) -> None:
@@ -161,8 +163,7 @@ class Trainer:
             * (self.config.matmul_precision != "default")
         )
         if self.main:
-            with open(os.path.join(self.workdir, "parameters.txt"), "w") as file:
-                file.write(metrics.parameter_overview(variables) + "\n")
+            metrics.write_overview(variables, self.workdir)
 
     def _restore(self, force: bool) -> tuple[int, bool]:
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.state)
@@ -178,16 +179,16 @@ class Trainer:
             self.checkpoints.amend(step, self.identity)
         else:
             self.identity |= {"forced": meta["forced"]} if "forced" in meta else {}
-        self.state = TrainState.from_items(items)
-        self.sums = metrics.Sums(meta["sums"])
+        self.state, self.sums = TrainState.from_items(items), metrics.Sums(meta["sums"])
         parallel.say(f"resuming from the checkpoint of step {step}")
         return step, meta["evaluation_due"]
 
     def kept(self) -> str:
-        return f"step {self.saved_step} is saved" if self.saved_step else "no step was saved yet"
+        return f"step {step} is saved" if (step := self.checkpoints.saved()) else "no step was saved yet"
 
     def _stop_if(self, stop: bool) -> None:
         if stop:
+            self.checkpoints.wait()
             raise Preempted(f"stopped by {self.stop.name}; {self.kept()}, run the same command again to continue")
 
     def _timed(self, batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, jax.Array]]:
@@ -239,6 +240,7 @@ class Trainer:
         start = time.perf_counter()
         scalars = self._measure(step) if self._is_evaluation(step) else {}
         if self.best and self.best.is_due(step):
+            self.checkpoints.wait()  # a run never holds the choice of a state that it could not go on from
             scalars["eval/selection"] = self.best.measure(self.state, step, self.stop)
         self.writer.write(step, scalars)
         seconds = time.perf_counter() - start
@@ -254,17 +256,15 @@ class Trainer:
         parallel.wait_for_all(f"evaluation of step {step}")
         if self.main:
             shutil.rmtree(folder)
-        scalars = {"eval/clean": float(np.mean(outcomes["correct"]))}
-        scalars |= {f"eval/{name}": results.robust_accuracy(one) for name, one in outcomes["protocols"].items()}
-        return scalars
+        robust = {f"eval/{name}": results.robust_accuracy(one) for name, one in outcomes["protocols"].items()}
+        return {"eval/clean": float(np.mean(outcomes["correct"])), **robust}
 
     def _save(self, step: int, evaluation_due: bool) -> None:
-        """Saves the state. evaluation_due: the evaluation comes next, also in a run that resumes here."""
+        """Begins to save the state. evaluation_due: the evaluation comes next, also in a run that resumes here."""
         start = time.perf_counter()
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(self.state.variables))):
             self._fail(["a parameter or a batch statistic"], step)  # metrics cover parameters only
         meta = {"step": step, "sums": self.sums.state, "evaluation_due": evaluation_due, **self.identity}
         meta |= {"best": self.best.kept()} if self.best else {}
         self.checkpoints.save(step, self.state.items, meta)
-        self.saved_step = step
         self.progress.pause(time.perf_counter() - start)

@@ -16,6 +16,7 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"fields"},
     {"lock", "digests", "command_line", "peers"},
     {"models", "attacks", "metrics", "parallel", "processes", "state", "report", "weights"},
+    {"saving"},
     {"classifier", "checkpoint", "optim", "analysis"},
     {"augment"},
     {"data"},

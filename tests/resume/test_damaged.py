@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from nofrost_jax import checkpoint, digests, files, train
+from nofrost_jax import checkpoint, digests, files, saving, train
 from nofrost_jax.errors import UserError
 from tests.conftest import tiny_args
 from tests.resume.helpers import arrays, contents, saved_steps, train_here
@@ -87,7 +87,7 @@ def test_a_kill_while_a_checkpoint_is_amended_does_no_harm(copy, monkeypatch, af
     checkpoints, write = checkpoint.Checkpoints(copy), files.write
 
     def killed(path, *rest, **options):
-        if not (is_meta := str(path).endswith(checkpoint.META)) or after:
+        if not (is_meta := str(path).endswith(saving.META)) or after:
             write(path, *rest, **options)
         if is_meta:
             raise KeyboardInterrupt
@@ -170,7 +170,7 @@ def test_what_is_no_damage_is_raised(copy, monkeypatch, capsys, error):
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr(ocp.CheckpointManager, "restore", fails)
+    monkeypatch.setattr(ocp.AsyncCheckpointer, "restore", fails)
     with pytest.raises(Exception) as caught:
         train_here(copy)
     assert error in (caught.value, caught.value.__cause__) and "damaged" not in capsys.readouterr().out

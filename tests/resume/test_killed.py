@@ -10,27 +10,41 @@ from tests.resume.helpers import contents, saved_steps
 
 # Starts main.py, but ends it by a signal at a chosen place. TINY logs at 3, 6, .., evaluates at 5, 10, saves at 4, 8.
 KILLER = """
-import os, runpy, signal, sys
-from nofrost_jax import checkpoint, metrics
+import os, pathlib, runpy, signal, sys, time
+from nofrost_jax import digests, metrics, saving
 place, sys.argv = sys.argv[1], ["main.py", *sys.argv[2:]]
+(run,) = (pathlib.Path(one.partition("=")[2]) for one in sys.argv if one.startswith("--workdir="))
 
-def before(owner, name, applies, number):
+def before(owner, name, applies, act):
     original = getattr(owner, name)
     def hooked(*args, **kwargs):
         if applies(*args):
-            os.kill(os.getpid(), number)
+            act()
         return original(*args, **kwargs)
     setattr(owner, name, hooked)
 
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def kill_when_saved():  # step 5, in the background
+    while not digests.are_there(run / "checkpoints/5"):
+        time.sleep(0.01)
+    kill()
+
+logs = lambda step: lambda writer, logged, *_: logged == step
+moved = lambda source, *_: "/8.orbax" in str(source) and "/optimizer.orbax" in str(source)
+before(digests, "write", lambda *_: True, lambda: time.sleep(0.3))  # a slow disk
 if place == "between saves":
-    before(metrics.Writer, "write", lambda writer, step, *_: step == 6, signal.SIGKILL)
+    before(metrics.Writer, "write", logs(6), kill_when_saved)
 elif place == "during a save":  # the optimizer's half of checkpoint 8 is being moved into place
-    moved = lambda source, *_: "/8.orbax" in str(source) and "/optimizer.orbax" in str(source)
-    before(os, "rename", moved, signal.SIGKILL)
+    before(os, "rename", moved, kill)
+elif place == "while it trains on":  # the same takes so long that step 9 is done
+    before(os, "rename", moved, lambda: time.sleep(300))
+    before(metrics.Writer, "write", logs(9), kill)
 elif place == "during a removal":  # of checkpoint 4, when 8 is there
-    before(os, "rmdir", lambda path, *_, **__: str(path) == "optimizer", signal.SIGKILL)
+    before(os, "rmdir", lambda path, *_, **__: str(path) == "optimizer", kill)
 elif place == "before step 5":  # SIGTERM, seen by the loop at the end of step 5, when an evaluation is due
-    before(checkpoint.Checkpoints, "save", lambda checkpoints, step, *_: step == 4, signal.SIGTERM)
+    before(saving.Checkpoints, "save", lambda _, step, *__: step == 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
 runpy.run_path("main.py", run_name="__main__")
 """
 
@@ -44,7 +58,7 @@ def undisturbed(tmp_path_factory, compilation_cache):
     return folder, outcome
 
 
-PLACES = ("before step 5", "between saves", "during a save", "during a removal")
+PLACES = ("before step 5", "between saves", "during a save", "while it trains on", "during a removal")
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +82,13 @@ def test_undisturbed_run_is_complete(undisturbed):
 
 def test_killed_run_ends_bitwise_equal(undisturbed, disturbed):
     folder, outcomes = disturbed
-    assert [outcome.returncode for outcome, _ in outcomes] == [75, *[-signal.SIGKILL] * 3, 0], outcomes
-    stopped, between, during, removal, last = (steps for _, steps in outcomes)
-    assert stopped == between == during == [4, 5]
+    assert [outcome.returncode for outcome, _ in outcomes] == [75, *[-signal.SIGKILL] * 4, 0], outcomes
+    stopped, between, during, training, removal, last = (steps for _, steps in outcomes)
+    assert stopped == between == during == training == [4, 5]
     assert {5, 8} <= set(removal) and last == [12, 15]
     texts = [outcome.stdout for outcome, _ in outcomes]
     assert "resuming" not in texts[0]
-    assert all(f"resuming from the checkpoint of step {step}" in texts[i] for i, step in enumerate((5, 5, 5, 8), 1))
+    assert all(f"resuming from the checkpoint of step {step}" in texts[i] for i, step in enumerate((5, 5, 5, 5, 8), 1))
     assert not any("damaged" in text for text in texts)  # an incomplete save is no checkpoint yet
     assert contents(folder) == contents(undisturbed[0])
     assert not list(folder.glob("checkpoints/*tmp*"))

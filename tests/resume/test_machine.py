@@ -1,5 +1,6 @@
 """What the machine may do to a run: a full disk, a folder that goes or may not be written. One line, nothing lost."""
 
+import asyncio
 import errno
 import json
 import os
@@ -8,8 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from orbax.checkpoint._src.serialization import serialization
 
-from nofrost_jax import checkpoint, metrics
+from nofrost_jax import digests, metrics, saving
 from nofrost_jax.evaluation import store
 from tests.conftest import ROOT, environment, tiny_args
 from tests.resume.helpers import contents, saved_steps
@@ -31,6 +33,17 @@ def fail_before(monkeypatch, owner, name, applies, error):
     monkeypatch.setattr(owner, name, failing)
 
 
+def slow_down(monkeypatch):
+    """Arrays wait on their way to the disk, while the next steps, to which the state is donated, are computed."""
+    write = serialization.async_serialize_from_host
+
+    async def late(*args, **options):
+        await asyncio.sleep(0.3)
+        return await write(*args, **options)
+
+    monkeypatch.setattr(serialization, "async_serialize_from_host", late)
+
+
 def assert_one_line(outcome, *words):
     assert outcome.returncode == 1, outcome
     (line,) = outcome.stderr.splitlines()
@@ -39,11 +52,19 @@ def assert_one_line(outcome, *words):
 
 @pytest.mark.usefixtures("compile_once")
 def test_a_machine_that_fails_in_a_run_loses_nothing(whole, cli, tmp_path, monkeypatch):
-    """In a save, in a line of metrics, in an evaluation; then the disk has room again."""
+    """In a save, in a line of metrics, in an evaluation; then the disk has room again. It is slow all the time."""
+    slow_down(monkeypatch)
     run, full = tmp_path / "run", OSError(errno.ENOSPC, "No space left on device", "/disk/x")
     with monkeypatch.context() as patch:
-        fail_before(patch, checkpoint.Checkpoints, "save", lambda _, step, *__: step == 8, ValueError(TENSORSTORE))
-        assert_one_line(cli(*tiny_args(run)), "the disk is full", "/run/checkpoints/8/d/x", "step 5 is saved", "again")
+        saves, save = [], saving.Checkpoints.save
+        patch.setattr(saving.Checkpoints, "save", lambda *args: (saves.append(args[:2]), save(*args)))
+        fail_before(patch, digests, "write", lambda path: path.endswith("/8"), ValueError(TENSORSTORE))
+        has_not_failed = lambda: not saves[-1][0]._saving[1].exception(60)  # noqa: E731
+        fail_before(patch, metrics.Writer, "write", lambda _, step, *__: step == 9 and has_not_failed(), full)
+        outcome = cli(*tiny_args(run))
+        assert_one_line(outcome, "the disk is full", "/run/checkpoints/8/d/x", "step 5 is saved", "again")
+        assert "step 9/15" in outcome.stdout, "it trains while it saves"
+        assert [step for _, step in saves] == [4, 5, 8], "it ends when a save has failed, not when the next is due"
     with monkeypatch.context() as patch:
         fail_before(patch, metrics.Writer, "write", lambda _, step, *__: step == 9, full)
         assert_one_line(cli(*tiny_args(run)), "the disk is full", "/disk/x", "step 8 is saved")
