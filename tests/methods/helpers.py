@@ -179,7 +179,7 @@ class Watched:
 
     def __init__(self, model):
         self.model, self.seen, self.image_keys = model, collections.Counter(), []
-        self.has_batch_stats, self.has_branches = model.has_batch_stats, model.has_branches
+        self.has_batch_stats, self.has_branches, self.frozen = model.has_batch_stats, model.has_branches, model.frozen
 
     def apply(self, variables, inputs, *, train, image_keys=None, **options):
         count = len(inputs)

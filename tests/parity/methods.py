@@ -128,7 +128,7 @@ class Watched:
     has_batch_stats, has_branches = True, False
 
     def __init__(self, net):
-        self.net = net
+        self.net, self.frozen = net, net.frozen
 
     def apply(self, variables, images, train=False, **options):
         held = variables["batch_stats"]
