@@ -57,6 +57,7 @@ TARS = "needs ImageNet's tars: tests/tools/test_unpack.py"
 PREPARED = "downloads, or needs ImageNet's tars: tests/tools/test_prepare.py and tests/data/tfds"
 OTHERS = {  # parts of commands that other tests run
     "python benchmarks/accelerator.py": "the queue: tests/benchmarks/test_queue.py",
+    "python benchmarks/gpu_program.py": "needs XLA's compiler for GPUs: tests/benchmarks/test_gpu_program.py",
     "python -m benchmarks.tasks.": "of the queue, which tests/benchmarks rehearses",
     "python -m nofrost_jax.tools.reproduce ": "hours; tests/tools/reproduce/test_runs.py has it in miniature",
 }

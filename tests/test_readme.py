@@ -59,6 +59,14 @@ def test_figures_are_those_of_committed_results():
         assert f"{ratio['median']:.2f}" in text("docs/speed.md")
 
 
+def test_the_bounds_on_an_accelerator_are_the_program_s():
+    for program, found in json.loads((RESULTS / "gpu_program_h100.json").read_text()).items():
+        name, least = program.removeprefix("nf_resnet50 bfloat16 128 "), f"{1e3 * found['seconds']:.1f}"
+        of_step, of_option = f"| {least} | {found['images_per_second']:.0f} |", f"| {name} | {least} |"
+        if name != "input gradient":
+            assert (of_step if program.endswith(" 128 step") else of_option) in text("docs/speed.md"), program
+
+
 def _peer_ratios():
     peer = json.loads((RESULTS / "attacks_cpu.json").read_text())["peer"]
     for label in ("apgd_ce_100", "aa_standard"):

@@ -32,6 +32,7 @@ from nofrost_jax import files
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "timm")
 RESULTS = ROOT / "benchmarks" / "results" / "accelerator"
+PREDICTED = ROOT / "benchmarks" / "results" / "gpu_program_h100.json"
 CHECKPOINT = ROOT / "notebooks" / "digits_nofrost"
 
 
@@ -123,6 +124,11 @@ def timed(function: Callable, repeats: int = 1) -> list[float]:
         jax.block_until_ready(function())
         seconds.append(time.perf_counter() - before)
     return seconds
+
+
+def predicted_seconds(program: str) -> float | None:
+    """The bound on an H100 of "NET DTYPE BATCH PROGRAM" (`benchmarks/gpu_program.py`); None if there is none."""
+    return ((read_json(PREDICTED) or {}).get(program) or {}).get("seconds")
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -55,7 +55,7 @@ def main() -> None:
 def work_of(rehearse):
     """{name of a figure: (figures, row)}, the most wanted first. A rehearsal has one net."""
     batches, nets = ((4,), NETS[:1]) if rehearse else (BATCHES, NETS)
-    every = [Row(net, loop, batch, rehearse) for batch, loop, net in itertools.product(batches, LOOPS, nets)]
+    every = [Row(net, loop, batch, rehearse) for batch, net, loop in itertools.product(batches, nets, LOOPS)]
     return {row.name: (figures, row) for row in every}
 
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.tasks.train_step --seconds=120 --output=FILE
 
-For each net, dtype and batch size, the most important first: clean images a second, the program's memory, the
+For each net, dtype and batch size, the most important first: clean images a second, and what `gpu_program.py` says is
+the most on an H100, the program's memory, the
 operations a second of its passes (`costs.step_flops`) and their share of the
 device's measured matrix rate in that dtype, seconds to trace and to compile it. Later, at batch 128, also its ratio to
 its own parts, ten input gradients and one parameter gradient of 2 x 128 images, and seconds to compile what the
@@ -99,6 +100,7 @@ def step_figures(task, row):
         "dtype": row.dtype,
         "batch_size": row.batch_size,
         "images_per_second": row.batch_size / median,
+        "bound_on_h100": (bound := common.predicted_seconds(f"{row.name} step")) and row.batch_size / bound,
         "seconds": train_step.summary(np.array(seconds)),
         "memory": memory(compiled),
         "tera_operations": operations,
@@ -121,10 +123,10 @@ def timed_lowering(config):
     return lowered, arguments, time.perf_counter() - begun
 
 
-def timed_compilation(lowered):
-    """(the compiled program, seconds)."""
+def timed_compilation(lowered, flags=None):
+    """(the compiled program, seconds). flags: of XLA, for this program."""
     begun = time.perf_counter()
-    return lowered.compile(), time.perf_counter() - begun
+    return lowered.compile(flags or None), time.perf_counter() - begun
 
 
 def count_cache_hits(event, **_):

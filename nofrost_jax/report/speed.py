@@ -30,12 +30,17 @@ PROGRAMS = {  # of train_step, then of torch_step
     "tuned": "PyTorch, tuned",
 }
 STEP_NOTE = (
-    "The PGD-10 adversarial training step at 224 pixels; clean images a second, medians, without compilation; of "
+    "The PGD-10 adversarial training step at 224 pixels; clean images a second, medians, without compilation, and the "
+    "most that the kernels of our program allow on an H100 (`benchmarks/gpu_program.py`, before any was measured); of "
     "PyTorch, Compile is the first step, which compiles. float32 may use TF32. "
     "PyTorch's plain loop is written as the authors', its tuned one has bfloat16 and `torch.compile`. Memory: what XLA "
     "planned for our program, the peak of PyTorch's allocations. Operations are counted from the passes; their rate is "
     "divided by a large matrix product's in the same dtype. Parts: ten input gradients and one parameter gradient of "
     "twice the images."
+)
+OPTIONS_NOTE = (
+    "The attack of that step for NF-ResNet50 in bfloat16, alone and computed in other ways (`benchmarks/options.py`); "
+    "predicted: the ratio of the bounds that `benchmarks/gpu_program.py` finds for an H100."
 )
 PROFILE_NOTE = "The ten most expensive operations of a step, in % of the time in which the device was busy."
 
@@ -59,8 +64,10 @@ def tables(results: Results) -> list[tuple[list[str], list[list[str]], str]]:
     """[(head, rows, note)] of what a device's {task: result} has, all cells text."""
     found = []
     if rows := step_rows(results):
-        head = ["Net", "Program", "Batch", "Images/s", "Memory, GiB", "Of the matrix rate, %", "Step / parts"]
-        found.append(([*head, "Compile, s", "From cache, s"], rows, STEP_NOTE))
+        head = "Net; Program; Batch; Images/s; Bound on an H100; Memory, GiB; Of the matrix rate, %; Step / parts; "
+        found.append(((head + "Compile, s; From cache, s").split("; "), rows, STEP_NOTE))
+    if rows := option_rows(figures(results, "options")):
+        found.append((["The attack", "ms", "Time / own way", "Predicted"], rows, OPTIONS_NOTE))
     if operations := figures(results, "profile").get("operations"):
         rows = [[row["operation"], f"`{row['scope'] or '?'}`", f"{100 * row['share']:.1f}"] for row in operations]
         found.append((["Operation", "Where", "Share, %"], rows, PROFILE_NOTE))
@@ -88,11 +95,12 @@ def step_cells(figure: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]
     """The cells of a row; "–" where nothing was measured."""
     for sign, text in (("out_of_memory", "too large"), ("failed", "failed")):
         if sign in figure:
-            return [text, "–", "–", "–", "–", "–"]
+            return [text, "–", "–", "–", "–", "–", "–"]
     memory = figure["memory"]["program_bytes"] if "memory" in figure else figure["peak_bytes"]
     cold = figure["compile_seconds"] if figure.get("compilation") == "cold" else figure.get("first_step_seconds")
     values = (
         (figure["images_per_second"], ".0f"),
+        (figure.get("bound_on_h100"), ".0f"),
         (memory and memory / 2**30, ".1f"),
         ("share_of_matrix_rate" in figure and 100 * figure["share_of_matrix_rate"], ".0f"),
         (parts.get("step_over_parts"), ".2f"),
@@ -100,6 +108,18 @@ def step_cells(figure: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]
         (parts.get("cached_compile_seconds"), ".0f"),
     )
     return [format(value, unit) if value else "–" for value, unit in values]
+
+
+def option_rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each way to compute the attack that was measured."""
+    rows = []
+    for name, figure in found.items():
+        if "seconds" in figure and name != "input gradient":
+            ratio = figure.get("over_own_way"), figure.get("predicted_over_own_way")
+            cells = [f"{1e3 * figure['seconds']['median']:.1f}", *(f"{value:.3f}" if value else "–" for value in ratio)]
+            whole = f" ({figure['over_parts']:.3f} of ten input gradients)" if "over_parts" in figure else ""
+            rows.append([name + whole, *cells])
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -96,6 +96,12 @@ def test_the_minutes_hold(queue):
     assert rows["short"][0] == "done" and 20 <= given <= 27
 
 
+def test_what_is_wanted_most_fits_one_loan():
+    first = accelerator.TASKS[: [task.name for task in accelerator.TASKS].index("attacks")]
+    assert {"train_step", "torch_step", "options", "correct", "profile"} <= {task.name for task in first}
+    assert sum(task.seconds for task in first) + accelerator.GRACE <= 9 * 60 - 10  # to say what the device is
+
+
 def test_what_a_task_needs_is_named(queue):
     _, rows = queue(stand_in("a", "ok", needs=("jax", "no_such_package")))
     assert rows["a"] == ("left", "needs no_such_package")
