@@ -46,6 +46,8 @@ def get_config(arg=""):
     config.recipe = "paper"  # "paper" | "authors", see the tables above
     config.start_from = ""  # folder of a run or an export to take the first parameters from; "" = random ones
     config.batch_size = 256  # clean images in a step, over all devices; adversarial images are added to these
+    config.accumulate = 1  # micro-batches into which each device cuts its images of a step; more need less memory. A
+    # step stays the same, up to summation order. With batch norm a group must fit into a micro-batch; authors: 1
     config.epochs = 90
     config.label_smoothing = config_dict.placeholder(float)  # in the training loss only, never in an attack
     config.matmul_precision = "default"  # of products and convolutions in training: default (the device's own: TF32 on

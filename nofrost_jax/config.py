@@ -292,3 +292,4 @@ def check_devices(config: ConfigDict, devices: int, processes: int, uses_groups:
         )
     if uses_groups and config.model.bn_group_size != "global":
         models.layers.group_span(int(config.model.bn_group_size), size // devices, devices)
+    method_rules.check_micro_batches(config, size // devices, uses_groups)

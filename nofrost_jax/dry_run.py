@@ -124,9 +124,11 @@ def report(
         flops = costs.forward_flops(model, variables, side)
     views = methods.augmented.view_flops(config)
     size, shard = costs.bytes_of(variables["params"]), math.ceil(config.batch_size / devices)
-    trained = max(parameter_backwards, 1) * shard
+    part = math.ceil(shard / config.accumulate)
+    trained = max(parameter_backwards, 1) * part
     yield f"parameters         {sum(leaf.size for leaf in jax.tree.leaves(variables['params'])):,}"
-    yield f"devices            {devices} ({shard} clean images each)"
+    parts = f", in {config.accumulate} parts of {part}" if config.accumulate > 1 else ""
+    yield f"devices            {devices} ({shard} clean images each{parts})"
     yield f"matmul precision   {config.matmul_precision} in training, highest in evaluations"
     sizes = (dataset.num_train, dataset.num_eval) if dataset else data.PUBLISHED_SIZES.get(config.data.source)
     if sizes is None:
@@ -152,7 +154,8 @@ def report(
             continue
         with costs.convolutions(implementation):
             activations = costs.residual_bytes(model, variables, side) * trained
-        total, state, kept = map(costs.gigabytes, (4 * size + activations, 4 * size, activations))
+        copies = 4 + (config.accumulate > 1)  # one more: the sum of the parts' gradients
+        total, state, kept = map(costs.gigabytes, (copies * size + activations, copies * size, activations))
         yield (
             f"memory on {where:12} about {total} each: parameters, momentum, gradients and update {state}, activations "
             f"of {trained} images {kept}"

@@ -14,6 +14,7 @@ from nofrost_jax.errors import UserError
 RANGES = {  # field: (least, greatest), both allowed; None = no bound
     "seed": (0, 2**31 - 1),
     "batch_size": (1, None),
+    "accumulate": (1, None),
     "epochs": (1, None),
     "label_smoothing": (0, 1),
     "model.num_classes": (2, None),
@@ -68,6 +69,7 @@ NUMBERS = (  # fields that hold several numbers
 )
 
 FREE_FIELDS = {  # a run may resume with other values: they change neither the net nor what is measured of it
+    "accumulate": "sums have another order, as on another number of devices",
     "data.data_dir": "where the data is",
     "deepaugment.folders": "where its images are; `Dataset.training_fingerprint` says which they are",
     "data.workers": "batches are a function of seed and step, with any number of workers",
@@ -165,9 +167,9 @@ def deciding_part(plain: dict[str, Any]) -> dict[str, Any]:
     kept = {name: dict(value) if isinstance(value, dict) else value for name, value in plain.items()}
     looks_decide = kept.get("checkpoint", {}).get("select", "last") != "last"
     for field in FREE_FIELDS:
-        section, name = field.split(".")
+        *section, name = field.split(".")
         if not (looks_decide and field == "evaluation.every_epochs"):
-            kept.get(section, {}).pop(name, None)
+            (kept.get(section[0], {}) if section else kept).pop(name, None)
     if str(kept.get("data", {}).get("source")).startswith("folder:"):
         kept["data"]["source"] = "folder:"
     return kept

@@ -5,71 +5,34 @@ as AdvProp's code adds them (the same up to the learning rate at lambda 0.5). No
 normalizer-free net, MBNAT (Xie & Yuille, 2020) this very step on a mixture-BN net.
 """
 
-from collections.abc import Callable
-
 from flax import linen as nn
-from jax import Array
 from ml_collections import ConfigDict
 
 from nofrost_jax import attacks
 from nofrost_jax.classifier import to_float
 from nofrost_jax.methods import standard
-from nofrost_jax.methods.base import (
-    Optimizer,
-    Step,
-    accuracy,
-    attacked_forwards,
-    gradient_step,
-    l2_255,
-    linf_255,
-    over_images,
-    smoothed_cross_entropy,
-)
+from nofrost_jax.methods.base import Loss, Optimizer, Step, gradient_step
+from nofrost_jax.methods.streams import weighted_loss
 
 
 def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_per_epoch: int | None = None) -> Step:
     """The attack's passes, and one or two train-mode forwards and backwards per image."""
     if config.method.adversarial_weight == 0:
         return standard.make_step(model, optimizer, config, steps_per_epoch)
-    return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer)
+    return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer, config)
 
 
-def make_loss(model: nn.Module, config: ConfigDict, attack: attacks.Attack) -> Callable:
-    """`loss_fn(params, stats, batch, image_keys)` of Equation 1 on images that `attack` makes."""
+def make_loss(model: nn.Module, config: ConfigDict, attack: attacks.Attack) -> Loss:
+    """Equation 1 on images that `attack` makes."""
     weight = config.method.adversarial_weight
-    clean_weight, adversarial_weight = (1, 1) if config.method.sum_losses else (1 - weight, weight)
-
-    def loss_fn(params, stats, batch, image_keys):
-        images, labels = to_float(batch["image"]), batch["label"]
-        streams = {"clean": images} if sees_clean(config) else {}
-        logits, result, stats = attacked_forwards(
-            model, config, attack, params, stats, streams, images, labels, image_keys
-        )
-        loss = adversarial_weight * smoothed_cross_entropy(logits["adversarial"], labels, config.label_smoothing)
-        metrics = attack_metrics(logits["adversarial"], labels, result, images)
-        if config.attack.norm == "l2":
-            metrics["perturbation_l2_255"] = l2_255(result.images, images)
-        if "clean" in logits:
-            metrics["clean_accuracy"] = accuracy(logits["clean"], labels)
-        if weight < 1:
-            loss += clean_weight * smoothed_cross_entropy(logits["clean"], labels, config.label_smoothing)
-        return loss, (stats, metrics)
-
-    return loss_fn
+    clean, adversarial = (1, 1) if config.method.sum_losses else (1 - weight, weight)
+    weights = ({"clean": clean} if sees_clean(config) else {}) | {"adversarial": adversarial}
+    return weighted_loss(model, config, attack, weights, lambda _, batch, image_keys: to_float(batch["image"]))
 
 
 def sees_clean(config: ConfigDict) -> bool:
     """Whether clean images pass in train mode. At weight 1 the authors' code does so still, for BN's statistics."""
     return config.method.adversarial_weight < 1 or config.method.pgdat_clean_forward
-
-
-def attack_metrics(adversarial: Array, labels: Array, result: attacks.AttackResult, images: Array) -> dict[str, Array]:
-    """What a method that attacks reports, as (sum, count); attack_steps: gradient steps that an image took."""
-    return {
-        "adversarial_accuracy": accuracy(adversarial, labels),
-        "perturbation_linf_255": linf_255(result.images, images),
-        "attack_steps": over_images(result.backwards),
-    }
 
 
 def passes(config: ConfigDict) -> tuple[int, int, int]:

@@ -12,7 +12,6 @@ Combine is `combine` on a net with batch norm, NoFrost* is `paper` or `authors` 
 images are attacked. The batch holds the views (`data.views`); what they still lack is added here, on the device.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,17 +25,8 @@ from nofrost_jax.augment import noise2net, tda
 from nofrost_jax.augment.deepaugment import on_device, weights
 from nofrost_jax.classifier import normalize, to_float
 from nofrost_jax.data.views import has_deepaugment, origins_of_trees
-from nofrost_jax.methods.at import attack_metrics
-from nofrost_jax.methods.base import (
-    Optimizer,
-    Step,
-    accuracy,
-    attacked_forwards,
-    forwards,
-    gradient_step,
-    l2_255,
-    smoothed_cross_entropy,
-)
+from nofrost_jax.methods.base import Loss, Optimizer, Step, gradient_step
+from nofrost_jax.methods.streams import weighted_loss
 
 TERMS = {  # method.terms of `augmented`: the streams whose losses are averaged, in the order of their forwards
     "deepaugment": ("clean", "deepaugment"),
@@ -49,35 +39,17 @@ TERMS = {  # method.terms of `augmented`: the streams whose losses are averaged,
 
 def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_per_epoch: int | None = None) -> Step:
     """A train-mode forward and backward per image for each stream, and the attack's passes if one is adversarial."""
-    return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer)
+    return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer, config)
 
 
-def make_loss(model: nn.Module, config: ConfigDict, attack: attacks.Attack) -> Callable:
-    """`loss_fn(params, stats, batch, image_keys)`: the mean of the streams' losses; `attack` makes the adversarial one.
-
-    Statistics pass through the streams in the order of the table above; the attack sees those of all others.
-    """
+def make_loss(model: nn.Module, config: ConfigDict, attack: attacks.Attack) -> Loss:
+    """The mean of the streams' losses; `attack` makes the adversarial one, and sees the statistics of all others."""
     names, nets = TERMS[config.method.terms], load_nets(config)
 
-    def loss_fn(params, stats, batch, image_keys):
-        labels = batch["label"]
-        streams = {name: stream(name, config, nets, batch, image_keys) for name in names if name != "adversarial"}
-        if "adversarial" in names:
-            clean = streams["clean"]
-            logits, result, stats = attacked_forwards(
-                model, config, attack, params, stats, streams, clean, labels, image_keys
-            )
-            metrics = attack_metrics(logits["adversarial"], labels, result, clean)
-            if config.attack.norm == "l2":
-                metrics["perturbation_l2_255"] = l2_255(result.images, clean)
-        else:
-            logits, stats = forwards(model, config, params, stats, streams, image_keys)
-            metrics = {}
-        losses = [smoothed_cross_entropy(logits[name], labels, config.label_smoothing) for name in names]
-        metrics |= {f"{name}_accuracy": accuracy(logits[name], labels) for name in names}
-        return sum(losses) / len(losses), (stats, metrics)
+    def make_stream(name, batch, image_keys):
+        return stream(name, config, nets, batch, image_keys)
 
-    return loss_fn
+    return weighted_loss(model, config, attack, dict.fromkeys(names, 1 / len(names)), make_stream)
 
 
 def load_nets(config: ConfigDict) -> dict[str, Any]:
@@ -167,7 +139,7 @@ def notes(config: ConfigDict) -> list[str]:
         return [
             f"DeepAugment: {nets} on the device, on training crops, with the weights {config.deepaugment.weights}; the "
             "paper distorts whole images, beforehand"
-            + "; which images share a set of weights depends on the number of devices"
+            + "; which images share a set of weights depends on the number of devices and on config.accumulate"
             * (config.deepaugment.group > 1)
         ]
     return [

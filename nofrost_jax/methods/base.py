@@ -1,5 +1,7 @@
 """What training methods share: train-mode forwards, the frozen classifier to attack, losses, metrics, the update."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +14,8 @@ from ml_collections import ConfigDict
 
 from nofrost_jax import keys, parallel
 from nofrost_jax.attacks import threat
-from nofrost_jax.attacks.base import Attack, AttackResult
 from nofrost_jax.classifier import Classifier, normalize
+from nofrost_jax.models import layers
 from nofrost_jax.state import TrainState, join
 
 Optimizer = optax.GradientTransformation
@@ -39,54 +41,6 @@ def train_forward(
         join(params, stats), inputs, train=True, branch=branch, image_keys=image_keys, mutable=["batch_stats"]
     )
     return logits, updated.get("batch_stats", stats)
-
-
-def forwards(
-    model: nn.Module, config: ConfigDict, params: Tree, stats: Tree, streams: dict[str, Array], image_keys: Array
-) -> tuple[dict[str, Array], Tree]:
-    """({stream: train-mode logits}, statistics) of `streams`, {name: images}, each with the same N images' keys.
-
-    With batch statistics every stream is a forward of its own, in the order given; "adversarial" takes a mixture-BN
-    net's adversarial branch. Without them no image depends on another, and all pass as one batch.
-    """
-    stream_keys = {name: keys.named(image_keys, name) for name in streams}
-    if model.has_batch_stats or len(streams) == 1:
-        logits = {}
-        for name, images in streams.items():
-            branch = "adversarial" if name == "adversarial" else "clean"
-            logits[name], stats = train_forward(model, config, params, stats, images, stream_keys[name], branch)
-        return logits, stats
-    order = tuple(streams)[::-1]
-    inputs = jnp.concatenate([streams[name] for name in order])
-    input_keys = jnp.concatenate([stream_keys[name] for name in order])
-    joint, stats = train_forward(model, config, params, stats, inputs, input_keys)
-    return dict(zip(order, jnp.split(joint, len(order)), strict=True)), stats
-
-
-def attacked_forwards(
-    model: nn.Module,
-    config: ConfigDict,
-    attack: Attack,
-    params: Tree,
-    stats: Tree,
-    streams: dict[str, Array],
-    images: Array,
-    labels: Array,
-    image_keys: Array,
-) -> tuple[dict[str, Array], AttackResult, Tree]:
-    """({stream: train-mode logits}, AttackResult, statistics) of `streams`, and of "adversarial" versions of `images`.
-
-    Statistics pass from the streams to the (frozen) attack to the adversarial forward, as in the authors' code. A net
-    without statistics is attacked first.
-    """
-    logits, waiting = {}, streams
-    if model.has_batch_stats:
-        logits, stats = forwards(model, config, params, stats, streams, image_keys)
-        waiting = {}
-    target = frozen_classifier(model, config, params, stats)
-    result = attack(target, images, labels, keys.named(image_keys, "attack"))
-    last, stats = forwards(model, config, params, stats, {**waiting, "adversarial": result.images}, image_keys)
-    return logits | last, result, stats
 
 
 def frozen_classifier(model: nn.Module, config: ConfigDict, params: Tree, stats: Tree) -> Classifier:
@@ -127,20 +81,80 @@ def clip_pixels(images: Array) -> Array:
     return jnp.where(images < 0, 0, jnp.where(images > 1, 1, images))
 
 
-def gradient_step(loss_fn: Callable, optimizer: optax.GradientTransformation) -> Step:
-    """`step(state, batch, key) -> (state, metrics)` of one shard, from `loss_fn(params, stats, batch, image_keys)`.
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A sum of terms, each `term(params, stats, batch, image_keys) -> (loss, (statistics, {name: (sum, count)}))`, and
+    itself such a function. A term begins with the statistics that the one before it left, after `share`."""
 
-    `loss_fn` returns the shard's mean loss and (statistics, {name: (sum, count)}). Gradients are averaged over the
-    devices, metrics are summed, so that both mean the same on any number of devices.
+    terms: tuple[Callable, ...]
+    share: Callable = lambda stats: stats
+
+    def __call__(
+        self, params: Tree, stats: Tree, batch: dict[str, Array], image_keys: Array
+    ) -> tuple[Array, tuple[Tree, dict[str, Array]]]:
+        first, *others = self.terms
+        total, (stats, metrics) = first(params, stats, batch, image_keys)
+        for term in others:
+            loss, (stats, own) = term(params, self.share(stats), batch, image_keys)
+            total, metrics = total + loss, metrics | own
+        return total, (stats, metrics)
+
+
+def gradient_step(loss_fn: Callable, optimizer: optax.GradientTransformation, config: ConfigDict) -> Step:
+    """`step(state, batch, key) -> (state, metrics)` of one shard, from a `Loss` or the only term of one.
+
+    A term is the mean over its images. Gradients are averaged over the devices, metrics are summed, so that both mean
+    the same on any number of devices, and for any number of micro-batches (`config.accumulate`). Of several, all pass
+    through a term before any passes through the next, which needs the statistics of all.
     """
+    terms, share = getattr(loss_fn, "terms", (loss_fn,)), functools.partial(shared_statistics, config)
+    turns = terms if config.accumulate > 1 else (Loss(terms, share),)
 
     def step(state, batch, key):
-        arguments = state.params, state.batch_stats, batch, keys_of(state, batch, key)
-        (loss, (stats, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(*arguments)
+        rows, stats, grads, loss, metrics = (batch, keys_of(state, batch, key)), state.batch_stats, None, 0.0, {}
+        for turn in turns:
+            gradients = functools.partial(_gradients, turn, state.params, stats)
+            more, (own, stats, counted), _ = over_micro_batches(gradients, rows, state.params, config)
+            grads = more if grads is None else jax.tree.map(jnp.add, grads, more)
+            loss, metrics = loss + own, metrics | counted
         state, metrics = update(state.replace(batch_stats=stats), grads, loss, metrics, optimizer)
         return state.replace(step=state.step + 1), metrics
 
     return step
+
+
+def _gradients(term, params, stats, batch, image_keys):
+    """For `over_micro_batches`."""
+    (loss, (stats, metrics)), grads = jax.value_and_grad(term, has_aux=True)(params, stats, batch, image_keys)
+    return grads, (loss, stats, metrics), ()
+
+
+def over_micro_batches(gradient_fn: Callable, rows: Any, params: Tree, config: ConfigDict) -> tuple:
+    """`gradient_fn(*rows) -> (gradients like params, (loss, statistics, metrics), more rows)` of a shard's `rows` (a
+    tree of [n, ...]), computed for `config.accumulate` consecutive parts of them, one after the other.
+
+    Gradients and losses are averaged, metrics are added up, the statistics become those of all parts of all shards.
+    """
+    count = config.accumulate
+    if count == 1:
+        grads, (loss, stats, metrics), more = gradient_fn(*rows)
+        return grads, (loss, shared_statistics(config, stats), metrics), more
+
+    def add(total, part):
+        grads, *others = gradient_fn(*part)
+        return jax.tree.map(jnp.add, total, grads), others
+
+    parts = jax.tree.map(lambda row: row.reshape(count, -1, *row.shape[1:]), rows)
+    grads, ((loss, stats, metrics), more) = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), parts)
+    stats = jax.tree.map(lambda leaf: leaf[0] if config.model.bn_running == "first" else leaf.mean(0), stats)
+    results = loss.mean(0), shared_statistics(config, stats), jax.tree.map(lambda pairs: pairs.sum(0), metrics)
+    more = jax.tree.map(lambda row: row.reshape(-1, *row.shape[2:]), more)
+    return jax.tree.map(lambda total: total / count, grads), results, more
+
+
+def shared_statistics(config: ConfigDict, stats: Tree) -> Tree:
+    """Inside a mapped step: the running statistics of the global batch, from those of this shard's part."""
+    return layers.shared_statistics(stats, config.model.bn_running, parallel.AXIS)
 
 
 def at_precision(step: Step, name: str) -> Step:

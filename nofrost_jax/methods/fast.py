@@ -52,7 +52,7 @@ def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_
         }
         return loss, (stats_after, metrics)
 
-    return gradient_step(loss_fn, optimizer)
+    return gradient_step(loss_fn, optimizer, config)
 
 
 def passes(config: ConfigDict) -> tuple[int, int, int]:

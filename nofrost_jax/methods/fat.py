@@ -36,13 +36,13 @@ def with_tau(
     """The step of `make_loss(model, config, attack)` whose attack has the tau of the current epoch."""
     attack, epochs = attacks.create(**config.attack), tuple(config.method.tau_epochs)
     if not epochs:
-        return gradient_step(make_loss(model, config, attack), optimizer)
+        return gradient_step(make_loss(model, config, attack), optimizer, config)
     if not steps_per_epoch:
         raise ValueError("config.method.tau_epochs needs steps_per_epoch, to know when an epoch begins")
 
     def step(state, batch, key):
         passed = jnp.sum(state.step // steps_per_epoch >= jnp.asarray(epochs))
         now = dataclasses.replace(attack, tau=attack.tau + passed.astype(jnp.int32))
-        return gradient_step(make_loss(model, config, now), optimizer)(state, batch, key)
+        return gradient_step(make_loss(model, config, now), optimizer, config)(state, batch, key)
 
     return step

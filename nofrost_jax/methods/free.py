@@ -23,6 +23,7 @@ from nofrost_jax.methods.base import (
     clip_pixels,
     keys_of,
     linf_255,
+    over_micro_batches,
     smoothed_cross_entropy,
     train_forward,
     update,
@@ -49,11 +50,16 @@ def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_
 
         def replay(carry, number):
             state, noise = carry
-            gradient_fn = jax.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)
-            (loss, (stats, metrics)), (grads, noise_gradients) = gradient_fn(
-                state.params, noise, state.batch_stats, images, labels, attack_base.fold(image_keys, number)
-            )
-            noise = jnp.clip(noise + size * jnp.sign(noise_gradients), -epsilon, epsilon)
+
+            def gradients(noise, *others):
+                gradient_fn = jax.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)
+                arguments = state.params, noise, state.batch_stats, *others
+                (loss, (stats, metrics)), (grads, noise_gradients) = gradient_fn(*arguments)
+                noise = jnp.clip(noise + size * jnp.sign(noise_gradients), -epsilon, epsilon)
+                return grads, (loss, stats, metrics), noise
+
+            rows = noise, images, labels, attack_base.fold(image_keys, number)
+            grads, (loss, stats, metrics), noise = over_micro_batches(gradients, rows, state.params, config)
             state, metrics = update(state.replace(batch_stats=stats), grads, loss, metrics, optimizer)
             return (state, noise), metrics
 

@@ -20,6 +20,23 @@ def check(config: ConfigDict) -> None:
     _check_views(config)
 
 
+def check_micro_batches(config: ConfigDict, shard: int, uses_groups: bool) -> None:
+    """Raises UserError unless a device's `shard` images of a step can be cut into `config.accumulate` equal parts, each
+    of whole groups if the net `uses_groups` of batch norm."""
+    count, group = config.accumulate, config.model.bn_group_size
+    if shard % count:
+        raise UserError(
+            f"config.accumulate={count} does not divide a device's {shard} images of a step; choose one of "
+            f"{', '.join(str(number) for number in range(1, shard + 1) if shard % number == 0)}"
+        )
+    if uses_groups and count > 1 and (group == "global" or shard // count % int(group)):
+        most = 1 if group == "global" else max(shard // int(group), 1)
+        raise UserError(
+            f"config.accumulate={count} makes micro-batches of {shard // count} images, which must be whole groups of "
+            f"batch norm (config.model.bn_group_size={group}); lower accumulate, to {most} at most, or the group size"
+        )
+
+
 def views_of(method: ConfigDict) -> tuple[str, ...]:
     """The views of an image that a method's batches hold, in the order of `data.views`."""
     if method.name != "augmented" or method.terms not in TERMS:

@@ -17,7 +17,7 @@ def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_
         loss = smoothed_cross_entropy(logits, labels, config.label_smoothing)
         return loss, (stats, {"clean_accuracy": accuracy(logits, labels)})
 
-    return gradient_step(loss_fn, optimizer)
+    return gradient_step(loss_fn, optimizer, config)
 
 
 def passes(config: ConfigDict) -> tuple[int, int, int]:

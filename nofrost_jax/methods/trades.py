@@ -15,22 +15,21 @@ from ml_collections import ConfigDict
 from nofrost_jax import attacks, keys
 from nofrost_jax.attacks import losses
 from nofrost_jax.classifier import to_float
-from nofrost_jax.methods.at import attack_metrics
 from nofrost_jax.methods.base import (
     Optimizer,
     Step,
     accuracy,
-    forwards,
     frozen_classifier,
     gradient_step,
     smoothed_cross_entropy,
     train_forward,
 )
+from nofrost_jax.methods.streams import attack_metrics, forwards
 
 
 def make_step(model: nn.Module, optimizer: Optimizer, config: ConfigDict, steps_per_epoch: int | None = None) -> Step:
     """The attack's passes, and two train-mode forwards and backwards per image, or three (`trades_forwards`)."""
-    return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer)
+    return gradient_step(make_loss(model, config, attacks.create(**config.attack)), optimizer, config)
 
 
 def make_loss(model: nn.Module, config: ConfigDict, attack: attacks.Attack) -> Callable:

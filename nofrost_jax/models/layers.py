@@ -139,9 +139,10 @@ class Conv(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalization over groups of `group_size` consecutive images of the global batch; 0 = one group of all.
 
-    Under a mapped axis `axis_name` the images are one shard of the global batch, and the result does not depend on the
+    Under a mapped axis `axis_name` the images are one shard of the global batch, and the output does not depend on the
     number of shards. Train mode updates the running statistics (`batch_stats`, mutable) with the unbiased variance, as
-    PyTorch does: by the "mean" over all groups or by the "first" group (`running`), equally on all shards.
+    PyTorch does: by the "mean" over the shard's groups or by its "first" group (`running`). `shared_statistics` makes
+    one of all shards', for all layers at once.
     """
 
     group_size: int = 0
@@ -164,20 +165,20 @@ class BatchNorm(nn.Module):
         if train:
             grouped, mean, var, count = group_statistics(grouped[0], self.group_size, self.axis_name)
             new = jnp.stack([mean, var * (count / (count - 1))], axis=-2).reshape(-1, 2, features)
-            new = lax.stop_gradient(self._over_groups(new)).astype(jnp.float32)
+            new = lax.stop_gradient(new.mean(0) if self.running == "mean" else new[0]).astype(jnp.float32)
             running_mean.value += MOMENTUM * (new[0] - running_mean.value)
             running_var.value += MOMENTUM * (new[1] - running_var.value)
         y = (grouped - mean) * (lax.rsqrt(var + EPSILON) * scale) + bias
         return y.reshape(x.shape).astype(self.dtype)
 
-    def _over_groups(self, statistics: jax.Array) -> jax.Array:
-        """[local groups, 2, C] -> [2, C], the same on all shards."""
-        if self.running == "mean":
-            chosen = statistics.mean(0)
-            return chosen if self.axis_name is None else lax.pmean(chosen, self.axis_name)
-        if self.axis_name is None:
-            return statistics[0]
-        return lax.psum(jnp.where(lax.axis_index(self.axis_name) == 0, statistics[0], 0.0), self.axis_name)
+
+def shared_statistics(stats: Any, running: str, axis_name: str) -> Any:
+    """The running statistics of the global batch, on every shard of the mapped axis, from those of the shards: their
+    mean, or with `running="first"` the first shard's."""
+    if running == "first":
+        is_first = lax.axis_index(axis_name) == 0
+        return lax.psum(jax.tree.map(lambda leaf: jnp.where(is_first, leaf, 0), stats), axis_name)
+    return lax.pmean(stats, axis_name)
 
 
 def group_span(group_size: int, shard: int, shards: int) -> int:

@@ -62,6 +62,8 @@ class SmallNet(nn.Module):
     norm: str = "bn"
     dropout: float = 0.0
     axis_name: str | None = parallel.AXIS
+    group: int = 8
+    running: str = "mean"
 
     @property
     def has_batch_stats(self):
@@ -75,7 +77,8 @@ class SmallNet(nn.Module):
     def __call__(self, x, train=False, branch="clean", image_keys=None):
         x = nn.Dense(4, dtype=x.dtype, name="stem")(x)
         if self.norm:
-            x = resnet.make_norm(self.norm, 8, "mean", self.axis_name, x.dtype)(name="norm")(x, train, branch)
+            make = resnet.make_norm(self.norm, self.group, self.running, self.axis_name, x.dtype)
+            x = make(name="norm")(x, train, branch)
         x = jnp.tanh(x).reshape(len(x), -1)
         if train and self.dropout:
             x = layers.drop(x, self.dropout, image_keys, 0)

@@ -63,3 +63,6 @@ class InFloat64:
 
     def apply(self, variables, inputs, **options):
         return self.model.apply(variables, inputs.astype("float64"), **options)
+
+    def frozen(self, params):
+        return self.model.frozen(params)

@@ -54,11 +54,15 @@ def test_groups_and_running_statistics_follow_their_definition_on_any_device_cou
     def forward(variables, x):
         return layer.apply(variables, x, True, mutable=["batch_stats"])
 
+    def shard(variables, x):
+        y, updated = forward(variables, x)
+        return y, layers.shared_statistics(updated, running, AXIS)
+
     if devices == 1:
         y, updated = jax.jit(forward)(layer_variables(), x)
         stats = [updated["batch_stats"]]
     else:
-        mapped = jax.pmap(forward, axis_name=AXIS, in_axes=(None, 0))
+        mapped = jax.pmap(shard, axis_name=AXIS, in_axes=(None, 0))
         y, updated = mapped(layer_variables(), x.reshape(devices, -1, *x.shape[1:]))
         stats = [jax.tree.map(lambda leaf, i=i: leaf[i], updated["batch_stats"]) for i in range(devices)]
     wanted, wanted_stats = expected(x, group or N, running)
@@ -150,8 +154,8 @@ def test_a_whole_network_gives_the_same_on_one_and_on_four_devices(norm):
     single = jax.jit(lambda x, w: run(network(norm, bn_group_size=8), x, w))(x, weights)
 
     def shard(x, w):
-        params, *others = run(network(norm, bn_group_size=8, axis_name=AXIS), x, w)
-        return jax.lax.psum(params, AXIS), *others
+        params, *others, updated = run(network(norm, bn_group_size=8, axis_name=AXIS), x, w)
+        return jax.lax.psum(params, AXIS), *others, layers.shared_statistics(updated, "mean", AXIS)
 
     params, images, logits, updated = jax.pmap(shard, axis_name=AXIS)(
         x.reshape(4, 4, 8, 8, 3), weights.reshape(4, 4, 5)

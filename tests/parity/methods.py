@@ -22,10 +22,10 @@ from nofrost_jax import keys, methods, models, optim, parallel
 from nofrost_jax.attacks import base, threat
 from nofrost_jax.classifier import create_model
 from nofrost_jax.config import resolve
-from nofrost_jax.methods import at, augmented, trades
-from nofrost_jax.methods.at import attack_metrics
+from nofrost_jax.methods import augmented, streams, trades
 from nofrost_jax.methods.augmented import TERMS
 from nofrost_jax.methods.base import frozen_classifier
+from nofrost_jax.methods.streams import attack_metrics
 from nofrost_jax.state import TrainState
 from tests.methods.helpers import with_coin
 from tests.models.reference import as_if_trained, stream
@@ -141,9 +141,8 @@ class Watched:
 
 # XLA's own convolution compiles sooner.
 @mock.patch.dict(os.environ, {"NOFROST_CONV": "xla"})
-@mock.patch.object(at, "attack_metrics", lambda *arguments: with_attack(*arguments))
 @mock.patch.object(trades, "attack_metrics", lambda *arguments: with_attack(*arguments))
-@mock.patch.object(augmented, "attack_metrics", lambda *arguments: with_attack(*arguments))
+@mock.patch.object(streams, "attack_metrics", lambda *arguments: with_attack(*arguments))
 @mock.patch.object(augmented.tda, "colours", lambda images, image_keys: images)  # the views are given
 def our_steps(case):
     """What `compare` compares, of this project."""
@@ -173,7 +172,7 @@ def our_steps(case):
 
 
 def with_attack(adversarial, labels, result, images):
-    """`at.attack_metrics`, and the attack's images and backward passes themselves, which one device does not sum."""
+    """`attack_metrics`, and the attack's images and backward passes themselves, which one device does not sum."""
     return attack_metrics(adversarial, labels, result, images) | {
         "images": result.images,
         "backwards": result.backwards,
