@@ -81,8 +81,8 @@ def read(source: str | os.PathLike, setting: Setting | None = None) -> Net:
             f"there is no {source}; give a .pth or .safetensors file, the folder of a run or an export, or "
             f"{hub.SCHEME}OWNER/NAME"
         )
-    if setting not in (None, Setting()):
-        raise UserError(f"{source} has a config of its own; leave out {', '.join(_given(setting))}")
+    if setting and (given := _given(setting)):
+        raise UserError(f"{source} has a config of its own; leave out {', '.join(given)}")
     return _of_folder(path)
 
 

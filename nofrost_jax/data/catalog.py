@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax.data.sources import RandomAccess, Sequential, Source, Subset, is_random
+from nofrost_jax.data.sources import RandomAccess, Sequential, Source, Split, Subset
 from nofrost_jax.errors import UserError
 
 SOURCES = ("digits", "fake", "tfds:NAME", "folder:PATH")
@@ -18,23 +18,25 @@ def holdout_mask(n: int, holdout: int) -> np.ndarray:
     return mask
 
 
-def require_random(split: RandomAccess | Sequential, name: str, prevented: str, otherwise: str = "") -> None:
-    """Raises UserError for a split that is read in sequence. name: the source's; prevented: what that makes impossible,
+def require_random(split: Split, name: str, prevented: str, otherwise: str = "") -> RandomAccess:
+    """The split. Raises UserError if it is read in sequence. name: the source's; prevented: what that makes impossible,
     and the field that asks for it; otherwise: another solution."""
-    if not is_random(split):
+    if isinstance(split, Sequential):
         raise UserError(
             f"{name} is prepared as TFRecord files, which are read in sequence, so {prevented}; prepare it again with "
             f"nofrost_jax.tools.prepare into another config.data.data_dir{otherwise}"
         )
+    return split
 
 
-def hold_out(split: RandomAccess, holdout: int, name: str) -> tuple[Subset, Subset]:
+def hold_out(split: Split, holdout: int, name: str) -> tuple[Subset, Subset]:
     """(the rest of a training split, the `holdout` examples that are kept out of training). name: the source's.
 
     Raises UserError if there are too few, or if the split is read in sequence.
     """
     slices = 'use slices: train_split = "train[:90%]", eval_split = "train[90%:]", holdout = 0'
-    require_random(split, name, "no single images can be kept out of training; config.data.holdout", f", or {slices}")
+    prevented = "no single images can be kept out of training; config.data.holdout"
+    split = require_random(split, name, prevented, f", or {slices}")
     if holdout >= split.size:
         raise UserError(
             f"the training split has {split.size} images, so {holdout} cannot be held out; {name}; lower "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nofrost_jax.data.sources import RandomAccess, Sequential
+from nofrost_jax.data.sources import Split
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
 
@@ -55,7 +55,7 @@ class Choice:
         parts = ["evenly spread"] * bool(self.limit) + [f"of {os.path.basename(self.file)}"] * bool(self.ids)
         return ", ".join(parts + [f"the first {self.classes} classes"] * bool(self.classes))
 
-    def places(self, split: RandomAccess | Sequential, class_names: Sequence[str] = ()) -> np.ndarray:
+    def places(self, split: Split, class_names: Sequence[str] = ()) -> np.ndarray:
         """Which examples of a split are evaluated, int64 [count] ascending. class_names: of the source. Raises
         UserError for an id that is missing or ambiguous."""
         n = split.size
@@ -100,7 +100,7 @@ def spread(n: int, count: int) -> np.ndarray:
     return np.arange(count) * n // max(count, 1)
 
 
-def ranks(split: RandomAccess | Sequential, places: np.ndarray) -> np.ndarray:
+def ranks(split: Split, places: np.ndarray) -> np.ndarray:
     """The rank of each example at `places` among them, by class and name: int64 [len(places)]."""
     labels, names = listing(split)
     chosen = _order(labels, names)
@@ -110,7 +110,7 @@ def ranks(split: RandomAccess | Sequential, places: np.ndarray) -> np.ndarray:
     return found
 
 
-def listing(split: RandomAccess | Sequential) -> tuple[np.ndarray, list[str] | None]:
+def listing(split: Split) -> tuple[np.ndarray, list[str] | None]:
     """What `split.listing()` returns. Raises UserError if a file cannot be read."""
     try:
         return split.listing()

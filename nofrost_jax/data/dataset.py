@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from nofrost_jax.data import catalog, checks, fast, fingerprints, pipeline, preprocess, views
 from nofrost_jax.data.choice import Choice, ranks
 from nofrost_jax.data.preprocess import Geometry
-from nofrost_jax.data.sources import RandomAccess, Sequential, Source, Subset, is_random
+from nofrost_jax.data.sources import Sequential, Source, Split, Subset
 from nofrost_jax.data.views import Tree, ViewMaker
 from nofrost_jax.errors import UserError
 
@@ -31,12 +31,12 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     @property
-    def train(self) -> RandomAccess | Sequential:
+    def train(self) -> Split:
         """The training split, without the images that `config.data.holdout` keeps out of it."""
         return self._parts[0] if self.config.data.holdout else self.source.train
 
     @property
-    def evaluation(self) -> RandomAccess | Sequential:
+    def evaluation(self) -> Split:
         """The evaluation split; with `config.data.eval_split = "holdout"` the held-out images."""
         return self._parts[1] if self.is_holdout else self.source.evaluation
 
@@ -117,7 +117,7 @@ class Dataset:
         """Short side of the first evaluation image in pixels, before any resize; 0 if images are read in sequence."""
         split = self.evaluation
         try:
-            return min(preprocess.decode(split.load(0)).size) if is_random(split) else 0
+            return 0 if isinstance(split, Sequential) else min(preprocess.decode(split.load(0)).size)
         except (preprocess.ImageError, OSError) as error:
             raise UserError(f"{error}; {split.where(0)}; replace it or remove it from the data") from error
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from nofrost_jax.data.folder import Folder
-from nofrost_jax.data.sources import READERS, RandomAccess, Sequential, Source, whole_of
+from nofrost_jax.data.sources import READERS, Source, Split, whole_of
 from nofrost_jax.data.views import Tree
 from nofrost_jax.errors import UserError
 from nofrost_jax.files import sha256
@@ -18,7 +18,7 @@ SAMPLE = 64  # files whose content is read; PNG files of one image size sometime
 _BLOCK = 1000  # files that a thread gets at once
 
 
-def of(source: Source, evaluation: RandomAccess | Sequential) -> str:
+def of(source: Source, evaluation: Split) -> str:
     """Of a source's evaluation split, see `Dataset.fingerprint`; "" if the source's name says everything (digits,
     fake). Raises UserError, see `of_folder`."""
     split = whole_of(evaluation)
@@ -36,12 +36,13 @@ def of_folder(split: Folder) -> str:
         raise UserError(f"cannot read an image ({error.strerror}); {error.filename}; replace or remove it") from error
 
 
-def of_training(source: Source, train: RandomAccess | Sequential, trees: tuple[Tree, ...]) -> dict[str, int | str]:
+def of_training(source: Source, train: Split, trees: tuple[Tree, ...]) -> dict[str, int | str]:
     """See `Dataset.training_fingerprint`."""
     split = whole_of(train)
-    if not source.version and not isinstance(split, Folder):
+    contents = _of_names([split]) if isinstance(split, Folder) else source.version
+    if not contents:
         return {}
-    found = {"images": train.size, "contents": source.version or _of_names([split])}
+    found: dict[str, int | str] = {"images": train.size, "contents": contents}
     return found | ({"deepaugment": _of_names(trees)} if trees else {})
 
 

@@ -106,7 +106,8 @@ def imagenet_list(name: str, complaint: str, otherwise: str = "") -> list[str]:
     """The words of one of tfds's own lists of ImageNet; its package is not imported. Raises UserError with the
     complaint if it is not installed. otherwise: another solution."""
     spec = importlib.util.find_spec("tensorflow_datasets")
-    path = Path(spec.submodule_search_locations[0], "datasets/imagenet2012", name) if spec else None
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0], "datasets/imagenet2012", name) if folders else None
     if path is None or not path.is_file():
         raise UserError(f"{complaint}; package tensorflow-datasets; pip install tensorflow-datasets{otherwise}")
     return path.read_text().split()
@@ -239,9 +240,10 @@ def open_source(
     available = _subfolders(root, layout)
     train = train_split if train_split in available and not flat else None
     evaluation = FLAT if flat else find_eval_split(eval_split, available)
-    if train is None and evaluation is None:
+    first = train or evaluation
+    if first is None:
         raise UserError(f"neither a folder {train_split}/ nor {eval_split}/; {root}; {layout}")
-    classes = root / (train or evaluation)
+    classes = root / first
     names = available if flat else _subfolders(classes, layout)
     if not names:
         raise UserError(f"no class folders; {classes}; {layout}")

@@ -14,34 +14,35 @@ from nofrost_jax.data import preprocess, views
 from nofrost_jax.data.preprocess import ImageError
 from nofrost_jax.data.rng import PERMUTATION, generator
 from nofrost_jax.data.skips import Skips
-from nofrost_jax.data.sources import Examples, RandomAccess, Sequential, is_random
+from nofrost_jax.data.sources import Examples, RandomAccess, Sequential, Split
 from nofrost_jax.data.views import ViewMaker
 from nofrost_jax.errors import UserError
 
 AHEAD = 2  # batches that are decoded while the caller uses one
+_NONE_LEFT = Examples([], np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 
 @dataclasses.dataclass(frozen=True)
 class Share:
     """A process's rows of a batch, not decoded yet: `count` examples of an order, from place `first` on.
 
-    order: index of each example, int [n]. examples: what a sequential split has read, which is an order by itself; None
-    for random access. epoch, position: of the first row in training.
+    source: a split, or what a sequential one has read, which is an order by itself. order: index of each example, int
+    [n]. epoch, position: of the first row in training.
     """
 
-    split: RandomAccess | Sequential
+    split: Split
+    source: RandomAccess | Examples
     order: np.ndarray
     first: int
     count: int
-    examples: Examples | None = None
     epoch: int = 0
     position: int = 0
 
     def example(self, place: int) -> tuple[bytes | np.ndarray, int]:
         """The image at a place of the order, still encoded, and its label. Raises OSError."""
-        if self.examples is None:
-            return self.split.example(int(self.order[place]))
-        return self.examples.images[place], int(self.examples.labels[place])
+        if isinstance(self.source, Examples):
+            return self.source.images[place], int(self.source.labels[place])
+        return self.source.example(int(self.order[place]))
 
 
 def train_batches(dataset: Any, start_step: int, process_index: int = 0, process_count: int = 1) -> Iterator[dict]:
@@ -82,22 +83,22 @@ def _local(batch_size: int, process_count: int) -> int:
 def _training(dataset, start_step: int, process: tuple[int, int], local: int) -> Iterator[Share]:
     """The process's share of every step from `start_step` on."""
     split, config, per_epoch = dataset.train, dataset.config, dataset.steps_per_epoch
-    epoch, order, parts = -1, None, None
+    epoch, order, parts = -1, np.zeros(0, int), iter(())
     for step in itertools.count(start_step):
         is_new = step // per_epoch != epoch
         epoch, done = divmod(step, per_epoch)
         position = done * config.batch_size + process[0] * local
-        if is_random(split):
-            order = permutation(config.seed, epoch, split.size) if is_new else order
-            yield Share(split, order, position, local, None, epoch, position)
-        else:
+        if isinstance(split, Sequential):
             parts = split.train(config.seed, epoch, done, local, process) if is_new else parts
             examples = next(parts)
-            yield Share(split, examples.index, 0, local, examples, epoch, position)
+            yield Share(split, examples, examples.index, 0, local, epoch, position)
+        else:
+            order = permutation(config.seed, epoch, split.size) if is_new else order
+            yield Share(split, split, order, position, local, epoch, position)
 
 
 def _evaluation(
-    split: RandomAccess | Sequential,
+    split: Split,
     places: np.ndarray,
     process: tuple[int, int],
     local: int,
@@ -106,15 +107,15 @@ def _evaluation(
     """The process's share of every wanted batch. Every process has as many, even one without examples left, because
     collective operations wait for all."""
     batch_size = local * process[1]
-    parts = None if is_random(split) else split.evaluation(local, process, places)
+    parts = split.evaluation(local, process, places) if isinstance(split, Sequential) else iter(())
     for number in range(-(-len(places) // batch_size)):
         first = number * batch_size + process[0] * local
         count = min(max(len(places) - first, 0), local)
-        if parts is None or not count:
-            share = Share(split, places, first, count)
+        if isinstance(split, Sequential):
+            examples = next(parts) if count else _NONE_LEFT
+            share = Share(split, examples, examples.index, 0, count)
         else:
-            examples = next(parts)
-            share = Share(split, examples.index, 0, count, examples)
+            share = Share(split, split, places, first, count)
         if wanted is None or wanted(number):
             yield share
 
@@ -130,11 +131,12 @@ def _check_labels(dataset, share: Share, index: np.ndarray, labels: np.ndarray) 
 
 def _gathered(dataset, maker: ViewMaker, shares: Iterator[Share]) -> Iterator[dict]:
     """Batches that are plain rows of an array in memory, the same for every view: no decoding, no threads."""
+    split = dataset.train
     for share in shares:
         index = share.order[share.first : share.first + share.count].astype(np.int32)
-        labels = share.split.labels[index]
+        labels = split.labels[index]
         _check_labels(dataset, share, index, labels)
-        batch = dict.fromkeys(map(views.batch_name, maker.names), share.split.images[index])
+        batch = dict.fromkeys(map(views.batch_name, maker.names), split.images[index])
         if "augmented" in maker.names:
             positions = range(share.position, share.position + share.count)
             coins = [maker.flip_coin(dataset.config.seed, share.epoch, position) for position in positions]

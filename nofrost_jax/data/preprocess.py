@@ -23,6 +23,7 @@ RATIO = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 LONGEST = 64  # times its short side: an image that `train_resize` makes longer than that is refused
 PADDING = 4
+AnyImage = bytes | np.ndarray | Image.Image  # still encoded, or decoded
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 #: Uniform numbers that one image needs: (area, ratio, top, left) per attempt and a flip; top, left and a flip; none.
 DRAWS = {"random_resized_crop": 4 * ATTEMPTS + 1, "pad_crop_flip": 3, "none": 0}
@@ -62,7 +63,7 @@ def augmentation_draws(seed: int, epoch: int, position: int, count: int, purpose
     return generator(seed, purpose, epoch, position).random(count)
 
 
-def decode(image: bytes | np.ndarray | Image.Image) -> Image.Image:
+def decode(image: AnyImage) -> Image.Image:
     """An RGB PIL image from an array or any file format that Pillow reads; grey, CMYK and palette images are converted.
 
     16 bits a channel become 8: the nearest value for grey images, the upper 8 bits for colour images, as Pillow does.
@@ -138,13 +139,15 @@ def size_in_header(path: str | os.PathLike) -> tuple[int, int] | None:
         return None
 
 
-def decode_for(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> np.ndarray | Image.Image:
+def decode_for(image: AnyImage, geometry: Geometry) -> np.ndarray | Image.Image:
     """What every crop of an image under `geometry` starts from: `decode`, or an array for `fast`. Raises ImageError."""
     if geometry.train_resize and geometry.augmentation == "random_resized_crop":
         picture = _short_side(decode(image), geometry.train_resize)
         return np.asarray(picture) if geometry.fast else picture
-    if not geometry.fast or isinstance(image, np.ndarray):
-        return image if geometry.fast else decode(image)
+    if not geometry.fast:
+        return decode(image)
+    if isinstance(image, np.ndarray):
+        return image
     pixels = fast.decode(image) if isinstance(image, bytes) else None
     return np.asarray(decode(image)) if pixels is None else pixels
 
@@ -201,7 +204,7 @@ def center_window(height: int, width: int, size: int) -> tuple[int, int]:
     return start(height), start(width)
 
 
-def eval_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry) -> np.ndarray:
+def eval_image(image: AnyImage, geometry: Geometry) -> np.ndarray:
     """Resizes the short side to `eval_resize` (0 = not at all), then takes the central square: uint8 [size, size, 3].
 
     With `eval_pad` an image that is smaller than the square gets black borders, as in torchvision's `CenterCrop`. Only
@@ -232,9 +235,9 @@ def random_resized_crop(picture: np.ndarray | Image.Image, geometry: Geometry, d
     The window is cut out before it is resized, as in torchvision, so no pixel outside it counts.
     """
     size = geometry.image_size
-    height, width = picture.shape[:2] if geometry.fast else (picture.height, picture.width)
+    height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else (picture.height, picture.width)
     top, left, h, w = random_resized_window(height, width, draws, geometry.crop_scale)
-    if geometry.fast:
+    if isinstance(picture, np.ndarray):  # for `fast`
         window = picture[top : top + h, left : left + w]
         return flip(window if (h, w) == (size, size) else fast.resize(window, size), draws[-1])
     picture = picture.crop((left, top, left + w, top + h))
@@ -248,7 +251,7 @@ def flip(image: np.ndarray, draw: float) -> np.ndarray:
     return image[:, ::-1] if draw < 0.5 else image
 
 
-def train_image(image: bytes | np.ndarray | Image.Image, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
+def train_image(image: AnyImage, geometry: Geometry, draws: np.ndarray) -> np.ndarray:
     """The augmented training image, uint8 [size, size, 3], for `geometry.draws` uniform numbers.
 
     `random_resized_crop` starts from the whole image, `pad_crop_flip` (CIFAR) and `none` from the evaluation geometry.

@@ -19,7 +19,7 @@ class Records:
     rows: Sequence[dict]
     name_feature: str
     place: str
-    images = None
+    images = labels = None
 
     @property
     def size(self) -> int:

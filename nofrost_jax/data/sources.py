@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -19,8 +19,17 @@ Found = TypeVar("Found")
 class RandomAccess(Protocol):
     """A split whose examples can be read in any order; example `i` is the i-th of a fixed order."""
 
-    size: int
-    images: np.ndarray | None  # uint8 [n, h, w, 3] if all of them are in memory, else None
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+
+    @property
+    def images(self) -> np.ndarray | None:
+        """uint8 [size, h, w, 3] if all of them are in memory, else None."""
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """int32 [size] if they are known at once, else None."""
 
     def load(self, index: int) -> bytes | np.ndarray:
         """The encoded image, or uint8 [h, w, 3]. Called from several threads. Raises OSError."""
@@ -46,6 +55,10 @@ class Listed:
         """Number of examples."""
         return len(self.labels)
 
+    def load(self, index: int) -> bytes | np.ndarray:
+        """See `RandomAccess`."""
+        raise NotImplementedError
+
     def example(self, index: int) -> tuple[bytes | np.ndarray, int]:
         """The image and its label. Raises OSError."""
         return self.load(index), int(self.labels[index])
@@ -64,10 +77,13 @@ class Examples:
     index: np.ndarray  # int32 [n]
 
 
+@runtime_checkable
 class Sequential(Protocol):
-    """A split of `size` examples that can only be read in the order of its files."""
+    """A split that can only be read in the order of its files."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """Number of examples."""
 
     def train(self, seed: int, epoch: int, skip: int, local: int, process: tuple[int, int]) -> Iterator[Examples]:
         """Shuffled examples of process (index, count), `local` at a time, without the first `skip` times `local`."""
@@ -82,6 +98,9 @@ class Sequential(Protocol):
         """A name of this example for messages."""
 
 
+Split = RandomAccess | Sequential
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """A data set: two splits, each opened once, when it is first used.
@@ -93,8 +112,8 @@ class Source:
     """
 
     num_classes: int
-    open_train: Callable[[], RandomAccess | Sequential]
-    open_evaluation: Callable[[], RandomAccess | Sequential]
+    open_train: Callable[[], Split]
+    open_evaluation: Callable[[], Split]
     fitted: bool = False
     eval_name: str = ""
     class_names: tuple[str, ...] = ()
@@ -103,12 +122,12 @@ class Source:
     notes: tuple[str, ...] = ()
 
     @functools.cached_property
-    def train(self) -> RandomAccess | Sequential:
+    def train(self) -> Split:
         """The training split. Raises UserError if it is missing or broken."""
         return self.open_train()
 
     @functools.cached_property
-    def evaluation(self) -> RandomAccess | Sequential:
+    def evaluation(self) -> Split:
         """The evaluation split. Raises UserError if it is missing or broken."""
         return self.open_evaluation()
 
@@ -126,9 +145,9 @@ class Subset:
         return len(self.places)
 
     @functools.cached_property
-    def labels(self) -> np.ndarray:
-        """int32 [n]; AttributeError if `whole` has none."""
-        return self.whole.labels[self.places]
+    def labels(self) -> np.ndarray | None:
+        """As in `whole`."""
+        return None if self.whole.labels is None else self.whole.labels[self.places]
 
     @functools.cached_property
     def images(self) -> np.ndarray | None:
@@ -153,14 +172,9 @@ class Subset:
         return labels[self.places], None if names is None else [names[place] for place in self.places]
 
 
-def whole_of(split: RandomAccess | Sequential) -> RandomAccess | Sequential:
+def whole_of(split: Split) -> Split:
     """The split that a Subset is taken from; any other split itself."""
     return split.whole if isinstance(split, Subset) else split
-
-
-def is_random(split: RandomAccess | Sequential) -> bool:
-    """Whether its examples can be read in any order."""
-    return hasattr(split, "load")
 
 
 def find_eval_split(configured: str, available: Collection[str]) -> str | None:

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 
 from nofrost_jax.augment.deepaugment import SOURCES
 from nofrost_jax.data import folder, preprocess
-from nofrost_jax.data.preprocess import Geometry, ImageError
+from nofrost_jax.data.preprocess import AnyImage, Geometry, ImageError
 from nofrost_jax.data.rng import AUGMENTATION, COIN, DEEPAUGMENT, TDA, generator
-from nofrost_jax.data.sources import RandomAccess, Sequential, Subset
+from nofrost_jax.data.sources import Split, Subset
 from nofrost_jax.errors import UserError
 
 PURPOSES = {"clean": AUGMENTATION, "deepaugment": DEEPAUGMENT, "tda": TDA}  # of each view's random numbers
@@ -58,7 +58,7 @@ class ViewMaker:
         arrays = {batch_name(view): np.zeros((count, side, side, 3), np.uint8) for view in self.names}
         return arrays | ({"is_deepaugment": np.zeros(count, bool)} if "augmented" in self.names else {})
 
-    def make(self, image: bytes | np.ndarray, index: int, seed: int, epoch: int, position: int) -> dict:
+    def make(self, image: AnyImage, index: int, seed: int, epoch: int, position: int) -> dict:
         """{name in a batch: uint8 [size, size, 3]} of example `index`, at `position` of `epoch`, and a bool
         `is_deepaugment` with the view `augmented`. Raises ImageError."""
         views, coin = {name: name for name in self.names}, {}
@@ -67,14 +67,16 @@ class ViewMaker:
             views["augmented"] = "deepaugment" if coin["is_deepaugment"] else "tda"
         if sum(view != "deepaugment" or not self.trees for view in views.values()) > 1 and isinstance(image, bytes):
             image = preprocess.decode_for(image, self.geometries["clean"])
-        made = {batch_name(name): self._make(view, image, index, seed, epoch, position) for name, view in views.items()}
+        made = {
+            batch_name(name): self._make(view, image, index, (seed, epoch, position)) for name, view in views.items()
+        }
         return made | coin
 
     def flip_coin(self, seed: int, epoch: int, position: int) -> bool:
         """Whether the view `augmented` is deepaugment there, not tda."""
         return bool(generator(seed, COIN, epoch, position).random() < 0.5)
 
-    def _make(self, view: str, image: bytes | np.ndarray, index: int, *place: int) -> np.ndarray:
+    def _make(self, view: str, image: AnyImage, index: int, place: tuple[int, int, int]) -> np.ndarray:
         geometry, trees = self.geometries[view], self.trees if view == "deepaugment" else ()
         draws = preprocess.augmentation_draws(*place, geometry.draws + bool(trees), PURPOSES[view])
         if trees:
@@ -118,7 +120,7 @@ def has_deepaugment(config: ConfigDict) -> bool:
     return not {"deepaugment", "augmented"}.isdisjoint(config.data.views)
 
 
-def find_trees(config: ConfigDict, split: RandomAccess | Sequential) -> tuple[tuple[Tree, ...], list[str]]:
+def find_trees(config: ConfigDict, split: Split) -> tuple[tuple[Tree, ...], list[str]]:
     """(the trees of distorted images for a training split, what is wrong with others, one line each); () unless a view
     is read from files. Raises UserError if the split's images are not files."""
     if not has_deepaugment(config) or config.deepaugment.mode != "files":
@@ -152,7 +154,7 @@ def check_weights(config: ConfigDict) -> None:
         raise UserError(f"config.deepaugment.weights={section.weights!r}: {error}{where}") from error
 
 
-def _file_names(split: RandomAccess | Sequential) -> list[str] | None:
+def _file_names(split: Split) -> list[str] | None:
     """ "CLASS/FILE" of every example, or None if the examples are not files."""
     if isinstance(split, Subset):
         names = _file_names(split.whole)

@@ -1,8 +1,7 @@
 """Predictions: what a net answers on the images of a set without an attack, as they are or corrupted on the way."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,17 +12,30 @@ from nofrost_jax.evaluation import flags
 CLEAN = "clean"
 
 
+class Corruption(Protocol):
+    """What may be done to images first. Its repr says all of it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def severity(self) -> int: ...
+
+    def __call__(self, images: np.ndarray, index: np.ndarray, devices: Any = None) -> np.ndarray:
+        """uint8 [N, H, W, C] -> the same, for int [N] indices, on `parallel.Devices`."""
+
+    def constants(self, side: int) -> dict[str, Any]:
+        """What it uses on images of `side` pixels, plain values."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
     """What is asked of the net. name: for the screen. allowed: bool [K], the classes that it may answer; None: any.
-
-    corruption: what is done to the images first, a value whose repr says all of it, called with (uint8 images [N, H, W,
-    C], their indices, the `parallel.Devices`); or None. probe: run the first batch five times, for `flags.NOTES`.
-    """
+    corruption: of the images. probe: run the first batch five times, for `flags.NOTES`."""
 
     name: str = CLEAN
     allowed: np.ndarray | None = None
-    corruption: Callable[..., Any] | None = None
+    corruption: Corruption | None = None
     probe: bool = False
 
     @property
@@ -42,8 +54,7 @@ class Prediction:
 
     def check_labels(self, labels: np.ndarray, index: np.ndarray) -> None:
         """Raises UserError for the first of the images, int [N] labels and indices, whose class it does not allow."""
-        outside = np.flatnonzero(~self.allowed[labels]) if self.allowed is not None else ()
-        if len(outside):
+        if self.allowed is not None and len(outside := np.flatnonzero(~self.allowed[labels])):
             raise UserError(
                 f"image {index[outside[0]]} of {self.name} has label {labels[outside[0]]}, which is none of the "
                 f"{self.allowed.sum()} classes of its label set; config.data.data_dir; use the set's own images, or "

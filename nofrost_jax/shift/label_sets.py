@@ -40,7 +40,7 @@ TABLE = {"imagenet_r": IMAGENET_R, "imagenet_a": IMAGENET_A}
 NAMES = (ALL, PRESENT, *TABLE)
 
 
-def mask(name: str, num_classes: int, labels: ArrayLike | None = None) -> np.ndarray:
+def mask(name: str, num_classes: int, labels: ArrayLike = ()) -> np.ndarray:
     """bool [num_classes]: the classes that the net may answer on a set.
 
     name: one of NAMES. labels: int [N], those of the data, for "present". Raises UserError where the list is one of

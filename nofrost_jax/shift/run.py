@@ -81,7 +81,7 @@ def summarize(
     pairs = list(zip(sets, answers, strict=True))
     entries = [_set_entry(one, outcomes[0]) for one, outcomes in pairs if one.cell is None]
     corrupted = _corruptions(suite, pairs)
-    clean = {"clean": None, "attacks": [], "worst_case": None, "convergence": [], "flags": []}
+    clean: dict[str, Any] = {"clean": None, "attacks": [], "worst_case": None, "convergence": [], "flags": []}
     if sets[0].entry.name == CLEAN:
         clean = results.summarize([], answers[0][0] | {"protocols": {}}, run.model.num_classes, {})
     raised = {flag for one in [clean, *entries, corrupted or {"flags": []}] for flag in one["flags"]}
@@ -95,12 +95,12 @@ def summarize(
 
 def _set_entry(one: EvaluationSet, outcome: Mapping[str, Any]) -> dict[str, Any]:
     """One row of `shift`."""
-    allowed, n, seen = one.predictions[0].allowed, len(outcome["correct"]), np.unique(outcome["label"])
+    n, seen = len(outcome["correct"]), np.unique(outcome["label"])
     listed = one.entry.label_set in label_sets.TABLE
     return {
         "name": one.entry.name,
         **results.share_of(outcome["correct"], n),
-        "label_set": label_sets.title(one.entry.label_set, allowed),
+        "label_set": label_sets.title(one.entry.label_set, one.allowed),
         "classes_seen": len(seen),
         "crop": one.dataset.eval_crop,
         "source": one.config.data.source,
@@ -111,7 +111,7 @@ def _set_entry(one: EvaluationSet, outcome: Mapping[str, Any]) -> dict[str, Any]
         "flags": _flags(
             nan=outcome["nan"].any(),
             partial=n != one.expected,
-            classes_missing=listed and len(seen) < allowed.sum(),
+            classes_missing=listed and len(seen) < int(one.allowed.sum()),
         ),
     }
 
@@ -132,7 +132,7 @@ def _corruptions(suite: Suite, pairs: Sequence[tuple[EvaluationSet, list[dict]]]
     on_the_fly = suite.corruptions == ON_THE_FLY
     first = pairs[0][0] if on_the_fly else next(one for one, _ in pairs if one.cell)
     side = first.config.data.image_size if on_the_fly else first.side
-    made = [one.corruption.constants(side) for one in first.predictions[1:]] if on_the_fly else []
+    made = [one.corruption.constants(side) for one in first.predictions if one.corruption]
     accuracy = {cell: float(outcome["correct"].mean()) for cell, outcome in cells.items()}
     every = {(name, severity) for name in scores.ALEXNET for severity in scores.SEVERITIES}
     partial = bool(every - cells.keys()) or any(len(one["correct"]) != first.expected for one in cells.values())
@@ -147,7 +147,7 @@ def _corruptions(suite: Suite, pairs: Sequence[tuple[EvaluationSet, list[dict]]]
         "imagenet_c_crop": None if on_the_fly else suite.crop,
         "side": side,
         "source": first.config.data.source if on_the_fly else f"folder:{suite.imagenet_c.folder}",
-        "label_set": label_sets.title(label_sets.ALL, first.predictions[0].allowed),
+        "label_set": label_sets.title(label_sets.ALL, first.allowed),
         "expected": first.expected,
         **scores.scores(accuracy, scores.ALEXNET if reference else None),
         "reference": "AlexNet, published" if reference else None,

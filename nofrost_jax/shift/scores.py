@@ -36,13 +36,13 @@ def scores(accuracy: Mapping[tuple[str, int], float], reference: Mapping[str, fl
     {corruption: that over the reference's}, both of corruptions with all five severities; "mce": the mean of the
     ratios, a fraction, or None unless every corruption of the reference is complete}.
     """
-    names = dict.fromkeys(name for name, _ in accuracy)
+    names, reference = dict.fromkeys(name for name, _ in accuracy), reference or {}
     errors = {
         name: 1 - statistics.fmean(accuracy[name, severity] for severity in SEVERITIES)
         for name in names
         if all((name, severity) in accuracy for severity in SEVERITIES)
     }
-    ratios = {name: errors[name] / reference[name] for name in reference or () if name in errors}
+    ratios = {name: errors[name] / reference[name] for name in reference if name in errors}
     complete = bool(reference) and len(ratios) == len(reference)
     return {
         "mean_accuracy": statistics.fmean(accuracy.values()),

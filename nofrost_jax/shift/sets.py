@@ -40,8 +40,8 @@ class Corruption:
 
     def __call__(self, images: np.ndarray, index: np.ndarray, devices: Devices | None = None) -> np.ndarray:
         """uint8 [N, H, H, 3] -> the same, for int [N] indices; the bytes do not depend on the devices."""
-        options = {"textures": self.textures or None, "jpeg_quality": self.jpeg_quality, "devices": devices}
-        return corruptions.corrupt(images, self.name, self.severity, index, self.seed, **options)
+        corrupt = functools.partial(corruptions.corrupt, textures=self.textures or None, jpeg_quality=self.jpeg_quality)
+        return corrupt(images, self.name, self.severity, index, self.seed, devices=devices)
 
     def constants(self, side: int) -> dict[str, Any]:
         """What it uses on images of `side` pixels, plain values. Raises UserError where the textures are not there."""
@@ -71,6 +71,11 @@ class EvaluationSet:
     def expected(self) -> int:
         """How many images a complete set has."""
         return self.entry.count or self.dataset.num_eval
+
+    @property
+    def allowed(self) -> np.ndarray:
+        """bool [K]: the classes that the net may answer, of all its predictions alike."""
+        return next(one.allowed for one in self.predictions if one.allowed is not None)
 
     @property
     def is_cropped(self) -> bool:
@@ -187,7 +192,7 @@ def _set(entry: Entry, suite: Suite, run: ConfigDict) -> Part:
             return [], [_lacking(entry, run)]
         dataset = data.open(config, EVALUATION, suite.class_names)
         labels = _present_labels(entry, dataset) if entry.label_set == label_sets.PRESENT else dataset.eval_labels
-    prediction = Prediction(entry.name, label_sets.mask(entry.label_set, num_classes, labels))
+    prediction = Prediction(entry.name, label_sets.mask(entry.label_set, num_classes, () if labels is None else labels))
     if labels is not None:
         prediction.check_labels(labels, np.arange(len(labels)))
     return [EvaluationSet(entry, config, dataset, (prediction,))], []

@@ -158,10 +158,10 @@ def imagenet_run(config: ConfigDict) -> ConfigDict:
     """The config of a run on ImageNet at 224 pixels, only as far as its data goes, for a suite's config without a run.
     `DIR/imagenet` is taken where it is there, otherwise the tfds data set."""
     given = {name: value for name, value in to_plain(config)["data"].items() if value is not None}
-    plain = {"source": "folder:imagenet", "data_dir": "", "train_split": "train", "eval_split": "validation"}
-    plain |= {"image_size": 224, "eval_resize": 256, "augmentation": "none", "crop_scale": (1.0, 1.0)}
+    plain: dict[str, Any] = {"source": "folder:imagenet", "data_dir": "", "train_split": "train"}
+    plain |= {"eval_split": "validation", "eval_resize": 256, "image_size": 224, "crop_scale": (1.0, 1.0)}
     plain |= {"holdout": 0, "workers": 0, "shuffle_buffer": 1, "eval_pad": False, "train_resize": 0}
-    plain |= {"decode": "exact", "on_error": "raise", "other_files": "raise"}
+    plain |= {"augmentation": "none", "decode": "exact", "on_error": "raise", "other_files": "raise"}
     more = {"model": {"num_classes": 1000}, "evaluation": {"limit": 0, "ids": "", "classes": 0}}
     run = ConfigDict({"seed": 0, **more, "data": plain | given})
     if "source" not in given and not data.is_present(run.data.source, run.data.data_dir):

@@ -12,7 +12,7 @@ def render(result: Mapping[str, Any]) -> str:
     """The tables of a result with `shift`, a plain dict of schema 1."""
     step = "export" if result["checkpoint"]["step"] < 0 else f"step {result['checkpoint']['step']}"
     lines = [f"{result['checkpoint']['path']}, {step}: accuracy under distribution shift"]
-    rows = [("", "accuracy", "95 % interval", "images", "label set", "crop", "flags")]
+    rows: list[tuple[str, ...]] = [("", "accuracy", "95 % interval", "images", "label set", "crop", "flags")]
     rows += [_row(entry["name"], entry, entry["n"]) for entry in result["shift"]]
     corrupted = result["corruptions"]
     if corrupted:

@@ -40,7 +40,7 @@ def _unpack(tars: str, there: list[str], root: Path) -> dict[str, int]:
         path, split = Path(tars, name), "train" if name == _TRAIN else "val"
         try:
             with tarfile.open(path) as archive:
-                images = _train(archive) if name == _TRAIN else _validation(archive)
+                images = _train(archive, path) if name == _TRAIN else _validation(archive, path)
                 counts[split] = sum(_write(file, root / split / place) for place, file in images)
         except tarfile.ReadError as error:
             what = str(error).splitlines()[0]
@@ -50,28 +50,26 @@ def _unpack(tars: str, there: list[str], root: Path) -> dict[str, int]:
     return counts
 
 
-def _train(archive: tarfile.TarFile) -> Iterator[tuple[str, _Member]]:
+def _train(archive: tarfile.TarFile, path: Path) -> Iterator[tuple[str, _Member]]:
     """("WNID/NAME", image) of every image; the archive contains a tar for each class."""
     members = [member for member in archive.getmembers() if member.isfile()]
     for member in shown(members, len(members), "unpacking train", "classes"):
         match = _WNID.fullmatch(os.path.basename(member.name))
         if match is None:
-            raise UserError(f"{member.name} is not a class archive; {archive.name}; not ImageNet's training tar")
+            raise UserError(f"{member.name} is not a class archive; {path}; not ImageNet's training tar")
         with tarfile.open(fileobj=archive.extractfile(member)) as inner:
             for image in inner:
-                yield f"{match[1]}/{_checked(image, archive)}", (inner, image)
+                yield f"{match[1]}/{_checked(image, path)}", (inner, image)
 
 
-def _validation(archive: tarfile.TarFile) -> Iterator[tuple[str, _Member]]:
+def _validation(archive: tarfile.TarFile, path: Path) -> Iterator[tuple[str, _Member]]:
     """("WNID/NAME", image) of every image: the labels belong to the names in sorted order."""
     labels, members = validation_wnids(), sorted(archive.getmembers(), key=lambda member: member.name)
     members = [member for member in members if member.isfile()]
     if len(members) > len(labels):
-        raise UserError(
-            f"{len(members)} files instead of 50,000; {archive.name}; this is not ImageNet's validation tar"
-        )
+        raise UserError(f"{len(members)} files instead of 50,000; {path}; this is not ImageNet's validation tar")
     for wnid, member in zip(labels, shown(members, len(members), "unpacking val", "images"), strict=False):
-        yield f"{wnid}/{_checked(member, archive)}", (archive, member)
+        yield f"{wnid}/{_checked(member, path)}", (archive, member)
 
 
 def validation_wnids() -> list[str]:
@@ -79,11 +77,11 @@ def validation_wnids() -> list[str]:
     return folder.imagenet_list("validation_labels.txt", "the list of validation labels comes with tfds")
 
 
-def _checked(member: tarfile.TarInfo, archive: tarfile.TarFile) -> str:
+def _checked(member: tarfile.TarInfo, path: Path) -> str:
     """The plain name of an image, which cannot lead out of the output folder."""
     name = os.path.basename(member.name)
     if not member.isfile() or _IMAGE.fullmatch(name) is None:
-        raise UserError(f"{member.name} is not an image; {archive.name}; this is not ImageNet's tar")
+        raise UserError(f"{member.name} is not an image; {path}; this is not ImageNet's tar")
     return name
 
 
@@ -93,7 +91,9 @@ def _write(image: _Member, path: Path) -> int:
     if not path.is_file() or path.stat().st_size != member.size:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path, sync=False) as file:
-            shutil.copyfileobj(archive.extractfile(member), file)
+            content = archive.extractfile(member)
+            assert content is not None  # `_checked` lets files through only
+            shutil.copyfileobj(content, file)
     return 1
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from nofrost_jax.data import preprocess
 from nofrost_jax.data.catalog import is_known, open_source
-from nofrost_jax.data.sources import RandomAccess, Sequential, Source, in_threads, is_random
+from nofrost_jax.data.sources import Sequential, Source, Split, in_threads
 from nofrost_jax.errors import Parser, UserError, exit_codes
 from nofrost_jax.progress import shown
 from nofrost_jax.tools.wording import speaking_of
@@ -28,7 +28,7 @@ _OPTIONS = {
 }
 
 
-def unreadable(split: RandomAccess | Sequential, workers: int, what: str = "reading") -> Iterator[str]:
+def unreadable(split: Split, workers: int, what: str = "reading") -> Iterator[str]:
     """ "WHY; WHERE" of each image of a split that cannot be decoded, in order; its progress goes to stderr.
 
     Raises UserError if a sequential source is damaged: nothing after that can be read.
@@ -41,23 +41,22 @@ def unreadable(split: RandomAccess | Sequential, workers: int, what: str = "read
             return f"{error}; {split.where(index)}"
         return None
 
-    def in_sequence() -> Iterator[str | None]:
+    def in_sequence(split: Sequential) -> Iterator[str | None]:
         with ThreadPoolExecutor(workers) as pool:
             for part in split.evaluation(BLOCK, (0, 1), np.arange(split.size)):
                 yield from pool.map(
                     lambda index, image: problem(index, lambda: image), part.index.tolist(), part.images
                 )
 
-    if is_random(split):
-        found = in_threads(lambda index: problem(index, lambda: split.load(index)), split.size, what, workers)
+    if isinstance(split, Sequential):
+        found = shown(in_sequence(split), split.size, what, "images")
     else:
-        found = shown(in_sequence(), split.size, what, "images")
+        load = split.load
+        found = in_threads(lambda index: problem(index, lambda: load(index)), split.size, what, workers)
     yield from filter(None, found)
 
 
-def _splits(
-    source: Source, name: str, data_dir: str, eval_split: str
-) -> Iterator[tuple[str, RandomAccess | Sequential]]:
+def _splits(source: Source, name: str, data_dir: str, eval_split: str) -> Iterator[tuple[str, Split]]:
     """(name, split) of those that exist. Raises UserError if there is none."""
     errors = []
     for part in ("train", "evaluation"):

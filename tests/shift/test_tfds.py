@@ -53,7 +53,7 @@ def check_present_classes(run, labels):
     ((one,), _) = evaluation_sets.find(suite, own)
     assert np.flatnonzero(one.predictions[0].allowed).tolist() == sorted(set(labels.tolist()))
     words = "^imagenet_v2: .* read in sequence, .*; config.shift.imagenet_v2.label_set=present; .* or set it to all$"
-    with mock.patch.object(catalog, "is_random", lambda _: False), pytest.raises(UserError, match=words):
+    with mock.patch.object(catalog, "Sequential", object), pytest.raises(UserError, match=words):
         evaluation_sets.find(suite, own)
 
 

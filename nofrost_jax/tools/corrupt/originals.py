@@ -89,8 +89,8 @@ def open_originals(
         source = open_source(name, data_dir, split, split, image_size=side or digits.NATIVE_SIZE)
         if split not in (source.eval_name, *EVAL_ALIASES):
             raise UserError(f"{name} has no split {split}; --split={split}; use {source.eval_name or 'another'}")
-        found, title = source.evaluation, " ".join(filter(None, (name, source.eval_name)))
-        require_random(found, name, "no single images can be corrupted; config.data.source")
+        title = " ".join(filter(None, (name, source.eval_name)))
+        found = require_random(source.evaluation, name, "no single images can be corrupted; config.data.source")
     if isinstance(found, Folder):
         if found.left_out:
             print(f"note: {found.left_out}; left out", file=sys.stderr)

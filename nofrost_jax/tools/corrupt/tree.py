@@ -1,5 +1,6 @@
 """Corrupted copies of a split, laid out as ImageNet-C: OUTPUT/CORRUPTION/SEVERITY/CLASS/NAME."""
 
+import functools
 import json
 import os
 from collections.abc import Iterable
@@ -66,7 +67,8 @@ def write(
                     if places:
                         stack, index = np.stack([images[i] for i in places]), np.array(list(places))
                         results = corrupt(stack, name, severity, index, seed, textures=textures, jpeg_quality=0)
-                        list(threads.map(lambda *pair: _save(*pair, jpeg_quality), places.values(), results))
+                        save = functools.partial(_save, jpeg_quality=jpeg_quality)
+                        list(threads.map(save, places.values(), results))
                     progress.advance(len(indices), len(places), f", now {name} {severity}")
     return progress.done
 

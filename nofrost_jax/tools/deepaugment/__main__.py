@@ -67,7 +67,7 @@ def distortions(options: argparse.Namespace) -> list[generate.Distortion]:
             root=root,
             files=files,
             output=os.path.join(os.path.abspath(os.path.expanduser(options.output)), network, options.split),
-            params=params.get(network),
+            params=params.get(network, {}),
             label=options.weights,
             seed=options.seed,
             side=options.side,

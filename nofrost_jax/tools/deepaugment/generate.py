@@ -41,14 +41,14 @@ BLOCK = 100_000  # images that are sorted by size at once
 
 @dataclasses.dataclass(frozen=True)
 class Distortion:
-    """One network on one folder. files: paths below `root`, CLASS/NAME, in the order of the index. label: the text of
-    --weights. side: short side of the result, 0 = the network's own."""
+    """One network on one folder. files: paths below `root`, CLASS/NAME, in the order of the index. params: {} for
+    Noise2Net. label: the text of --weights. side: short side of the result, 0 = the network's own."""
 
     network: str
     root: str
     files: tuple[str, ...]
     output: str
-    params: dict | None
+    params: dict
     label: str
     seed: int = 0
     side: int = 0
@@ -71,6 +71,7 @@ def list_files(source: str, split: str) -> tuple[str, tuple[str, ...]]:
         )
     path = os.path.abspath(os.path.expanduser(source.removeprefix("folder:")))
     found = folder.open_source(path, "", split, split).train
+    assert isinstance(found, folder.Folder)
     return found.root, tuple(found.files)
 
 
@@ -86,13 +87,13 @@ def schedule(n: int, seed: int, shard: tuple[int, int] = (0, 1), limit: int = 0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def edited(network: str, params: dict | None, key: jax.Array) -> dict | None:
+def edited(network: str, params: dict, key: jax.Array) -> dict:
     """A set of distorted weights."""
     return params if network == "noise2net" else on_device.distort_weights(network, params, key)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def distorted(network: str, params: dict | None, pixels: jax.Array, key: jax.Array) -> jax.Array:
+def distorted(network: str, params: dict, pixels: jax.Array, key: jax.Array) -> jax.Array:
     """One image uint8 [h, w, 3], already resized for the network -> uint8, its distorted version."""
     images = pixels[None].astype(jnp.float32)
     if network == "noise2net":
@@ -157,7 +158,7 @@ def _generate(work: Distortion, shard: tuple[int, int], limit: int, workers: int
     waiting = [(int(i), int(s)) for i, s in zip(indices, sets, strict=True) if not os.path.exists(work.target(i))]
     if len(waiting) < len(indices):
         print(f"{work.network}: {len(indices) - len(waiting)} of {len(indices)} images exist already", flush=True)
-    root_key, params, current, shapes, writes = jax.random.key(work.seed), None, None, set(), collections.deque()
+    root_key, params, current, shapes, writes = jax.random.key(work.seed), {}, None, set(), collections.deque()
     if waiting:
         print(f"{work.network}: {len(waiting)} images to make, size by size; each size compiles first", flush=True)
     progress = Progress(work.network, len(waiting), "files")

@@ -49,7 +49,7 @@ Asked = Study | Paper
 def main(command_line: list[str] | None = None) -> None:
     with errors.exit_codes():
         asked, is_dry = parse(command_line)
-        code = plan.dry_run(asked, ROOT) if is_dry else reproduce(asked)
+        code = plan.dry_run(asked, ROOT) if is_dry and isinstance(asked, Paper) else reproduce(asked)
     sys.exit(code)
 
 
@@ -60,7 +60,7 @@ def reproduce(asked: Asked, root: pathlib.Path = ROOT) -> int:
     alone = lock.hold(os.path.join(asked.workdir, "lock"), "a study")
     with errors.machine("finished runs are kept"), alone, Stop() as stop:
         call = functools.partial(child.call, root, os.path.join(asked.workdir, "compilation_cache"), stop)
-        codes = (make_exhibits if isinstance(asked, Paper) else make_study)(asked, call)
+        codes = make_exhibits(asked, call) if isinstance(asked, Paper) else make_study(asked, call)
     return min((2 if code == 2 else 1 for code in codes), default=0)  # a failure before a refusal
 
 
@@ -109,7 +109,6 @@ def make_report(asked: Paper) -> list[int]:
 def train(asked: Asked, runs: list[Training], call: Callable, failed: files.Failed, write: Callable) -> None:
     """Does the unsettled runs, one after the other, with a line before and after each. call: `child.call`. failed: gets
     those that fail. write: called after each."""
-    arguments = paper.arguments if isinstance(asked, Paper) else study.arguments
     waiting = [run for run in runs if not files.is_settled(asked, run)]
     if len(waiting) < len(runs):
         print(f"{len(runs) - len(waiting)} of {len(runs)} {runs[0].stage} runs exist already", flush=True)
@@ -117,8 +116,9 @@ def train(asked: Asked, runs: list[Training], call: Callable, failed: files.Fail
         title = f"[{number}/{len(waiting)}] {run.stage} {run}"
         print(f"{title}: {'continues' if files.record(asked, run)['seconds'] else 'starts'}", flush=True)
         is_done, log = functools.partial(files.is_settled, asked, run), files.path(asked, run, "log.txt")
+        arguments = paper.arguments(asked, run) if isinstance(asked, Paper) else study.arguments(asked, run)
         with files.timed(asked, run):
-            code, complaint = call(title, arguments(asked, run), log, is_done)
+            code, complaint = call(title, arguments, log, is_done)
         if code == 2 and "not finite" in complaint:  # would happen again
             files.note(asked, run, not_finite=complaint)
         if not is_done():
@@ -138,7 +138,7 @@ def evaluate(asked: Asked, pairs: Iterable[tuple[Training, Suite]], call: Callab
         title = f"[{number}/{len(waiting)}] {suite.name} {run}"
         find, log = functools.partial(files.evaluated, asked, run, suite), files.path(asked, run, "log.txt")
         print(f"{title}: starts", flush=True)
-        code, complaint = call(title, evaluation_arguments(asked, run, suite), log, find)
+        code, complaint = call(title, evaluation_arguments(asked.workdir, run, suite), log, find)
         if found := find():
             print(f"{title}: {said(found)}", flush=True)
         else:

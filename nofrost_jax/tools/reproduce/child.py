@@ -63,7 +63,7 @@ def call(
 
 def wait_for_another(path: pathlib.Path, title: str, stop: Stop) -> None:
     """Waits until no process, such as one left by a killed study, holds a run's lock file, or until a signal."""
-    own, said = lock.Lock(path, "a study"), False
+    own, said = lock.Lock(str(path), "a study"), False
     while holder := own.take():
         if not said:
             print(f"{title}: waiting for {holder} ({path})", flush=True)

@@ -77,7 +77,7 @@ def _operations(
     steps = own.epochs * data.steps_per_epoch(own, sizes[0]) if sizes[0] else 0
     spent = {}
     for suite in wanted:
-        given = _config(evaluation_arguments(paper, run, suite), root)
+        given = _config(evaluation_arguments(paper.workdir, run, suite), root)
         if suites.is_suite(given):
             spent[suite] = 0.0
             continue

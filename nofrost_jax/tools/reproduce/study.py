@@ -120,12 +120,13 @@ def arguments(study: Study, run: Training) -> list[str]:
     return [f"--config={study.defaults.config}:{run.row}", f"--workdir={workdir}", *given]
 
 
-def evaluation_arguments(study: Study, run: Training, suite: Suite) -> list[str]:
-    """The arguments of main.py that evaluate a trained run. An earlier result of other parameters is renamed."""
+def evaluation_arguments(workdir: str, run: Training, suite: Suite) -> list[str]:
+    """The arguments of main.py that evaluate a trained run of a study or paper in `workdir`. An earlier result of other
+    parameters is renamed."""
     file, colon, argument = suite.config.partition(":")
     fields = dict(suite.settings)
     if suite.only:
         fields |= {"evaluation.only": ",".join(suite.only), "evaluation.name": suite.name}
     config = f"--config=configs/eval/{file}.py{colon}{argument}"
     given = [f"--config.{field}={value}" for field, value in fields.items()]
-    return ["--mode=evaluate", config, *given, "--force", f"--workdir={os.path.join(study.workdir, run.folder)}"]
+    return ["--mode=evaluate", config, *given, "--force", f"--workdir={os.path.join(workdir, run.folder)}"]
