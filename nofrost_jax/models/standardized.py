@@ -50,9 +50,9 @@ def frozen(
     """The kernel and bias of a WSConv as its convolution uses them, from its parameters; without a gain they are so."""
     if "gain" not in layer:
         return layer
-    gain = layer["gain"] * (input_scale * output_scale)
-    kernel = standardize(layer["kernel"].astype(layers.accumulation_dtype(dtype)), gain)
-    return {"kernel": kernel.astype(dtype), "bias": (layer["bias"] * output_scale).astype(dtype)}
+    kernel, gain, bias = (layer[name].astype(layers.accumulation_dtype(dtype)) for name in ("kernel", "gain", "bias"))
+    kernel = standardize(kernel, gain * (input_scale * output_scale))
+    return {"kernel": kernel.astype(dtype), "bias": (bias * output_scale).astype(dtype)}
 
 
 def standardize(kernel: jax.Array, gain: jax.Array) -> jax.Array:
