@@ -34,6 +34,7 @@ class _Loop(NamedTuple):
     increases: jax.Array
     loss_at_check: jax.Array
     halved_at_check: jax.Array
+    blind: jax.Array
 
 
 def windows(steps: int) -> list[int]:
@@ -54,46 +55,52 @@ def maximise(evaluate: Callable, images: Array, start: Array, epsilon: float | A
     images, start: [N, H, W, C]; start in [0, 1]. Returns (fooled [N], adversarial images: the latest fooled iterate or
     the start, loss and points of the best iterate, all_zero of the first gradient).
     """
-    lengths = jnp.asarray(windows(steps), jnp.int32)
-    fooled, loss, gradient = evaluate(start)
+    lengths = jnp.asarray([0, *windows(steps)], jnp.int32)
+    count = len(images)
 
     def step(number, loop):
-        share = jnp.where(number == 0, 1.0, MOMENTUM).astype(images.dtype)
+        # The start is evaluated by the loop's own pass, number 0: one net to compile instead of two.
+        is_start = number == 0
+        share = jnp.where(number == 1, 1.0, MOMENTUM).astype(images.dtype)
         drift = loop.points - loop.previous
         moved = threat.project_box(loop.points + loop.size * jnp.sign(loop.gradient), images, epsilon)
         moved = loop.points + (moved - loop.points) * share + drift * (1 - share)
-        moved = threat.project_box(moved, images, epsilon)
+        moved = jnp.where(is_start, start, threat.project_box(moved, images, epsilon))
         wrong, loss, gradient = evaluate(moved)
-        better = loss > loop.best[2]
+        loss = loss.astype(images.dtype)
+        better = is_start | (loss > loop.best[2])
         best = jax.tree.map(lambda new, old: base.select(better, new, old), (moved, gradient, loss), loop.best)
         loop = loop._replace(
             points=moved,
             previous=loop.points,
             gradient=gradient,
-            loss=loss,
+            loss=jnp.where(is_start, 0, loss),  # the reference compares its first iterate with an empty row
             best=best,
             fooled=loop.fooled | wrong,
             adversarial=base.select(wrong, moved, loop.adversarial),
-            increases=loop.increases + (loss > loop.loss),
+            increases=loop.increases + (~is_start & (loss > loop.loss)),
+            loss_at_check=jnp.where(is_start, loss, loop.loss_at_check),
+            blind=jnp.where(is_start, base.all_zero(gradient), loop.blind),
         )
         return _check(loop, lengths[number])
 
-    count = len(images)
+    none, no, blank = jnp.zeros(count, images.dtype), jnp.zeros(count, bool), jnp.zeros_like(start)
     loop = _Loop(
         points=start,
         previous=start,
-        gradient=gradient,
-        loss=jnp.zeros_like(loss),  # the reference compares its first iterate with an empty row of its history
+        gradient=blank,
+        loss=none,
         size=jnp.full((count, 1, 1, 1), 2 * epsilon, images.dtype),
-        best=(start, gradient, loss),
-        fooled=fooled,
+        best=(start, blank, none),
+        fooled=no,
         adversarial=start,
         increases=jnp.zeros(count, jnp.int32),
-        loss_at_check=loss,
-        halved_at_check=jnp.ones(count, bool),
+        loss_at_check=none,
+        halved_at_check=~no,
+        blind=no,
     )
-    last = jax.lax.fori_loop(0, steps, step, loop)
-    return last.fooled, last.adversarial, last.best[2], last.best[0], base.all_zero(gradient)
+    last = jax.lax.fori_loop(0, steps + 1, step, loop)
+    return last.fooled, last.adversarial, last.best[2], last.best[0], last.blind
 
 
 def _check(loop, window):
