@@ -18,9 +18,9 @@ from jax import lax
 from nofrost_jax import attacks
 from nofrost_jax.classifier import create_model, to_float
 from nofrost_jax.methods.base import frozen_classifier
-from nofrost_jax.models import layers, nf_resnet
+from nofrost_jax.models import convolutions, layers, nf_resnet
 
-CONV2D, MAX_POOL = layers.conv2d, layers.max_pool
+CONV2D, MAX_POOL = convolutions.conv2d, convolutions.max_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Option:
 
 
 def products(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
-    """`layers.conv2d` with 1x1 convolutions as matrix products, into which XLA can fuse what stands around them."""
+    """`convolutions.conv2d` with 1x1 convolutions as matrix products, into which XLA can fuse what is around them."""
     if kernel.shape[0] > 1:
         return CONV2D(x, kernel, stride, padding, "xla")
     return lax.dot_general(x[:, ::stride, ::stride], kernel[0, 0], (((3,), (0,)), ((), ())))
 
 
 def deep_stem(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
-    """`layers.conv2d` with the 7x7 stem of stride 2 as a 4x4 one on 2x2 pixels side by side: 12 channels, not 3."""
+    """`convolutions.conv2d` with the 7x7 stem of stride 2 as a 4x4 one on blocks of 2x2 pixels: 12 channels."""
     if (kernel.shape[0], stride) != (7, 2):
         return CONV2D(x, kernel, stride, padding, "xla")
     n, height, width, channels = x.shape
@@ -64,9 +64,9 @@ def sliced_pool(x: jax.Array) -> jax.Array:
 
 OPTIONS = {
     "as it is": Option(),
-    "1x1 convolutions as products": Option(((layers, "conv2d", products),)),
-    "max pool by slices": Option(((layers, "max_pool", sliced_pool),)),
-    "stem on 12 channels": Option(((layers, "conv2d", deep_stem),)),
+    "1x1 convolutions as products": Option(((convolutions, "conv2d", products),)),
+    "max pool by slices": Option(((convolutions, "max_pool", sliced_pool),)),
+    "stem on 12 channels": Option(((convolutions, "conv2d", deep_stem),)),
     "kernels standardized in each step": Option(((nf_resnet.NFResNet, "frozen", lambda net, params: params),)),
     "ReLU keeps its argument": Option(((layers, "relu", nn.relu),)),
     "no command buffers": Option(flags=(("xla_gpu_enable_command_buffer", ""),)),

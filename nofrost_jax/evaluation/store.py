@@ -13,7 +13,7 @@ import numpy as np
 import nofrost_jax
 from nofrost_jax import files
 from nofrost_jax.errors import UserError
-from nofrost_jax.models import layers
+from nofrost_jax.models import convolutions
 
 FORMAT = 4  # of the files, and of what the attacks compute: raised when either changes
 
@@ -79,7 +79,7 @@ def identity(params_sha256: str, net: dict[str, Any], images: Any, seed: int) ->
         "platform": jax.default_backend(),
         "rng": [str(jax.config.jax_default_prng_impl), bool(jax.config.jax_threefry_partitionable)],
         "matmul_precision": str(jax.config.jax_default_matmul_precision),  # of the net inside attacks
-        "convolutions": layers.conv_implementation(),
+        "convolutions": convolutions.conv_implementation(),
         "nofrost_jax": nofrost_jax.__version__,
         "format": FORMAT,
     }

@@ -5,7 +5,6 @@ their `dtype`, statistics and standardization in float32 at least. Convolutions 
 """
 
 import dataclasses
-import os
 from typing import Any
 
 import jax
@@ -15,9 +14,8 @@ from flax import linen as nn
 from jax import lax
 
 from nofrost_jax.errors import UserError
-from nofrost_jax.models import initializers
+from nofrost_jax.models import convolutions, initializers
 
-CONV_IMPLEMENTATIONS = ("slices", "xla")
 BRANCHES = ("clean", "adversarial")
 EPSILON, MOMENTUM = 1e-5, 0.1  # of every normalization; MOMENTUM weighs the new running statistics, as in PyTorch
 
@@ -42,60 +40,6 @@ class Mixture:
 def accumulation_dtype(dtype: Any) -> jnp.dtype:
     """float32, or float64 where the computation is in float64."""
     return jnp.promote_types(jnp.float32, dtype)
-
-
-def conv_implementation() -> str:
-    """How convolutions and max pooling are computed: "slices" on CPUs, "xla" elsewhere, or NOFROST_CONV if it is set.
-
-    On CPUs XLA's 3x3 convolutions are several times slower than a matrix product, most of all on small maps. Read when
-    a function is traced.
-    """
-    forced = os.environ.get("NOFROST_CONV", "")
-    if forced and forced not in CONV_IMPLEMENTATIONS:
-        raise UserError(f"NOFROST_CONV={forced!r} in the environment is unknown; choose one of {CONV_IMPLEMENTATIONS}")
-    return forced or ("slices" if jax.default_backend() == "cpu" else "xla")
-
-
-def _windows(x: jax.Array, size: int, stride: int, padding: int, fill: float) -> list[jax.Array]:
-    """The size * size strided slices of the padded map, in row-major order of their offset in the window."""
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)), constant_values=fill)
-    n, height, width, channels = x.shape
-    last_row, last_column = ((length - size) // stride * stride for length in (height, width))
-    return [
-        lax.slice(x, (0, i, j, 0), (n, i + last_row + 1, j + last_column + 1, channels), (1, stride, stride, 1))
-        for i in range(size)
-        for j in range(size)
-    ]
-
-
-def conv2d(
-    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0, implementation: str | None = None
-) -> jax.Array:
-    """Convolution of x [N, H, W, I] with a square kernel [k, k, I, O] of the same dtype.
-
-    implementation: "slices" (for k = 1 and 3: shifted slices and one matrix product; k = 3 takes 9 times the map's
-    memory), "xla", or None for `conv_implementation`. Both agree up to summation order.
-    """
-    size = kernel.shape[0]
-    if (implementation or conv_implementation()) == "slices" and size in (1, 3):
-        patches = jnp.concatenate(_windows(x, size, stride, padding, 0.0), axis=-1)
-        return lax.dot_general(patches, kernel.reshape(-1, kernel.shape[-1]), (((3,), (0,)), ((), ())))
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def max_pool(
-    x: jax.Array, size: int = 3, stride: int = 2, padding: int = 1, implementation: str | None = None
-) -> jax.Array:
-    """Max pooling of x [N, H, W, C], padded with -inf. The gradient goes to the first maximum of each window."""
-    if (implementation or conv_implementation()) == "slices":
-        best, *others = _windows(x, size, stride, padding, -jnp.inf)
-        for other in others:
-            # Not jnp.maximum, which shares the gradient between ties; a NaN must survive the comparison.
-            best = jnp.where((other > best) | jnp.isnan(other), other, best)
-        return best
-    return nn.max_pool(x, (size, size), (stride, stride), [(padding, padding)] * 2)
 
 
 def avg_pool_2x2(x: jax.Array) -> jax.Array:
@@ -133,7 +77,7 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", initializers.he_normal_fan_out, shape, jnp.float32)
-        return conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.size // 2)
+        return convolutions.conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.size // 2)
 
 
 class BatchNorm(nn.Module):

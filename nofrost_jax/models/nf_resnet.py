@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from nofrost_jax.models import initializers, layers
+from nofrost_jax.models import convolutions, initializers, layers
 from nofrost_jax.models.blocks import BlockSpec, block_specs, make_divisible
 from nofrost_jax.models.standardized import WSConv, frozen
 
@@ -93,7 +93,7 @@ class NFResNet(nn.Module):
         small = self.stem == "small"
         stem_features = make_divisible(64 * self.width)
         x = WSConv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)
-        x = x if small else layers.max_pool(x)
+        x = x if small else convolutions.max_pool(x)
         block = nn.remat(NFBlock, static_argnums=(2,)) if self.remat else NFBlock
         specs = block_specs(self.stage_sizes, self.width, self.drop_path)
         for spec, beta in zip(specs, activation_scales(specs), strict=True):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from nofrost_jax.models import initializers, layers
+from nofrost_jax.models import convolutions, initializers, layers
 from nofrost_jax.models.blocks import BlockSpec, block_specs, make_divisible
 
 
@@ -102,7 +102,7 @@ class ResNet(nn.Module):
         x = layers.Conv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)
         norm = make_norm(self.norm, self.bn_group_size, self.bn_running, self.axis_name, self.dtype)
         x = layers.relu(norm(name="stem_norm")(x, train, branch))
-        x = x if small else layers.max_pool(x)
+        x = x if small else convolutions.max_pool(x)
         block = nn.remat(Bottleneck, static_argnums=(2, 3)) if self.remat else Bottleneck
         for spec in block_specs(self.stage_sizes, self.width, self.drop_path):
             x = block(spec, norm, self.bottleneck, self.dtype, name=spec.name)(x, train, branch, image_keys)

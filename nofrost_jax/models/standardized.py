@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from nofrost_jax.models import initializers, layers
+from nofrost_jax.models import convolutions, initializers, layers
 
 # The constant of Brock et al. (2021); in theory sqrt(2 / (1 - 1 / pi)) = 1.7129, relu(gamma * z) having variance 1.
 RELU_GAMMA = 1.7139588594436646
@@ -41,7 +41,7 @@ class WSConv(nn.Module):
         if not self.is_initializing():  # initialization needs no output: do not compile this for every shape
             layer = frozen(layer, self.dtype, self.input_scale, self.output_scale)
         x, kernel, bias = (value.astype(self.dtype) for value in (x, layer["kernel"], layer["bias"]))
-        return layers.conv2d(x, kernel, self.stride, self.size // 2) + bias
+        return convolutions.conv2d(x, kernel, self.stride, self.size // 2) + bias
 
 
 def frozen(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu_program, hlo, options
-from nofrost_jax.models import layers
+from nofrost_jax.models import convolutions
 
 HLO = """HloModule jit_step
 
@@ -92,8 +92,8 @@ def test_an_option_computes_the_same(name, monkeypatch):
     def results():
         for shape, kernel, stride in some:
             x, kernel = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in (shape, kernel))
-            yield layers.conv2d(x, kernel, stride, kernel.shape[0] // 2)
-            yield jax.grad(lambda x: (layers.max_pool(x) ** 2).sum())(x)
+            yield convolutions.conv2d(x, kernel, stride, kernel.shape[0] // 2)
+            yield jax.grad(lambda x: (convolutions.max_pool(x) ** 2).sum())(x)
 
     usual = list(results())
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from nofrost_jax.errors import UserError
-from nofrost_jax.models import layers
+from nofrost_jax.models import convolutions
 from tests.conftest import tiny_args, tiny_config
 from tests.data.helpers import dataset_of, encoded, picture
 from tests.evaluation.suite import identity
@@ -87,10 +87,10 @@ def test_what_jax_is_told_of_numbers_counts(option, value):
 
 def test_how_convolutions_are_computed_counts_and_an_unknown_way_is_refused(monkeypatch, cli, tmp_path):
     found = set()
-    for way in layers.CONV_IMPLEMENTATIONS:
+    for way in convolutions.CONV_IMPLEMENTATIONS:
         monkeypatch.setenv("NOFROST_CONV", way)
         found.add(json.dumps(identity(tiny_config())))
-    assert len(found) == len(layers.CONV_IMPLEMENTATIONS)
+    assert len(found) == len(convolutions.CONV_IMPLEMENTATIONS)
     monkeypatch.setenv("NOFROST_CONV", "slice")
     for mode in ("train", "dry_run"):
         outcome = cli(*tiny_args(tmp_path / "run"), f"--mode={mode}")

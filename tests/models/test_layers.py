@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nofrost_jax.errors import UserError
-from nofrost_jax.models import layers
+from nofrost_jax.models import convolutions, layers
 
 
 def both(function, *arguments):
@@ -17,12 +17,16 @@ def both(function, *arguments):
         return (out * jnp.cos(jnp.arange(out.size).reshape(out.shape))).sum(), out
 
     gradient = jax.grad(weighted, argnums=tuple(range(1, 1 + len(arguments))), has_aux=True)
-    return [jax.jit(gradient, static_argnums=0)(name, *arguments) for name in layers.CONV_IMPLEMENTATIONS]
+    return [jax.jit(gradient, static_argnums=0)(name, *arguments) for name in convolutions.CONV_IMPLEMENTATIONS]
 
 
 @pytest.mark.parametrize(
     ("height", "width", "size", "stride"),
-    [(8, 8, 3, 1), (8, 8, 3, 2), (7, 5, 3, 2), (5, 7, 3, 1), (2, 2, 3, 1), (1, 1, 3, 2), (7, 8, 1, 1), (7, 8, 1, 2)],
+    [
+        *[(8, 8, 3, 1), (8, 8, 3, 2), (7, 5, 3, 2), (5, 7, 3, 1), (2, 2, 3, 1), (1, 1, 3, 2)],
+        *[(40, 38, 3, 1), (79, 80, 3, 2)],  # large maps
+        *[(7, 8, 1, 1), (7, 8, 1, 2), (8, 11, 7, 2), (1, 2, 7, 2), (8, 8, 7, 1)],
+    ],
 )
 def test_convolutions_agree(height, width, size, stride):
     draw = np.random.default_rng(0)
@@ -30,7 +34,7 @@ def test_convolutions_agree(height, width, size, stride):
     kernel = draw.normal(size=(size, size, 6, 5)).astype(np.float32)
 
     def conv(x, kernel, implementation):
-        return layers.conv2d(x, kernel, stride, size // 2, implementation)
+        return convolutions.conv2d(x, kernel, stride, size // 2, implementation)
 
     for ours, xla in zip(*map(jax.tree.leaves, both(conv, x, kernel)), strict=True):
         assert ours.shape == xla.shape
@@ -44,7 +48,7 @@ def test_max_pooling_agrees_also_on_ties(shape, levels):
     x = np.round(x * levels) / levels if levels else x
 
     def pool(x, implementation):
-        return layers.max_pool(x, implementation=implementation)
+        return convolutions.max_pool(x, implementation=implementation)
 
     for ours, xla in zip(*map(jax.tree.leaves, both(pool, x)), strict=True):
         np.testing.assert_allclose(ours, xla, rtol=0, atol=1e-6)
@@ -52,8 +56,8 @@ def test_max_pooling_agrees_also_on_ties(shape, levels):
 
 def test_max_pooling_keeps_nan():
     x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 1, 0].set(jnp.nan)
-    for name in layers.CONV_IMPLEMENTATIONS:
-        assert np.isnan(layers.max_pool(x, implementation=name)[0, ..., 0]).sum() == 4
+    for name in convolutions.CONV_IMPLEMENTATIONS:
+        assert np.isnan(convolutions.max_pool(x, implementation=name)[0, ..., 0]).sum() == 4
 
 
 def test_relu_is_jax_s_at_every_number():
@@ -71,12 +75,12 @@ def test_average_pooling_counts_only_the_elements_that_exist():
 
 def test_the_environment_chooses_the_implementation(monkeypatch):
     monkeypatch.delenv("NOFROST_CONV", raising=False)
-    assert layers.conv_implementation() == "slices"  # the tests run on CPU
+    assert convolutions.conv_implementation() == "slices"  # the tests run on CPU
     monkeypatch.setenv("NOFROST_CONV", "xla")
-    assert layers.conv_implementation() == "xla"
+    assert convolutions.conv_implementation() == "xla"
     monkeypatch.setenv("NOFROST_CONV", "cudnn")
     with pytest.raises(UserError, match=r"cudnn.*slices"):
-        layers.conv_implementation()
+        convolutions.conv_implementation()
 
 
 @pytest.mark.parametrize("whole", [False, True])
