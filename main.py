@@ -24,7 +24,7 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "dry_run"], "Wh
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, metrics, evaluations.")
 _OUTPUT = flags.DEFINE_string("output", "", "With --mode=evaluate: folder for the results, instead of --workdir.")
 _FORCE = flags.DEFINE_bool("force", False, "Go on from a checkpoint of another config; rename another result.")
-_CACHE = flags.DEFINE_string("compilation_cache", "", "Folder that keeps compiled programs between runs.")
+_CACHE = flags.DEFINE_string("compilation_cache", "", "Folder of compiled programs; off: none.")
 _COORDINATOR = flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0, or auto on a TPU pod.")
 _PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator_address: how many processes.")
 _PROCESS = flags.DEFINE_integer("process_id", 0, "With --coordinator_address: which one this is.")
@@ -39,14 +39,11 @@ def parse(argv):
 
 def main(_):
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
-    import jax
+    from nofrost_jax import compiled, dry_run, evaluate, processes, train
 
-    from nofrost_jax import dry_run, evaluate, processes, train
-
-    if _CACHE.value:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(_CACHE.value))
     place = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _JOIN.value)
     with errors.exit_codes(processes.leave), processes.joined(*place, each_alone=_MODE.value != "train"):
+        compiled.keep(_CACHE.value)
         workdir, output = map(os.path.expanduser, (_WORKDIR.value, _OUTPUT.value))
         if _MODE.value == "train":
             train.train(_CONFIG.value, workdir, _FORCE.value, output)

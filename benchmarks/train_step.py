@@ -1,6 +1,7 @@
 """Times the PGD-10 adversarial training step in paired rounds: against its own parts, and against XLA's convolutions.
 
     python benchmarks/train_step.py                      NF-ResNet26, 64 pixels, batch 16: a CPU's size
+    python benchmarks/train_step.py --peer               against eager PyTorch with timm's net, NCHW and channels_last
     python benchmarks/train_step.py --model=nf_resnet50 --image_size=224 --batch_size=32 --dtype=bfloat16      a GPU's
 
 Prints a table of ratios and writes them to benchmarks/results/, with the device's name. Every round times each program
@@ -18,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from benchmarks import add_net, command, parser, save_result
+from benchmarks import add_net, command, parser, save_result, torch_train, versions
 from configs import nofrost_r26
 from nofrost_jax import keys, methods, models, optim, parallel
 from nofrost_jax.attacks.losses import cross_entropy
@@ -108,16 +109,28 @@ def compiled_parts(config, batch):
 
 
 def paired_rounds(programs, rounds):
-    """{name: seconds [rounds]}; each program has one untimed call first."""
+    """{name: seconds [rounds]}; each program has one untimed call first. A program of another process returns its own
+    seconds."""
     for run in programs.values():
         run()
     seconds = {name: [] for name in programs}
     for _ in range(rounds):
         for name, run in programs.items():
             start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
+            own = run()
+            seconds[name].append(own if isinstance(own, float) else time.perf_counter() - start)
     return {name: np.array(values) for name, values in seconds.items()}
+
+
+def measure_peer(options):
+    """The step and PyTorch's, in paired rounds."""
+    config = make_config(options)
+    programs = {"step": compiled_step(config, random_batch(config), parallel.Devices((jax.devices()[0],)))}
+    workers = {f"PyTorch {layout}": torch_train.worker(options, layout) for layout in torch_train.LAYOUTS}
+    seconds = paired_rounds(programs | {name: run for name, (_, run) in workers.items()}, options.rounds)
+    for process, _ in workers.values():
+        process.communicate()
+    return figures(options, seconds, {f"{name} / ours": seconds[name] / seconds["step"] for name in workers})
 
 
 def measure(options):
@@ -135,11 +148,15 @@ def measure(options):
     ratios = {"step / its parts": seconds["step"] / parts}
     if "step with XLA convolutions" in seconds:
         ratios["XLA convolutions / ours"] = seconds["step with XLA convolutions"] / seconds["step"]
+    return figures(options, seconds, ratios)
+
+
+def figures(options, seconds, ratios):
     return {
         "command": command("train_step", options),
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
-        "jax": jax.__version__,
+        "versions": versions(("jax", "jaxlib", "torch", "timm") if options.peer else ("jax", "jaxlib")),
         "images_per_second": options.batch_size / float(np.median(seconds["step"])),
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "ratios": {name: summary(values) for name, values in ratios.items()},
@@ -159,16 +176,16 @@ def main() -> None:
     options = parser(__doc__)
     add_net(options, models.NAMES, "nf_resnet26")
     options.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    options.add_argument("--peer", action="store_true", help="against PyTorch; needs requirements-parity.txt")
     options = options.parse_args()
-    result = measure(options)
+    result = measure_peer(options) if options.peer else measure(options)
     print(f"{options.model}, {options.image_size} px, batch {options.batch_size}, {options.dtype}, {result['device']}")
     for name, row in {**result["seconds"], **result["ratios"]}.items():
         unit = " s" if name in result["seconds"] else " x"
         print(f"  {name:30} {row['median']:8.4f}{unit}   [{row['min']:.4f}, {row['max']:.4f}]  n = {row['n']}")
     device = result["device"].lower().replace(" ", "_")
-    save_result(
-        options.output, f"train_step_{options.model}_{options.image_size}_{options.dtype}_{device}.json", result
-    )
+    name = f"{'peer' if options.peer else 'step'}_{options.model}_{options.image_size}_{options.dtype}_{device}"
+    save_result(options.output, f"train_{name}.json", result)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
@@ -30,6 +31,7 @@ sys.modules.setdefault("triton", None)
 
 ROOT = pathlib.Path(__file__).parents[1]
 Outcome = collections.namedtuple("Outcome", "returncode stdout stderr")
+CACHES = tempfile.TemporaryDirectory()  # of started processes, instead of the user's
 
 MEMORY_MAPS = pathlib.Path("/proc/self/maps")
 MOST_MAPS = 15_000  # every compiled program has some; Linux allows a process 65,530, and LLVM crashes at the next
@@ -90,7 +92,8 @@ def saved_with(config):
 def environment(devices=1, **variables):
     """This process's environment with another number of virtual devices."""
     flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
-    return {**os.environ, "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}".strip(), **variables}
+    flags = f"{flags} --xla_force_host_platform_device_count={devices}".strip()
+    return {**os.environ, "XLA_FLAGS": flags, "XDG_CACHE_HOME": CACHES.name, **variables}
 
 
 def start(*command, devices=1, **variables):
@@ -124,6 +127,10 @@ def run_main(*args, devices=1, timeout=300, **variables):
 def cli(capfd, monkeypatch):
     """`main.py` in this process: `cli(*args)` parses and runs a command line and returns its Outcome, soon."""
     import main
+    from nofrost_jax import compiled
+
+    keep = compiled.keep
+    monkeypatch.setattr(compiled, "keep", lambda choice: choice and keep(choice))  # the default is for processes
 
     def call(*args):
         argv = ["main.py", *map(str, args)]

@@ -56,7 +56,7 @@ def test_figures_are_those_of_committed_results():
     ):
         assert figure in readme, figure
     for ratio in (*_peer_ratios(), step["XLA convolutions / ours"], step["step / its parts"]):
-        assert f"{ratio['median']:.2f}" in text("docs/speed.md")
+        assert f"{ratio['median']:.2f}" in text("docs/performance.md")
 
 
 def test_the_bounds_on_an_accelerator_are_the_program_s():
@@ -64,7 +64,7 @@ def test_the_bounds_on_an_accelerator_are_the_program_s():
         name, least = program.removeprefix("nf_resnet50 bfloat16 128 "), f"{1e3 * found['seconds']:.1f}"
         of_step, of_option = f"| {least} | {found['images_per_second']:.0f} |", f"| {name} | {least} |"
         if name != "input gradient":
-            assert (of_step if program.endswith(" 128 step") else of_option) in text("docs/speed.md"), program
+            assert (of_step if program.endswith(" 128 step") else of_option) in text("docs/performance.md"), program
 
 
 def _peer_ratios():
@@ -79,7 +79,7 @@ def test_a_methods_step_costs_what_its_passes_predict():
         assert 0.85 < row["measured / predicted"]["median"] < 1.15, name
         passes = ", ".join(map(str, row["passes"]))
         assert f"| {passes} | {row['predicted']['median']:.2f} | {row['measured']['median']:.2f} |" in text(
-            "docs/speed.md"
+            "docs/performance.md"
         )
 
 

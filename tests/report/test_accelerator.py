@@ -70,6 +70,6 @@ def test_the_committed_tables_are_those_of_the_committed_files(tmp_path):
     accelerator.main([str(ROOT / accelerator.RESULTS), f"--into={written}"])
     assert accelerator.render(found) in page, "run python -m nofrost_jax.report.accelerator --into=RESULTS.md"
     assert accelerator.render(found) in written.read_text()
-    for name in ("README.md", "docs/speed.md", "docs/shift.md"):
+    for name in ("README.md", "docs/performance.md", "docs/shift.md"):
         says_so = "no accelerator has been measured yet" in " ".join((ROOT / name).read_text().split()).lower()
         assert says_so == (not found), f"{name}: see RESULTS.md"

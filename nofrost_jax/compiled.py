@@ -1,0 +1,43 @@
+"""Where compiled programs are kept between runs."""
+
+import os
+import warnings
+
+import jax
+
+from nofrost_jax.errors import UserError
+
+OFF = "off"
+LEAST_SECONDS = 0.1  # programs that compile faster are not kept
+
+
+def keep(choice: str = "") -> None:
+    """Keeps compiled programs in the folder `choice`; "off": nowhere.
+
+    "": in `user_folder()`, unless jax's own settings name a folder (JAX_COMPILATION_CACHE_DIR), there are several
+    processes, which would write the same files at once, or the folder cannot be made. jax's key of a program covers
+    the versions of jax and XLA, XLA's flags and the type of the processor. Raises UserError for a folder that was
+    asked for and cannot be made.
+    """
+    if choice == OFF:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    if not choice and (jax.config.jax_compilation_cache_dir or jax.process_count() > 1):
+        return
+    folder = os.path.expanduser(choice) if choice else user_folder()
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        if choice:
+            raise UserError(f"--compilation_cache={choice}: {error.strerror}; name another folder, or off") from error
+        return
+    # A file cut by a kill, or a full disk: jax compiles the program, and all is as without the folder.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+    jax.config.update("jax_compilation_cache_dir", folder)
+    if jax.config.jax_persistent_cache_min_compile_time_secs == 1:  # jax's default; a setting of the user's stays
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+
+
+def user_folder() -> str:
+    """The default folder: in XDG_CACHE_HOME, or ~/.cache."""
+    return os.path.join(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "nofrost_jax", "compiled")
