@@ -113,7 +113,8 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     part = f" of {data['of']}" * (data["n"] < data["of"])
     branches = "".join(f", {name} {value}" for name, value in result.get("mbn", {}).items())  # of a mixture-BN net
     images = _plain(f"{data['source'].partition(':')[0]} {data['split']}, {data['n']}{part}{branches}")
-    rows = [(images, "none (clean)", "", f"{clean['accuracy']:.2%}", _interval(clean["ci95"]), "", "")]
+    first = images, "none (clean)", "", f"{clean['accuracy']:.2%}", _interval(clean["ci95"]), "", ""
+    rows: list[tuple[str, ...]] = [first]
     for entry in result["attacks"]:
         ball = f"{entry['epsilon_255']:g}{' in l2' * (entry['norm'] == 'l2')}"
         steps = f", {entry['steps']} steps" * (entry["steps"] is not None and "members" not in entry)

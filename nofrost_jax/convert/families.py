@@ -67,7 +67,7 @@ def _ratio(shapes: Mapping[str, Shape]) -> float:
     inner, outer = shapes.get("layer1.0.conv2.weight", ()), shapes.get("layer1.0.conv3.weight", ())
     if len(inner) != 4 or len(outer) != 4 or inner[0] != inner[1]:  # the last: grouped convolutions
         return 0.0
-    return {4: 0.25, 2: 0.5}.get(outer[0] / inner[0], 0.0)
+    return {4.0: 0.25, 2.0: 0.5}.get(outer[0] / inner[0], 0.0)
 
 
 def _count(shapes: Mapping[str, Shape], stage: str, place: int) -> int:

@@ -8,7 +8,7 @@ from nofrost_jax.errors import UserError
 Rule = Callable[[Any], bool]
 
 
-def _number(low: float, high: float, kind: type | tuple[type, ...] = (int, float)) -> Rule:
+def _number(low: float, high: float, kind: type[int] | tuple[type[int], type[float]] = (int, float)) -> Rule:
     return lambda value: isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high  # not NaN
 
 

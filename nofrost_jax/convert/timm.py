@@ -89,7 +89,7 @@ def from_timm(
     wrong += [f"{name} is unknown" for name in given if name not in wanted]
     head = timm_key(("head", "bias"), normalizer_free)
     is_head = wrong and all(line.startswith(head.removesuffix("bias")) for line in wrong)
-    if is_head and np.ndim(given.get(head)) == 1 and len(given[head]) != model.num_classes:
+    if is_head and head in given and np.ndim(given[head]) == 1 and len(given[head]) != model.num_classes:
         raise UserError(
             f"the weights have a head of {len(given[head])} classes, the model one of {model.num_classes}: create the "
             f"model with num_classes={len(given[head])}"

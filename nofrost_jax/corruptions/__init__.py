@@ -80,7 +80,7 @@ def corrupt(
     if not len(images):
         return images
     if name == "jpeg_compression":
-        parts = iter([digital.jpeg(images, constants.published(name, severity)["quality"])])
+        parts = iter([digital.jpeg(images, int(constants.published(name, severity)["quality"]))])
     else:
         parts = _on_devices(images, name, severity, indices, seed, textures, devices or _DefaultDevice())
     if not jpeg_quality:

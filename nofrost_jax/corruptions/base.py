@@ -31,7 +31,9 @@ class Corruption:
 
 def plain(name: str) -> Callable:
     """`prepare` of a corruption whose constants need no preparation."""
-    return lambda severity, side: {key: np.float32(value) for key, value in scaled(name, severity, side).items()}
+    return lambda severity, side: {
+        key: np.array(value, np.float32) for key, value in scaled(name, severity, side).items()
+    }
 
 
 def nothing(key: Array, side: int, arrays: Arrays) -> tuple[()]:

@@ -74,12 +74,12 @@ def defocus(image: Array, draws: Any, arrays: Arrays) -> Array:
 
 # glass_blur
 
-_ITERATIONS = max(PUBLISHED["glass_blur"]["iterations"])
+_ITERATIONS = int(max(PUBLISHED["glass_blur"]["iterations"]))
 
 
 def _prepare_glass(severity: int, side: int) -> dict[str, np.ndarray]:
     constants = scaled("glass_blur", severity, side)
-    whole = {name: np.int32(constants[name]) for name in ("reach", "iterations")}
+    whole = {name: np.array(constants[name], np.int32) for name in ("reach", "iterations")}
     return {"matrix": gaussian_matrix(side, constants["sigma"]).astype(np.float32), **whole}
 
 
@@ -129,7 +129,8 @@ def glass(image: Array, draws: Any, arrays: Arrays) -> Array:
 
 
 def _prepare_motion(severity: int, side: int) -> dict[str, np.ndarray]:
-    return motion_weights(**scaled("motion_blur", severity, side), reach=2 * largest("motion_blur", "radius", side))
+    reach = int(2 * largest("motion_blur", "radius", side))
+    return motion_weights(**scaled("motion_blur", severity, side), reach=reach)
 
 
 def motion_blur(image: Array, angle: Array, arrays: Arrays) -> Array:
@@ -154,7 +155,7 @@ def _prepare_zoom(severity: int, side: int) -> dict[str, np.ndarray]:
     factors = zoom_factors(severity)
     matrices = np.zeros((_FACTORS, side, side), np.float32)
     matrices[: len(factors)] = [zoom_matrix(side, factor) for factor in factors]
-    return {"matrices": matrices, "count": np.int32(len(factors))}
+    return {"matrices": matrices, "count": np.array(len(factors), np.int32)}
 
 
 def zoom(image: Array, draws: Any, arrays: Arrays) -> Array:

@@ -6,6 +6,7 @@ part of the published images.
 """
 
 import math
+from collections.abc import Callable
 
 SIDE = 224
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -14,7 +15,7 @@ SETTINGS = "corruptions.json"  # next to files of corruptions: how they were mad
 _ELASTIC = 244
 
 #: {corruption: {constant: its five values}}.
-PUBLISHED = {
+PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
     "gaussian_noise": {"deviation": (0.08, 0.12, 0.18, 0.26, 0.38)},
     "shot_noise": {"photons": (60, 25, 12, 5, 3)},
     "impulse_noise": {"amount": (0.03, 0.06, 0.09, 0.17, 0.27)},
@@ -54,7 +55,10 @@ LENGTHS = {
 }
 
 #: Of these, whole numbers of pixels, with how they are rounded; never less than one.
-WHOLE = {("glass_blur", "reach"): round, ("motion_blur", "radius"): math.ceil}
+WHOLE: dict[tuple[str, str], Callable[[float], int]] = {
+    ("glass_blur", "reach"): round,
+    ("motion_blur", "radius"): math.ceil,
+}
 
 NAMES = tuple(PUBLISHED)  # in the order of mCE
 

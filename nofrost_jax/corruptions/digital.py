@@ -36,7 +36,7 @@ _FIXED = 1024  # OpenCV's warps add coordinates in 1024ths of a pixel and keep 3
 def _prepare_elastic(severity: int, side: int) -> dict[str, np.ndarray]:
     constants = scaled("elastic_transform", severity, side)
     matrix = gaussian_matrix(SIDE, constants["sigma"], 3.0, "symmetric").astype(np.float32)
-    values = {name: np.float32(constants[name]) for name in ("amplitude", "jitter")}
+    values = {name: np.array(constants[name], np.float32) for name in ("amplitude", "jitter")}
     return {**values, "matrix": matrix}
 
 
@@ -73,7 +73,7 @@ def affine(image: Array, moved: Array) -> Array:
         across = jnp.round((other * place + start) * _FIXED).astype(int)
         return ((along + across[:, None] + 16) >> 5) / 32
 
-    x, y = (coordinate(*linear[i], shift[i]) for i in (0, 1))
+    x, y = (coordinate(linear[i, 0], linear[i, 1], shift[i]) for i in (0, 1))
     return sample(image, y, x, "mirror")
 
 

@@ -1,6 +1,7 @@
 """Matrices and weights of linear filters, made on the host in float64, and their application to one image."""
 
 import math
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,9 @@ from jax import Array, lax
 HIGHEST = lax.Precision.HIGHEST
 
 
-def gaussian_matrix(side: int, sigma: float, truncate: float = 4.0, mode: str = "edge") -> np.ndarray:
+def gaussian_matrix(
+    side: int, sigma: float, truncate: float = 4.0, mode: Literal["edge", "symmetric"] = "edge"
+) -> np.ndarray:
     """A Gaussian filter along an axis, cut off at `truncate` deviations as scipy has it: float64 [side, side].
 
     mode: of the border, "edge" (the last pixel repeated) or "symmetric" (mirrored, the last pixel included).
@@ -17,7 +20,8 @@ def gaussian_matrix(side: int, sigma: float, truncate: float = 4.0, mode: str = 
     radius = int(truncate * sigma + 0.5)
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-6)) ** 2)
     rows = np.pad(np.eye(side), ((radius, radius), (0, 0)), mode=mode)
-    return sum(tap * rows[start : start + side] for start, tap in enumerate(taps / taps.sum()))
+    shifted = (tap * rows[start : start + side] for start, tap in enumerate(taps / taps.sum()))
+    return sum(shifted, np.zeros((side, side)))
 
 
 def zoom_matrix(side: int, factor: float) -> np.ndarray:
@@ -93,9 +97,9 @@ def motion(image: Array, angle: Array, weights: Array, count: int | Array, reach
 
 def motion_weights(radius: float, sigma: float, reach: int) -> dict[str, np.ndarray]:
     """{"weights": float32 [reach + 1], "count": how many count} for `motion`."""
-    count = 2 * radius + 1
+    count = int(2 * radius + 1)
     weights = np.exp(-0.5 * (np.arange(count) / max(sigma, 1e-6)) ** 2)
     return {
         "weights": np.pad(weights / weights.sum(), (0, reach + 1 - count)).astype(np.float32),
-        "count": np.int32(count),
+        "count": np.array(count, np.int32),
     }

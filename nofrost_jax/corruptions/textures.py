@@ -88,7 +88,7 @@ def grow(
     for _ in range(ferns):
         _fern(brush, rng, rng.uniform((0, 0), pane.size), rng.uniform(0, 2 * np.pi), 2 * length * rng.uniform(0.4, 1.2))
     ice = np.asarray(pane.resize((_WIDTH, _HEIGHT), Image.Resampling.BOX), np.float64)
-    clouds = sum(_cloud(rng, cells) / cells for cells in (4, 8, 16, 32, 128))
+    clouds = sum((_cloud(rng, cells) / cells for cells in (4, 8, 16, 32, 128)), np.zeros(()))
     relief = ice - np.roll(ice, (1, 1), (0, 1))  # light from one side
     value = _standard(clouds) + 0.8 * _standard(ice) + 0.7 * _standard(relief)
     shade = np.clip(_standard(value), -2.5, 2.5)[..., None] * contrast

@@ -21,13 +21,15 @@ def fitted(layer: Array, side: int) -> Array:
 
 # snow
 
-_REACH = 2 * max(PUBLISHED["snow"]["radius"])
+_REACH = int(2 * max(PUBLISHED["snow"]["radius"]))
 _GREY = (0.299, 0.587, 0.114)
 
 
 def _prepare_snow(severity: int, side: int) -> dict[str, np.ndarray]:
     constants = published("snow", severity)
-    values = {name: np.float32(constants[name]) for name in ("mean", "deviation", "threshold", "image_weight")}
+    values = {
+        name: np.array(constants[name], np.float32) for name in ("mean", "deviation", "threshold", "image_weight")
+    }
     matrix = zoom_matrix(SIDE, constants["zoom"]).astype(np.float32)
     return {**values, "zoom": matrix, **motion_weights(constants["radius"], constants["sigma"], _REACH)}
 
@@ -46,8 +48,8 @@ def snow_layer(field: Array, angle: Array, arrays: Arrays) -> Array:
 
 def snow(image: Array, draws: Any, arrays: Arrays) -> Array:
     """A whitened image, and flakes on it twice, the second time turned by 180 degrees."""
-    x, weight = unit(image), arrays["image_weight"]
-    layer = fitted(snow_layer(*draws, arrays), len(image))[..., None]
+    x, weight, (field, angle) = unit(image), arrays["image_weight"], draws
+    layer = fitted(snow_layer(field, angle, arrays), len(image))[..., None]
     grey = jnp.sum(x * jnp.array(_GREY), -1, keepdims=True)
     x = weight * x + (1 - weight) * jnp.maximum(x, grey * 1.5 + 0.5)
     return to_uint8(x + layer + layer[::-1, ::-1])

@@ -115,7 +115,8 @@ def read(path: str) -> dict[str, np.ndarray]:
     """
     try:
         with open(path, "rb") as file:
-            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if os.path.getsize(path) else b""
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.path.getsize(path) else b""
+            whole = memoryview(content)
             described, storage = _read_zip(file, whole) if zipfile.is_zipfile(file) else _read_stream(file, whole)
         if not isinstance(described, dict):
             raise ValueError("no dictionary")

@@ -81,7 +81,7 @@ def from_state_dict(network: str, state: dict[str, np.ndarray], where: str = "st
 
 def torch_shapes(network: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the published state dict, without those that are constants here."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in NETWORKS[network].SHAPES.items():
         height, width, inputs, outputs = shape[-4:]
         pair = (inputs, outputs) if name in TRANSPOSED else (outputs, inputs)
