@@ -59,6 +59,7 @@ OTHERS = {  # parts of commands that other tests run
     "python benchmarks/accelerator.py": "the queue: tests/benchmarks/test_queue.py",
     "python benchmarks/gpu_program.py": "needs XLA's compiler for GPUs: tests/benchmarks/test_gpu_program.py",
     "python -m benchmarks.tasks.": "of the queue, which tests/benchmarks rehearses",
+    "launch/": "several processes: tests/test_launch.py",
     "python -m nofrost_jax.tools.reproduce ": "hours; tests/tools/reproduce/test_runs.py has it in miniature",
 }
 HOW = {  # command: a Run, or why it does not run here and what does it instead
@@ -163,6 +164,7 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python benchmarks/methods.py --rounds=9": "the one above but for its length",
     "python benchmarks/methods.py --model=resnet50 --image_size=224 --batch_size=64": "needs a GPU; else as above",
     "python benchmarks/train_step.py": Run(*NET),
+    "python benchmarks/train_step.py --peer": "needs PyTorch; tests/benchmarks/test_torch_step.py has its step",
     "python benchmarks/train_step.py --model=nf_resnet50 --image_size=224 --batch_size=32 --dtype=bfloat16": (
         "needs a GPU; else as the one above"
     ),
