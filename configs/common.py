@@ -61,7 +61,8 @@ def get_config(arg=""):
     config.model.width = 1.0  # multiplies every channel count
     config.model.stage_sizes = ()  # blocks in each stage; () = the net's own
     config.model.dtype = "float32"  # compute type: float32 | bfloat16; parameters are always float32
-    config.model.remat = False  # recompute blocks in the backward pass: less memory, about a third more work
+    config.model.remat = "none"  # what the backward pass recomputes, for less memory: none | convolutions (keeps their
+    # outputs, for next to no work) | blocks (keeps the blocks' inputs, for a forward pass more); never in an attack
     config.model.dropout = config_dict.placeholder(float)  # before the classifier
     config.model.drop_path = config_dict.placeholder(float)  # of the last block; it grows linearly with depth
     config.model.bn_group_size = "32"  # images normalized together (authors: 8 GPUs x 32), or "global"

@@ -27,6 +27,7 @@ CHOICES = {  # field: its allowed values
     "model.stem": models.STEMS,
     "model.dtype": models.DTYPES,
     "model.bn_running": models.BN_RUNNING,
+    "model.remat": models.REMAT,
     "method.name": methods.NAMES,
     "method.terms": augmented.TERMS,
     "attack.name": attacks.NAMES,

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.extend
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -77,24 +78,61 @@ def forward_flops(model: nn.Module, variables: Any, size: int) -> float:
     return float(lowered.cost_analysis()["flops"])
 
 
-def step_flops(config: ConfigDict, flops: float) -> float:
-    """Floating-point operations of a training step, by those of one image's forward pass."""
+def step_passes(config: ConfigDict) -> int:
+    """Passes of each image in a training step, as so many forward passes."""
     forwards, image_backwards, parameter_backwards = methods.TABLE[config.method.name].passes(config)
     # A backward pass to the parameters goes through the image's as well: twice the work of a forward pass.
-    passes = forwards + image_backwards + 2 * parameter_backwards
-    return config.batch_size * (flops * passes + methods.augmented.view_flops(config))
+    again = parameter_backwards if config.model.remat == "blocks" else 0
+    return forwards + image_backwards + 2 * parameter_backwards + again
+
+
+def step_flops(config: ConfigDict, flops: float) -> float:
+    """Floating-point operations of a training step, by those of one image's forward pass."""
+    return config.batch_size * (flops * step_passes(config) + methods.augmented.view_flops(config))
+
+
+def images_at_once(config: ConfigDict, devices: int) -> int:
+    """Images of a device whose activations are kept at the same time, at most: all streams of a micro-batch."""
+    *_, parameter_backwards = methods.TABLE[config.method.name].passes(config)
+    streams = 1 if config.method.name == "free" else max(parameter_backwards, 1)  # one replay after the other
+    return streams * -(-config.batch_size // (devices * config.accumulate))
 
 
 def residual_bytes(model: nn.Module, variables: Any, size: int) -> int:
-    """Bytes that each image's forward pass keeps for its backward pass, before XLA's fusion; a difference of two
-    batches, so that what is kept once for all images (standardized weights) does not count."""
+    """Bytes that each image's train-mode forward keeps for its backward pass, before XLA's fusion; from the difference
+    of two batches, so that what is kept once for all images (standardized weights) does not count."""
+    group = getattr(model, "bn_group_size", 0) or 1
+
+    def residuals(variables, images, image_keys):
+        def forward(params):
+            options = {"train": True, "image_keys": image_keys, "mutable": ["batch_stats"]}
+            return model.apply(variables | {"params": params}, images, **options)
+
+        return jax.vjp(forward, variables["params"], has_aux=True)[1]
 
     def kept(count):
         images = jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32)
-        saved = jax.eval_shape(lambda v, x: jax.vjp(lambda v: model.apply(v, x, train=False), v)[1], variables, images)
-        return bytes_of(saved)
+        image_keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
+        jaxpr = jax.make_jaxpr(residuals)(variables, images, image_keys).jaxpr
+        varying = zip(jaxpr.outvars, _varying(jaxpr, [True] * len(jaxpr.invars)), strict=True)
+        return bytes_of([out.aval for out in {out for out, varies in varying if varies}])
 
-    return kept(2) - kept(1)
+    return (kept(2 * group) - kept(group)) // group
+
+
+def _varying(jaxpr, inputs):
+    """Which outputs depend on an input that varies. Others are constants, as the zeros of a ReLU's gradient, which XLA
+    keeps nowhere."""
+    known = dict(zip(jaxpr.invars, inputs, strict=True)) | dict.fromkeys(jaxpr.constvars, True)
+    varies = lambda value: not isinstance(value, jax.extend.core.Literal) and known[value]  # noqa: E731
+    for equation in jaxpr.eqns:
+        given = [varies(value) for value in equation.invars]
+        if equation.primitive.name == "jit":
+            found = _varying(equation.params["jaxpr"].jaxpr, given)
+        else:
+            found = [any(given)] * len(equation.outvars)
+        known |= dict(zip(equation.outvars, found, strict=True))
+    return [varies(value) for value in jaxpr.outvars]
 
 
 def bytes_of(tree: Any) -> int:

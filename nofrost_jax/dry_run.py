@@ -125,7 +125,7 @@ def report(
     views = methods.augmented.view_flops(config)
     size, shard = costs.bytes_of(variables["params"]), math.ceil(config.batch_size / devices)
     part = math.ceil(shard / config.accumulate)
-    trained = max(parameter_backwards, 1) * part
+    trained = costs.images_at_once(config, devices)
     yield f"parameters         {sum(leaf.size for leaf in jax.tree.leaves(variables['params'])):,}"
     parts = f", in {config.accumulate} parts of {part}" if config.accumulate > 1 else ""
     yield f"devices            {devices} ({shard} clean images each{parts})"

@@ -70,6 +70,7 @@ NUMBERS = (  # fields that hold several numbers
 
 FREE_FIELDS = {  # a run may resume with other values: they change neither the net nor what is measured of it
     "accumulate": "sums have another order, as on another number of devices",
+    "model.remat": "the same operations, some of them twice",
     "data.data_dir": "where the data is",
     "deepaugment.folders": "where its images are; `Dataset.training_fingerprint` says which they are",
     "data.workers": "batches are a function of seed and step, with any number of workers",

@@ -68,10 +68,10 @@ def slope(classifier, x, weights):
     return jax.grad(lambda x: (weights * classifier(x)).sum())(x)
 
 
-def logits(x=None, remat=False, **fields):
+def logits(x=None, **fields):
     """A Classifier's logits in float64, NumPy [N, CLASSES]."""
     with jax.enable_x64(True):
-        classifier = Classifier(variables(), network(dtype="float64", remat=remat), MEAN, STD, **fields)
+        classifier = Classifier(variables(), network(dtype="float64"), MEAN, STD, **fields)
         return np.asarray(forward(classifier, images() if x is None else x))
 
 
@@ -208,10 +208,10 @@ def test_a_mixture_is_for_evaluation_and_for_an_even_number_of_images():
 # Gradients and attacks
 
 
-def gradient(weights, remat=False, **fields):
+def gradient(weights, **fields):
     """The gradient of sum(weights * logits) to the images, float64."""
     with jax.enable_x64(True):
-        classifier = Classifier(variables(), network(dtype="float64", remat=remat), MEAN, STD, **fields)
+        classifier = Classifier(variables(), network(dtype="float64"), MEAN, STD, **fields)
         return np.asarray(slope(classifier, images(), weights))
 
 
@@ -225,13 +225,6 @@ def test_gradient_is_the_slope_of_the_mixture(interpolation):
     slopes = (weights * (ahead - behind)).sum(1) / (2 * step)  # of each image, on its own
     found = gradient(weights, **fields)
     np.testing.assert_allclose((found * direction).sum((1, 2, 3)), slopes, rtol=1e-5, atol=1e-6)
-
-
-def test_recomputing_the_blocks_changes_nothing():
-    weights = np.random.default_rng(2).normal(size=(N, CLASSES))
-    fields = {"gamma": 0.4, "interpolation": "random"}
-    np.testing.assert_allclose(gradient(weights, True, **fields), gradient(weights, **fields), rtol=0, atol=1e-12)
-    np.testing.assert_allclose(logits(remat=True, **fields), logits(**fields), rtol=0, atol=1e-12)
 
 
 def test_an_attack_goes_through_both_branches():
@@ -258,10 +251,10 @@ def test_an_attack_goes_through_both_branches():
 # Gamma as an argument of a compiled program
 
 
-@pytest.mark.parametrize(("interpolation", "remat"), [("logits", False), ("all", True)])
-def test_one_program_serves_every_gamma(interpolation, remat):
+@pytest.mark.parametrize("interpolation", ["logits", "all"])
+def test_one_program_serves_every_gamma(interpolation):
     """Logits and gradients are the Classifier's; of the two ends, one branch, to the bit."""
-    config = prepare(tiny_config("mbnat", evaluation__mbn_interpolation=interpolation, model__remat=remat))
+    config = prepare(tiny_config("mbnat", evaluation__mbn_interpolation=interpolation))
     model = create_model(config.model)
     fresh = random_like(models.abstract_variables(model, 8))
     x, logits_fn, traces = images().astype(np.float32), logits_fns(config)["float32"], []

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from nofrost_jax.errors import UserError
 from nofrost_jax.models import layers
+from nofrost_jax.models.blocks import REMAT
 from nofrost_jax.models.nf_resnet import NFResNet
 from nofrost_jax.models.resnet import ResNet
 
@@ -42,7 +43,7 @@ def create(
     bn_group_size: int = 0,
     bn_running: str = "mean",
     axis_name: str | None = None,
-    remat: bool = False,
+    remat: str = "none",
 ) -> nn.Module:
     """A network by name. Raises ValueError for values that no network has.
 
@@ -54,10 +55,11 @@ def create(
     computation; "float64" needs jax_enable_x64. dropout: before the classifier; drop_path: of the last block, growing
     linearly with depth (Huang et al., 2016). bn_group_size: images that share batch statistics, 0 for all of the
     global batch; bn_running: running statistics from the "mean" over groups or the "first" group. axis_name: the
-    mapped axis over which the batch is sharded, None if it is not. remat: recompute the blocks in the backward pass.
+    mapped axis over which the batch is sharded, None if it is not. remat: what a train-mode forward leaves for its
+    backward pass to compute again: "none", "convolutions" (all but their outputs) or "blocks" (all but their inputs).
     """
     choices = {"stem": (stem, STEMS), "dtype": (dtype, DTYPES), "norm": (norm, NORMS)}
-    choices |= {"model": (name, NAMES), "bn_running": (bn_running, BN_RUNNING)}
+    choices |= {"model": (name, NAMES), "bn_running": (bn_running, BN_RUNNING), "remat": (remat, REMAT)}
     for field, (value, allowed) in choices.items():
         if value not in allowed:
             raise ValueError(f"{field}={value!r} is unknown; choose one of {', '.join(allowed)}")
@@ -116,4 +118,5 @@ def check(section: ConfigDict) -> None:
         raise UserError(f"config.model.stage_sizes={section.stage_sizes} needs at least one block in each stage")
 
 
-__all__ = ["BN_RUNNING", "DTYPES", "NAMES", "NORMS", "STEMS", "abstract_variables", "check", "create", "init", "layers"]
+__all__ = ["BN_RUNNING", "DTYPES", "NAMES", "NORMS", "REMAT", "STEMS", "abstract_variables", "check", "create", "init"]
+__all__ += ["layers"]

@@ -2,7 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
+import jax
+from flax import linen as nn
+
+from nofrost_jax.models import convolutions
+
+REMAT = ("none", "convolutions", "blocks")  # what a train-mode forward recomputes for its backward pass: see `create`
 STAGE_FEATURES = (256, 512, 1024, 2048)
 
 
@@ -38,3 +45,12 @@ def block_specs(stage_sizes: Sequence[int], width: float, drop_path: float) -> l
         )
         for index, (stage, block) in enumerate(places)
     ]
+
+
+def recomputed(block: Any, remat: str, train: bool, static_argnums: tuple[int, ...]) -> Any:
+    """The class of a block that follows the policy `remat`. In evaluation mode nothing is recomputed: an attack's
+    gradient to the images needs no more than the signs before each ReLU, and would pay with a forward pass a step."""
+    if remat == "none" or not train:
+        return block
+    kept = jax.checkpoint_policies.save_only_these_names(convolutions.OUTPUT) if remat == "convolutions" else None
+    return nn.remat(block, policy=kept, static_argnums=static_argnums)

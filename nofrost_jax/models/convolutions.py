@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from nofrost_jax.errors import UserError
 
+OUTPUT = "convolution"  # names what a convolution computes, for `blocks.recomputed`
 CONV_IMPLEMENTATIONS = ("slices", "xla")
 LARGE_MAP = (
     2**13
@@ -39,13 +41,14 @@ def conv2d(
     implementation: "slices" (for k = 1, 3, and 7 as in a stem; k = 3 takes up to 9 times the map's memory), "xla", or
     None for `conv_implementation`.
     """
-    size = kernel.shape[0]
-    if (implementation or conv_implementation()) == "slices":
-        if size == 7 and stride == 2 and padding == 3:
-            return _stem(x, kernel)
-        if size in (1, 3):
-            return _sliced(x, kernel, stride, padding)
-    return _xla(x, kernel, stride, padding)
+    size, slices = kernel.shape[0], (implementation or conv_implementation()) == "slices"
+    if slices and size == 7 and stride == 2 and padding == 3:
+        out = _stem(x, kernel)
+    elif slices and size in (1, 3):
+        out = _sliced(x, kernel, stride, padding)
+    else:
+        out = _xla(x, kernel, stride, padding)
+    return checkpoint_name(out, OUTPUT)
 
 
 def max_pool(

@@ -20,7 +20,7 @@ BRANCHES = ("clean", "adversarial")
 EPSILON, MOMENTUM = 1e-5, 0.1  # of every normalization; MOMENTUM weighs the new running statistics, as in PyTorch
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity, for `remat`: `weights` may be tracers
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: `weights` may be tracers
 class Mixture:
     """Both branches of a mixture-BN net at once, in place of one `branch`; evaluation mode only (paper, Appendix A).
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nofrost_jax.models import convolutions, initializers, layers
-from nofrost_jax.models.blocks import BlockSpec, block_specs, make_divisible
+from nofrost_jax.models.blocks import BlockSpec, block_specs, make_divisible, recomputed
 from nofrost_jax.models.standardized import WSConv, frozen
 
 ALPHA = 0.2
@@ -75,7 +75,7 @@ class NFResNet(nn.Module):
     width: float = 1.0
     dropout: float = 0.0
     drop_path: float = 0.0
-    remat: bool = False
+    remat: str = "none"
     dtype: Any = jnp.float32
 
     has_batch_stats = False
@@ -94,7 +94,7 @@ class NFResNet(nn.Module):
         stem_features = make_divisible(64 * self.width)
         x = WSConv(stem_features, 3 if small else 7, 1 if small else 2, dtype=self.dtype, name="stem")(x)
         x = x if small else convolutions.max_pool(x)
-        block = nn.remat(NFBlock, static_argnums=(2,)) if self.remat else NFBlock
+        block = recomputed(NFBlock, self.remat, train, static_argnums=(2,))
         specs = block_specs(self.stage_sizes, self.width, self.drop_path)
         for spec, beta in zip(specs, activation_scales(specs), strict=True):
             x = block(spec, beta, self.dtype, name=spec.name)(x, train, image_keys)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nofrost_jax.models import convolutions, initializers, layers
-from nofrost_jax.models.blocks import BlockSpec, block_specs, make_divisible
+from nofrost_jax.models.blocks import BlockSpec, block_specs, make_divisible, recomputed
 
 
 def make_norm(norm: str, group_size: int, running: str, axis_name: str | None, dtype: Any) -> Callable[..., nn.Module]:
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
     bn_group_size: int = 0
     bn_running: str = "mean"
     axis_name: str | None = None
-    remat: bool = False
+    remat: str = "none"
     dtype: Any = jnp.float32
 
     @property
@@ -103,7 +103,7 @@ class ResNet(nn.Module):
         norm = make_norm(self.norm, self.bn_group_size, self.bn_running, self.axis_name, self.dtype)
         x = layers.relu(norm(name="stem_norm")(x, train, branch))
         x = x if small else convolutions.max_pool(x)
-        block = nn.remat(Bottleneck, static_argnums=(2, 3)) if self.remat else Bottleneck
+        block = recomputed(Bottleneck, self.remat, train, static_argnums=(2, 3))
         for spec in block_specs(self.stage_sizes, self.width, self.drop_path):
             x = block(spec, norm, self.bottleneck, self.dtype, name=spec.name)(x, train, branch, image_keys)
         dtype = layers.accumulation_dtype(self.dtype)
