@@ -2,7 +2,7 @@
 
     python main.py --config=configs/digits.py --workdir=runs/digits
     python main.py --mode=evaluate --workdir=runs/digits
-    python main.py --mode=dry_run --config=configs/nofrost_r50.py
+    python main.py --mode=dry_run --config=configs/nofrost_r50.py --device=8xh100
 
 Exit codes: 0 done; 1 the machine failed; 2 the config or the data is wrong; 3 a dry run found something missing;
 75 stopped by a signal, state saved: run the same command again.
@@ -24,6 +24,7 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "dry_run"], "Wh
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, metrics, evaluations.")
 _OUTPUT = flags.DEFINE_string("output", "", "With --mode=evaluate: folder for the results, instead of --workdir.")
 _FORCE = flags.DEFINE_bool("force", False, "Go on from a checkpoint of another config; rename another result.")
+_DEVICE = flags.DEFINE_string("device", "", "With --mode=dry_run: the cost on h100, 8xh100, 2x8xh100 (hosts), ...")
 _CACHE = flags.DEFINE_string("compilation_cache", "", "Folder of compiled programs; off: none.")
 _COORDINATOR = flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0, or auto on a TPU pod.")
 _PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator_address: how many processes.")
@@ -50,7 +51,7 @@ def main(_):
         elif _MODE.value == "evaluate":
             evaluate.evaluate(_CONFIG.value, workdir, output, _FORCE.value)
         else:
-            dry_run.dry_run(_CONFIG.value, workdir, output)
+            dry_run.dry_run(_CONFIG.value, workdir, output, _DEVICE.value)
 
 
 if __name__ == "__main__":

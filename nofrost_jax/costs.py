@@ -83,6 +83,8 @@ def step_passes(config: ConfigDict) -> int:
     forwards, image_backwards, parameter_backwards = methods.TABLE[config.method.name].passes(config)
     # A backward pass to the parameters goes through the image's as well: twice the work of a forward pass.
     again = parameter_backwards if config.model.remat == "blocks" else 0
+    if config.method.name == "free":  # one backward pass gives both gradients
+        image_backwards = 0
     return forwards + image_backwards + 2 * parameter_backwards + again
 
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from nofrost_jax import costs, data, methods, metrics, models, names, parallel
+from nofrost_jax import accelerators, costs, data, methods, metrics, models, names, parallel, scale
 from nofrost_jax.checkpoint import require_variables
 from nofrost_jax.classifier import create_model
 from nofrost_jax.config import (
@@ -30,13 +30,14 @@ from nofrost_jax.workdir import check_config, check_folder, check_start, say_fre
 NOT_HERE = " (published size; not found here)"
 
 
-def dry_run(config: ConfigDict, workdir: str, output: str = "") -> None:
+def dry_run(config: ConfigDict, workdir: str, output: str = "", device: str = "") -> None:
     """Prints what `train` would do: config, model size, steps, cost, memory, and what is missing. Writes nothing, and
-    needs no permission to. Raises Missing if anything is.
+    needs no permission to. Raises Missing if anything is. device: where else to cost it, `accelerators.machine`.
 
     For a config in configs/eval: what an evaluation of the run in `workdir` costs. For one like configs/eval/shift.py:
     which evaluation sets are there and which are missing, for that run or, without one, for a run on ImageNet.
     """
+    machine = accelerators.machine(device) if device else None
     if suites.is_suite(config):
         missing = _report_sets(config, workdir, output)
     elif workdir and says_only_how_to_evaluate(config):
@@ -44,14 +45,14 @@ def dry_run(config: ConfigDict, workdir: str, output: str = "") -> None:
         note(left_out)
         problems, dataset = data.examine(own, ("evaluation",))
         missing = [*_lacking(own, dataset, workdir, output), *problems]
-        _report_evaluation(list(sweep.configs(own).values()) or [own], dataset)
+        _report_evaluation(list(sweep.configs(own).values()) or [own], dataset, machine)
     else:
         config = for_training(config)
         checks = (check_folder, check_start, *([check_config] if workdir else []))
         missing = _refusals(*(functools.partial(check, config, workdir) for check in checks))
         if workdir and not missing:
             say_free_changes(config, workdir)
-        missing += _report_training(config)
+        missing += _report_training(config, machine)
     print(*(f"missing: {line}" for line in missing or ["nothing"]), sep="\n", flush=True)
     if missing:
         raise Missing
@@ -100,7 +101,7 @@ def _lacking(config: ConfigDict, dataset: data.Dataset | None, workdir: str, out
     return lacking
 
 
-def _report_training(config: ConfigDict) -> list[str]:
+def _report_training(config: ConfigDict, machine: accelerators.Machine | None) -> list[str]:
     """Prints the report of a resolved config. Returns lines of what is missing."""
     print(ConfigDict(to_plain(config)))  # as in config.json
     missing, dataset = data.examine(config)
@@ -111,7 +112,16 @@ def _report_training(config: ConfigDict) -> list[str]:
     check = functools.partial(check_devices, config, devices, jax.process_count(), model.has_batch_stats)
     missing = [*missing, *_refusals(check)]
     print(*report(config, model, variables, devices, dataset), sep="\n")
+    if machine:
+        net, sizes = scale.measure(model, variables, config.data.image_size), _sizes(config, dataset)
+        steps = config.epochs * data.steps_per_epoch(config, sizes[0]) if sizes else None
+        print(*scale.report(config, net, machine, steps, sizes and sizes[1]), sep="\n")
     return missing
+
+
+def _sizes(config: ConfigDict, dataset: data.Dataset | None) -> tuple[int, int] | None:
+    """(training, evaluation) images, published where they are not there; None if nobody knows."""
+    return (dataset.num_train, dataset.num_eval) if dataset else data.PUBLISHED_SIZES.get(config.data.source)
 
 
 def report(
@@ -130,7 +140,7 @@ def report(
     parts = f", in {config.accumulate} parts of {part}" if config.accumulate > 1 else ""
     yield f"devices            {devices} ({shard} clean images each{parts})"
     yield f"matmul precision   {config.matmul_precision} in training, highest in evaluations"
-    sizes = (dataset.num_train, dataset.num_eval) if dataset else data.PUBLISHED_SIZES.get(config.data.source)
+    sizes = _sizes(config, dataset)
     if sizes is None:
         yield "steps              unknown until the data is there"
     else:
@@ -162,9 +172,11 @@ def report(
         )
 
 
-def _report_evaluation(configs: Sequence[ConfigDict], dataset: data.Dataset | None) -> None:
+def _report_evaluation(
+    configs: Sequence[ConfigDict], dataset: data.Dataset | None, machine: accelerators.Machine | None
+) -> None:
     """Prints what an evaluation of a run costs. configs: the run's, one for each result. dataset: None where it is not
-    there."""
+    there. machine: where else, if given."""
     first, total = configs[0], 0.0
     num_eval = dataset.num_eval if dataset else data.PUBLISHED_SIZES.get(first.data.source, (None, None))[1]
     model = create_model(first.model)
@@ -181,3 +193,6 @@ def _report_evaluation(configs: Sequence[ConfigDict], dataset: data.Dataset | No
     if num_eval:
         early = "less for each image that an attack fools early"
         print(f"all                {costs.hours(total)} at most, {costs.ASSUMED}; {early}")
+    if num_eval and machine:
+        net = scale.measure(model, variables, first.data.image_size)
+        print(f"on {machine}: {scale.evaluation_hours(first, net, total, machine):.3g} h at most")

@@ -81,6 +81,7 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python main.py --mode=dry_run --config=configs/nofrost_r50.py --config.data.data_dir=DIR": main(
         ONE_BLOCK | {"data.source": "tfds:imagenet2012"}, code=3, local=True
     ),
+    "python main.py --mode=dry_run --config=configs/nofrost_r50.py --device=8xh100": main(ONE_BLOCK, local=True),
     # evaluations
     "python main.py --mode=evaluate --workdir=runs/digits": Run(runs__digits="RUN"),
     "python main.py --mode=evaluate --workdir=DIR": Run(DIR="RUN"),
@@ -154,6 +155,7 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
         "--images=8", "--batch_size=8", "--rounds=1", "--attacks=apgd_ce_100", needs=("torch", "pyautoattack")
     ),
     "python benchmarks/attacks.py --parts=peer --device=cuda": "needs a GPU; on a CPU it is the one above",
+    "python benchmarks/collectives.py --devices=1,2,4,8,64": "64 devices: tests/test_scale.py counts on 2 and 8",
     "python benchmarks/corruptions.py": Run("--names=contrast"),
     "python benchmarks/corruptions.py --parts=compile": Run("--names=contrast"),
     "python benchmarks/digits.py": Run(*overrides(SHORT)),

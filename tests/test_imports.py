@@ -14,7 +14,7 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"signals", "files", "progress", "tables", "picture_grid", "flag_texts"},
     {"errors", "keys"},
     {"fields"},
-    {"lock", "digests", "command_line", "peers", "compiled"},
+    {"lock", "digests", "command_line", "peers", "compiled", "accelerators"},
     {"models", "attacks", "metrics", "parallel", "processes", "state", "report", "weights"},
     {"saving"},
     {"classifier", "checkpoint", "optim", "analysis"},
@@ -24,7 +24,7 @@ FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and t
     {"evaluation", "methods", "loading"},
     {"shift", "recipes"},
     {"selection", "workdir", "names", "costs"},
-    {"config"},
+    {"config", "scale"},
     {"evaluate"},
     {"train", "dry_run", "tools"},
 ]

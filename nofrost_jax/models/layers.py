@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -118,11 +119,13 @@ class BatchNorm(nn.Module):
 
 def shared_statistics(stats: Any, running: str, axis_name: str) -> Any:
     """The running statistics of the global batch, on every shard of the mapped axis, from those of the shards: their
-    mean, or with `running="first"` the first shard's."""
+    mean, or with `running="first"` the first shard's. One array of all is exchanged: XLA would not join so many."""
+    if not stats:
+        return stats
+    flat, unflatten = jax.flatten_util.ravel_pytree(stats)
     if running == "first":
-        is_first = lax.axis_index(axis_name) == 0
-        return lax.psum(jax.tree.map(lambda leaf: jnp.where(is_first, leaf, 0), stats), axis_name)
-    return lax.pmean(stats, axis_name)
+        return unflatten(lax.psum(jnp.where(lax.axis_index(axis_name) == 0, flat, 0), axis_name))
+    return unflatten(lax.pmean(flat, axis_name))
 
 
 def group_span(group_size: int, shard: int, shards: int) -> int:
