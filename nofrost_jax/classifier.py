@@ -1,7 +1,6 @@
 """From images in [0, 1] to logits: a Linen model, its variables, and the normalization between them."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ INTERPOLATIONS = ("logits", "all", "random")  # of the two branches of a mixture
 WEIGHTS = "branch_weights"  # added to the variables of a mixture-BN net by `at_gamma`
 
 
-def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+def normalize(images: jax.Array, mean: Sequence[float] | jax.Array, std: Sequence[float] | jax.Array) -> jax.Array:
     """(images - mean) / std per channel; images [N, H, W, 3] in [0, 1], mean and std three floats on the same scale."""
     return (images - jnp.asarray(mean, images.dtype)) / jnp.asarray(std, images.dtype)
 
@@ -113,7 +112,7 @@ class Origin:
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
 
-@functools.partial(flax.struct.dataclass, eq=False)  # compared by identity, so that it can be a static argument of jit
+@flax.struct.dataclass(eq=False)  # compared by identity, so that it can be a static argument of jit
 class Classifier:
     """A function of images in [0, 1], in evaluation mode: `logits = classifier(images)`.
 

@@ -82,7 +82,7 @@ def _failure(error, bugs):
     not the machine's."""
     failures = _FAILURES.keys() - bugs
     for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.errno in failures:
+        if isinstance(cause, OSError) and cause.errno and cause.errno in failures:
             what, mend = _FAILURES[cause.errno]
             place = f"{os.fsdecode(cause.filename)}: " if isinstance(cause.filename, (str, bytes)) else ""
             return f"{what} ({place}{cause.strerror})", mend

@@ -54,10 +54,12 @@ def evaluate(config: ConfigDict | None, workdir: str, output: str = "", force: b
         if not own.evaluation.mbn_gammas:
             evaluate_run(own, workdir, dataset, evaluator, stop, force=force, output=output)
             return
-        found, options = {}, {"reuse": True, "force": force, "output": output}
+        found = {}
         for gamma, config_of_gamma in sweep.configs(own).items():
             evaluator = runs.evaluator(config_of_gamma, devices, dataset, evaluator.programs)
-            found[gamma] = evaluate_run(config_of_gamma, workdir, dataset, evaluator, stop, **options)
+            found[gamma] = evaluate_run(
+                config_of_gamma, workdir, dataset, evaluator, stop, reuse=True, force=force, output=output
+            )
     parallel.say(sweep.render(own, found))
 
 

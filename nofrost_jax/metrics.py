@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ class Sums:
     def __init__(self, state: dict[str, list[float]] | None = None) -> None:
         self.state = {name: list(pair) for name, pair in (state or {}).items()}
 
-    def add(self, metrics: dict[str, jax.Array]) -> list[str]:
+    def add(self, metrics: Mapping[str, jax.Array | Sequence[float]]) -> list[str]:
         """Adds {name: float32 [2]} and returns the names whose sums are not finite."""
         host = jax.device_get(metrics)
         for name, (value, count) in host.items():

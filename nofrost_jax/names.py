@@ -30,6 +30,7 @@ def asked_for(config: ConfigDict, dataset: Dataset | None) -> dict[str, Any]:
         asked = {name: plain[name] for name in ("evaluation", "data")}
         asked["data"] = {name: asked["data"][name] for name in ("source", "eval_split")}
         if config.data.source.startswith("folder:"):
+            assert dataset is not None
             asked["data"]["contents"] = dataset.fingerprint
         asked["evaluation"].pop("every_epochs", None)
     asked["evaluation"]["ids"] = Choice.read(0, config.evaluation.ids).plain.get("ids_sha256", "")  # not its path

@@ -69,7 +69,9 @@ def initialize(
     than one task, jax finds all three. timeout: seconds for all to come. Takes no device, so that a config can still be
     refused. Raises UserError or MachineError.
     """
-    local = []  # GPUs of this process: [] = all, None = jax's choice, which is one under SLURM and Open MPI
+    local: (
+        list[int] | None
+    ) = []  # GPUs of this process: [] = all, None = jax's choice, which is one under SLURM and Open MPI
     if coordinator_address == "auto" or (not coordinator_address and num_processes == 1 and _in_cluster()):
         local = [] if coordinator_address != "auto" and _alone_on_host() else None
         place = _place_in_cluster(timeout)

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Self, TypeVar
+from typing import Self, TextIO, TypeVar
 
 EVERY = 10.0  # seconds between two lines, if the output is not a terminal
 _LIVE_AFTER, _LIVE_EVERY = 0.5, 0.1  # seconds, on a terminal
@@ -36,7 +36,7 @@ class Line:
         return self._active and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
     @property
-    def _stream(self):
+    def _stream(self) -> TextIO:
         return sys.stderr if self._stderr else sys.stdout
 
     def say(self, text: str) -> None:
@@ -58,7 +58,7 @@ class Line:
             self.say(text)
             return
         self._row = _rows.add(self._stream) if self._row is None else self._row
-        _rows.display.update(self._row, description=text.strip(), completed=share)
+        _rows.update(self._row, text.strip(), share)
 
     def close(self) -> None:
         """Removes the live line."""
@@ -178,12 +178,17 @@ class _Rows:
                 self.display.start()
             return self.display.add_task("", total=1)
 
+    def update(self, row, text, share):
+        if self.display is not None:
+            self.display.update(row, description=text, completed=share)
+
     def remove(self, row):
         with self._lock:
-            self.display.remove_task(row)
-            if not self.display.tasks:
-                self.display.stop()
-                self.display = None
+            if self.display is not None:
+                self.display.remove_task(row)
+                if not self.display.tasks:
+                    self.display.stop()
+                    self.display = None
 
 
 _rows = _Rows()

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import optax
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """step: int32 scalar, steps done. batch_stats: {} without batch norm. method: what the training method keeps
     from step to step, {} for most."""
 

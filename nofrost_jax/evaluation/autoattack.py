@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from nofrost_jax import files, parallel, progress
 from nofrost_jax.attacks import inputs
 from nofrost_jax.attacks.inputs import LogitsFn
+from nofrost_jax.classifier import Classifier
 from nofrost_jax.evaluation import protocols, results, table
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.outcomes import COLUMNS
@@ -137,7 +138,7 @@ def _arrays(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarra
 
 def _whole(name: str, value: Any, least: int) -> int:
     """`value` as an int. Raises ValueError unless it is a whole number, at least `least` and below 2**32."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= value < 2**32:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) < 2**32:
         raise ValueError(f"{name} must be a whole number from {least} to {2**32 - 1}, got {value!r}")
     return int(value)
 
@@ -170,7 +171,7 @@ def _protocol(name: str, epsilon: float, classes: int) -> Protocol:
 
 def _as_program(logits_fn: LogitsFn) -> tuple[Callable, Any]:
     """(`fn(variables, images)`, variables) of `logits_fn`: its leaves where it is a pytree of arrays, otherwise ()."""
-    if getattr(logits_fn, "inputs_are_checked", None) is False:  # a Classifier: the engine has checked its images
+    if isinstance(logits_fn, Classifier):  # the engine has checked its images
         logits_fn = dataclasses.replace(logits_fn, inputs_are_checked=True)
     leaves = jax.tree.leaves(logits_fn)
     if leaves and all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):

@@ -1,8 +1,9 @@
 """An evaluation set in chunks, which bound the memory: each process does its own, and then waits for the others."""
 
+import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +13,8 @@ from nofrost_jax.errors import Preempted
 POLL_SECONDS = 1
 
 
-class Chunk(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chunk:
     """Some images, uint8 or float32 [n, H, W, C], with their labels and indices, int32 [n], in the order of the index.
     number: the chunk's, from 0."""
 

@@ -6,11 +6,12 @@ result.
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from nofrost_jax.attacks import APGD
 from nofrost_jax.evaluation.protocols import QUERY_ATTACKS, Member, Protocol
 
 NOTES = ("randomised", "probabilities")  # what forward passes of one batch say of the net
@@ -71,7 +72,7 @@ def of_protocol(protocol: Protocol, outcome: dict[str, Any], num_classes: int) -
 
 
 def _alone(
-    protocols: Iterable[Protocol], outcomes: dict[str, Any]
+    protocols: Iterable[Protocol], outcomes: Mapping[str, Any]
 ) -> Iterator[tuple[Protocol, Member, np.ndarray, np.ndarray]]:
     """(protocol, member, bool [N]: the images it is for, bool [N]: robust) of each attack whose own accuracy is known:
     single attacks, first members, and members of individual cascades."""
@@ -82,21 +83,24 @@ def _alone(
                 yield protocol, member, outcome["selected"], protocol.begins(outcomes["correct"]) & rows["robust"]
 
 
-def convergence(protocols: Iterable[Protocol], outcomes: dict[str, Any]) -> list[dict[str, Any]]:
+def convergence(protocols: Iterable[Protocol], outcomes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The curve of APGD-CE over its steps, on the images that all runs share: {"epsilon_255", "n", "accuracy":
     {steps: share}, "converged"} for each radius with at least two lengths; converged: 100 against 20 steps, or None."""
     runs = {}
     for protocol, member, selected, robust in _alone(protocols, outcomes):
-        if member.name == "apgd_ce" and member.attack.restarts == 1 and protocol.count == "right":
+        attack = member.attack
+        if not isinstance(attack, APGD) or attack.loss != "ce":
+            continue
+        if attack.restarts == 1 and protocol.count == "right":
             by_steps = runs.setdefault(protocol.epsilon_255, {})
-            old, _ = by_steps.get(member.attack.steps, (np.zeros(1), None))
+            old, _ = by_steps.get(attack.steps, (np.zeros(1), None))
             if selected.sum() > old.sum():
-                by_steps[member.attack.steps] = (selected, robust)
+                by_steps[attack.steps] = (selected, robust)
     curves = []
     for epsilon_255, by_steps in sorted(runs.items()):
         if len(by_steps) < 2:
             continue
-        shared = np.logical_and.reduce([selected for selected, _ in by_steps.values()])
+        shared = np.all([selected for selected, _ in by_steps.values()], axis=0)
         accuracy = {steps: float(robust[shared].mean()) for steps, (_, robust) in sorted(by_steps.items())}
         converged = bool(accuracy[20] - accuracy[100] <= POINT) if {20, 100} <= accuracy.keys() else None
         curve = {"epsilon_255": epsilon_255, "n": int(shared.sum()), "accuracy": accuracy, "converged": converged}
@@ -104,7 +108,7 @@ def convergence(protocols: Iterable[Protocol], outcomes: dict[str, Any]) -> list
     return curves
 
 
-def weak_attacks(protocols: Iterable[Protocol], outcomes: dict[str, Any]) -> dict[str, str]:
+def weak_attacks(protocols: Iterable[Protocol], outcomes: Mapping[str, Any]) -> dict[str, str]:
     """{name: of one that finds more}: attacks that find over a point less than one that should find no more than they
     do (`_RIVALS`), compared at one radius on the images that both are for."""
     weak = {}
@@ -125,7 +129,7 @@ def _kind(protocol: Protocol) -> str:
     return "" if any(member.name in QUERY_ATTACKS for member in protocol.members) else "cascade"
 
 
-def of_result(protocols: Iterable[Protocol], outcomes: dict[str, Any], curves: list[dict]) -> set[str]:
+def of_result(protocols: Iterable[Protocol], outcomes: Mapping[str, Any], curves: list[dict]) -> set[str]:
     """Flags that concern the net or several attacks."""
     raised = {
         **{name: outcomes[name] for name in NOTES},
@@ -136,7 +140,7 @@ def of_result(protocols: Iterable[Protocol], outcomes: dict[str, Any], curves: l
     return {name for name, is_raised in raised.items() if is_raised}
 
 
-def _sweep_stays_high(protocols: Iterable[Protocol], outcomes: dict[str, Any]) -> bool:
+def _sweep_stays_high(protocols: Iterable[Protocol], outcomes: Mapping[str, Any]) -> bool:
     """Whether some attack was run at several radii up to 32/255 or more, and does not reach about zero there."""
     by_attack = {}
     for protocol, member, selected, robust in _alone(protocols, outcomes):

@@ -11,7 +11,7 @@ import numpy as np
 from nofrost_jax.evaluation import flags
 from nofrost_jax.evaluation.protocols import Protocol
 
-Rows = dict[str, np.ndarray]
+Rows = dict[str, Any]  # {column: array [N]}, "seconds", a prediction's `flags.NOTES`
 COLUMNS = {  # per image: outcomes of one attack
     "attacked": bool,
     "robust": bool,  # the verdict; images not attacked: True, this attack says nothing against them
@@ -96,7 +96,7 @@ class Work:
 def join_predictions(parts: list[Rows]) -> dict[str, Any]:
     """The rows of a prediction on each chunk, as one."""
     names = ("index", "label", "correct", "nan", "pixels")
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    joined: Rows = {name: np.concatenate([part[name] for part in parts]) for name in names}
     joined |= {name: bool(parts[0][name]) for name in flags.NOTES if name in parts[0]}
     return joined | {"seconds": float(sum(part["seconds"] for part in parts))}
 

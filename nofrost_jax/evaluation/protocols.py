@@ -93,15 +93,15 @@ def make(name: str, options: Mapping[str, Any], attack_dtype: str = "float32") -
     The option `name` is an attack's, whose other options are its fields; or one of TABLE, which have no options but
     `individual`; or cascade, with `members`. Each may have `protocol`, `limit` and `count`. Raises ValueError.
     """
-    options = {"limit": 0, "count": COUNTS[0], "norm": "linf", "protocol": "custom"} | dict(options)
+    others = dict[str, Any](limit=0, count=COUNTS[0], norm="linf", protocol="custom") | dict(options)
     fields = ("name", "epsilon_255", "norm", "limit", "count", "protocol")
-    attack, epsilon_255, norm, limit, count, origin = (options.pop(field) for field in fields)
+    attack, epsilon_255, norm, limit, count, origin = (others.pop(field) for field in fields)
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise ValueError(f"limit={limit!r} must be a number of images, or 0 for all")
     if count not in COUNTS:
         raise ValueError(f"count={count!r} is unknown; choose one of {', '.join(COUNTS)}")
-    individual = attack in (*TABLE, CUSTOM) and bool(options.pop("individual", False))
-    members = _members(attack, options)
+    individual = attack in (*TABLE, CUSTOM) and bool(others.pop("individual", False))
+    members = _members(attack, others)
     if norm == "l2" and not all(member["name"] in attacks.L2 for member in members):
         raise ValueError(
             f"only {', '.join(attacks.L2)} have norm=l2; give this one an l-infinity radius of its own (epsilon_255), "
@@ -112,8 +112,7 @@ def make(name: str, options: Mapping[str, Any], attack_dtype: str = "float32") -
         # The last attack of a cascade decides, so half precision must not weaken it.
         is_last = 1 < len(members) == number
         dtype = "float32" if is_last or member["name"] in QUERY_ATTACKS else attack_dtype
-        ball = {"epsilon_255": epsilon_255, "norm": norm}
-        made.append(Member(member["name"], attacks.create(**ball, **member), dtype))
+        made.append(Member(member["name"], attacks.create(epsilon_255=epsilon_255, norm=norm, **member), dtype))
     return Protocol(name, attack, origin, float(epsilon_255), tuple(made), limit, individual, count, norm)
 
 

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from nofrost_jax import fields, files
 from nofrost_jax.analysis.properties import VALUES, Properties
-from nofrost_jax.attacks import Attack, threat
+from nofrost_jax.attacks import threat
 from nofrost_jax.errors import UserError
-from nofrost_jax.evaluation import flags
+from nofrost_jax.evaluation import flags, store
 from nofrost_jax.evaluation.protocols import Member, Protocol
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
@@ -77,11 +77,9 @@ def summarize(
 
 def circumstances(batch_size: int, chunk_size: int) -> dict[str, Any]:
     """{"rng", "execution", "versions"} of the schema: on what, and with what, a result was computed."""
+    implementation, partitionable = store.random_numbers()
     return {
-        "rng": {
-            "implementation": str(jax.config.jax_default_prng_impl),
-            "partitionable": bool(jax.config.jax_threefry_partitionable),
-        },
+        "rng": {"implementation": implementation, "partitionable": partitionable},
         "execution": {
             "device": jax.devices()[0].device_kind,
             "devices": jax.device_count(),
@@ -100,7 +98,7 @@ def attack_entry(
     outcome = outcomes["protocols"][protocol.name]
     members = [member_entry(*pair, compile_seconds) for pair in zip(protocol.members, outcome["members"], strict=True)]
     n, rows, lead = int(outcome["selected"].sum()), outcome["members"], protocol.members[0].attack
-    attacked = np.logical_or.reduce([one["attacked"] for one in rows])
+    attacked = np.any([one["attacked"] for one in rows], axis=0)
     fields = ("step_rule", "queries")
     step_rule, queries = (None if protocol.is_cascade else getattr(lead, name, None) for name in fields)
     robust = share_of(outcome["robust"], n)
@@ -126,10 +124,10 @@ def attack_entry(
         "attack": protocol.attack,
         "count": protocol.count,
         "options": {} if protocol.is_cascade else members[0]["options"],
-        "step_size_255": _step_size_255(lead) if step_rule else None,
+        "step_size_255": _step_size_255(**vars(lead)) if step_rule else None,
         "attacked": int(attacked.sum()),
         "uint8_accuracy": share_of(outcome["robust_uint8"], n)["accuracy"],
-        "unconfirmed": int(np.logical_or.reduce([one["unconfirmed"] & one["attacked"] for one in rows]).sum()),
+        "unconfirmed": int(np.any([one["unconfirmed"] & one["attacked"] for one in rows], axis=0).sum()),
         "precision": "/".join(sorted({member.dtype for member in protocol.members}, reverse=True)),
         "compile_seconds": round(sum(one["compile_seconds"] for one in members), 3),
     }
@@ -157,9 +155,8 @@ def member_entry(member: Member, rows: Mapping[str, Any], compile_seconds: Mappi
     }
 
 
-def _step_size_255(attack: Attack) -> float:
-    norm = getattr(attack, "norm", "linf")
-    return 255 * threat.step_size(attack.step_rule, attack.epsilon, attack.steps, norm)
+def _step_size_255(step_rule: str, epsilon: float, steps: int, norm: str = "linf", **_: Any) -> float:
+    return 255 * float(threat.step_size(step_rule, epsilon, steps, norm))
 
 
 def _mean(values: np.ndarray, attacked: np.ndarray) -> float:
@@ -217,12 +214,14 @@ def describe_properties(properties: Properties, measured: Mapping[str, np.ndarra
     """
     attack = {"name": type(properties.attack).__name__} | dataclasses.asdict(properties.attack)
     settings = {"smoothness_attack": attack, "thickness": dataclasses.asdict(properties.options)}
-    found = {"settings": settings | {"std": list(properties.std)}}
+    found: dict[str, Any] = {"settings": settings | {"std": list(properties.std)}}
     for name in VALUES:
         values = measured[name][np.isfinite(measured[name])].astype(np.float64)
         n, sd = len(values), float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        mean, half = float(values.mean()) if n else None, Z95 * sd / math.sqrt(max(n, 1))
-        found[name] = {"mean": mean, "ci95": [mean - half, mean + half] if n else None, "sd": sd, "n": n}
+        found[name] = {"mean": None, "ci95": None, "sd": sd, "n": n}
+        if n:
+            mean, half = float(values.mean()), Z95 * sd / math.sqrt(n)
+            found[name] |= {"mean": mean, "ci95": [mean - half, mean + half]}
     return found
 
 
@@ -253,7 +252,9 @@ def save(workdir: str | os.PathLike, result: Result, arrays: Mapping[str, np.nda
 def rename(workdir: str | os.PathLike, old: str, new: str) -> None:
     """Gives a result, its arrays and its pictures another name."""
     before, after = (os.path.join(workdir, "evaluations", name) for name in (old, new))
-    files.write_json(f"{after}.json", load(workdir, old) | {"name": new})
+    if (result := load(workdir, old)) is None:
+        return
+    files.write_json(f"{after}.json", result | {"name": new})
     for kind in (".npz", "_images"):
         if os.path.exists(f"{before}{kind}"):
             os.replace(f"{before}{kind}", f"{after}{kind}")

@@ -15,6 +15,7 @@ from nofrost_jax import files
 from nofrost_jax.errors import UserError
 from nofrost_jax.models import convolutions
 
+_OPTIONS: Any = jax.config  # its attributes are made at run time
 FORMAT = 4  # of the files, and of what the attacks compute: raised when either changes
 
 
@@ -64,6 +65,11 @@ class Store:
         return os.path.join(self.folder, f"{chunk:06d}.{attack}{'.partial' if partial else ''}.npz")
 
 
+def random_numbers() -> tuple[str, bool]:
+    """JAX's (implementation of random numbers, whether they are the same for any partition of an array)."""
+    return str(_OPTIONS.jax_default_prng_impl), bool(_OPTIONS.jax_threefry_partitionable)
+
+
 def identity(params_sha256: str, net: dict[str, Any], images: Any, seed: int) -> dict[str, Any]:
     """All that an image's outcome under an attack depends on apart from the attack, and how the images are cut into
     chunks; plain values. net: what the net is apart from its parameters; images: a set (`runs.Split`). Raises UserError
@@ -77,8 +83,8 @@ def identity(params_sha256: str, net: dict[str, Any], images: Any, seed: int) ->
         "seed": seed,
         "jax": jax.__version__,
         "platform": jax.default_backend(),
-        "rng": [str(jax.config.jax_default_prng_impl), bool(jax.config.jax_threefry_partitionable)],
-        "matmul_precision": str(jax.config.jax_default_matmul_precision),  # of the net inside attacks
+        "rng": random_numbers(),
+        "matmul_precision": str(_OPTIONS.jax_default_matmul_precision),  # of the net inside attacks
         "convolutions": convolutions.conv_implementation(),
         "nofrost_jax": nofrost_jax.__version__,
         "format": FORMAT,
