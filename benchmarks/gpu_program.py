@@ -109,9 +109,8 @@ def lowered(name: str, config, mesh: Mesh):
         begin = method.begin(config, size)
         state = jax.eval_shape(lambda variables: TrainState.create(variables, optimizer, begin), variables)
         step = method.make_step(model, optimizer, config, 5004)
-        sharded = PartitionSpec(parallel.AXIS)
-        specs = {"in_specs": (PartitionSpec(), sharded, PartitionSpec()), "out_specs": PartitionSpec()}
-        mapped = jax.shard_map(step, mesh=mesh, check_vma=False, **specs)
+        whole, shards = PartitionSpec(), PartitionSpec(parallel.AXIS)
+        mapped = jax.shard_map(step, mesh=mesh, in_specs=(whole, shards, whole), out_specs=whole, check_vma=False)
         return jax.jit(mapped, donate_argnums=0).lower(placed(state), placed(batch), placed(key))
     params, stats = variables["params"], variables.get("batch_stats", {})
     if name == "input gradient":

@@ -75,7 +75,9 @@ def forward_flops(model: nn.Module, variables: Any, size: int) -> float:
     """Floating-point operations of one image's forward pass (a multiply-add counts two), by XLA's cost analysis."""
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     lowered = jax.jit(lambda variables, x: model.apply(variables, x, train=False)).lower(variables, images)
-    return float(lowered.cost_analysis()["flops"])
+    analysis = lowered.cost_analysis()
+    assert analysis is not None
+    return float(analysis["flops"])
 
 
 def step_passes(config: ConfigDict) -> int:

@@ -7,7 +7,7 @@ import os
 import re
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     write(path, json.dumps(value, indent=indent) + "\n")
 
 
-def write_npz(path: Path, arrays: dict[str, np.ndarray], sync: bool = True) -> None:
+def write_npz(path: Path, arrays: Mapping[str, Any], sync: bool = True) -> None:
     """Writes {name: array} as NumPy's `.npz`; see `write`."""
     with replacing(path, sync) as file:
         np.savez(file, **arrays)

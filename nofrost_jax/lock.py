@@ -34,7 +34,7 @@ class Lock:
 
     def __init__(self, path: str, what: str) -> None:
         self.path, self._what, self._token = path, what, uuid.uuid4().hex
-        self._fd, self._inode, self._ended, self._thread = None, None, threading.Event(), None
+        self._fd, self._inode, self._ended, self._thread = -1, -1, threading.Event(), threading.Thread()
 
     def take(self) -> str:
         """Takes the lock and returns "", or returns who holds it. Makes the folder. Raises UserError or MachineError if

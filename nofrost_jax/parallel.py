@@ -67,7 +67,7 @@ class Devices:
         """Host arrays [N, ...] -> device arrays of the same shape, split over the local devices, for `map_images`."""
         return jax.device_put(rows, NamedSharding(self._mesh, PartitionSpec(AXIS)))
 
-    def map_step(self, step: Callable) -> Callable:
+    def map_step(self, step: Callable) -> jax.stages.Wrapped:
         """`step(state, batch, key) -> (state, metrics)` over the shards of a batch; the state is donated.
 
         The step itself must reduce over `AXIS`: what it does not reduce is silently taken from one device.
@@ -82,7 +82,7 @@ class Devices:
         # With several processes only pmap itself makes global arrays; it finds the compiled program in its cache.
         return compiled if jax.process_count() == 1 else mapped
 
-    def map_images(self, fn: Callable) -> Callable:
+    def map_images(self, fn: Callable) -> jax.stages.Wrapped:
         """`fn(shared, rows) -> rows`, jitted over this process's devices: shared is replicated, rows are split.
 
         Devices do not communicate, so processes may call it different numbers of times.

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import glob
 import json
+import operator
 import os
 import shutil
 from collections.abc import Callable
@@ -138,7 +139,7 @@ class Checkpoints:
                 what = f"{name} of checkpoint {step} in {self.directory}"
                 require_fit(what, meta["shapes"].get(name, {}), shapes(tree))
             items = self._read(step, abstract)
-            if parallel.on_main(lambda items=items: items is None):
+            if parallel.on_main(functools.partial(operator.is_, items, None)):
                 return self.restore(abstract, only)
             if items is None:
                 raise RuntimeError(f"checkpoint {step} exists for process 0, but not here")

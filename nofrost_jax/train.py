@@ -124,7 +124,7 @@ class Trainer:
             unread = (step, step_metrics)
             stop, last = self.stop.requested(), step == self.total_steps
             log = step % self.config.log.every_steps == 0 or last
-            evaluate = self._is_evaluation(step) or (self.best and self.best.is_due(step))
+            evaluate = self._is_evaluation(step) or (self.best is not None and self.best.is_due(step))
             save = step % self.config.checkpoint.every_steps == 0 or last or stop or evaluate
             if log or save:
                 self._read(*unread)

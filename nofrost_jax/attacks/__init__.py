@@ -16,7 +16,7 @@ from nofrost_jax.attacks.pgd import PGD, TargetedPGD
 from nofrost_jax.attacks.rays import RayS
 from nofrost_jax.attacks.square import Square
 
-TABLE = {  # name in a config: (class, its fixed fields)
+TABLE: dict[str, tuple[type[Attack], dict[str, Any]]] = {  # name in a config: (class, its fixed fields)
     "fgsm": (FGSM, {}),
     "pgd": (PGD, {}),
     "pgd_targeted": (TargetedPGD, {}),

@@ -40,6 +40,7 @@ class State(NamedTuple):
     carry: Any = ()
 
 
+@dataclasses.dataclass(frozen=True)
 class Attack:
     """An attack is a frozen dataclass of numbers that is called; subclasses define `stage`, and maybe `carry`.
 
@@ -48,8 +49,17 @@ class Attack:
     image's outcome depends on its own pixels, label and key alone. `epsilon` may be a traced scalar.
     """
 
-    min_classes = 2
-    attacks_misclassified = False  # whether images that are misclassified anyway are attacked, too
+    epsilon: float | Array = 8 / 255
+
+    @property
+    def min_classes(self) -> int:
+        """How many classes it needs."""
+        return 2
+
+    @property
+    def attacks_misclassified(self) -> bool:
+        """Whether images that are misclassified anyway are attacked, too."""
+        return False
 
     def __call__(
         self, logits_fn: LogitsFn, images: Array, labels: Array, keys: Array, active: Array | None = None
@@ -73,7 +83,7 @@ class Attack:
             return AttackResult(images, nothing, nothing, jnp.zeros(0, bool))
         classes = inputs.count_classes(logits_fn, images)
         self.check_classes(classes)
-        fine, radius = None, getattr(self, "epsilon", None)
+        fine, radius = None, self.epsilon
         if isinstance(radius, jax.Array):  # of a sweep, maybe traced
             self = dataclasses.replace(self, epsilon=radius.astype(images.dtype))
         if not getattr(logits_fn, "inputs_are_checked", False):

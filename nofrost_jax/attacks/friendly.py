@@ -34,7 +34,7 @@ class FriendlyPGD(base.Attack):
     loss: str = "ce"
     start: str = "uniform"
     clip_start: bool = True
-    tau: int | None = 1
+    tau: int | Array | None = 1
     jitter_255: float = 0.0
 
     attacks_misclassified = True

@@ -81,7 +81,7 @@ def check_pair(images: Any, labels: Any, may_be_pixels: bool = False) -> None:
         raise ValueError(f"labels must be integers [{len(images)}], got {labels.dtype} {labels.shape}{hint}")
 
 
-def count_classes(logits_fn: LogitsFn, images: Array) -> int:
+def count_classes(logits_fn: LogitsFn, images: Array | jax.ShapeDtypeStruct) -> int:
     """K of a function's logits [N, K]. Raises ValueError if it is no JAX function, or returns something else."""
     if any(base.__module__.startswith("torch.") for base in type(logits_fn).__mro__):
         raise ValueError(f"the model must be a JAX function, and {type(logits_fn).__name__} is PyTorch's; convert it")

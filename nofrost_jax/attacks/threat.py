@@ -65,7 +65,7 @@ def step_size(rule: str, epsilon: float | Array, steps: int, norm: str = "linf")
     return number / 255 if name == "fixed" else number * epsilon
 
 
-def uniform(images: Array, keys: Array, low: float, high: float) -> Array:
+def uniform(images: Array, keys: Array, low: float | Array, high: float | Array) -> Array:
     """Uniform numbers in [low, high) of the images' shape and dtype; each image draws from its own key."""
     return jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:], images.dtype, low, high))(keys)
 

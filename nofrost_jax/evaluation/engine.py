@@ -113,9 +113,10 @@ class _Evaluation:
         chunks.fill_all(self._images, self._stop, self._is_known, self._fill)
         found = []
         for prediction in self._predictions:
-            found.append(outcomes.join_predictions([self._answers(number, prediction) for number in self._known]))
+            answers = [outcomes.there(self._answers(number, prediction)) for number in self._known]
+            found.append(outcomes.join_predictions(answers))
         joined = {protocol.name: self._join(protocol, found[0]) for protocol in self._protocols}
-        measured = [self._measured(number) for number in self._known]
+        measured = [outcomes.there(self._measured(number)) for number in self._known]
         properties = {name: np.concatenate([rows[name] for rows in measured]) for name in measured[0]}
         return found[0] | {"predictions": found, "properties": properties, "protocols": joined}
 
@@ -186,7 +187,7 @@ class _Evaluation:
     def _missing(self, number: int) -> Iterator[tuple[Protocol, int, np.ndarray]]:
         """(protocol, position of the member, rows to attack: bool [n]) of each piece of work on a chunk; its rows must
         be known by the time that the next one is asked for."""
-        clean, places = self._answers(number, self._predictions[0]), self._places(number)
+        clean, places = outcomes.there(self._answers(number, self._predictions[0])), self._places(number)
         to_keep = np.arange(len(places)) < self._kept(number)
         for protocol in self._protocols:
             survivors = begin = protocol.begins(clean["correct"]) & self._selected(protocol.limit, places)
@@ -207,8 +208,8 @@ class _Evaluation:
         for prediction in self._predictions:
             if self._answers(chunk.number, prediction) is None:
                 self._keep(chunk, prediction.key, self._predict(chunk, prediction))
-        if self._measured(chunk.number) is None:
-            self._keep(chunk, self._properties.key, self._measure(chunk))
+        if self._properties and self._measured(chunk.number) is None:
+            self._keep(chunk, self._properties.key, self._measure(chunk, self._properties))
         for protocol, position, lacking in self._missing(chunk.number):
             member, *later = protocol.members[position:]
             for one in later:
@@ -251,13 +252,13 @@ class _Evaluation:
         pixels = chunk.image[: self._kept(chunk.number)]
         return {"index": chunk.index, "label": chunk.label, "pixels": pixels, "seconds": seconds} | joined | notes
 
-    def _measure(self, chunk: Chunk) -> Rows:
+    def _measure(self, chunk: Chunk, properties: Properties) -> Rows:
         """The properties of a chunk's images."""
         size, parts = self._programs.batch_size, []
         for first in range(0, len(chunk.index), size):
             self._check_stop()
             rows, compiled = np.arange(first, min(first + size, len(chunk.index))), self._programs.total_compile_seconds
-            found = self._programs.measure(self._properties, self._variables, chunk.batch(rows, size), self._key)
+            found = self._programs.measure(properties, self._variables, chunk.batch(rows, size), self._key)
             parts.append({name: found[name][: len(rows)] for name in NAMES})
             compiled = self._programs.total_compile_seconds - compiled
             self._reporter.measured(len(rows), compiled)
@@ -308,7 +309,7 @@ class _Evaluation:
         memo = jax.tree.map(lambda leaf: chunks.padded(leaf[taken], self._programs.batch_size), work.memo)
         state, images = self._programs.stage(member, self._variables, batch, self._key, stage, memo)
         verdict = self._programs.verdict(self._variables, batch, images, protocol.ball)
-        memo, done = memo_of(state), state.done
+        memo, done = memo_of(state), np.asarray(state.done)
         if stage + 1 < member.attack.stages(self._programs.num_classes) and not memo["carry"]:
             done = done & ~verdict["correct"]  # each stage starts from the image: what was not confirmed is tried again
         work.advance(taken, stage, done, memo)

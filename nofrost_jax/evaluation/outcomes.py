@@ -34,6 +34,12 @@ def blank_rows(count: int) -> Rows:
     return rows | {"seconds": np.float64(0), "pixels": np.zeros((0,), np.float32)}
 
 
+def there(rows: Rows | None) -> Rows:
+    """Rows that must be known by now."""
+    assert rows is not None
+    return rows
+
+
 def begin(rows: Rows, chosen: np.ndarray, kept: int, shape: tuple[int, ...]) -> Rows:
     """A copy of `rows` in which the images at `chosen`, int [n], were not attacked yet, with room for the adversarial
     images, of `shape`, of the first `kept`."""

@@ -40,6 +40,12 @@ def rounded(adversarial: jax.Array, images: jax.Array, linf: float, l2: float) -
     return jnp.clip(whole, jnp.maximum(jnp.ceil(images - linf), 0), jnp.minimum(jnp.floor(images + linf), 255))
 
 
+class _Vouched(functools.partial):
+    """A logits function whose images are known to be valid."""
+
+    inputs_are_checked = True
+
+
 class Programs:
     """Runs stages and verdicts on batches of `batch_size` images over this process's devices; compiles each once.
 
@@ -50,7 +56,8 @@ class Programs:
     """
 
     def __init__(self, logits_fns: dict[str, Callable], num_classes: int, devices: Devices, batch_size: int):
-        self.devices, self.batch_size, self.say = devices, batch_size, print
+        self.devices, self.batch_size = devices, batch_size
+        self.say: Callable[[str], None] = print
         self._logits_fns, self.num_classes = logits_fns, num_classes
         self._compiled = {}
         self._to_pixels = devices.map_images(lambda _, images: to_pixels(images))
@@ -97,8 +104,7 @@ class Programs:
 
         def program(shared, rows):
             variables, key = shared
-            logits_fn = functools.partial(self._logits_fns["float32"], variables)
-            logits_fn.inputs_are_checked = True
+            logits_fn = _Vouched(self._logits_fns["float32"], variables)
             image_keys = keys.per_image(keys.named(key, "properties"), rows["index"])
             with jax.default_matmul_precision("highest"):
                 images = to_pixels(rows["image"])

@@ -111,11 +111,12 @@ def gradient_step(loss_fn: Callable, optimizer: optax.GradientTransformation, co
     turns = terms if config.accumulate > 1 else (Loss(terms, share),)
 
     def step(state, batch, key):
-        rows, stats, grads, loss, metrics = (batch, keys_of(state, batch, key)), state.batch_stats, None, 0.0, {}
+        rows, stats, loss, metrics = (batch, keys_of(state, batch, key)), state.batch_stats, 0.0, {}
+        grads: Tree = {}
         for turn in turns:
             gradients = functools.partial(_gradients, turn, state.params, stats)
             more, (own, stats, counted), _ = over_micro_batches(gradients, rows, state.params, config)
-            grads = more if grads is None else jax.tree.map(jnp.add, grads, more)
+            grads = jax.tree.map(jnp.add, grads, more) if grads else more
             loss, metrics = loss + own, metrics | counted
         state, metrics = update(state.replace(batch_stats=stats), grads, loss, metrics, optimizer)
         return state.replace(step=state.step + 1), metrics
@@ -176,7 +177,11 @@ def keys_of(state: TrainState, batch: dict[str, Array], key: Array) -> Array:
 
 
 def update(
-    state: TrainState, grads: Tree, loss: Array, metrics: dict[str, Array], optimizer: optax.GradientTransformation
+    state: TrainState,
+    grads: Tree,
+    loss: float | Array,
+    metrics: dict[str, Array],
+    optimizer: optax.GradientTransformation,
 ) -> tuple[TrainState, dict[str, Array]]:
     """(state, metrics) after one optimizer step with the shards' mean gradients; `state.step` stays."""
     grads = parallel.mean(grads)

@@ -39,10 +39,13 @@ def with_tau(
         return gradient_step(make_loss(model, config, attack), optimizer, config)
     if not steps_per_epoch:
         raise ValueError("config.method.tau_epochs needs steps_per_epoch, to know when an epoch begins")
+    if not isinstance(attack, attacks.FriendlyPGD) or attack.tau is None:
+        raise ValueError(f"config.method.tau_epochs needs an attack with a tau, not {attack}")
+    first = attack.tau
 
     def step(state, batch, key):
         passed = jnp.sum(state.step // steps_per_epoch >= jnp.asarray(epochs))
-        now = dataclasses.replace(attack, tau=attack.tau + passed.astype(jnp.int32))
+        now = dataclasses.replace(attack, tau=first + passed.astype(jnp.int32))
         return gradient_step(make_loss(model, config, now), optimizer, config)(state, batch, key)
 
     return step

@@ -4,6 +4,8 @@ A network is a Flax Linen module that maps normalized images [N, H, W, 3] to log
 {"params": ...} and, for batch statistics, {"batch_stats": ...}, all float32.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -63,7 +65,8 @@ def create(
     for field, (value, allowed) in choices.items():
         if value not in allowed:
             raise ValueError(f"{field}={value!r} is unknown; choose one of {', '.join(allowed)}")
-    if dtype == "float64" and not jax.config.jax_enable_x64:
+    options: Any = jax.config  # its attributes are made at run time
+    if dtype == "float64" and not options.jax_enable_x64:
         raise ValueError("dtype='float64' needs jax_enable_x64; choose float32 or bfloat16")
     stage_sizes = tuple(stage_sizes) or STAGE_SIZES[name]
     if len(stage_sizes) > 4 or not all(isinstance(size, int) and size > 0 for size in stage_sizes):
@@ -73,7 +76,7 @@ def create(
         raise ValueError(f"num_classes and width must be positive, dropout and drop_path in [0, 1); got {given}")
     if not isinstance(bn_group_size, int) or bn_group_size < 0:
         raise ValueError(f"bn_group_size={bn_group_size!r} must be a number of images, or 0 for the global batch")
-    common = {
+    common: dict[str, Any] = {
         "stage_sizes": stage_sizes,
         "num_classes": num_classes,
         "stem": stem,

@@ -218,9 +218,10 @@ def check_call(
         raise ValueError(f"dropout and drop path need image_keys, a typed PRNG key per image [{len(x)}], got {given}")
 
 
-def drop(x: jax.Array, rate: float, image_keys: jax.Array, layer: int, whole: bool = False) -> jax.Array:
+def drop(x: jax.Array, rate: float, image_keys: jax.Array | None, layer: int, whole: bool = False) -> jax.Array:
     """Inverted dropout of x [N, ...]: single values, or with `whole` whole images (drop path; Huang et al., 2016).
     An image's mask depends on its own key and on `layer` alone."""
+    assert image_keys is not None  # `check_call` has refused a call without
 
     def keep(key):
         shape = () if whole else x.shape[1:]

@@ -30,14 +30,9 @@ def activation_scales(specs: list[BlockSpec]) -> list[float]:
     return scales
 
 
-def conv_scales(beta: float) -> dict[str, dict[str, float]]:
-    """{convolution of a block: the constant factors that its kernel takes up}."""
-    return {
-        "shortcut": {"input_scale": beta},
-        "conv1": {"input_scale": beta},
-        "conv2": {},
-        "conv3": {"output_scale": ALPHA},
-    }
+def conv_scales(beta: float) -> dict[str, tuple[float, float]]:
+    """{convolution of a block: the constant factors of its input and of its result, which its kernel takes up}."""
+    return {"shortcut": (beta, 1.0), "conv1": (beta, 1.0), "conv2": (1.0, 1.0), "conv3": (1.0, ALPHA)}
 
 
 class NFBlock(nn.Module):
@@ -52,8 +47,9 @@ class NFBlock(nn.Module):
         features, stride = self.spec.features, self.spec.stride
         middle, scales = make_divisible(features * 0.25), conv_scales(self.beta)
 
-        def conv(name, x, *shape, **options):
-            return WSConv(*shape, **options, **scales[name], dtype=self.dtype, name=name)(x)
+        def conv(name, x, features, size, stride=1, gain_init=initializers.ones):
+            before, after = scales[name]
+            return WSConv(features, size, stride, gain_init, before, after, self.dtype, name=name)(x)
 
         out, shortcut = layers.relu(x), x
         if stride > 1 or x.shape[-1] != features:
@@ -113,5 +109,5 @@ class NFResNet(nn.Module):
         found = {**params, "stem": frozen(params["stem"], self.dtype)}
         for spec, beta in zip(specs, activation_scales(specs), strict=True):
             scales, block = conv_scales(beta), params[spec.name]
-            found[spec.name] = {name: frozen(conv, self.dtype, **scales[name]) for name, conv in block.items()}
+            found[spec.name] = {name: frozen(conv, self.dtype, *scales[name]) for name, conv in block.items()}
         return found
