@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -128,7 +128,7 @@ class Queue:
             self.environment |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
         self.rows = []
 
-    def run(self, tasks: Iterable[Task]) -> int:
+    def run(self, tasks: Sequence[Task]) -> int:
         """Does the tasks, prints the table, returns the exit code: 1 if a task failed."""
         try:
             kind = self.device_kind()
@@ -149,9 +149,9 @@ class Queue:
     def device_kind(self) -> str:
         """The device's name, from a process of its own: this one must not take the accelerator."""
         code = "import jax; device = jax.devices()[0]; print(device.platform, device.device_kind, sep='|')"
-        command, options = [sys.executable, "-c", code], {"capture_output": True, "text": True, "timeout": 120}
+        command, own = [sys.executable, "-c", code], self.environment
         try:
-            done = subprocess.run(command, env=self.environment, cwd=ROOT, check=True, **options)
+            done = subprocess.run(command, env=own, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             print(f"error: jax does not start here: {last_line(error.stderr or str(error))}", file=sys.stderr)
             sys.exit(1)

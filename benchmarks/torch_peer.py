@@ -29,7 +29,7 @@ def twin(classifier: Classifier, device: str):
         kernel = np.asarray(standardize(jnp.asarray(layer["kernel"]), jnp.asarray(layer["gain"])))
         return tensor(kernel.transpose(3, 2, 0, 1)), tensor(layer["bias"])
 
-    mean, std = (tensor(np.float32(value))[:, None, None] for value in (classifier.mean, classifier.std))
+    mean, std = (tensor(np.asarray(value, np.float32))[:, None, None] for value in (classifier.mean, classifier.std))
     stem, blocks = fold(params["stem"]), []
     for spec in specs:
         blocks.append({name: fold(layer) for name, layer in params[spec.name].items()})
@@ -98,7 +98,7 @@ def choose_threads(net, images) -> int:
     import torch
 
     seconds = {}
-    for threads in {1, os.cpu_count()}:
+    for threads in {1, os.cpu_count() or 1}:
         torch.set_num_threads(threads)
         for _ in range(2):  # the first to warm up
             start = time.perf_counter()
@@ -106,6 +106,6 @@ def choose_threads(net, images) -> int:
                 for _ in range(20):
                     net(images)
             seconds[threads] = time.perf_counter() - start
-    best = min(seconds, key=seconds.get)
+    best = min(seconds, key=seconds.__getitem__)
     torch.set_num_threads(best)
     return best

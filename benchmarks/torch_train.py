@@ -6,6 +6,7 @@ A process of its own, because the threads of PyTorch and of XLA would wait for e
 import subprocess
 import sys
 import time
+from typing import Any
 
 from benchmarks import ROOT
 
@@ -36,10 +37,11 @@ def main() -> None:
     from benchmarks.tasks.torch_step import Step
 
     model, size, batch, layout, *stages = sys.argv[1:]
-    stages = {"depths" if model.startswith("nf_") else "layers": tuple(map(int, stages))} if stages else {}
+    field = "depths" if model.startswith("nf_") else "layers"
+    options: dict[str, Any] = {field: tuple(map(int, stages))} if stages else {}
     torch.manual_seed(0)
-    torch.set_num_threads(os.cpu_count())
-    net = timm.create_model(model, **stages)
+    torch.set_num_threads(os.cpu_count() or 1)
+    net = timm.create_model(model, **options)
     if layout == "channels_last":
         net = net.to(memory_format=torch.channels_last)
     step = Step(net, torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, weight_decay=5e-5))

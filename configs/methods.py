@@ -1,5 +1,7 @@
 """The rows of the paper's tables: each sets the net, and the loss on which images."""
 
+from typing import Any
+
 from ml_collections import config_dict
 
 from configs import common
@@ -9,7 +11,8 @@ NETS = {"bn": ("", "bn"), "in": ("", "in"), "mbn": ("", "mbn"), "nf": ("nf_", "b
 # FAT's code has a jitter of 0.255 with cross-entropy.
 FRIENDLY = {"tau": 1, "jitter_255": 0.0}
 
-ROWS = {  # net, method, Equation 1's lambda, fields of the training attack that differ from configs/common.py
+Row = tuple[str, str, float, dict[str, Any]]  # net, method, Equation 1's lambda, fields of the training attack
+ROWS: dict[str, Row] = {  # the fields are those that differ from configs/common.py
     "nofrost": ("nf", "at", 0.5, {}),  # adversarial training of a normalizer-free net
     "st": ("bn", "standard", 0.0, {}),  # standard training
     "st_nf": ("nf", "standard", 0.0, {}),  # the same without batch norm (Table 6)

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from typing import Any
 
 import jax
 
@@ -9,6 +10,7 @@ from nofrost_jax.errors import UserError
 
 OFF = "off"
 LEAST_SECONDS = 0.1  # programs that compile faster are not kept
+_OPTIONS: Any = jax.config  # its attributes are made at run time
 
 
 def keep(choice: str = "") -> None:
@@ -22,7 +24,7 @@ def keep(choice: str = "") -> None:
     if choice == OFF:
         jax.config.update("jax_enable_compilation_cache", False)
         return
-    if not choice and (jax.config.jax_compilation_cache_dir or jax.process_count() > 1):
+    if not choice and (_OPTIONS.jax_compilation_cache_dir or jax.process_count() > 1):
         return
     folder = os.path.expanduser(choice) if choice else user_folder()
     try:
@@ -34,7 +36,7 @@ def keep(choice: str = "") -> None:
     # A file cut by a kill, or a full disk: jax compiles the program, and all is as without the folder.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     jax.config.update("jax_compilation_cache_dir", folder)
-    if jax.config.jax_persistent_cache_min_compile_time_secs == 1:  # jax's default; a setting of the user's stays
+    if _OPTIONS.jax_persistent_cache_min_compile_time_secs == 1:  # jax's default; a setting of the user's stays
         jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
 
 

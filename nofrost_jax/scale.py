@@ -162,7 +162,8 @@ def report(config: ConfigDict, net: Net, machine: Machine, steps: int | None, nu
     needed = memory_bytes(config, net, machine.devices)
     fits = "of" if needed < 0.9 * device.memory else "- too much: see accumulate and model.remat - of"
     yield f"  memory           about {costs.gigabytes(needed)} {fits} {costs.gigabytes(device.memory)}"
-    rows = [("devices", "images each", "step", "communication", "efficiency", "training", "device-hours", "evaluation")]
+    head = "devices", "images each", "step", "communication", "efficiency", "training", "device-hours", "evaluation"
+    rows: list[tuple[str, ...]] = [head]
     alone = step_on(config, net, Machine(device, 1)).seconds
     for count in sorted({machine.devices, 8, 64, 512}):
         place = machine if count == machine.devices else Machine(device, count, hosts_of(device, count))

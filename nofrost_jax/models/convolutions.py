@@ -87,9 +87,9 @@ def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
 def _product_backward(saved, gradient):
     # The derived gradient of the matrix is a transposed product, for which XLA copies a transposed map.
     x, matrix = saved
-    rows = [values.reshape(-1, values.shape[-1]) for values in (x, gradient)]
+    rows, columns = (values.reshape(-1, values.shape[-1]) for values in (x, gradient))
     to_map = lax.dot_general(gradient, matrix, (((3,), (1,)), ((), ())))
-    return to_map, lax.dot_general(*rows, (((0,), (0,)), ((), ())))
+    return to_map, lax.dot_general(rows, columns, (((0,), (0,)), ((), ())))
 
 
 _product.defvjp(lambda x, matrix: (_product(x, matrix), (x, matrix)), _product_backward)

@@ -18,7 +18,7 @@ from nofrost_jax.state import TrainState
 
 BATCH, SIZE, CLASSES, PER_EPOCH = 16, 8, 5, 10
 RNG = np.random.default_rng(0)
-DATA = {
+DATA: dict[str, np.ndarray] = {
     "image": RNG.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8),
     "label": RNG.integers(0, CLASSES, BATCH).astype(np.int32),
     "index": np.arange(BATCH, dtype=np.int32),
