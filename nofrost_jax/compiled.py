@@ -24,7 +24,7 @@ def keep(choice: str = "") -> None:
     if choice == OFF:
         jax.config.update("jax_enable_compilation_cache", False)
         return
-    if not choice and (_OPTIONS.jax_compilation_cache_dir or jax.process_count() > 1):
+    if not choice and (_OPTIONS.jax_compilation_cache_dir or jax.distributed.is_initialized()):
         return
     folder = os.path.expanduser(choice) if choice else user_folder()
     try:

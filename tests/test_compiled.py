@@ -63,7 +63,7 @@ def test_jaxs_own_setting_stays(tmp_path):
 
 
 def test_several_processes_keep_none_by_themselves(monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
     compiled.keep()
     assert jax.config.jax_compilation_cache_dir is None
 
