@@ -58,13 +58,17 @@ class Peers:
         self._name = f"{platform.node()}, process {os.getpid()}"
         self._leaving = self._stopping = False
         self._others: dict[int, Peer] = {}  # by number; process 0 knows all, the others know process 0
+        self._listeners: list[threading.Thread] = []
 
     def join(self) -> None:
         """Returns when all are here. Says who is missing; raises MachineError when the time is up."""
         self._gather() if self.me == 0 else self._find()
         for number, peer in self._others.items():
             peer.connection.settimeout(SILENT_SECONDS)
-            threading.Thread(target=self._listen, args=(number, peer), daemon=True).start()
+            peer.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # last words must not wait
+            self._listeners.append(threading.Thread(target=self._listen, args=(number, peer), daemon=True))
+        for listener in self._listeners:
+            listener.start()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def leave(self, why: str = "bye") -> None:
@@ -73,6 +77,10 @@ class Peers:
         self._send({why: True})
         if why != "bye":
             time.sleep(GRACE_SECONDS / 2)  # all may end for the same reason, with their own message
+            return
+        deadline = time.monotonic() + GRACE_SECONDS
+        for listener in self._listeners:  # until it is heard: a process that ends may take unread words with it
+            listener.join(max(0, deadline - time.monotonic()))
 
     def forwarded(self) -> str:
         """HOST:PORT at which jax's client finds its service."""
@@ -201,6 +209,8 @@ class Peers:
             for line in peer.lines:
                 told = json.loads(line)
                 if "bye" in told:
+                    with contextlib.suppress(OSError):  # the other may be gone by now
+                        peer.connection.shutdown(socket.SHUT_RDWR)
                     return
                 if "lost" in told:
                     self._lose(told["lost"])
