@@ -3,7 +3,7 @@
 Process 0 listens at the coordinator's address. The others connect, say which they are, and keep the connection. A
 process whose connection closes without a goodbye, or that is silent, is lost: all others then end and name it. If a
 signal stops one process alone, all stop. jax's own client would print a C++ stack as soon as process 0 is gone;
-therefore it connects to process 0 through a forwarder in its own process, which keeps the connection open.
+therefore it connects to process 0 through a forwarder, which keeps the connection open.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import threading
 import time
 from typing import Any, NamedTuple, NoReturn, TextIO
 
+from nofrost_jax import forwarding
 from nofrost_jax.errors import MachineError, UserError
 
 ANNOUNCE_SECONDS = 30  # between two lines about who is missing
@@ -84,7 +85,10 @@ class Peers:
 
     def forwarded(self) -> str:
         """HOST:PORT at which jax's client finds its service."""
-        return self.address if self.me == 0 else forwarder(self._at)
+        if self.me == 0:
+            return self.address
+        address, self._forwarder = forwarding.start(*self._at)
+        return address
 
     # Meeting
 
@@ -262,33 +266,3 @@ class Peers:
 
 def _write(connection: socket.socket, message: dict[str, Any]) -> None:
     connection.sendall(json.dumps(message).encode() + b"\n")
-
-
-def forwarder(at: tuple[str, int]) -> str:
-    """HOST:PORT in this process that forwards to `at`, (host, port): a connection that closes there stays open here."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def accept():
-        while True:
-            threading.Thread(target=connect, args=(listener.accept()[0],), daemon=True).start()
-
-    def connect(near):
-        while True:
-            with contextlib.suppress(OSError):
-                far = socket.create_connection(at)
-                break
-            time.sleep(0.1)
-        threading.Thread(target=copy, args=(near, far, True), daemon=True).start()
-        copy(far, near, False)
-
-    def copy(source, target, closing):
-        with contextlib.suppress(OSError):
-            while content := source.recv(2**16):
-                target.sendall(content)
-        if closing:
-            for end in (source, target):
-                with contextlib.suppress(OSError), end:
-                    end.shutdown(socket.SHUT_RDWR)
-
-    threading.Thread(target=accept, daemon=True).start()
-    return f"127.0.0.1:{listener.getsockname()[1]}"

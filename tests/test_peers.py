@@ -1,15 +1,18 @@
 """Processes of one run that do not find each other, or lose one: each ends with one line that says which."""
 
 import contextlib
+import ctypes
+import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 
 import pytest
 
-from nofrost_jax import peers
+from nofrost_jax import forwarding, peers
 from nofrost_jax.errors import UserError
 from tests.conftest import ROOT
 
@@ -223,16 +226,58 @@ def test_where_one_ends_with_an_error_the_others_end_but_with_their_own_word_if_
     assert code == 1 and " of 3 (" in line and "is lost: it failed; its own output says why" in line
 
 
-def test_the_forwarder_does_not_tell_that_the_other_side_is_gone():
+@pytest.fixture
+def forwarder():
+    """Starts one: forwarder(host, port) is its (host, port)."""
+    with contextlib.ExitStack() as stack:
+
+        def call(*at):
+            address, process = forwarding.start(*at)
+            stack.enter_context(process)
+            stack.callback(process.stdin.close)
+            host, port = address.split(":")
+            return host, int(port)
+
+        yield call
+
+
+def test_the_forwarder_does_not_tell_that_the_other_side_is_gone(forwarder):
     """Else jax's client and the line about the lost process would race to the screen."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        host, port = peers.forwarder(server.getsockname()[:2]).split(":")
-        with socket.create_connection((host, int(port)), timeout=5) as near:
-            with server.accept()[0] as far:
-                near.sendall(b"there")
-                assert far.recv(9) == b"there"
-                far.sendall(b"back")
-                assert near.recv(9) == b"back"
-            near.settimeout(0.5)
-            with pytest.raises(TimeoutError):
-                near.recv(9)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        near = stack.enter_context(socket.create_connection(forwarder(*server.getsockname()[:2]), timeout=5))
+        with server.accept()[0] as far:
+            near.sendall(b"there")
+            assert far.recv(9) == b"there"
+            far.sendall(b"back")
+            assert near.recv(9) == b"back"
+        near.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            near.recv(9)
+
+
+def test_the_forwarder_works_while_a_call_holds_pythons_lock(forwarder):
+    """As jax does while its processes agree on the step at which they stop."""
+    answer = (
+        "import socket, time; server = socket.create_server(('127.0.0.1', 0))"
+        "; print(server.getsockname()[1], flush=True)"
+        "; connection = server.accept()[0]; time.sleep(0.5); connection.sendall(b'x'); connection.recv(1)"
+    )
+    with contextlib.ExitStack() as stack:
+        command = [sys.executable, "-c", answer]
+        far = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        near = stack.enter_context(socket.create_connection(forwarder("127.0.0.1", int(far.stdout.readline()))))
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 10, 0))
+        content = ctypes.create_string_buffer(1)
+        assert ctypes.PyDLL(None).recv(near.fileno(), content, 1, 0) == 1  # a PyDLL's calls hold the lock
+
+
+def test_the_forwarder_ends_with_the_process_that_started_it():
+    start = "from nofrost_jax import forwarding; import os; address, process = forwarding.start('127.0.0.1', 1)"
+    start += "; print(process.pid, flush=True); os._exit(1)"
+    pid = int(subprocess.run([sys.executable, "-c", start], cwd=ROOT, capture_output=True, text=True).stdout)
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{pid}"):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"process {pid} goes on")
