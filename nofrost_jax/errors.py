@@ -82,10 +82,11 @@ def _failure(error, bugs):
     not the machine's."""
     failures = _FAILURES.keys() - bugs
     for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.errno and cause.errno in failures:
-            what, mend = _FAILURES[cause.errno]
+        number: int = errno.ETIMEDOUT if type(cause) is TimeoutError else getattr(cause, "errno", 0) or 0
+        if isinstance(cause, OSError) and number in failures:
+            what, mend = _FAILURES[number]
             place = f"{os.fsdecode(cause.filename)}: " if isinstance(cause.filename, (str, bytes)) else ""
-            return f"{what} ({place}{cause.strerror})", mend
+            return f"{what} ({place}{cause.strerror or cause})", mend
         if found := _CODE_IN_TEXT.search(str(cause)):
             number = int(found[1] or found[2])
             if number in failures:

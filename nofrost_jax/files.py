@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 Path = str | os.PathLike[str]
+SEAL = "content_sha256"
 _LFS = b"version https://git-lfs"
 _NPZ = "it is a NumPy .npz file"
 _TORCH_STREAM = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P"  # the start of PyTorch's older format
@@ -45,9 +46,23 @@ def write(path: Path, content: str | bytes, sync: bool = True) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
-    """Writes a plain value as JSON; see `write`."""
-    write(path, json.dumps(value, indent=indent) + "\n")
+def write_json(path: Path, value: Any, indent: int | None = 2, seal: bool = False) -> None:
+    """Writes a plain value as JSON; see `write`. seal: an object gets the hash of its fields, for `unsealed`."""
+    write(path, json.dumps(value | {SEAL: _json_sha256(value)} if seal else value, indent=indent) + "\n")
+
+
+def unsealed(value: Any) -> Any:
+    """A JSON value without its seal. Raises ValueError if it has one, but is not what was sealed."""
+    if not isinstance(value, dict) or SEAL not in value:
+        return value
+    fields = {name: field for name, field in value.items() if name != SEAL}
+    if value[SEAL] != _json_sha256(fields):
+        raise ValueError("it is not what was written: its hash differs")
+    return fields
+
+
+def _json_sha256(value: Any) -> str:
+    return sha256(json.dumps(json.loads(json.dumps(value)), sort_keys=True))  # twice: JSON has no tuples
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any], sync: bool = True) -> None:
@@ -80,10 +95,10 @@ def create(path: Path, content: str) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file, or None if there is no file. Raises ValueError if it is not JSON."""
+    """The value in a JSON file, `unsealed`, or None if there is no file. Raises ValueError if it is not JSON."""
     try:
         with open(path, "rb") as file:
-            return json.loads(file.read())
+            return unsealed(json.loads(file.read()))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except RecursionError as error:

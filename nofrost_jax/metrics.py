@@ -1,5 +1,6 @@
 """Metrics as (sum, count) pairs, and where they go: metrics.jsonl and TensorBoard (through clu)."""
 
+import hashlib
 import json
 import os
 import sys
@@ -54,37 +55,63 @@ class Writer:
     def __init__(self, workdir: str, active: bool = True, tensorboard: bool = True) -> None:
         self.path = os.path.join(workdir, "metrics.jsonl")
         self._active = active
+        self._size, self._hash = 0, hashlib.sha256()
         self._board = _summary_writer(workdir) if active and tensorboard else None
 
-    def rewind(self, step: int, drop_evaluation: bool = False) -> None:
-        """Drops the lines of later steps, and with `drop_evaluation` the evaluation of `step`, before a resumed run
-        writes them again."""
-        if not self._active or not os.path.exists(self.path):
+    @property
+    def written(self) -> dict[str, Any]:
+        """What the file holds, for `rewind`; {} in other processes."""
+        return {"bytes": self._size, "sha256": self._hash.hexdigest()} if self._active else {}
+
+    def rewind(self, written: dict[str, Any] | None) -> None:
+        """Drops what came after `written` (None: all), before a resumed run writes it again. A file that is not what
+        was written is kept under another name, with a line that says so."""
+        if not self._active:
             return
-
-        def keep(line):
-            scalars = json.loads(line)
-            again = drop_evaluation and any(name.startswith("eval/") for name in scalars)
-            return scalars["step"] < step or (scalars["step"] == step and not again)
-
-        with open(self.path) as file:
-            lines = [line for line in file if line.endswith("\n") and keep(line)]
-        files.write(self.path, "".join(lines))
+        try:
+            with open(self.path, "rb") as file:
+                found = file.read()
+        except FileNotFoundError:
+            found = b""
+        kept = found[: written["bytes"]] if written else b""
+        if written and files.sha256(kept) != written["sha256"]:
+            damaged, kept = f"{self.path}.damaged", _whole_lines(kept)
+            os.replace(self.path, damaged) if found else None
+            where = f"; as it was found it is {damaged}" * bool(found)
+            print(f"note: {self.path} is not what was written: lines are missing or changed{where}", flush=True)
+        self._size, self._hash = len(kept), hashlib.sha256(kept)
+        if found:
+            files.write(self.path, kept)
 
     def write(self, step: int, scalars: dict[str, float], speeds: dict[str, float] | None = None) -> None:
         """`scalars` {name: float} to both, `speeds` to TensorBoard only."""
         if not self._active:
             return
+        line = json.dumps({"step": step, **{name: float(value) for name, value in scalars.items()}}) + "\n"
         with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, **{name: float(value) for name, value in scalars.items()}}) + "\n")
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        self._size += len(line)
+        self._hash.update(line.encode())
         if self._board:
             self._board.write_scalars(step, {**scalars, **(speeds or {})})
 
     def close(self) -> None:
         if self._board:
             self._board.close()
+
+
+def _whole_lines(content: bytes) -> bytes:
+    """The lines that are JSON."""
+
+    def is_json(line: bytes) -> bool:
+        try:
+            return "step" in json.loads(line)
+        except (ValueError, TypeError):
+            return False
+
+    return b"".join(line for line in content.splitlines(keepends=True) if line.endswith(b"\n") and is_json(line))
 
 
 def _summary_writer(workdir):

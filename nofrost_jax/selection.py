@@ -183,7 +183,7 @@ class Best:
         temporary = f"{self.folder}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         checkpoint.export(temporary, state.variables, self._config_json())
-        files.write_json(os.path.join(temporary, checkpoint.SELECTION), record)
+        files.write_json(os.path.join(temporary, checkpoint.SELECTION), record, seal=True)
         if os.path.isdir(self.folder):
             os.replace(self.folder, f"{self.folder}.old")
         os.replace(temporary, self.folder)

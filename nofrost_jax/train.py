@@ -94,14 +94,14 @@ class Trainer:
         self.sums, self.own_sums, self.replaced = metrics.Sums(), metrics.Sums(), []  # the last two: this process's
         images = parallel.on_main(lambda: dataset.training_fingerprint)
         self.identity = fields.identity(config) | {"training_set": images}  # saved with every checkpoint
-        self.start_step, self.evaluation_due = self._restore(force)
+        self.start_step, self.evaluation_due, written = self._restore(force)
         self._describe(variables)
         if self.main:  # after `_restore`, which can still refuse a forced config
             write_config(config, workdir, force)
             selection.put_aside(config, workdir)  # after config.json, which says whose choice counts
             write_notes(method.notes(config), workdir)
         self.writer = metrics.Writer(workdir, active=self.main, tensorboard=config.log.tensorboard)
-        self.writer.rewind(self.start_step, drop_evaluation=self.evaluation_due)
+        self.writer.rewind(written)
         self.progress = progress.Steps(self.total_steps, self.per_epoch, config.batch_size, self.start_step, self.main)
 
     def loop(self) -> TrainState:
@@ -165,11 +165,11 @@ class Trainer:
         if self.main:
             metrics.write_overview(variables, self.workdir)
 
-    def _restore(self, force: bool) -> tuple[int, bool]:
+    def _restore(self, force: bool) -> tuple[int, bool, dict[str, Any] | None]:
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.state)
         restored = self.checkpoints.restore(abstract.items)
         if restored is None:
-            return 0, False
+            return 0, False, None
         step, items, meta = restored
         changed = check_checkpoint(meta, self.config, self.workdir, self.identity["training_set"], force)
         if self.best:
@@ -181,7 +181,7 @@ class Trainer:
             self.identity |= {"forced": meta["forced"]} if "forced" in meta else {}
         self.state, self.sums = TrainState.from_items(items), metrics.Sums(meta["sums"])
         parallel.say(f"resuming from the checkpoint of step {step}")
-        return step, meta["evaluation_due"]
+        return step, meta["evaluation_due"], meta["metrics"]
 
     def kept(self) -> str:
         return f"step {step} is saved" if (step := self.checkpoints.saved()) else "no step was saved yet"
@@ -264,7 +264,7 @@ class Trainer:
         start = time.perf_counter()
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(self.state.variables))):
             self._fail(["a parameter or a batch statistic"], step)  # metrics cover parameters only
-        meta = {"step": step, "sums": self.sums.state, "evaluation_due": evaluation_due, **self.identity}
-        meta |= {"best": self.best.kept()} if self.best else {}
+        meta = {"step": step, "sums": self.sums.state, "evaluation_due": evaluation_due, "metrics": self.writer.written}
+        meta |= self.identity | ({"best": self.best.kept()} if self.best else {})
         self.checkpoints.save(step, self.state.items, meta)
         self.progress.pause(time.perf_counter() - start)

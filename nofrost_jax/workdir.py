@@ -13,7 +13,7 @@ from nofrost_jax.errors import MachineError, UserError
 from nofrost_jax.fields import to_plain
 from nofrost_jax.weights import tensors
 
-NOTES = "notes.txt"  # how a training differs from the paper; results repeat it
+NOTES = "notes.json"  # how a training differs from the paper; results repeat it
 
 
 def check_config(config: ConfigDict, workdir: str, force: bool = False) -> None:
@@ -90,18 +90,18 @@ def write_notes(lines: Sequence[str], workdir: str) -> None:
     """Writes the run's notes, or removes them if there are none."""
     path = os.path.join(workdir, NOTES)
     if lines:
-        files.write(path, "".join(f"{line}\n" for line in lines))
+        files.write_json(path, {"notes": list(lines)}, seal=True)
     elif os.path.exists(path):
         os.remove(path)
 
 
 def read_notes(workdir: str) -> list[str]:
-    """The lines of a run's notes; [] if there are none, as in an export."""
+    """The lines of a run's notes; [] if there are none, as in an export. Raises UserError where they are damaged."""
     path = os.path.join(workdir, NOTES)
-    if not os.path.exists(path):
-        return []
-    with open(path) as file:
-        return file.read().splitlines()
+    try:
+        return (files.read_json(path) or {"notes": []})["notes"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); start the training again, which writes it") from error
 
 
 def check_start(config: ConfigDict, workdir: str) -> None:

@@ -86,7 +86,14 @@ def saved_with(config):
     """What a training saves beside its arrays, of step 7."""
     from nofrost_jax import fields
 
-    return {"step": 7, "sums": {}, "evaluation_due": False, "training_set": {}, **fields.identity(config)}
+    return {
+        "step": 7,
+        "sums": {},
+        "evaluation_due": False,
+        "training_set": {},
+        "metrics": {},
+        **fields.identity(config),
+    }
 
 
 def environment(devices=1, **variables):

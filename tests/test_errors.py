@@ -26,6 +26,7 @@ def code_and_line(capsys, error):
         (errors.MachineError("a peer is lost"), 1, ["error: a peer is lost\n"]),
         (errors.Missing(), 3, []),
         (errors.Preempted("stopped by SIGTERM"), 75, ["stopped by SIGTERM\n"]),
+        (TimeoutError("Timed out after 600 seconds."), 1, ["does not answer", "Timed out after 600 seconds"]),
         (OSError(errno.ENOSPC, "No space left on device", "/run/x"), 1, [FULL, "/run/x", "make room"]),
         (OSError(errno.EROFS, "Read-only file system", "/run/x"), 1, ["read-only", "/run/x"]),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, ["quota"]),

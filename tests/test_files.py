@@ -1,8 +1,10 @@
 """Files that are there whole or not at all, and hashes."""
 
 import concurrent.futures
+import contextlib
 import errno
 import hashlib
+import json
 
 import ml_dtypes
 import numpy as np
@@ -101,3 +103,16 @@ def test_arrays_are_read_only_if_nothing_runs_and_nothing_grows(tmp_path, write,
     assert "\n" not in str(caught.value)
     files.write_npz(path, {"a": np.arange(3)})
     assert files.read_npz(path)["a"].tolist() == [0, 1, 2]
+
+
+def test_no_bit_of_a_sealed_object_can_change_in_silence(tmp_path):
+    path, value = tmp_path / "a.json", {"accuracy": 0.25, "of": (1, {"n": 7}), "name": "é"}
+    files.write_json(path, value, seal=True)
+    content, wanted = path.read_bytes(), json.loads(json.dumps(value))
+    assert files.read_json(path) == wanted
+    for place in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with contextlib.suppress(ValueError):  # or what is changed is the seal's name
+            assert wanted.items() <= files.read_json(path).items(), changed

@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "nofrost_jax"
 FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and the listed neighbours on its own
-    {"signals", "files", "progress", "tables", "picture_grid", "flag_texts"},
+    {"signals", "files", "progress", "tables", "picture_grid", "flag_texts", "forwarding"},
     {"errors", "keys"},
     {"fields"},
     {"lock", "digests", "command_line", "peers", "compiled", "accelerators"},

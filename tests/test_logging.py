@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from nofrost_jax import train
+from nofrost_jax import files, metrics, train
 from tests.conftest import finish, sharing_compiled, start, tiny_args, tiny_config
 
 
@@ -116,3 +116,27 @@ def test_reading_a_run_loads_neither_tensorflow_nor_clu(logged):
     outcome = finish(start("-c", code))
     assert outcome.returncode == 0 and outcome.stderr == "", outcome
     assert outcome.stdout.splitlines() == ["(2, 10) 1394", "[]"]
+
+
+def test_lines_after_a_save_are_dropped_and_changed_ones_are_told(tmp_path, capsys):
+    first = metrics.Writer(str(tmp_path), tensorboard=False)
+    first.write(1, {"loss": 2.5})
+    saved, path = first.written, tmp_path / "metrics.jsonl"
+    content = path.read_bytes()
+    first.write(2, {"loss": 2.25})
+    for found, kept in (
+        (path.read_bytes() + b'{"st', content),
+        (content.replace(b"2.5", b"2.6"), content.replace(b"2.5", b"2.6")),
+        (b'{"step": 1, "lo\n' + content, b""),  # what was saved ends in the middle of its line
+        (b"", b""),
+    ):
+        path.write_bytes(found)
+        again = metrics.Writer(str(tmp_path), tensorboard=False)
+        again.rewind(saved)
+        assert path.read_bytes() == kept
+        assert again.written == {"bytes": len(kept), "sha256": files.sha256(kept)}
+        told = capsys.readouterr().out
+        assert (f"{path} is not what was written" in told) == (kept != content)
+        assert kept == content or not found or (tmp_path / "metrics.jsonl.damaged").read_bytes() == found
+        again.rewind(None)
+        assert path.read_bytes() == b""

@@ -245,8 +245,16 @@ def save(workdir: str | os.PathLike, result: Result, arrays: Mapping[str, np.nda
     base = os.path.join(workdir, "evaluations", result["name"])
     os.makedirs(os.path.dirname(base), exist_ok=True)
     files.write_npz(f"{base}.npz", arrays)
-    files.write_json(f"{base}.json", result)
+    files.write_json(f"{base}.json", result, seal=True)
     return f"{base}.json"
+
+
+def are_whole(workdir: str | os.PathLike, name: str) -> bool:
+    """Whether the arrays of a result can be read."""
+    try:
+        return bool(files.read_npz(os.path.join(workdir, "evaluations", f"{name}.npz")))
+    except ValueError:
+        return False
 
 
 def rename(workdir: str | os.PathLike, old: str, new: str) -> None:
@@ -254,7 +262,7 @@ def rename(workdir: str | os.PathLike, old: str, new: str) -> None:
     before, after = (os.path.join(workdir, "evaluations", name) for name in (old, new))
     if (result := load(workdir, old)) is None:
         return
-    files.write_json(f"{after}.json", result | {"name": new})
+    files.write_json(f"{after}.json", result | {"name": new}, seal=True)
     for kind in (".npz", "_images"):
         if os.path.exists(f"{before}{kind}"):
             os.replace(f"{before}{kind}", f"{after}{kind}")

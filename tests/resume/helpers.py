@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from nofrost_jax import checkpoint, train
+from nofrost_jax import checkpoint, files, train
 from tests.conftest import tiny_config
 
 
@@ -29,18 +29,18 @@ def arrays(folder, step):
 
 
 def contents(folder):
-    """All that must be equal: restored arrays, metrics, the result without its times and place, the outcomes."""
+    """All that must be equal: restored arrays, metrics, and `results_of`."""
     hashes = {step: [checkpoint.tree_sha256(tree) for tree in arrays(folder, step)] for step in saved_steps(folder)}
+    return {"hashes": hashes, "metrics": (folder / "metrics.jsonl").read_bytes(), **results_of(folder)}
+
+
+def results_of(folder):
+    """The final result without its times, place and seal, and its outcomes."""
     result = json.loads((folder / "evaluations/final.json").read_text())
-    del result["checkpoint"]["path"]
+    del result["checkpoint"]["path"], result[files.SEAL]
     for entry in (result["clean"], *result["attacks"]):
         for time in ("seconds", "compile_seconds"):
             entry.pop(time, None)
     with np.load(folder / "evaluations/final.npz") as columns:
         outcomes = {name: columns[name].tolist() for name in columns.files}
-    return {
-        "hashes": hashes,
-        "metrics": (folder / "metrics.jsonl").read_bytes(),
-        "result": result,
-        "outcomes": outcomes,
-    }
+    return {"result": result, "outcomes": outcomes}

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from nofrost_jax import data, fields, lock, train
+from nofrost_jax import data, fields, files, lock, train
 from nofrost_jax.config import prepare
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import Preempted
@@ -210,8 +210,11 @@ def test_no_evaluation_takes_the_place_of_another(whole, cli, copy):
 
     forced = cli(*other, "--force")
     assert forced.returncode == 0 and "it is final_2.json from now on" in forced.stdout
-    renamed = json.loads((copy / "evaluations/final_2.json").read_text())
-    assert renamed == json.loads(before) | {"name": "final_2"} and (copy / "evaluations/final_2.npz").exists()
+    renamed = files.read_json(copy / "evaluations/final_2.json")
+    assert (
+        renamed == files.unsealed(json.loads(before)) | {"name": "final_2"}
+        and (copy / "evaluations/final_2.npz").exists()
+    )
     found = json.loads(place.read_text())
     assert found["dataset"]["n"] == 100 and found["checkpoint"]["step"] == 12
     assert cli(*other).returncode == 0  # the same again is no other

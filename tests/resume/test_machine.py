@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from orbax.checkpoint._src.serialization import serialization
@@ -14,7 +15,7 @@ from orbax.checkpoint._src.serialization import serialization
 from nofrost_jax import digests, metrics, saving
 from nofrost_jax.evaluation import store
 from tests.conftest import ROOT, environment, tiny_args
-from tests.resume.helpers import contents, saved_steps
+from tests.resume.helpers import contents, saved_steps, train_here
 
 TENSORSTORE = (
     'RESOURCE_EXHAUSTED: Error writing local file "/run/checkpoints/8/d/x": Failed to write 4679 bytes to file 23: No '
@@ -86,6 +87,60 @@ def test_a_disk_that_is_full_fills_no_screen(tmp_path):
     done = subprocess.run([*limited, *args], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert_one_line(done, "a file would be larger", str(run / "checkpoints"), "no step was saved yet", "ulimit -f")
     assert saved_steps(run) == []
+
+
+ON_SMALL_DISK = """
+mount -t tmpfs -o size=120k none "$1" || exit 99
+shift
+"$@"
+echo "code $?" >&2
+mount -o remount,size=100m,ro "$DISK"
+"$@"
+echo "code $?" >&2
+mount -o remount,rw "$DISK"
+"$@"
+echo "code $?" >&2
+cp -r "$DISK/run" "$COPY"
+"""
+
+
+def test_on_a_disk_that_is_full_then_read_only_then_neither(whole, tmp_path, compilation_cache):
+    """A real one, in memory."""
+    (tmp_path / "disk").mkdir()
+    command = ["unshare", "-rm", "bash", "-c", ON_SMALL_DISK, "-", tmp_path / "disk", sys.executable, "main.py"]
+    command += [*tiny_args(tmp_path / "disk/run"), f"--compilation_cache={compilation_cache}"]
+    variables = {"DISK": str(tmp_path / "disk"), "COPY": str(tmp_path / "run")}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(8, **variables), capture_output=True, text=True, timeout=300
+    )
+    if done.returncode == 99 or "unshare" in done.stderr:
+        pytest.skip(f"no mount here: {done.stderr}")
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if line.startswith("code ")] == ["code 1", "code 1", "code 0"], done
+    full, read_only = (line for line in lines if line.startswith("error: "))
+    assert "the disk is full" in full and "read-only file system" in read_only
+    assert contents(tmp_path / "run") == contents(whole[0])
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_a_clock_that_jumps_changes_nothing(whole, tmp_path, monkeypatch):
+    """By a day, back and forth, at each line of metrics; not while orbax saves, which waits by this clock."""
+    ahead, clock = [0], time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + ahead[0])
+    saves, write = [], metrics.Writer.write
+    save = saving.Checkpoints.save
+    monkeypatch.setattr(saving.Checkpoints, "save", lambda *args: (saves.append(args[0]), save(*args)))
+
+    def jump(*args):
+        for checkpoints in saves:
+            checkpoints.wait()
+        ahead[0] = 86_400 - ahead[0]
+        write(*args)
+
+    monkeypatch.setattr(metrics.Writer, "write", jump)
+    train_here(tmp_path / "run")
+    assert ahead == [86_400] and saves
+    assert contents(tmp_path / "run") == contents(whole[0])
 
 
 @pytest.mark.usefixtures("compile_once")

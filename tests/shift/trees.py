@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import nofrost_jax
-from nofrost_jax import checkpoint, fields
+from nofrost_jax import checkpoint, fields, files
 from nofrost_jax.data.folder import _imagenet_wnids
 from nofrost_jax.shift.label_sets import IMAGENET_A, IMAGENET_R
 from nofrost_jax.shift.scores import ALEXNET, SEVERITIES
@@ -124,7 +124,7 @@ def change_config(run, **changes):
 
 def read(run, name="shift"):
     """The result."""
-    return json.loads((run / f"evaluations/{name}.json").read_text())
+    return files.read_json(run / f"evaluations/{name}.json")
 
 
 def by_name(result):
