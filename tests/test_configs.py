@@ -362,6 +362,7 @@ def one_step(config, folder):
 
 @pytest.mark.usefixtures("compile_once")
 @pytest.mark.parametrize("name", [name for name in IMAGENET if "r26" in name or name.startswith(TABLE_7)])
+@pytest.mark.slow
 def test_runlocal_trains(name, tmp_path):
     """`:runlocal`, and smaller still, so that it compiles in seconds: one block instead of 8 or 16, at any depth."""
     config = module(name).get_config("runlocal")

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.conftest import ROOT
 
 
@@ -13,6 +15,7 @@ def run(page):
     return names
 
 
+@pytest.mark.slow
 def test_attacks_on_a_model_that_is_not_ours(capsys):
     names = run("docs/attacks.md")
     assert 0 <= names["found"]["attacks"][0]["robust_accuracy"] <= 1

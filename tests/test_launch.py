@@ -230,6 +230,7 @@ def written(workdir):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run_also_when_preempted(tmp_path):
     """Two processes of one device, stopped by SIGTERM and started again, against one process of two devices.
 
@@ -266,6 +267,7 @@ def test_two_processes_are_one_run_also_when_preempted(tmp_path):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), *parameters)
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_the_other_with_a_line(tmp_path):
     """And with nothing of jax's own, whose client prints a stack when process 0 is gone."""
     args = ["main.py", "--config=configs/nofrost_r26.py:runlocal", *overrides(RUN | {"epochs": 50})]

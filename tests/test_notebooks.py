@@ -44,6 +44,7 @@ def clean_accuracy(notebook):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_notebook_runs_without_tensorflow(path):
     notebook = read(path)
     committed = clean_accuracy(notebook)

@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import finish, start
 from tests.resume.helpers import arrays, saved_steps
 
+pytestmark = pytest.mark.slow
 PROGRAM = """
 import json, sys
 from configs import digits

@@ -36,6 +36,7 @@ def grouped(network, params, group):
     return lambda *arguments: np.asarray(run(params, *arguments))
 
 
+@pytest.mark.slow
 def test_a_group_equals_its_images_one_by_one(case):
     network, params, images, keys, output, _ = case
     transform = jax.jit(lambda params, image, key: on_device.transform(network, params, image[None], key[None])[0])

@@ -45,6 +45,7 @@ def environment(tmp_path_factory, compilation_cache):
     return {"PYTHONPATH": path, "JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
 
 
+@pytest.mark.slow
 def test_every_task_runs_without_tensorflow_and_clu(environment, tmp_path):
     pytest.importorskip("pyautoattack"), pytest.importorskip("timm")
     names = ("tensorflow", "clu")
@@ -71,6 +72,7 @@ def test_every_task_runs_without_tensorflow_and_clu(environment, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["cpu"]
 
 
+@pytest.mark.slow
 def test_a_row_without_time_leaves_what_the_next_one_goes_on_from(environment, tmp_path):
     output = tmp_path / "cpu" / "study_sat_seed1.json"
     seed_0 = {"figures": {"epochs": 3}}

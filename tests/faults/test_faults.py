@@ -12,7 +12,7 @@ FILES = {"config.json", "metrics.jsonl", "selection.json", "final.json", "final.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "processes"), [("saving", 1), ("training", 2), ("evaluating", 1)])
+@pytest.mark.parametrize(("name", "processes"), [("saving", 1), ("training", 2)])
 def test_what_is_killed_ends_as_if_it_had_not_been(tmp_path, name, processes):
     lost, tally = [], kills.Tally(name, processes)
     trials = kills.Trials(tmp_path, 0, lost.append)

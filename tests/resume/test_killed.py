@@ -72,6 +72,7 @@ def disturbed(tmp_path_factory, compilation_cache, undisturbed):
     return folder, [*outcomes, (run_main(*args), saved_steps(folder))]
 
 
+@pytest.mark.slow
 def test_undisturbed_run_is_complete(undisturbed):
     folder, _ = undisturbed
     assert saved_steps(folder) == [12, 15]
@@ -80,6 +81,7 @@ def test_undisturbed_run_is_complete(undisturbed):
     assert json.loads((folder / "evaluations/final.json").read_text())["checkpoint"]["step"] == 15
 
 
+@pytest.mark.slow
 def test_killed_run_ends_bitwise_equal(undisturbed, disturbed):
     folder, outcomes = disturbed
     assert [outcome.returncode for outcome, _ in outcomes] == [75, *[-signal.SIGKILL] * 4, 0], outcomes
@@ -94,6 +96,7 @@ def test_killed_run_ends_bitwise_equal(undisturbed, disturbed):
     assert not list(folder.glob("checkpoints/*tmp*"))
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_exits_75(disturbed):
     _, [(stopped, _), (resumed, _), *_] = disturbed
     assert stopped.stderr.splitlines() == [

@@ -27,6 +27,7 @@ def saved(folder, step):
 
 
 @pytest.mark.usefixtures("compile_once")
+@pytest.mark.slow
 def test_free_adversarial_training_resumes_with_its_noise(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     trained(whole)
@@ -42,6 +43,7 @@ def test_free_adversarial_training_resumes_with_its_noise(tmp_path):
 
 
 @pytest.mark.usefixtures("compile_once")
+@pytest.mark.slow
 def test_views_and_their_distortions_resume_bit_for_bit(tmp_path):
     """Cut in the second epoch; crops, coins, colours and random nets are functions of seed and step."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"

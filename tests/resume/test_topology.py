@@ -34,6 +34,7 @@ def go(config, folder, count, evaluated=False):
 
 
 @pytest.mark.parametrize("row", RUNS)
+@pytest.mark.slow
 def test_another_number_of_devices_goes_on_to_the_same_result(row, tmp_path):
     """Trained in float64, so that no attack's sign step tips over; parameters are saved in float32. They
     agree to 1e-6, the metrics to 1e-5, and the outcomes of all images in the final evaluation exactly."""

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import re
 
+import pytest
 from ml_collections import ConfigDict
 
 from nofrost_jax import checkpoint, fields
@@ -38,5 +39,6 @@ def assert_unmixed(folder, outcomes):
     assert not [*folder.rglob("*lock*"), *folder.rglob("*tmp*")]
 
 
+@pytest.mark.slow
 def test_two_runs_that_begin_together_do_not_mix(tmp_path, compilation_cache):
     assert_unmixed(tmp_path / "run", race(tmp_path / "run", compilation_cache))

@@ -183,6 +183,7 @@ def test_a_killed_run_is_a_failure_and_a_report_that_breaks_does_not_stop_the_ot
     assert fake.make("table3", "table6", more=["--source=digits", "--rows=sat,st"]) == 1  # for the report alone
 
 
+@pytest.mark.slow
 def test_a_real_table_in_miniature(tmp_path):
     settings = TINY | {"epochs": 1, "evaluation.every_epochs": 0, "evaluation.limit": 12}
     given = [f"--set={field}={value}" for field, value in settings.items()]

@@ -3,6 +3,8 @@
 import json
 import os
 
+import pytest
+
 from nofrost_jax.report import study as report
 from tests.conftest import TINY, finish, start
 from tests.tools.reproduce.conftest import FINALS, SELECT
@@ -91,6 +93,7 @@ def test_corruptions_are_looked_at_on_request_once_and_a_failure_is_named(fake, 
     assert "| Corruptions | Seconds |" in text and "| 60.0 |" in text and r"75 cells of digits\_c\_otf" in text
 
 
+@pytest.mark.slow
 def test_a_real_study_in_miniature(tmp_path):
     """Two rates, one seed, a net of one block: the held-out images choose, the evaluation split is in the table."""
     settings = TINY | {"epochs": 1, "evaluation.every_epochs": 0}
