@@ -4,8 +4,8 @@
 #   ZONE=us-central2-b launch/tpu_pod.sh TPU_NAME --config=configs/nofrost_r50.py --workdir=DIR
 #
 # Every host needs a checkout of this repository at ~/nofrost_jax (or FOLDER), with its requirements and jax[tpu]
-# installed. DIR must be a folder that all hosts share, such as a mounted bucket. Exit code 75 means that the slice was
-# preempted and the state is saved: run the same command again.
+# installed. DIR must be a folder that all hosts share, such as a mounted bucket, or gs://BUCKET/PATH. Exit code 75 means
+# that the slice was preempted and the state is saved: run the same command again.
 set -eu
 
 if (($# < 2)) || [[ -z ${ZONE-} ]]; then

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import tempfile
 from typing import Any
 
@@ -26,15 +25,20 @@ def export(
     if there is a card.
 
     about: a plain dict on where the variables come from, kept with them and with their hash. A new folder appears
-    complete or not at all; in an existing folder all files are written before they are replaced.
+    complete or not at all; in an existing folder all files are written before they are replaced. In a bucket the files
+    appear one after the other, without the card.
     """
+    about = {**(about or {}), "params_sha256": tree_sha256(variables)}
+    if files.is_url(path):
+        tensors.write(os.path.join(path, tensors.NAME), flatten(variables), about)
+        files.write(os.path.join(path, "config.json"), config_json)
+        return
     exists, path = os.path.isdir(path), os.path.abspath(path)
     parent = path if exists else os.path.dirname(path)
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export_", dir=parent, ignore_cleanup_errors=True) as temporary:
         whole = os.path.join(temporary, "whole")
         os.mkdir(whole)
-        about = {**(about or {}), "params_sha256": tree_sha256(variables)}
         tensors.write(os.path.join(whole, tensors.NAME), flatten(variables), about)
         files.write(os.path.join(whole, "config.json"), config_json)
         if card:
@@ -67,7 +71,7 @@ def load_export(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def split_step(path: str) -> tuple[str, int | None]:
     """(RUN, STEP) of RUN/checkpoints/STEP, the folder of one checkpoint; (path, None) of any other folder."""
-    run, step = os.path.split(os.path.abspath(os.path.expanduser(path)))
+    run, step = os.path.split(files.absolute(path))
     if step.isdecimal() and os.path.basename(run) == "checkpoints":
         return os.path.dirname(run), int(step)
     return os.path.expanduser(path), None
@@ -82,7 +86,7 @@ def load_variables(path: str, abstract: dict[str, Any]) -> tuple[int, dict[str, 
     """
     path, only = split_step(path)
     require_variables(path)
-    if os.path.exists(os.path.join(path, tensors.NAME)):
+    if files.exists(os.path.join(path, tensors.NAME)):
         variables, about = _load_fitting(path, abstract)
         return -1, variables, {"about": about}
     if only is None and (chosen := _chosen(path)):
@@ -105,11 +109,11 @@ def load_variables(path: str, abstract: dict[str, Any]) -> tuple[int, dict[str, 
 
 def require_variables(path: str) -> None:
     """Raises UserError unless there is something for `load_variables` to read, valid or not."""
-    found = [name for name in (tensors.NAME, "checkpoints", BEST) if os.path.exists(os.path.join(path, name))]
+    found = [name for name in (tensors.NAME, "checkpoints", BEST) if files.exists(os.path.join(path, name))]
     if not found:
         raise UserError(f"no checkpoint in {path}; give the folder of a training run, or one with {tensors.NAME}")
-    saved = pathlib.Path(path, "checkpoints").glob("*")
-    if not (tensors.NAME in found or _chosen(path) or any(one.name.isdigit() for one in saved)):
+    saved = files.names(os.path.join(path, "checkpoints"))
+    if not (tensors.NAME in found or _chosen(path) or any(name.isdigit() for name in saved)):
         raise UserError(f"no checkpoint in {path}/checkpoints yet; train first")
 
 
@@ -162,8 +166,7 @@ def read_config(workdir: str) -> dict[str, Any]:
     """The resolved config of a run or an export as plain dicts. Raises UserError if there is none."""
     path = os.path.join(os.path.expanduser(workdir), "config.json")
     try:
-        with open(path) as file:
-            config = json.load(file)
+        config = json.loads(files.read(path))
         if not isinstance(config, dict):
             raise ValueError("it holds no config")
         return config

@@ -49,16 +49,14 @@ def require_fit(what: str, found: dict[str, list[int]], expected: dict[str, list
 
 def write(folder: str) -> None:
     """Writes the hash of every file below a folder."""
-    found = {}
-    for path in (os.path.join(root, name) for root, _, names in os.walk(folder) for name in names):
-        if not files.is_temporary(os.path.basename(path)) and path != os.path.join(folder, NAME):
-            found[os.path.relpath(path, folder)] = files.file_sha256(path)
+    names = [name for name in files.below(folder) if not files.is_temporary(os.path.basename(name)) and name != NAME]
+    found = {name: files.file_sha256(os.path.join(folder, name)) for name in names}
     files.write_json(os.path.join(folder, NAME), found, indent=None)
 
 
 def are_there(folder: str) -> bool:
     """Whether a folder has its file of hashes."""
-    return os.path.exists(os.path.join(folder, NAME))
+    return files.exists(os.path.join(folder, NAME))
 
 
 def replace(folder: str, name: str, content: str) -> None:

@@ -33,6 +33,9 @@ _FAILURES = {  # of the machine, not of the user: what happened, how to fix it
 }
 INTACT = "what was saved before is intact"
 _CODE_IN_TEXT = re.compile(r"os_error_code='(\d+)'|\[OS error (\d+)")  # tensorstore raises ValueErrors
+_STATUS_IN_TEXT = re.compile(r"http_response_code='(\d+)'")
+_NO_CREDENTIALS = ("DefaultCredentialsError", "RefreshError")
+_CONNECTING = ("aiohttp.", "google.auth.")  # what gcsfs connects with
 
 
 class UserError(Exception):
@@ -80,20 +83,33 @@ def refused(what: str, error: OSError, mend: str) -> UserError | MachineError:
 def _failure(error, bugs):
     """(what failed and where, how to fix it) if the machine caused an exception, or None. bugs: error numbers that are
     not the machine's."""
-    failures = _FAILURES.keys() - bugs
     for cause in _causes(error):
-        number: int = errno.ETIMEDOUT if type(cause) is TimeoutError else getattr(cause, "errno", 0) or 0
-        if isinstance(cause, OSError) and number in failures:
-            what, mend = _FAILURES[number]
-            place = f"{os.fsdecode(cause.filename)}: " if isinstance(cause.filename, (str, bytes)) else ""
-            return f"{what} ({place}{cause.strerror or cause})", mend
-        if found := _CODE_IN_TEXT.search(str(cause)):
-            number = int(found[1] or found[2])
-            if number in failures:
-                what, mend = _FAILURES[number]
-                quoted = re.search(r'"(/[^"]*)"', str(cause))
-                return f"{what} ({f'{quoted[1]}: ' if quoted else ''}{os.strerror(number)})", mend
+        if (code := number(cause)) in _FAILURES.keys() - bugs:
+            what, mend = _FAILURES[code]
+            is_file, name = isinstance(cause, OSError), getattr(cause, "filename", None)
+            quoted = None if is_file else re.search(r'"(/[^"]*)"|(gs://\S+?):? ', str(cause))
+            place = os.fsdecode(name) if isinstance(name, (str, bytes)) else (quoted[1] or quoted[2]) if quoted else ""
+            why = getattr(cause, "strerror", None) or (cause if is_file else os.strerror(code))
+            return f"{what} ({f'{place}: ' if place else ''}{why})", mend
     return None
+
+
+def number(error: BaseException) -> int:
+    """The error number of an exception: an OSError's own, tensorstore's in its text, or what an answer of Google's
+    storage means, or that there is none; 0 for any other exception."""
+    module, text = type(error).__module__, str(error)
+    if type(error) is TimeoutError:
+        return errno.ETIMEDOUT
+    if isinstance(error, OSError) and error.errno and not module.startswith(_CONNECTING):
+        return error.errno
+    if found := _CODE_IN_TEXT.search(text):
+        return int(found[1] or found[2])
+    found = _STATUS_IN_TEXT.search(text)
+    status = int(found[1]) if found else getattr(error, "code", 0) if module == "gcsfs.retry" else 0
+    if status in (401, 403) or text.startswith("Forbidden: ") or type(error).__name__ in _NO_CREDENTIALS:
+        return errno.EACCES
+    lost = isinstance(error, ValueError) and text.startswith("UNAVAILABLE: ")
+    return errno.EHOSTDOWN if status or lost or module.startswith(_CONNECTING) else 0
 
 
 def _causes(error):

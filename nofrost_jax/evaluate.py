@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import glob
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -169,10 +168,11 @@ def _exclusive(config: ConfigDict, output: str, stop: parallel.StopSignal | None
     name, folder = config.evaluation.name, os.path.join(output, "evaluations")
     path = os.path.join(folder, f"{name}.lock")
     with parallel.exclusive(path, f"the evaluation {name}", stop):
-        if parallel.is_main_process():
-            now = os.stat(path).st_mtime
-            for place in (folder, f"{folder}/{name}_images", *glob.glob(f"{glob.escape(_outcomes(output))}/*")):
-                files.remove_leftovers(place, now)
+        if parallel.is_main_process() and not files.is_url(path):
+            outcomes = _outcomes(output)
+            stores = [os.path.join(outcomes, name) for name in files.names(outcomes)]
+            for place in (folder, f"{folder}/{name}_images", *stores):
+                files.remove_leftovers(place, os.stat(path).st_mtime)
         yield
 
 
@@ -190,7 +190,8 @@ def _restore(config: ConfigDict, workdir: str) -> tuple[Any, dict[str, Any]]:
     """(variables, the result's `checkpoint`) of a run, or of an export."""
     abstract = models.abstract_variables(create_model(config.model), config.data.image_size)
     step, variables, meta = load_variables(workdir, abstract)
-    checkpoint = {"path": os.path.relpath(workdir), "step": step, "params_sha256": tree_sha256(variables)}
+    path = workdir if files.is_url(workdir) else os.path.relpath(workdir)
+    checkpoint = {"path": path, "step": step, "params_sha256": tree_sha256(variables)}
     checkpoint |= {name: meta[name] for name in ("selection", "forced") if name in meta}
     about = meta.get("about", {})  # of an export; a net from another's file was not trained as its config says
     checkpoint |= {name: about[name] for name in ("file", "file_sha256") if name in about}

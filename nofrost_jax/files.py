@@ -1,16 +1,25 @@
-"""Atomic writes, JSON and .npz files, hashes, and what is wrong with a file that cannot be read."""
+"""Atomic writes, JSON and .npz files, hashes, and what is wrong with a file that cannot be read.
+
+A path may be a gs://BUCKET/PATH (`buckets`) where a function does not say otherwise.
+"""
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
+import shutil
+import tempfile
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
+
+from nofrost_jax import buckets
+from nofrost_jax.buckets import is_url
 
 Path = str | os.PathLike[str]
 SEAL = "content_sha256"
@@ -25,6 +34,11 @@ def replacing(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
 
     sync: wait for the disk, so that the file survives a crash of the machine; without it, only a kill.
     """
+    if is_url(path):
+        with io.BytesIO() as whole:
+            yield whole
+            buckets.write(path, whole.getvalue())
+        return
     temporary = _temporary(path)
     try:
         with open(temporary, "xb") as file:
@@ -73,6 +87,10 @@ def write_npz(path: Path, arrays: Mapping[str, Any], sync: bool = True) -> None:
 
 def create(path: Path, content: str) -> bool:
     """Writes a new file; see `write`. Returns False if the file exists, also if another process has just made it."""
+    if is_url(path):
+        with contextlib.suppress(FileExistsError):
+            return bool(buckets.write_over(path, content.encode(), 0))
+        return False
     if os.path.exists(path):
         return False
     temporary = _temporary(path)
@@ -97,8 +115,7 @@ def create(path: Path, content: str) -> bool:
 def read_json(path: Path) -> Any:
     """The value in a JSON file, `unsealed`, or None if there is no file. Raises ValueError if it is not JSON."""
     try:
-        with open(path, "rb") as file:
-            return unsealed(json.loads(file.read()))
+        return unsealed(json.loads(read(path)))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except RecursionError as error:
@@ -115,8 +132,92 @@ def sha256(*parts: str | bytes | np.ndarray) -> str:
 
 def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file's content."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def absolute(path: Path) -> str:
+    """An absolute path without ~; an address as it is. No / at the end."""
+    return os.fspath(path).rstrip("/") if is_url(path) else os.path.abspath(os.path.expanduser(path))
+
+
+def opened(path: Path) -> io.BufferedIOBase:
+    """A file to be read; an object's whole content is in memory."""
+    return io.BytesIO(buckets.read(path)) if is_url(path) else open(path, "rb")
+
+
+def read(path: Path) -> bytes:
+    """The content of a file."""
+    with opened(path) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def at_hand(path: Path) -> Iterator[str]:
+    """The path of a file on this machine, for a block: `path`, or a copy of the object there."""
+    if not is_url(path):
+        yield os.fspath(path)
+        return
+    with tempfile.NamedTemporaryFile() as copy:
+        copy.write(buckets.read(path))
+        copy.flush()
+        yield copy.name
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file or a folder."""
+    return buckets.exists(path) if is_url(path) else os.path.exists(path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; in a bucket, whether there is anything below."""
+    return buckets.is_folder(path) if is_url(path) else os.path.isdir(path)
+
+
+def names(folder: Path) -> list[str]:
+    """The names in a folder, in any order; [] if it is not there."""
+    try:
+        return buckets.names(folder) if is_url(folder) else os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def below(folder: Path) -> list[str]:
+    """The paths of all files below a folder, relative to it."""
+    if is_url(folder):
+        return buckets.below(folder)
+    found = (os.path.join(root, name) for root, _, names in os.walk(folder) for name in names)
+    return [os.path.relpath(path, folder) for path in found]
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, if they are not there; a bucket has none."""
+    if not is_url(path):
+        os.makedirs(path, exist_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a file."""
+    if is_url(path):
+        buckets.remove(path)
+    else:
+        os.remove(path)
+
+
+def remove_tree(folder: Path, missing_ok: bool = False) -> None:
+    """Removes a folder with all that is in it; with `missing_ok` as far as it can."""
+    if is_url(folder):
+        buckets.remove_tree(folder)
+    else:
+        shutil.rmtree(folder, ignore_errors=missing_ok)
+
+
+def rename(path: Path, target: Path) -> None:
+    """Gives a file or a folder another name, at once; in a bucket as `buckets.move` says."""
+    if is_url(path):
+        buckets.move(path, target)
+    else:
+        os.replace(path, target)
 
 
 def is_temporary(name: str) -> bool:
@@ -125,7 +226,7 @@ def is_temporary(name: str) -> bool:
 
 
 def remove_leftovers(folder: Path, now: float) -> None:
-    """Removes what killed writers left in a folder more than an hour before `now`, in seconds."""
+    """Removes what killed writers left in a folder, on this machine, more than an hour before `now`, in seconds."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if is_temporary(entry.name) and entry.stat(follow_symlinks=False).st_mtime < now - 3600:
@@ -145,8 +246,10 @@ def _remove(path: str) -> None:
 def diagnose(path: Path) -> str:
     """What a file is instead of the wanted one, and how to get the right one; "" if it looks like nothing known.
 
-    Reads its first and last bytes and runs nothing in it.
+    Reads its first and last bytes and runs nothing in it; "" for an object in a bucket.
     """
+    if is_url(path):
+        return ""
     if os.path.isdir(path):
         return "it is a folder; give the file in it"
     try:
@@ -200,11 +303,13 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Compressed ones are refused: `write_npz` makes none, and a small file could fill the memory.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("it is compressed, so it could be larger than it looks; save it with np.savez")
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = dict(arrays)
+        with opened(path) as file:
+            with zipfile.ZipFile(file) as archive:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise ValueError("it is compressed, so it could be larger than it looks; save it with np.savez")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                found = dict(arrays)
         if not all(isinstance(value, np.ndarray) for value in found.values()):
             raise ValueError("it holds something other than arrays")
     except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:

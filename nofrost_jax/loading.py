@@ -20,9 +20,10 @@ def load(
     known is in its `class_names`, `config` and `provenance`.
 
     source: a run's --workdir (its newest checkpoint, or the one that the run selected), RUN/checkpoints/STEP, an
-    export, a .pth, .pt or .safetensors file, or hf://OWNER/NAME[@REVISION]. gamma: weight of the adversarial branch of
-    a mixture-BN net; interpolation, p, seed: where the branches are mixed (`Classifier`). None: the config's
-    evaluation.mbn_*. Raises UserError if there is no net, or it does not fit its config.
+    export, each also gs://BUCKET/PATH; a .pth, .pt or .safetensors file, or hf://OWNER/NAME[@REVISION]. gamma:
+    weight of the adversarial branch of a mixture-BN net; interpolation, p, seed: where the branches are mixed
+    (`Classifier`). None: the config's evaluation.mbn_*. Raises UserError if there is no net, or it does not fit its
+    config; MachineError if a bucket may not be read, or not be reached.
     """
     net = sources.read(source)
     config = net.config

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nofrost_jax import files
@@ -27,6 +27,7 @@ from nofrost_jax.errors import UserError, refused
 BEAT_SECONDS = 2  # between two renewals of the file's time
 LOOKS = 10  # checks of the file, BEAT_SECONDS apart, without a change before its holder counts as dead
 NAME_SECONDS = 2  # within which a holder has written who it is
+REMOVED = "removed, as by a process that took it over and has ended"
 
 
 class Lock:
@@ -55,21 +56,21 @@ class Lock:
             if free is False:
                 os.close(fd)
                 if holder or time.monotonic() > deadline:
-                    return _name(holder)
+                    return name(holder)
                 time.sleep(0.02)  # it has the lock, but has not yet written its record
                 continue
             if not _is_at(self.path, fd):  # the holder has just removed the file
                 os.close(fd)
                 continue
             here = free and holder.get("kernel") == _kernel()  # then the kernel lock decides
-            if holder and not here and _is_alive(self.path, holder):
+            if holder and not here and is_alive(self.path, holder, _stamp):
                 os.close(fd)
                 if os.path.exists(self.path):
-                    return _name(holder)
+                    return name(holder)
                 continue
             if holder:
                 gone = "that process is gone" if here else f"silent for {LOOKS * BEAT_SECONDS} s"
-                print(f"taken over: the lock of {_name(holder)}, {gone} ({self.path})", flush=True)
+                print(f"taken over: the lock of {name(holder)}, {gone} ({self.path})", flush=True)
             self._begin(fd)
             return ""
 
@@ -82,30 +83,39 @@ class Lock:
                 os.remove(self.path)
         os.close(self._fd)
 
-    def _begin(self, fd: int) -> None:
+    def _record(self) -> bytes:
         since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         record = {"what": self._what, "host": platform.node(), "process": os.getpid(), "since": since}
-        text = json.dumps(record | {"kernel": _kernel(), "token": self._token}).encode()
+        return json.dumps(record | {"kernel": _kernel(), "token": self._token}).encode()
+
+    def _begin(self, fd: int) -> None:
+        text = self._record()
         os.pwrite(fd, text, 0)
         os.ftruncate(fd, len(text))
         os.fsync(fd)
         self._fd, self._inode = fd, os.fstat(fd).st_ino
+        self._start_beating()
+        if os.path.basename(self.path) == "lock":  # the lock of the folder that it is in
+            files.remove_leftovers(os.path.dirname(self.path) or ".", os.fstat(fd).st_mtime)
+
+    def _start_beating(self) -> None:
         self._ended.clear()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._thread.start()
-        if os.path.basename(self.path) == "lock":  # the lock of the folder that it is in
-            files.remove_leftovers(os.path.dirname(self.path) or ".", os.fstat(fd).st_mtime)
 
     def _beat(self) -> None:
         """Renews the file's time. If another has taken the lock over, ends the program at once: from here on it would
         not be the only writer."""
         while not self._ended.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):  # e.g. the file was removed on a file server, which is noticed below
-                os.utime(self._fd)
+                self._renew()
             if other := self._lost_to():
                 text = f"{self.path} was {other}; this process ends, what it saved is kept"
                 print(f"error: {text}", file=sys.stderr, flush=True)
                 os._exit(1)
+
+    def _renew(self) -> None:
+        os.utime(self._fd)
 
     def _lost_to(self) -> str:
         """What happened to the lock, as text; "" while it is held, or if that cannot be seen now."""
@@ -113,11 +123,11 @@ class Lock:
             with open(self.path, "rb") as file:
                 holder, inode = _read(file.fileno()), os.fstat(file.fileno()).st_ino
         except FileNotFoundError:
-            return "removed, as by a process that took it over and has ended"
+            return REMOVED
         except OSError:
             return ""
         own = holder["token"] == self._token if "token" in holder else inode == self._inode
-        return "" if own else f"taken over by {_name(holder)}"
+        return "" if own else f"taken over by {name(holder)}"
 
 
 @contextlib.contextmanager
@@ -151,7 +161,7 @@ def _other_users(path: str) -> UserError:
     with contextlib.suppress(OSError), open(path, "rb") as file:
         holder = _read(file.fileno())
     return UserError(
-        f"{path} is another user's lock, of {_name(holder)}; wait for its end, or remove the file if it is gone"
+        f"{path} is another user's lock, of {name(holder)}; wait for its end, or remove the file if it is gone"
     )
 
 
@@ -177,8 +187,13 @@ def _kernel() -> str:
 
 def _read(fd: int) -> dict[str, Any]:
     """The record in a lock file; {} if there is none, or it is incomplete."""
+    return parse(os.pread(fd, 4096, 0))
+
+
+def parse(content: bytes) -> dict[str, Any]:
+    """A lock's record; {} if it is incomplete."""
     try:
-        record = json.loads(os.pread(fd, 4096, 0))
+        record = json.loads(content)
         return record if isinstance(record, dict) else {}
     except ValueError:
         return {}
@@ -191,14 +206,14 @@ def _is_at(path: str, fd: int) -> bool:
         return False
 
 
-def _is_alive(path: str, holder: dict[str, Any]) -> bool:
-    """Whether a holder on another machine is alive: its file changes, or is removed, within LOOKS looks."""
+def is_alive(path: str, holder: dict[str, Any], stamp: Callable[[str], Any]) -> bool:
+    """Whether a holder on another machine is alive: what `stamp(path)` tells of its file changes within LOOKS looks."""
     wait = f"waiting up to {LOOKS * BEAT_SECONDS} s for a sign of life"
-    print(f"{path} is the lock of {_name(holder)}: {wait}", flush=True)
-    first = _stamp(path)
+    print(f"{path} is the lock of {name(holder)}: {wait}", flush=True)
+    first = stamp(path)
     for _ in range(LOOKS):
         time.sleep(BEAT_SECONDS)
-        if _stamp(path) != first:
+        if stamp(path) != first:
             return True
     return False
 
@@ -213,7 +228,8 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
         return None
 
 
-def _name(holder: dict[str, Any]) -> str:
+def name(holder: dict[str, Any]) -> str:
+    """Who holds a lock, of its record."""
     if not holder:
         return "another process"
     what, process, host, since = (holder.get(key, "?") for key in ("what", "process", "host", "since"))

@@ -57,6 +57,7 @@ class Writer:
         self._active = active
         self._size, self._hash = 0, hashlib.sha256()
         self._board = _summary_writer(workdir) if active and tensorboard else None
+        self._lines = b""  # in a bucket: of the whole file, which is written anew with each line
 
     @property
     def written(self) -> dict[str, Any]:
@@ -69,17 +70,16 @@ class Writer:
         if not self._active:
             return
         try:
-            with open(self.path, "rb") as file:
-                found = file.read()
+            found = files.read(self.path)
         except FileNotFoundError:
             found = b""
         kept = found[: written["bytes"]] if written else b""
         if written and files.sha256(kept) != written["sha256"]:
             damaged, kept = f"{self.path}.damaged", _whole_lines(kept)
-            os.replace(self.path, damaged) if found else None
+            files.rename(self.path, damaged) if found else None
             where = f"; as it was found it is {damaged}" * bool(found)
             print(f"note: {self.path} is not what was written: lines are missing or changed{where}", flush=True)
-        self._size, self._hash = len(kept), hashlib.sha256(kept)
+        self._size, self._hash, self._lines = len(kept), hashlib.sha256(kept), kept
         if found:
             files.write(self.path, kept)
 
@@ -88,10 +88,14 @@ class Writer:
         if not self._active:
             return
         line = json.dumps({"step": step, **{name: float(value) for name, value in scalars.items()}}) + "\n"
-        with open(self.path, "a") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        if files.is_url(self.path):
+            self._lines += line.encode()
+            files.write(self.path, self._lines)
+        else:
+            with open(self.path, "a") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
         self._size += len(line)
         self._hash.update(line.encode())
         if self._board:
@@ -115,7 +119,10 @@ def _whole_lines(content: bytes) -> bytes:
 
 
 def _summary_writer(workdir):
-    """clu's TensorBoard writer, or None without TensorFlow."""
+    """clu's TensorBoard writer, or None without TensorFlow and in a bucket, where TensorFlow needs a plug-in."""
+    if files.is_url(workdir):
+        print("no TensorBoard events in a bucket; metrics.jsonl has every number", flush=True)
+        return None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow computes nothing here; this avoids its message
     try:

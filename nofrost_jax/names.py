@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nofrost_jax import fields
+from nofrost_jax import fields, files
 from nofrost_jax.data import Dataset
 from nofrost_jax.data.choice import Choice
 from nofrost_jax.errors import UserError
@@ -52,7 +52,7 @@ def make_room(
         return done
     folder = os.path.join(output, "evaluations")
     numbered = (f"{name}_{number}" for number in itertools.count(2))
-    free = next(other for other in numbered if not os.path.exists(os.path.join(folder, f"{other}.json")))
+    free = next(other for other in numbered if not files.exists(os.path.join(folder, f"{other}.json")))
     more = f" and {len(differing) - SHOWN} more" * (len(differing) > SHOWN)
     what = f"{folder}/{name}.json is of something else ({', '.join(differing[:SHOWN])}{more})"
     if not force:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nofrost_jax import lock, signals
+from nofrost_jax import bucket_lock, lock, signals
 from nofrost_jax.errors import INTACT, MachineError, Preempted, UserError, machine
 
 AXIS = "batch"
@@ -177,7 +177,7 @@ def exclusive(path: str, what: str, stop: "StopSignal | None" = None) -> Iterato
 
     stop: waits while another program holds the lock, and raises Preempted after a signal. None: raises UserError.
     """
-    own, waiting = lock.Lock(path, what), False
+    own, waiting = bucket_lock.at(path, what), False
     while holder := on_main(own.take):
         if stop is None:
             raise lock.in_use(path, holder)

@@ -3,11 +3,9 @@
 import concurrent.futures
 import contextlib
 import functools
-import glob
 import json
 import operator
 import os
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -31,8 +29,10 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self._args, self._keep, self._writable = ocp.args, keep, writable
-        self.directory = os.path.join(os.path.abspath(workdir), "checkpoints")
-        commit = _committing(ocp.path.atomicity.AtomicRenameTemporaryPath, self._remove_old)
+        self.directory = os.path.join(files.absolute(workdir), "checkpoints")
+        ways = ocp.path.atomicity  # in a bucket nothing is renamed: a last file says that all of them are there
+        base = ways.CommitFileTemporaryPath if files.is_url(workdir) else ways.AtomicRenameTemporaryPath
+        commit, self._last = _committing(base, self._remove_old), ways.COMMIT_SUCCESS_FILE
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), temporary_path_class=commit)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._saving: tuple[int, concurrent.futures.Future] | None = None
@@ -46,10 +46,7 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """Steps that have a folder, ascending."""
-        try:
-            return sorted(int(name) for name in os.listdir(self.directory) if name.isdecimal())
-        except FileNotFoundError:
-            return []
+        return sorted(int(name) for name in files.names(self.directory) if name.isdecimal())
 
     def _folder(self, step: int) -> str:
         return os.path.join(self.directory, str(step))
@@ -60,9 +57,13 @@ class Checkpoints:
 
     def _clear(self) -> list[int]:
         """Makes the folder, and removes what killed saves left in it; returns `_unfinished`."""
-        os.makedirs(self.directory, exist_ok=True)
-        for left in glob.glob(os.path.join(glob.escape(self.directory), "*.orbax-checkpoint-tmp*")):
-            shutil.rmtree(left)
+        files.make_folder(self.directory)
+        left = [name for name in files.names(self.directory) if ".orbax-checkpoint-tmp" in name]
+        if files.is_url(self.directory):  # there they have their last name from the first, but no last file
+            begun = map(str, self._unfinished())
+            left = [name for name in begun if not files.exists(os.path.join(self.directory, name, self._last))]
+        for name in left:
+            files.remove_tree(os.path.join(self.directory, name))
         return self._unfinished()
 
     def save(self, step: int, items: dict[str, Any], meta: dict[str, Any]) -> None:
@@ -86,7 +87,7 @@ class Checkpoints:
     def _remove_old(self) -> None:
         """Process 0 calls it when the newest checkpoint is whole and has its hashes."""
         for old in self.steps[: -self._keep]:
-            shutil.rmtree(self._folder(old))
+            files.remove_tree(self._folder(old))
 
     def check(self) -> None:
         """Raises what has failed in the background."""
@@ -180,8 +181,9 @@ class Checkpoints:
         for step in steps:
             target = os.path.join(os.path.dirname(self.directory), "checkpoints_damaged", str(step))
             if jax.process_index() == 0:
-                shutil.rmtree(target, ignore_errors=True)
-                shutil.move(self._folder(step), target)
+                files.remove_tree(target, missing_ok=True)
+                files.make_folder(os.path.dirname(target))
+                files.rename(self._folder(step), target)
         if steps:
             parallel.wait_for_all("damaged checkpoints are out of the way")
 

@@ -13,7 +13,6 @@ They measure clean accuracy after every epoch.
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,8 +98,8 @@ def put_aside(config: ConfigDict, workdir: str) -> None:
     folder = os.path.join(workdir, checkpoint.BEST)
     kept = checkpoint.read_selection(folder)
     if kept and not _same_rule(kept, config):
-        shutil.rmtree(f"{folder}_before", ignore_errors=True)
-        os.replace(folder, f"{folder}_before")
+        files.remove_tree(f"{folder}_before", missing_ok=True)
+        files.rename(folder, f"{folder}_before")
 
 
 def _same_rule(kept: dict[str, Any], config: ConfigDict) -> bool:
@@ -109,11 +108,12 @@ def _same_rule(kept: dict[str, Any], config: ConfigDict) -> bool:
 
 def _finish_replacing(folder: str) -> None:
     """Brings the earlier choice back where a run was killed between removing it and writing the new one."""
-    if os.path.isdir(f"{folder}.old"):
-        if os.path.exists(folder):
-            shutil.rmtree(f"{folder}.old")
+    if files.is_folder(f"{folder}.old"):
+        if files.exists(os.path.join(folder, checkpoint.SELECTION)):
+            files.remove_tree(f"{folder}.old")
         else:
-            os.replace(f"{folder}.old", folder)
+            files.remove_tree(folder, missing_ok=True)  # in a bucket the half of one
+            files.rename(f"{folder}.old", folder)
 
 
 class Best:
@@ -170,7 +170,7 @@ class Best:
         found = float(np.mean(outcomes["correct"])) if protocol is None else results.robust_accuracy(protocol)
         parallel.wait_for_all(f"selection at step {step}")
         if parallel.is_main_process():
-            shutil.rmtree(folder)
+            files.remove_tree(folder)
             kept = checkpoint.read_selection(self.folder)
             if kept is None or found >= kept["accuracy"]:
                 self._keep(state, {"step": step, "accuracy": found})
@@ -181,10 +181,10 @@ class Best:
         record |= {"rule": self.config.checkpoint.select, "attack": selection_attack(self.config)}
         record |= {"n": self._evaluator.images.count, "params_sha256": checkpoint.tree_sha256(state.variables)}
         temporary = f"{self.folder}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
+        files.remove_tree(temporary, missing_ok=True)
         checkpoint.export(temporary, state.variables, self._config_json())
         files.write_json(os.path.join(temporary, checkpoint.SELECTION), record, seal=True)
-        if os.path.isdir(self.folder):
-            os.replace(self.folder, f"{self.folder}.old")
-        os.replace(temporary, self.folder)
-        shutil.rmtree(f"{self.folder}.old", ignore_errors=True)
+        if files.is_folder(self.folder):
+            files.rename(self.folder, f"{self.folder}.old")
+        files.rename(temporary, self.folder)
+        files.remove_tree(f"{self.folder}.old", missing_ok=True)

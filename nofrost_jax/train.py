@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -22,6 +21,7 @@ from nofrost_jax.errors import Preempted, UserError
 from nofrost_jax.evaluate import evaluate_run
 from nofrost_jax.evaluation import results, runs
 from nofrost_jax.evaluation.engine import Evaluator
+from nofrost_jax.files import remove_tree
 from nofrost_jax.processes import require_joined
 from nofrost_jax.saving import Checkpoints
 from nofrost_jax.state import TrainState
@@ -255,7 +255,7 @@ class Trainer:
         outcomes = self.evaluator.run(variables, self.stop, folder, names, progress=self.main)
         parallel.wait_for_all(f"evaluation of step {step}")
         if self.main:
-            shutil.rmtree(folder)
+            remove_tree(folder)
         robust = {f"eval/{name}": results.robust_accuracy(one) for name, one in outcomes["protocols"].items()}
         return {"eval/clean": float(np.mean(outcomes["correct"])), **robust}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nofrost_jax import fields, files, parallel
+from nofrost_jax import buckets, fields, files, parallel
 from nofrost_jax.checkpoint import read_config
 from nofrost_jax.errors import MachineError, UserError
 from nofrost_jax.fields import to_plain
@@ -39,7 +39,7 @@ def write_config(config: ConfigDict, workdir: str, force: bool = False) -> None:
 
 def _changes(config: ConfigDict, workdir: str) -> tuple[list[str], list[str]]:
     """`fields.changes` from the folder's config, if there is one."""
-    if not os.path.exists(os.path.join(workdir, "config.json")):
+    if not files.exists(os.path.join(workdir, "config.json")):
         return [], []
     return fields.changes(read_config(workdir), to_plain(config))
 
@@ -91,8 +91,8 @@ def write_notes(lines: Sequence[str], workdir: str) -> None:
     path = os.path.join(workdir, NOTES)
     if lines:
         files.write_json(path, {"notes": list(lines)}, seal=True)
-    elif os.path.exists(path):
-        os.remove(path)
+    elif files.exists(path):
+        files.remove(path)
 
 
 def read_notes(workdir: str) -> list[str]:
@@ -108,9 +108,9 @@ def check_start(config: ConfigDict, workdir: str) -> None:
     """Raises UserError unless `start_from` is empty, a run or an export, or no longer needed. Whether its net fits is
     checked when it is loaded."""
     path = os.path.expanduser(config.start_from)
-    if workdir and os.path.isdir(os.path.join(workdir, "checkpoints")):
+    if workdir and files.is_folder(os.path.join(workdir, "checkpoints")):
         return
-    if path and not any(os.path.exists(os.path.join(path, name)) for name in (tensors.NAME, "checkpoints")):
+    if path and not any(files.exists(os.path.join(path, name)) for name in (tensors.NAME, "checkpoints")):
         raise UserError(
             f"no checkpoint in config.start_from={path}; give the folder of a training run, or an export "
             "(python -m nofrost_jax.convert makes one of a .pth)"
@@ -118,10 +118,13 @@ def check_start(config: ConfigDict, workdir: str) -> None:
 
 
 def check_workdir(workdir: str, flag: str = "--workdir", mend: str = "choose another folder") -> None:
-    """Raises UserError unless `workdir` is a folder or can become one; MachineError if it may not be written."""
+    """Raises UserError unless `workdir` is a folder or can become one; MachineError if it may not be written, or its
+    bucket cannot be reached."""
     if not workdir:
         raise UserError("--workdir is missing; give the folder for checkpoints and results, e.g. --workdir=runs/digits")
     path = _existing(workdir, flag)
+    if files.is_url(workdir):
+        return  # the lock is the first to be written
     if not os.access(path, os.W_OK | os.X_OK):
         read_only = os.statvfs(path).f_flag & os.ST_RDONLY
         why = f"{path} is on a read-only file system" if read_only else f"no permission in {path}"
@@ -136,8 +139,9 @@ def check_folder(_: object, workdir: str) -> None:
 
 def _existing(folder: str, flag: str) -> str:
     """The part of a folder's path that exists."""
-    if "://" in folder:
-        raise UserError(f"{flag}={folder} is a URL; mount the bucket and give a folder that all hosts share")
+    if files.is_url(folder):
+        buckets.require(folder, f"{flag}={folder}")
+        return folder
     path = os.path.abspath(folder)
     while not os.path.lexists(path):
         path = os.path.dirname(path)

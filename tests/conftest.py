@@ -183,3 +183,22 @@ def compile_once(compilation_cache):
     """A test's runs find compiled what an earlier one left in the session's folder."""
     with sharing_compiled(compilation_cache):
         yield
+
+
+@pytest.fixture(scope="session")
+def _stand_in():
+    """One stand-in for Google Cloud Storage, which this process and those that it starts take for the real one."""
+    from tests.bucket import serving
+
+    with serving() as server, pytest.MonkeyPatch.context() as monkeypatch:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        pytest.importorskip("gcsfs")
+        yield server
+
+
+@pytest.fixture
+def bucket(_stand_in):
+    """The stand-in, empty; its bucket is gs://bucket."""
+    yield _stand_in.reset()
+    _stand_in.reset()

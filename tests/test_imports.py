@@ -11,10 +11,13 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "nofrost_jax"
 FLOORS = [  # from the cellar up; a room may import rooms of lower floors, and the listed neighbours on its own
-    {"signals", "files", "progress", "tables", "picture_grid", "flag_texts", "forwarding"},
+    {"signals", "progress", "tables", "picture_grid", "flag_texts", "forwarding"},
     {"errors", "keys"},
+    {"buckets"},
+    {"files"},
     {"fields"},
     {"lock", "digests", "command_line", "peers", "compiled", "accelerators"},
+    {"bucket_lock"},
     {"models", "attacks", "metrics", "parallel", "processes", "state", "report", "weights"},
     {"saving"},
     {"classifier", "checkpoint", "optim", "analysis"},

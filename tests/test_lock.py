@@ -82,7 +82,7 @@ def test_it_is_given_back_after_an_error(path):
 
 
 def test_a_killed_holders_lock_is_taken_over_at_once(path, capsys, monkeypatch):
-    monkeypatch.setattr(lock, "_is_alive", None)  # the kernel lock decides
+    monkeypatch.setattr(lock, "is_alive", None)  # the kernel lock decides
     holder = start("-c", HOLD, path)
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(UserError, match=f"process {holder.pid} on"), lock.hold(path, "a test"):

@@ -14,7 +14,7 @@ import os
 import tempfile
 
 import nofrost_jax
-from nofrost_jax import checkpoint, errors, files, lock
+from nofrost_jax import buckets, checkpoint, errors, files, lock
 from nofrost_jax.convert import card, hub
 from nofrost_jax.convert.sources import Net, Setting, read
 from nofrost_jax.errors import UserError
@@ -27,6 +27,7 @@ def export(net: Net, out: str) -> None:
     out: a new or empty folder, or an older export of the same net, which is replaced; its evaluations stay. Raises
     UserError if it cannot be written or has other content.
     """
+    buckets.refuse(out, out)
     out = os.path.expanduser(out)
     if os.path.isdir(os.path.join(out, "checkpoints")):
         raise UserError(f"{out} is a training run; choose another folder for the export")
@@ -65,10 +66,9 @@ def _require_own(out: str, net: Net) -> None:
 def _card(net: Net) -> str:
     """The net's card; an export without results keeps the one that it has."""
     path = os.path.join(net.folder, "README.md")
-    is_export = net.folder and os.path.exists(os.path.join(net.folder, tensors.NAME))
-    if is_export and os.path.exists(path) and not os.path.isdir(os.path.join(net.folder, "evaluations")):
-        with open(path) as file:
-            return file.read()
+    is_export = net.folder and files.exists(os.path.join(net.folder, tensors.NAME))
+    if is_export and files.exists(path) and not files.is_folder(os.path.join(net.folder, "evaluations")):
+        return files.read(path).decode()
     return card.write(net)
 
 

@@ -1,6 +1,6 @@
 """The model card of an export: what the net is, where it is from, what was measured of it, and the limits of that."""
 
-import pathlib
+import os
 from typing import Any
 
 from nofrost_jax import files
@@ -85,19 +85,20 @@ def _from(config: dict[str, Any], about: dict[str, Any]) -> str:
 def _table(folder: str, digest: str) -> str:
     """The accuracies in FOLDER/evaluations of these variables, a row for each attack of each result."""
     rows, done, others, odd = [], set(), 0, []
-    paths = pathlib.Path(folder, "evaluations").glob("*.json") if folder else ()
-    for path in sorted(paths, key=lambda path: path.stem):
+    place = os.path.join(folder, "evaluations")
+    names = files.names(place) if folder and files.is_folder(place) else []
+    for name in sorted(name.removesuffix(".json") for name in names if name.endswith(".json")):
         try:
-            result = files.read_json(path)
+            result = files.read_json(os.path.join(place, f"{name}.json"))
             if result["checkpoint"]["params_sha256"] != digest:
                 others += 1
                 continue
             found, attacks = _rows(result), {entry["attack"] for entry in result["attacks"]}
         except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # damaged, or older
-            odd.append(_plain(path.name))
+            odd.append(_plain(f"{name}.json"))
         else:
             rows, done = rows + found, done | attacks
-    rows += [("", f"`{name}`", "", "not run", "", "", "") for name in PROTOCOLS if name not in done]
+    rows += [("", f"`{attack}`", "", "not run", "", "", "") for attack in PROTOCOLS if attack not in done]
     head = ("images", "attack", "eps / 255", "accuracy", "95 % interval", "as uint8", "flags")
     lines = ["## Measured\n", *(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)), ""]
     lines.append("To measure it again: `python main.py --mode=evaluate --workdir=FOLDER`.\n")

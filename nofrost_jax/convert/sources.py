@@ -11,7 +11,7 @@ import jax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from nofrost_jax import checkpoint, errors, files, models, weights
+from nofrost_jax import buckets, checkpoint, errors, files, models, weights
 from nofrost_jax.classifier import check_net, create_model
 from nofrost_jax.convert import families, hub, resolved, saved
 from nofrost_jax.convert.timm import from_timm
@@ -62,7 +62,8 @@ class Setting:
 
 def read(source: str | os.PathLike, setting: Setting | None = None) -> Net:
     """The net in `source`: the folder of a run (its newest or selected checkpoint), RUN/checkpoints/STEP, the folder of
-    an export, a .pth, .pt or .safetensors file, or hf://OWNER/NAME[@REVISION]. setting: for files of weights only.
+    an export, each also gs://BUCKET/PATH; a .pth, .pt or .safetensors file, or hf://OWNER/NAME[@REVISION]. setting:
+    for files of weights only.
 
     Raises UserError if there is none, or it cannot be read or trusted.
     """
@@ -76,7 +77,9 @@ def read(source: str | os.PathLike, setting: Setting | None = None) -> Net:
     path = os.path.expanduser(source)
     if os.path.isfile(path):
         return _of_weights(path, setting or Setting())
-    if not os.path.isdir(checkpoint.split_step(path)[0]):
+    if files.is_url(source):
+        buckets.require(source, source)
+    if not files.is_folder(checkpoint.split_step(path)[0]):
         raise UserError(
             f"there is no {source}; give a .pth or .safetensors file, the folder of a run or an export, or "
             f"{hub.SCHEME}OWNER/NAME"
@@ -104,11 +107,10 @@ def _of_folder(path: str) -> Net:
     about = meta.get("about", {})
     found = {"source": path, "step": step if step >= 0 else about.get("step")}
     if step >= 0:
-        found |= {"run": os.path.basename(os.path.abspath(run)), "selection": meta.get("selection")}
+        found |= {"run": os.path.basename(files.absolute(run)), "selection": meta.get("selection")}
     found |= {name: value for name, value in about.items() if name not in ("class_names", "step")}
     found["params_sha256"] = checkpoint.tree_sha256(variables)
-    with open(os.path.join(run, "config.json")) as file:
-        text = file.read()
+    text = files.read(os.path.join(run, "config.json")).decode()
     # Of an export the names that it kept: its config may name any folder of this machine.
     names = class_names(config) if step >= 0 else _kept(about.get("class_names"), config["model"]["num_classes"])
     return Net(model, variables, text, names, found, folder=run)

@@ -31,7 +31,7 @@ def save(
         chosen, adversarial = adversarial_images(outcome, len(outcomes["pixels"]))
         if not len(chosen):
             continue
-        os.makedirs(folder, exist_ok=True)
+        files.make_folder(folder)
         base, clean = os.path.join(folder, protocol.name), outcomes["pixels"][chosen]
         index, label = outcomes["index"][chosen], outcomes["label"][chosen]
         robust = outcome["robust"][chosen]
@@ -40,7 +40,8 @@ def save(
         title, shown = f"{protocol.name}, eps {protocol.epsilon_255:g}/255", protocol.epsilon_255
         if protocol.norm == "l2":  # a radius in l2 says little about one pixel
             title, shown = f"{title} in l2", float(np.abs(adversarial * 255 - clean).max())
-        grid(title, clean, adversarial, shown, label, robust).save(f"{base}.png")
+        with files.replacing(f"{base}.png", sync=False) as file:
+            grid(title, clean, adversarial, shown, label, robust).save(file, "PNG")
         written += [f"{base}.npz", f"{base}.png"]
     return written
 

@@ -243,7 +243,7 @@ def save(workdir: str | os.PathLike, result: Result, arrays: Mapping[str, np.nda
     Returns the JSON's path.
     """
     base = os.path.join(workdir, "evaluations", result["name"])
-    os.makedirs(os.path.dirname(base), exist_ok=True)
+    files.make_folder(os.path.dirname(base))
     files.write_npz(f"{base}.npz", arrays)
     files.write_json(f"{base}.json", result, seal=True)
     return f"{base}.json"
@@ -264,9 +264,9 @@ def rename(workdir: str | os.PathLike, old: str, new: str) -> None:
         return
     files.write_json(f"{after}.json", result | {"name": new}, seal=True)
     for kind in (".npz", "_images"):
-        if os.path.exists(f"{before}{kind}"):
-            os.replace(f"{before}{kind}", f"{after}{kind}")
-    os.remove(f"{before}.json")
+        if files.exists(f"{before}{kind}"):
+            files.rename(f"{before}{kind}", f"{after}{kind}")
+    files.remove(f"{before}.json")
 
 
 def load(workdir: str | os.PathLike, name: str) -> Result | None:

@@ -31,7 +31,7 @@ class Store:
         """The store below `parent` of an identity: plain values, all that outcomes depend on apart from the attack."""
         text = json.dumps(identity, indent=2, sort_keys=True)
         store = cls(os.path.join(parent, files.sha256(text)[:16]))
-        os.makedirs(store.folder, exist_ok=True)
+        files.make_folder(store.folder)
         files.create(os.path.join(store.folder, "identity.json"), text)
         return store
 
@@ -42,7 +42,7 @@ class Store:
         what is required."""
         path = self._path(chunk, attack, partial)
         try:
-            with open(path, "rb") as file, np.load(file) as arrays:
+            with files.opened(path) as file, np.load(file) as arrays:
                 found = dict(arrays)
             if missing := set(required) - found.keys():
                 raise ValueError(f"without {', '.join(sorted(missing))}")
@@ -50,6 +50,8 @@ class Store:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            if files.is_url(path) and isinstance(error, OSError) and error.errno:
+                raise  # the network's failure, not the file's
             raise UserError(
                 f"the saved outcomes {path} cannot be read ({error}); remove this file and run again"
             ) from error
@@ -59,7 +61,7 @@ class Store:
         files.write_npz(self._path(chunk, attack, partial), arrays)
         if not partial:
             with contextlib.suppress(FileNotFoundError):  # also where another evaluation shares it
-                os.remove(self._path(chunk, attack, partial=True))
+                files.remove(self._path(chunk, attack, partial=True))
 
     def _path(self, chunk: int, attack: str, partial: bool) -> str:
         return os.path.join(self.folder, f"{chunk:06d}.{attack}{'.partial' if partial else ''}.npz")

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from nofrost_jax import errors, files
+from nofrost_jax import buckets, errors, files
 from nofrost_jax.report import accelerator, figures, markers, overview, page, study, tables, text
 from nofrost_jax.report.collect import Collection, collect
 from nofrost_jax.report.reading import printable
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(folder: str, out: str, into: str | None = None) -> None:
     """Writes the report, and says what. Raises UserError."""
+    for path, flag in ((folder, ""), (out, "--output="), (into or "", "--into=")):
+        buckets.refuse(path, f"{flag}{path}")
     collection = collect(folder)
     for one in collection.refused[:_SHOWN]:
         print(f"not used: {printable(one.path)}: {one.reason}", file=sys.stderr)

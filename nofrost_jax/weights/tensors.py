@@ -1,5 +1,6 @@
 """model.safetensors: float32 arrays by path, with a hash of them all and where they come from; and foreign files."""
 
+import errno
 import json
 import mmap
 import os
@@ -33,9 +34,9 @@ def read(path: files.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     path = os.fspath(path)
     try:
-        with safetensors.safe_open(path, "np") as checked:  # raises unless header and sizes fit together
-            metadata = checked.metadata() or {}
-        with open(path, "rb") as file:
+        with files.at_hand(path) as near, open(near, "rb") as file:
+            with safetensors.safe_open(near, "np") as checked:  # raises unless header and sizes fit together
+                metadata = checked.metadata() or {}
             whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         start = 8 + int.from_bytes(whole[:8], "little")
         header = json.loads(bytes(whole[8:start]))
@@ -45,6 +46,8 @@ def read(path: files.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise ValueError("its metadata are another program's")
         return {name: _view(whole, start, entry) for name, entry in header.items()}, about
     except (OSError, ValueError, KeyError, safetensors.SafetensorError, RecursionError) as error:
+        if files.is_url(path) and isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise  # the network's failure, not the file's
         why = files.reason(path, error)
         raise UserError(f"cannot read {path}: {why}; copy or download it again, or export the run again") from error
 

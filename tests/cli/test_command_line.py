@@ -39,7 +39,7 @@ COMMAND_LINES = [
     (["--mode=dry_run", "--config=configs/eval/paper.py", *RUN], ["RUN/config.json", "folder of a training run"]),
     ([DIGITS, "--workdir=RUN/file/run"], ["RUN/file is a file"]),
     ([DIGITS, "--workdir=RUN/file"], ["RUN/file is a file"]),
-    ([DIGITS, "--workdir=gs://bucket/run"], ["gs://bucket/run is a URL", "mount"]),
+    ([DIGITS, "--workdir=s3://bucket/run"], ["s3://bucket/run cannot be used", "give gs://BUCKET/PATH, or a folder"]),
     (
         ["--mode=evaluate", "--workdir=RUN", "--config.evaluation.limit=3"],
         ["--config=configs/eval/paper.py --config.evaluation.limit=VALUE"],

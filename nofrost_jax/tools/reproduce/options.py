@@ -4,7 +4,7 @@ import argparse
 import math
 import os
 
-from nofrost_jax import errors
+from nofrost_jax import buckets, errors
 from nofrost_jax.report.exhibits import EXHIBITS, METHODS
 from nofrost_jax.tools.reproduce import files
 from nofrost_jax.tools.reproduce.paper import SCALES, Paper
@@ -37,6 +37,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Study | Paper, bool]:
     options = parser.parse_args(arguments)
     options.names = [name.strip() for text in options.names for name in text.split(",")]
     workdir = os.path.expanduser(options.workdir)
+    buckets.refuse(workdir, f"--workdir={workdir}")
     check_workdir(workdir)
     options.workdir = os.path.abspath(workdir)
     options.settings = dict(_setting(text) for text in options.set)
