@@ -26,6 +26,7 @@ from nofrost_jax.errors import UserError, refused
 
 BEAT_SECONDS = 2  # between two renewals of the file's time
 LOOKS = 10  # checks of the file, BEAT_SECONDS apart, without a change before its holder counts as dead
+IN_USE = "is in use by"  # in the message of one that is refused
 NAME_SECONDS = 2  # within which a holder has written who it is
 REMOVED = "removed, as by a process that took it over and has ended"
 
@@ -152,7 +153,7 @@ def place(folder: str) -> str:
 def in_use(path: str, holder: str) -> UserError:
     """The UserError for a lock, FOLDER/lock or FILE.lock, that another process holds."""
     locked = os.fspath(path).removesuffix("lock")[:-1]
-    return UserError(f"{locked} is in use by {holder} ({path}); wait for its end, stop it, or choose another place")
+    return UserError(f"{locked} {IN_USE} {holder} ({path}); wait for its end, stop it, or choose another place")
 
 
 def _other_users(path: str) -> UserError:

@@ -197,7 +197,8 @@ def _fill(dataset, maker: ViewMaker | None, share: Share, rows: range, batch: di
             except (ImageError, OSError) as error:
                 where = share.split.where(index)
                 if skips is None:
-                    raise UserError(f"{error}; {where}; replace this image or remove it from the data") from error
+                    why = getattr(error, "strerror", None) or error
+                    raise UserError(f"{why}: {where}; replace this image or remove it from the data") from error
                 skips.note(error, where, attempt + 1)
         batch["label"][row], batch["index"][row] = label, index
         if attempt:

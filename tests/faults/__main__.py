@@ -1,6 +1,7 @@
 """Kills training, saving, evaluating, reproducing and reporting at random moments, and damages each file of a run.
 
     python -m tests.faults --n=100               # kills; about 20 s each on two cores
+    python -m tests.faults --n=20 --signal=TERM  # preempts instead
     python -m tests.faults --n=0 --flips=8       # only the files
 
 Prints what was tried and what was lost. Exit codes: 0 nothing lost, no wrong result in silence; 1 otherwise.
@@ -9,6 +10,7 @@ Prints what was tried and what was lost. Exit codes: 0 nothing lost, no wrong re
 import argparse
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 import time
@@ -28,12 +30,13 @@ def main() -> int:
         "--flips", type=int, default=2, help="random bits flipped in each file, one at a time; 0: no files"
     )
     parser.add_argument("--parts", default=",".join(part.name for part in kills.PARTS))
+    parser.add_argument("--signal", default="KILL", help="instead, e.g. TERM: each command must save and stop")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     logging.set_verbosity(logging.FATAL)
     root, wrong = pathlib.Path(tempfile.mkdtemp(prefix="faults_")), 0
     if options.n:
-        tallies = kill(root, options.n, options.parts.split(","), options.seed)
+        tallies = kill(root, options.n, options.parts.split(","), options.seed, signal.Signals[f"SIG{options.signal}"])
         wrong += sum(tally.lost for tally in tallies)
         print("\n| part | processes | runs | kills | lost |\n|---|---|---|---|---|")
         for one in tallies:
@@ -50,9 +53,9 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def kill(root: pathlib.Path, n: int, names: list[str], seed: int) -> list[kills.Tally]:
+def kill(root: pathlib.Path, n: int, names: list[str], seed: int, number: int) -> list[kills.Tally]:
     """Kills in turn the parts, on each of their numbers of processes, until there are n kills."""
-    trials, begin = kills.Trials(root, seed, log), time.monotonic()
+    trials, begin = kills.Trials(root, seed, log, number), time.monotonic()
     tallies = [kills.Tally(part.name, count) for part in kills.PARTS if part.name in names for count in part.processes]
     parts = {part.name: part for part in kills.PARTS}
     while (done := sum(tally.kills for tally in tallies)) < n:

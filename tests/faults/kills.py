@@ -1,6 +1,7 @@
 """Kills programs at random moments, lets them finish in the end, and compares all that they wrote with an undisturbed
 run of the same command."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -21,6 +22,7 @@ from tests.conftest import ROOT, TINY, environment, overrides
 from tests.resume.helpers import contents
 
 MOST_KILLS = 3  # of one run
+STOPPED = 75  # exit code after a signal
 DEADLINE = 300  # seconds for a command that nobody kills
 NET = {**TINY, "batch_size": 64, "epochs": 2, "log.every_steps": 1, "evaluation.batch_size": 8}
 NET |= {"evaluation.chunk_size": 16, "evaluation.limit": 48, "evaluation.every_epochs": 1}
@@ -118,10 +120,10 @@ class Tally:
 
 
 class Trials:
-    """Runs of parts in folders below `root`. log: is told what was lost."""
+    """Runs of parts in folders below `root`. number: the signal; log: is told what was lost."""
 
-    def __init__(self, root: pathlib.Path, seed: int, log: Callable[[str], None]) -> None:
-        self.root, self._log, self._chance = root, log, random.Random(seed)
+    def __init__(self, root: pathlib.Path, seed: int, log: Callable[[str], None], number: int = signal.SIGKILL) -> None:
+        self.root, self._log, self._chance, self._number = root, log, random.Random(seed), number
         self._undisturbed: dict[tuple[str, int], tuple[pathlib.Path, Any, float]] = {}
 
     def undisturbed(self, part: Part, processes: int) -> tuple[pathlib.Path, Any, float]:
@@ -160,6 +162,7 @@ class Trials:
     def _fresh(self, part: Part, processes: int, name: str) -> pathlib.Path:
         """A folder as the part finds it."""
         folder = self.root / name
+        _kill_all_in(folder)
         shutil.rmtree(folder, ignore_errors=True)
         if part.needs:
             (before,) = (one for one in PARTS if one.name == part.needs)
@@ -192,7 +195,11 @@ class Trials:
         )
 
     def _kill(self, process: subprocess.Popen, count: int) -> bool:
-        """One process of the run by chance, or all at once as when a machine loses its power."""
+        """One process of the run by chance, or all at once as when a machine loses its power. Another signal goes to
+        the command, which must end by itself."""
+        if self._number != signal.SIGKILL:
+            process.send_signal(self._number)
+            return process.wait(DEADLINE) in (STOPPED, -self._number)  # the last: while it imports
         victims = [*descendants(process.pid)] if count > 1 else [process.pid, *descendants(process.pid)]
         if not victims or self._chance.random() < 0.5:
             _kill_group(process)
@@ -225,6 +232,14 @@ def _kill_group(process: subprocess.Popen) -> None:
         except ProcessLookupError:
             continue
     process.wait()
+
+
+def _kill_all_in(folder: pathlib.Path) -> None:
+    """Kills what a killed program has left at work in a folder."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"{folder}/".encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 def descendants(pid: int) -> Iterator[int]:

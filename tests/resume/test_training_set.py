@@ -5,11 +5,13 @@ import shutil
 
 import pytest
 
+from nofrost_jax import metrics
 from nofrost_jax.config import resolve
 from nofrost_jax.errors import UserError
 from nofrost_jax.workdir import check_checkpoint
 from tests.conftest import tiny_args, tiny_config
 from tests.data.helpers import count_listings, dataset_of, encoded, picture, write
+from tests.resume.helpers import contents
 
 FIELDS = {
     "data__image_size": 8,
@@ -74,6 +76,24 @@ def test_a_run_goes_on_where_its_images_were_moved(cli, tree, tmp_path, compile_
     refused = cli(*asked, "--config.log.every_steps=2")
     assert refused.returncode == 2 and "another training set (training images: 33 -> 34)" in refused.stderr
     assert "goes on" not in refused.stdout  # it does not
+
+
+def test_an_image_that_vanishes_in_an_epoch_is_named_and_the_run_goes_on_when_it_is_back(
+    cli, tree, tmp_path, compile_once, monkeypatch
+):
+    fields = FIELDS | {"data__source": f"folder:{tree}", "epochs": 6, "checkpoint__every_steps": 1}
+    assert cli(*tiny_args(tmp_path / "undisturbed", **fields)).returncode == 0
+    path, asked, write_line = tree / "train/a/04.png", tiny_args(tmp_path / "run", **fields), metrics.Writer.write
+    content = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics.Writer, "write", lambda *args: (path.unlink(missing_ok=True), write_line(*args)))
+        outcome = cli(*asked)
+    assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1, outcome
+    assert f"error: No such file or directory: {path}; replace this image" in outcome.stderr
+    path.write_bytes(content)
+    again = cli(*asked)
+    assert again.returncode == 0 and "resuming from the checkpoint" in again.stdout
+    assert contents(tmp_path / "run") == contents(tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize("change", ["size", "name", "class", "one more"])

@@ -55,6 +55,8 @@ def call(
                 continue
         file.seek(first)
         complaints = [line.removeprefix("error: ").strip() for line in file if line.startswith("error: ")]
+    if lock.IN_USE in "".join(complaints[-1:]):  # a killed study had just started another, which had no lock yet
+        return call(root, cache, stop, title, given, log, is_done)
     # A negative code: it did not listen to the signal yet, or no longer.
     if not is_done() and (code == PREEMPTED or (terminated and code < 0)):
         raise Preempted(stopped.format(stop.name))

@@ -102,6 +102,12 @@ def test_time_left_is_the_mean_of_the_finished_runs_of_the_stage(fake):
     assert reproduce.time_left(study, runs, 0) == ""
 
 
+def test_a_run_that_another_took_meanwhile_is_done_after_it(fake):
+    fake.orders(**{"runs/st/rate_0.1/seed_0": "in use"})
+    assert fake.run(rates="0.1", rows="st", seeds="0") == 0
+    assert fake.runs == ["runs/st/rate_0.1/seed_0"] * 2
+
+
 def test_a_second_command_is_refused(fake):
     other = lock.hold(fake.workdir / "lock", "a study")
     with other, pytest.raises(errors.UserError, match="study is in use by a study: process"):
