@@ -2,6 +2,7 @@
 
     python -m nofrost_jax.tools.reproduce table1 --workdir=runs/paper                     on ImageNet: weeks
     python -m nofrost_jax.tools.reproduce table1 --workdir=runs/paper --dry_run           what is there, what it costs
+                                                              (--device=8xh100: on such a machine, too)
     python -m nofrost_jax.tools.reproduce table1 figure2 --source=digits --workdir=DIR    on digits: minutes
     python -m nofrost_jax.tools.reproduce all --source=digits --workdir=DIR
 
@@ -48,8 +49,8 @@ Asked = Study | Paper
 
 def main(command_line: list[str] | None = None) -> None:
     with errors.exit_codes():
-        asked, is_dry = parse(command_line)
-        code = plan.dry_run(asked, ROOT) if is_dry and isinstance(asked, Paper) else reproduce(asked)
+        asked, is_dry, machine = parse(command_line)
+        code = plan.dry_run(asked, ROOT, machine) if is_dry and isinstance(asked, Paper) else reproduce(asked)
     sys.exit(code)
 
 

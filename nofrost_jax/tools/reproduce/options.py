@@ -5,6 +5,7 @@ import math
 import os
 
 from nofrost_jax import buckets, errors
+from nofrost_jax.accelerators import Machine, machine
 from nofrost_jax.report.exhibits import EXHIBITS, METHODS
 from nofrost_jax.tools.reproduce import files
 from nofrost_jax.tools.reproduce.paper import SCALES, Paper
@@ -18,8 +19,9 @@ RESERVED = (  # the study's own
 KNOWN = "table1 to table7, figure1 to figure7"
 
 
-def parse(arguments: list[str] | None = None) -> tuple[Study | Paper, bool]:
-    """(what a command line asks for, whether only to say what it takes). Raises UserError for whatever is wrong."""
+def parse(arguments: list[str] | None = None) -> tuple[Study | Paper, bool, Machine | None]:
+    """(what a command line asks for, whether only to say what it takes, and where else). Raises UserError for whatever
+    is wrong."""
     parser = errors.Parser("tools.reproduce", "Makes tables and figures, or runs a study; the same command resumes it.")
     parser.add_argument("names", nargs="+", metavar="name", help=f"{KNOWN}, all, or a study: {', '.join(STUDIES)}")
     parser.add_argument("--workdir", default="", help="folder of all runs, and of what is made from them")
@@ -32,6 +34,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Study | Paper, bool]:
     )
     parser.add_argument("--files", default="", help="folder of DeepAugment's images; default: Noise2Net makes them")
     parser.add_argument("--dry_run", action="store_true", help="say what is there, what is missing, and its cost")
+    parser.add_argument("--device", default="", help="with --dry_run: the cost there, too, e.g. on 8xh100")
     parser.add_argument("--rates", help="of a study: learning rates to choose from; a single one is taken as it is")
     parser.add_argument("--shift", action="store_true", help="of a study: evaluate under common corruptions, too")
     options = parser.parse_args(arguments)
@@ -44,7 +47,11 @@ def parse(arguments: list[str] | None = None) -> tuple[Study | Paper, bool]:
     options.source = _source(options.source, options.settings)
     asked = _study(options) if options.names[0] in STUDIES else _paper(options)
     _check(asked)
-    return asked, options.dry_run
+    if options.device and not options.dry_run:
+        raise errors.UserError(
+            "--device is for --dry_run, which costs the runs there; runs take the devices that are here"
+        )
+    return asked, options.dry_run, machine(options.device) if options.device else None
 
 
 def _study(options: argparse.Namespace) -> Study:

@@ -1,10 +1,11 @@
 """Tables and figures of the paper: which runs they make, once each, and what they still lack; once with main.py."""
 
 import json
+import re
 
 import pytest
 
-from nofrost_jax import errors
+from nofrost_jax import accelerators, errors
 from nofrost_jax.report.exhibits import EXHIBITS
 from nofrost_jax.tools.reproduce import __main__ as reproduce
 from nofrost_jax.tools.reproduce import plan
@@ -104,8 +105,10 @@ def test_results_of_earlier_parameters_do_not_count(fake):
 
 def test_a_dry_run_says_what_is_missing_and_its_cost(fake, capsys):
     asked = fake.parse_paper("table3", "figure7")
-    assert plan.dry_run(asked, ROOT) == 3
+    assert plan.dry_run(asked, ROOT, accelerators.machine("8xh100")) == 3
     text = capsys.readouterr().out
+    hours = re.search(r"\n +on 8 x h100 on 1 host training ([\d.]+) h, evaluations at most ([\d.]+) h;", text)
+    assert 10 < float(hours[1]) < 200 and 0.1 < float(hours[2]) < 20  # of about 2,000 on one A100
     assert "table3   Instance norm in place of batch norm: lacks 3\n" in text
     assert "sat_in_r26      seed 0  about 384 h  table3 about 7 h\n" in text
     assert "all      training about 2," in text and "missing: imagenet2012 is not prepared" in text
@@ -134,6 +137,8 @@ WRONG = [
     (["table1", "digits"], "the study digits does not go with tables and figures; give it alone"),
     (["table1,Table2"], "unknown name 'Table2'"),
     (["digits", "table1"], "table1 does not go with the study digits"),
+    (["table1", "--device=8xh100"], "--device is for --dry_run"),
+    (["table1", "--dry_run", "--device=8xh10"], "--device=8xh10 is unknown"),
     (["digits", "--dry_run"], "--dry_run does not go with the study digits"),
     (["table1", "--rates=0.1"], "--rates is for a study"),
     (
