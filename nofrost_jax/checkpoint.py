@@ -63,6 +63,8 @@ def load_export(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     if tree_sha256(variables) != about["params_sha256"]:
         raise UserError(f"{file} is not what was saved: its hash differs; copy it again, or export the run again")
+    if "config_sha256" in about and fields.deciding_sha256(read_config(path)) != about["config_sha256"]:
+        raise UserError(f"{file} and config.json are not of one export, or config.json was changed; copy both again")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(f"{name} in {file} has numbers that are not finite; export another checkpoint of the run")

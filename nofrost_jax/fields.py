@@ -178,5 +178,10 @@ def deciding_part(plain: dict[str, Any]) -> dict[str, Any]:
 
 def identity(config: ConfigDict) -> dict[str, Any]:
     """{"config", "config_sha256"}: the deciding part of a resolved config, as every checkpoint keeps it."""
-    plain = deciding_part(to_plain(config))
-    return {"config": plain, "config_sha256": files.sha256(json.dumps(plain, sort_keys=True))}
+    plain = to_plain(config)
+    return {"config": deciding_part(plain), "config_sha256": deciding_sha256(plain)}
+
+
+def deciding_sha256(plain: dict[str, Any]) -> str:
+    """Hex SHA-256 of the deciding part of a resolved plain config."""
+    return files.sha256(json.dumps(deciding_part(plain), sort_keys=True))

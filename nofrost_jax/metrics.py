@@ -64,9 +64,13 @@ class Writer:
         """What the file holds, for `rewind`; {} in other processes."""
         return {"bytes": self._size, "sha256": self._hash.hexdigest()} if self._active else {}
 
-    def rewind(self, written: dict[str, Any] | None) -> None:
-        """Drops what came after `written` (None: all), before a resumed run writes it again. A file that is not what
-        was written is kept under another name, with a line that says so."""
+    def rewind(self, step: int, written: dict[str, Any] | None = None, drop_evaluation: bool = False) -> None:
+        """Drops what came after a checkpoint, before a resumed run writes it again.
+
+        step: the checkpoint's, 0: none; written: what the file held when it was saved. If it holds something else, a
+        line says so, the file is kept as it was found, and its whole lines count, but none of later steps and with
+        `drop_evaluation` no evaluation of `step`.
+        """
         if not self._active:
             return
         try:
@@ -74,14 +78,20 @@ class Writer:
         except FileNotFoundError:
             found = b""
         kept = found[: written["bytes"]] if written else b""
-        if written and files.sha256(kept) != written["sha256"]:
-            damaged, kept = f"{self.path}.damaged", _whole_lines(kept)
-            files.rename(self.path, damaged) if found else None
-            where = f"; as it was found it is {damaged}" * bool(found)
-            print(f"note: {self.path} is not what was written: lines are missing or changed{where}", flush=True)
+        if not written or files.sha256(kept) != written["sha256"]:
+            kept = _lines_before(found, step, drop_evaluation)
+            if written:
+                self._tell_damage(found)
         self._size, self._hash, self._lines = len(kept), hashlib.sha256(kept), kept
         if found:
             files.write(self.path, kept)
+
+    def _tell_damage(self, found: bytes) -> None:
+        damaged = f"{self.path}.damaged"
+        if found and not files.exists(damaged):
+            files.write(damaged, found)
+        where = f"; as it was found it is {damaged}" * bool(found)
+        print(f"note: {self.path} is not what was written: lines are missing or changed{where}", flush=True)
 
     def write(self, step: int, scalars: dict[str, float], speeds: dict[str, float] | None = None) -> None:
         """`scalars` {name: float} to both, `speeds` to TensorBoard only."""
@@ -106,16 +116,18 @@ class Writer:
             self._board.close()
 
 
-def _whole_lines(content: bytes) -> bytes:
-    """The lines that are JSON."""
+def _lines_before(content: bytes, step: int, drop_evaluation: bool) -> bytes:
+    """The whole lines of steps up to `step`, with `drop_evaluation` without its evaluation."""
 
-    def is_json(line: bytes) -> bool:
+    def is_kept(line: bytes) -> bool:
         try:
-            return "step" in json.loads(line)
-        except (ValueError, TypeError):
+            scalars = json.loads(line)
+            again = drop_evaluation and any(name.startswith("eval/") for name in scalars)
+            return scalars["step"] < step or (scalars["step"] == step and not again)
+        except (ValueError, TypeError, LookupError):  # damaged
             return False
 
-    return b"".join(line for line in content.splitlines(keepends=True) if line.endswith(b"\n") and is_json(line))
+    return b"".join(line for line in content.splitlines(keepends=True) if line.endswith(b"\n") and is_kept(line))
 
 
 def _summary_writer(workdir):

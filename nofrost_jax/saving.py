@@ -56,12 +56,16 @@ class Checkpoints:
         return [step for step in self.steps[-1:] if not digests.are_there(self._folder(step))]
 
     def _clear(self) -> list[int]:
-        """Makes the folder, and removes what killed saves left in it; returns `_unfinished`."""
+        """Makes the folder, and removes what killed saves and removals left in it; returns `_unfinished`."""
         files.make_folder(self.directory)
         left = [name for name in files.names(self.directory) if ".orbax-checkpoint-tmp" in name]
         if files.is_url(self.directory):  # there they have their last name from the first, but no last file
             begun = map(str, self._unfinished())
             left = [name for name in begun if not files.exists(os.path.join(self.directory, name, self._last))]
+        for step in self.steps[:-1]:
+            if not digests.are_there(self._folder(step)):
+                parallel.say(f"checkpoint {step} was not removed completely; now it is")
+                left.append(str(step))
         for name in left:
             files.remove_tree(os.path.join(self.directory, name))
         return self._unfinished()
@@ -85,8 +89,11 @@ class Checkpoints:
             self._orbax.wait_until_finished()
 
     def _remove_old(self) -> None:
-        """Process 0 calls it when the newest checkpoint is whole and has its hashes."""
+        """Process 0 calls it when the newest checkpoint is whole and has its hashes. A kill may cut a removal short;
+        what has lost its hashes is no checkpoint any more."""
         for old in self.steps[: -self._keep]:
+            with contextlib.suppress(FileNotFoundError):
+                files.remove(os.path.join(self._folder(old), digests.NAME))
             files.remove_tree(self._folder(old))
 
     def check(self) -> None:

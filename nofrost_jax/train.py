@@ -101,7 +101,7 @@ class Trainer:
             selection.put_aside(config, workdir)  # after config.json, which says whose choice counts
             write_notes(method.notes(config), workdir)
         self.writer = metrics.Writer(workdir, active=self.main, tensorboard=config.log.tensorboard)
-        self.writer.rewind(written)
+        self.writer.rewind(self.start_step, written, self.evaluation_due)
         self.progress = progress.Steps(self.total_steps, self.per_epoch, config.batch_size, self.start_step, self.main)
 
     def loop(self) -> TrainState:
@@ -181,7 +181,7 @@ class Trainer:
             self.identity |= {"forced": meta["forced"]} if "forced" in meta else {}
         self.state, self.sums = TrainState.from_items(items), metrics.Sums(meta["sums"])
         parallel.say(f"resuming from the checkpoint of step {step}")
-        return step, meta["evaluation_due"], meta["metrics"]
+        return step, meta["evaluation_due"], meta.get("metrics")
 
     def kept(self) -> str:
         return f"step {step} is saved" if (step := self.checkpoints.saved()) else "no step was saved yet"

@@ -1,6 +1,7 @@
 """An export is the run's classifier, bit for bit; what cannot be exported or loaded is one clear line."""
 
 import errno
+import json
 import os
 
 import jax
@@ -90,8 +91,20 @@ def test_params_of_another_net_are_refused(nofrost, tmp_path):
     other = make_run(tmp_path / "other", "nofrost", model__width=0.125)
     export(other, tmp_path / "other_out")
     (tmp_path / "other_out/model.safetensors").replace(tmp_path / "out/model.safetensors")
-    with pytest.raises(UserError, match=r"model\.safetensors does not fit") as caught:
+    with pytest.raises(UserError, match=r"model\.safetensors and config\.json are not of one export"):
         nofrost_jax.load(tmp_path / "out")
+
+
+def test_a_config_that_was_changed_is_refused(nofrost, tmp_path):
+    export(nofrost, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["data"]["data_dir"] = "/elsewhere"  # decides nothing
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    nofrost_jax.load(tmp_path)
+    config["data"]["mean"][0] += 0.25
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config\.json was changed") as caught:
+        nofrost_jax.load(tmp_path)
     assert "\n" not in str(caught.value)
 
 

@@ -119,24 +119,34 @@ def test_reading_a_run_loads_neither_tensorflow_nor_clu(logged):
 
 
 def test_lines_after_a_save_are_dropped_and_changed_ones_are_told(tmp_path, capsys):
-    first = metrics.Writer(str(tmp_path), tensorboard=False)
-    first.write(1, {"loss": 2.5})
-    saved, path = first.written, tmp_path / "metrics.jsonl"
-    content = path.read_bytes()
-    first.write(2, {"loss": 2.25})
+    first, path, damaged = (
+        metrics.Writer(str(tmp_path), tensorboard=False),
+        tmp_path / "metrics.jsonl",
+        tmp_path / "metrics.jsonl.damaged",
+    )
+    for step in (1, 2, 3):
+        first.write(step, {"loss": 2.5 * step})
+    saved, lines = first.written, path.read_bytes().splitlines(keepends=True)
+    first.write(3, {"eval/clean": 0.5})  # due when it was saved: it is measured again
+    first.write(4, {"loss": 2.25})
+    whole, (one, two, three) = path.read_bytes(), lines
     for found, kept in (
-        (path.read_bytes() + b'{"st', content),
-        (content.replace(b"2.5", b"2.6"), content.replace(b"2.5", b"2.6")),
-        (b'{"step": 1, "lo\n' + content, b""),  # what was saved ends in the middle of its line
+        (whole + b'{"st', one + two + three),
+        (whole.replace(b"2.5", b"2.6"), one.replace(b"2.5", b"2.6") + two + three),
+        (whole.replace(two, b""), one + three),
+        (whole.replace(two, two[:9] + b"\n"), one + three),
+        (whole[: len(one) + 5], one),
         (b"", b""),
     ):
+        is_whole = kept == one + two + three
         path.write_bytes(found)
-        again = metrics.Writer(str(tmp_path), tensorboard=False)
-        again.rewind(saved)
-        assert path.read_bytes() == kept
-        assert again.written == {"bytes": len(kept), "sha256": files.sha256(kept)}
-        told = capsys.readouterr().out
-        assert (f"{path} is not what was written" in told) == (kept != content)
-        assert kept == content or not found or (tmp_path / "metrics.jsonl.damaged").read_bytes() == found
-        again.rewind(None)
+        for _ in range(2):  # the second time before anything else is saved
+            again = metrics.Writer(str(tmp_path), tensorboard=False)
+            again.rewind(3, saved, drop_evaluation=True)
+            assert path.read_bytes() == kept
+            assert again.written == {"bytes": len(kept), "sha256": files.sha256(kept)}
+            assert (f"{path} is not what was written" in capsys.readouterr().out) == (not is_whole)
+            assert is_whole or not found or damaged.read_bytes() == found
+        again.rewind(0)
         assert path.read_bytes() == b""
+        damaged.unlink(missing_ok=True)

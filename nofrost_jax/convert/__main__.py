@@ -10,11 +10,12 @@ nothing to convert, it is refused, or the folder for the export has other conten
 
 import contextlib
 import dataclasses
+import json
 import os
 import tempfile
 
 import nofrost_jax
-from nofrost_jax import buckets, checkpoint, errors, files, lock
+from nofrost_jax import buckets, checkpoint, errors, fields, files, lock
 from nofrost_jax.convert import card, hub
 from nofrost_jax.convert.sources import Net, Setting, read
 from nofrost_jax.errors import UserError
@@ -34,6 +35,7 @@ def export(net: Net, out: str) -> None:
     _require_own(out, net)
     about = {name: value for name, value in net.provenance.items() if name not in ("source", "params_sha256")}
     about |= {"class_names": net.class_names, "written_by": f"nofrost_jax {nofrost_jax.__version__}"}
+    about |= {"config_sha256": fields.deciding_sha256(json.loads(net.config_json))}
     with lock.hold(lock.place(out), "an export"):
         _require_own(out, net)  # again: another export may have finished meanwhile
         try:

@@ -18,6 +18,7 @@ from typing import Any
 
 import nofrost_jax
 from nofrost_jax import digests, errors, evaluate, fields, train
+from nofrost_jax.convert import __main__ as convert
 from nofrost_jax.report.__main__ import report
 from tests.conftest import tiny_config
 from tests.resume.helpers import contents, results_of
@@ -44,6 +45,7 @@ def flip(content: bytes, chance: random.Random) -> bytes:
 
 VERDICTS = ("equal", "told", "silent", "traceback", "many lines")
 RIGHT = VERDICTS[:2]
+NOTICES = ("error: ", "note: ", "not used: ", "checkpoint ")  # how a line that tells of damage begins
 DAMAGES = {"cut": cut, "empty": empty, "flip": flip, "lost": None}
 
 
@@ -88,6 +90,7 @@ def reported(folder: pathlib.Path) -> Any:
 READERS: dict[str, tuple[Callable[[pathlib.Path], Any], ...]] = {
     "unfinished": (again,),
     "finished": (loaded, reported, evaluated, again),
+    "exported": (loaded,),
 }
 
 
@@ -104,19 +107,28 @@ def listen(reader: Callable[[pathlib.Path], Any], folder: pathlib.Path) -> Said:
 
 
 def judge(said: Said, whole: Said, path: pathlib.Path) -> str:
-    """One of VERDICTS. path: of the damaged file."""
+    """One of VERDICTS. path: of the damaged file, below the run's folder."""
     if said.code is None:
         return "traceback"
-    refusals = [line for line in said.text.splitlines() if line.startswith("error: ")]
-    if said.code:
-        return "told" if len(refusals) == 1 else "many lines"
-    if said.found == whole.found:
+    known = set(whole.text.splitlines())
+    lines = [line for line in said.text.splitlines() if line not in known]
+    refusals = [line for line in lines if line.startswith("error: ")]
+    if said.code and len(refusals) != 1:
+        return "many lines"
+    if not said.code and said.found == whole.found:
         return "equal"
-    return "told" if path.name in said.text.replace(whole.text, "") else "silent"
+    about = [line for line in lines if line.startswith(NOTICES) and any(name in line for name in names_of(path))]
+    return "told" if about else "silent"
+
+
+def names_of(path: pathlib.Path) -> list[str]:
+    """How a line may name a damaged file: by its path, or as the checkpoint or the selection that it is part of."""
+    step = [f"checkpoint {path.parts[1]} ", f"({path.parts[1]} are damaged)"] if path.parts[0] == "checkpoints" else []
+    return [str(path), *step, *([f"/{path.parts[0]}"] if path.parts[0] == "best" else [])]
 
 
 def states(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Folders of one run: "finished", and "unfinished" as a kill in its last epoch leaves it."""
+    """Folders of one run: "finished", "exported", and "unfinished" as a kill in its last epoch leaves it."""
     folder = root / "finished"
     train.train(tiny_config(**FIELDS), str(folder))
     unfinished = pathlib.Path(shutil.copytree(folder, root / "unfinished"))
@@ -125,7 +137,8 @@ def states(root: pathlib.Path) -> dict[str, pathlib.Path]:
         path.unlink()
     for path in sorted((unfinished / "evaluations/outcomes").rglob("*.npz"))[1::2]:
         path.unlink()
-    return {"finished": folder, "unfinished": unfinished}
+    convert.main([str(folder), str(root / "exported")])
+    return {"finished": folder, "unfinished": unfinished, "exported": root / "exported"}
 
 
 def trials(state: pathlib.Path, flips: int) -> Iterator[tuple[pathlib.Path, str, int]]:

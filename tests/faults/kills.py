@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -70,13 +71,14 @@ def _reproduced(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _reported(folder: pathlib.Path) -> dict[str, Any]:
-    """Every file, to the byte; of PNGs and the page only that they are whole."""
+    """Every file, to the byte but for where the runs are; of PNGs and the page only that they are whole."""
     whole = {
         ".png": lambda content: content.endswith(b"IEND\xaeB`\x82"),
         ".html": lambda page: b"</html>" in page[-99:],
     }
     paths = sorted(path for path in (folder / "report").rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): whole.get(path.suffix, bytes)(path.read_bytes()) for path in paths}
+    found = {path: re.sub(rb"--workdir=\S+", b"", path.read_bytes()) for path in paths}
+    return {str(path.relative_to(folder)): whole.get(path.suffix, bytes)(found[path]) for path in paths}
 
 
 def without_times(value: Any) -> Any:

@@ -149,6 +149,19 @@ def test_a_checkpoint_stays_until_the_next_one_has_its_hashes(tmp_path, monkeypa
     assert there == [[5], [5, 10], [10, 15]] and saved_steps(tmp_path / "run") == [15]
 
 
+@pytest.mark.usefixtures("compile_once")
+def test_a_removal_that_a_kill_cuts_short_is_done_at_the_next_start(whole, copy, capsys, monkeypatch):
+    shutil.copytree(copy / "checkpoints/12", copy / "checkpoints/11")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files, "remove_tree", lambda folder: exec("raise KeyboardInterrupt"))
+        checkpoint.Checkpoints(copy)._remove_old()
+    assert not (copy / "checkpoints/11" / digests.NAME).exists() and (copy / "checkpoints/11/variables").exists()
+    train_here(copy)
+    text = capsys.readouterr().out
+    assert "checkpoint 11 was not removed completely" in text and "damaged" not in text
+    assert contents(copy) == contents(whole[0])
+
+
 def test_what_a_training_removes_while_it_is_read_is_not_called_damaged(copy, capsys):
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), next(arrays(copy, 12))

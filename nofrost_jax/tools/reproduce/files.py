@@ -48,7 +48,7 @@ def record(asked: Asked, run: Training) -> dict:
 def note(asked: Asked, run: Training, **changes) -> None:
     """Changes what `record` returns."""
     os.makedirs(path(asked, run), exist_ok=True)
-    write_json(path(asked, run, RECORD), record(asked, run) | changes)
+    write_json(path(asked, run, RECORD), record(asked, run) | changes, seal=True)
 
 
 @contextlib.contextmanager
@@ -235,7 +235,7 @@ def write(study: Study, failed: Failed) -> dict:
     """Writes `study.json`; returns its value."""
     summary = summarize(study, failed)
     try:
-        write_json(os.path.join(study.workdir, "study.json"), summary)
+        write_json(os.path.join(study.workdir, "study.json"), summary, seal=True)
     except OSError as error:
         mend = "correct that and run the same command again; every finished run is kept"
         raise errors.refused(f"{study.workdir}/study.json cannot be written", error, mend) from error
@@ -250,7 +250,7 @@ def paper_identity(paper: Paper) -> dict:
 def write_paper(paper: Paper) -> None:
     """Writes what the runs in the folder have in common, once there is any."""
     if anything_done(paper):
-        write_json(os.path.join(paper.workdir, PAPER), paper_identity(paper))
+        write_json(os.path.join(paper.workdir, PAPER), paper_identity(paper), seal=True)
 
 
 def paper_changes(paper: Paper) -> str:
