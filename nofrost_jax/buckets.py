@@ -37,6 +37,8 @@ def require(path: Path, what: str) -> None:
         mend = "log in (gcloud auth application-default login), or ask for the role Storage Object User"
         raise MachineError(f"{what} may not be read; {mend}") from error
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise UserError(f"{what} has a name that no bucket can have; correct it") from error
         raise MachineError(f"{what} cannot be reached; check the network, then run the same command again") from error
 
 
@@ -86,7 +88,7 @@ def exists(path: Path) -> bool:
 
 def is_folder(path: Path) -> bool:
     """Whether there is an object below a path. Raises FileNotFoundError if there is no such bucket."""
-    return any(_pages(path, maxResults=1))
+    return any(_pages(path, maxResults=2))  # the first may be its own placeholder
 
 
 def names(folder: Path) -> list[str]:
@@ -96,8 +98,8 @@ def names(folder: Path) -> list[str]:
 
 
 def below(folder: Path) -> list[str]:
-    """The paths of all objects below a folder, relative to it, sorted."""
-    return sorted(_pages(folder))
+    """The paths of all objects below a folder, relative to it, sorted; without the placeholders of folders."""
+    return sorted(name for name in _pages(folder) if name and not name.endswith("/"))
 
 
 def remove(path: Path, generation: int | None = None) -> None:
@@ -107,13 +109,13 @@ def remove(path: Path, generation: int | None = None) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes what is below a folder, if there is any."""
+    """Removes what is below a folder, if there is any, and its placeholder."""
 
     def remove_one(name):
-        with contextlib.suppress(FileNotFoundError):
-            remove(os.path.join(folder, name))
+        with contextlib.suppress(FileNotFoundError), _asking(folder) as (client, bucket, key):
+            client.call("DELETE", "b/{}/o/{}", bucket, _prefix(key) + name)
 
-    _each(remove_one, below(folder))
+    _each(remove_one, list(_pages(folder)))
 
 
 def move(folder: Path, target: Path) -> None:
@@ -122,8 +124,8 @@ def move(folder: Path, target: Path) -> None:
     found = below(folder) or [""]
     for part in (found[:-1], found[-1:]):
         _each(lambda name: _copy(os.path.join(folder, name), os.path.join(target, name)), part)
-    for name in found[-1:]:
-        remove(os.path.join(folder, name))
+    with contextlib.suppress(FileNotFoundError):  # the answer to a first try was lost
+        remove(os.path.join(folder, found[-1]))
     remove_tree(folder)
 
 
@@ -146,18 +148,19 @@ def _each(act: Callable[[str], Any], found: Iterable[str]) -> None:
 
 def _pages(folder: Path, **options: Any) -> Iterator[str]:
     """The paths below a folder, relative to it; with `delimiter` only the next part of each, a folder's with the
-    delimiter. maxResults: of the first page, which is then the only one."""
+    delimiter. "" is the folder's own placeholder, an object FOLDER/ that Google's console makes. maxResults: of a
+    page."""
     with _asking(folder) as (client, bucket, key):
-        prefix, token = f"{key}/" if key else "", None
+        prefix, token = _prefix(key), None
         while True:
             page = client.call(
                 "GET", "b/{}/o", bucket, prefix=prefix or None, pageToken=token, json_out=True,
                 fields="items(name),prefixes,nextPageToken", **options
             )  # fmt: skip
             found = [item["name"] for item in page.get("items", [])] + page.get("prefixes", [])
-            yield from (name.removeprefix(prefix) for name in found if name != prefix)
+            yield from (name.removeprefix(prefix) for name in found)
             token = page.get("nextPageToken")
-            if not token or "maxResults" in options:
+            if not token:
                 return
 
 
@@ -171,6 +174,8 @@ def _asking(path: Path) -> Iterator[tuple[Any, str, str]]:
     try:
         yield client, bucket, key
     except Exception as error:
+        if getattr(error, "code", 0) == 400 or (isinstance(error, ValueError) and str(error).startswith("Bad Request")):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), os.fspath(path)) from error
         told = {"FileNotFoundError": errno.ENOENT, "FileExistsError": errno.EEXIST, "ProxyError": errno.EHOSTDOWN}
         if number := told.get(type(error).__name__) or errors.number(error):  # the last: a status of 502
             raise OSError(number, os.strerror(number), os.fspath(path)) from error
@@ -182,6 +187,11 @@ def _split(path: Path) -> tuple[str, str, str]:
     scheme, _, rest = os.fspath(path).partition("://")
     bucket, _, key = rest.partition("/")
     return f"{scheme}://", bucket, "/".join(part for part in key.split("/") if part not in ("", "."))
+
+
+def _prefix(key: str) -> str:
+    """How the names of the objects below a folder start."""
+    return f"{key}/" if key else ""
 
 
 @functools.cache

@@ -137,10 +137,12 @@ def evaluate_run(
     with _exclusive(config, output, stop if final else None):
         make_room = functools.partial(names.make_room, config, dataset, output, digest, force or final)
         done = parallel.on_main(make_room)
-        if done and reuse and parallel.on_main(lambda: results.are_whole(output, name)):
-            parallel.say(table.render(done))
-            parallel.say(f"written by an earlier run: {output}/evaluations/{name}.json")
-            return done
+        if done and reuse:
+            if parallel.on_main(lambda: results.are_whole(output, name)):
+                parallel.say(table.render(done))
+                parallel.say(f"written by an earlier run: {output}/evaluations/{name}.json")
+                return done
+            parallel.say(f"{output}/evaluations/{name}.npz is missing or damaged; evaluating again")
         main, start, programs = parallel.is_main_process(), time.perf_counter(), evaluator.programs
         measured = ["clean", *(["properties"] if evaluator.properties else []), *config.evaluation.attacks]
         count, attacks = evaluator.images.count, ", ".join(measured)

@@ -42,7 +42,7 @@ class Lock:
         """Takes the lock and returns "", or returns who holds it. Makes the folder. Raises UserError or MachineError if
         the file cannot be written."""
         try:
-            os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
+            files.make_folder(os.path.dirname(self.path) or ".")
             return self._take()
         except OSError as error:
             if isinstance(error, PermissionError) and os.path.exists(self.path):
@@ -108,9 +108,13 @@ class Lock:
         """Renews the file's time. If another has taken the lock over, ends the program at once: from here on it would
         not be the only writer."""
         while not self._ended.wait(BEAT_SECONDS):
-            with contextlib.suppress(OSError):  # e.g. the file was removed on a file server, which is noticed below
+            # Whatever is raised, e.g. by a file server or gcsfs: a holder that falls silent loses its lock.
+            with contextlib.suppress(Exception):
                 self._renew()
-            if other := self._lost_to():
+            other = ""
+            with contextlib.suppress(Exception):
+                other = self._lost_to()
+            if other:
                 text = f"{self.path} was {other}; this process ends, what it saved is kept"
                 print(f"error: {text}", file=sys.stderr, flush=True)
                 os._exit(1)

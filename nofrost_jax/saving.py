@@ -188,7 +188,8 @@ class Checkpoints:
         for step in steps:
             target = os.path.join(os.path.dirname(self.directory), "checkpoints_damaged", str(step))
             if jax.process_index() == 0:
-                files.remove_tree(target, missing_ok=True)
+                if not files.is_url(target):  # there it may have what a killed move has copied, and has removed here
+                    files.remove_tree(target, missing_ok=True)
                 files.make_folder(os.path.dirname(target))
                 files.rename(self._folder(step), target)
         if steps:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -54,6 +55,31 @@ def test_folders_are_what_is_below_them(bucket):
     files.remove_tree(f"{folder}/2")
     files.remove_tree(f"{folder}/2")
     assert set(bucket.below("run")) == {*(f"damaged/1/{name}" for name in "abcdefgh"), "other"}
+
+
+def test_placeholders_of_folders_are_no_files_and_go_with_their_folder(bucket):
+    for name in ("", "checkpoints/", "checkpoints/5/", "checkpoints/5/v/", "checkpoints/6/v/"):  # as of the console
+        bucket.put(f"run/{name}", b"")
+    put(bucket, **{"checkpoints/5/v/d": "5", "checkpoints/6/v/d": "6"})
+    assert files.is_folder(RUN) and files.exists(f"{RUN}/checkpoints/5")
+    assert files.names(RUN) == ["checkpoints"] and files.below(f"{RUN}/checkpoints") == ["5/v/d", "6/v/d"]
+    files.remove_tree(f"{RUN}/checkpoints/5")
+    files.rename(f"{RUN}/checkpoints/6", f"{RUN}/moved")
+    assert set(bucket.below("run")) == {"", "checkpoints/", "moved/v/d"} and files.names(f"{RUN}/checkpoints") == []
+    bucket.reset().put("run/", b"")
+    assert not files.is_folder(RUN)
+
+
+def test_a_removal_whose_answer_was_lost_ends_a_move(bucket):
+    def lose(method, path):
+        if method == "DELETE" and path.endswith("best/b"):  # the first try, which is then repeated
+            bucket.remove("run/best/b")
+        return 0
+
+    put(bucket, **{"best/a": "", "best/b": ""})
+    bucket.before = lose
+    files.rename(f"{RUN}/best", f"{RUN}/old")
+    assert set(bucket.below("run")) == {"old/a", "old/b"}
 
 
 def test_of_a_moved_folder_the_last_object_is_the_last_to_come_and_the_first_to_go(bucket):
@@ -123,10 +149,43 @@ def test_a_write_whose_answer_was_lost_is_not_anothers(bucket, monkeypatch):
     assert bucket.objects == {}
 
 
+def test_a_lock_in_a_bucket_makes_no_folder_here(bucket, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    own = bucket_lock.at(f"{RUN}/evaluations/final.lock", "a test")
+    assert own.take() == ""
+    own.give_back()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Session is closed"), ValueError("Bad Request")])
+def test_a_lock_beats_on_whatever_gcsfs_raises(bucket, monkeypatch, error):
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.02)
+    own, failed = bucket_lock.at(f"{RUN}/lock", "a test"), {"write_over": 0, "read_generation": 0}
+    assert own.take() == ""
+
+    def fail(name):
+        failed[name] += 1
+        raise error
+
+    with monkeypatch.context() as failing:
+        own._is_own = False
+        for name in failed:
+            failing.setattr(buckets, name, lambda *_, name=name: fail(name))
+        while min(failed.values()) < 3 and own._thread.is_alive():
+            time.sleep(0.01)
+    before, end = bucket.objects["run/lock"], time.monotonic() + 10
+    while bucket.objects["run/lock"] == before and own._thread.is_alive() and time.monotonic() < end:
+        time.sleep(0.01)
+    renewed = bucket.objects["run/lock"] != before
+    own.give_back()
+    assert renewed
+
+
 @pytest.mark.parametrize(
     ("url", "status", "kind", "words"),
     [
         ("gs://nobody/run", 0, UserError, "--workdir=gs://nobody/run is in no bucket that exists"),
+        ("gs://Bad_Name/run", 400, UserError, "--workdir=gs://Bad_Name/run has a name that no bucket can have"),
         (RUN, 401, MachineError, "may not be read; log in"),
         (RUN, 403, MachineError, "may not be read; log in"),
         ("s3://bucket/run", 0, UserError, "give gs://BUCKET/PATH"),
@@ -136,6 +195,15 @@ def test_what_cannot_be_used_is_one_line(bucket, url, status, kind, words):
     bucket.before = lambda method, path: status
     with pytest.raises(kind, match=words):
         workdir.check_workdir(url)
+
+
+def test_what_gcsfs_calls_a_bad_request_is_the_users(bucket, monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("Bad Request: b/Bad_Name/o\ninvalid")
+
+    monkeypatch.setattr(buckets._client(), "call", refuse)
+    with pytest.raises(UserError, match="has a name that no bucket can have; correct it"):
+        workdir.check_workdir("gs://Bad_Name/run")
 
 
 def test_a_bucket_that_may_not_be_written_is_one_line(bucket):

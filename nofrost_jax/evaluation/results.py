@@ -1,6 +1,7 @@
 """The evaluation result: per-image outcomes in, DESIGN's JSON schema 1 out."""
 
 import dataclasses
+import errno
 import importlib.metadata
 import math
 import os
@@ -250,10 +251,14 @@ def save(workdir: str | os.PathLike, result: Result, arrays: Mapping[str, np.nda
 
 
 def are_whole(workdir: str | os.PathLike, name: str) -> bool:
-    """Whether the arrays of a result can be read."""
+    """Whether the arrays of a result can be read. Raises OSError if a bucket fails."""
+    path = os.path.join(workdir, "evaluations", f"{name}.npz")
     try:
-        return bool(files.read_npz(os.path.join(workdir, "evaluations", f"{name}.npz")))
-    except ValueError:
+        return bool(files.read_npz(path))
+    except ValueError as error:
+        cause = error.__cause__
+        if files.is_url(path) and isinstance(cause, OSError) and cause.errno not in (None, errno.ENOENT):
+            raise cause from None
         return False
 
 

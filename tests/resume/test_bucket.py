@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import nofrost_jax
-from nofrost_jax import bucket_lock, checkpoint, evaluate, lock, selection
+from nofrost_jax import bucket_lock, checkpoint, evaluate, lock, saving, selection
 from nofrost_jax.config import prepare
 from nofrost_jax.convert import sources
 from nofrost_jax.convert.__main__ import export
-from nofrost_jax.errors import UserError
+from nofrost_jax.errors import MachineError, UserError
 from tests.conftest import finish, sharing_compiled, start, tiny_args, tiny_config
 from tests.resume.helpers import contents, train_here
 
@@ -87,6 +87,37 @@ def test_a_damaged_checkpoint_is_passed_over(run, whole, tmp_path, capsys):
     assert "checkpoint 15 is damaged (variables/d/" in shown and "resuming from the checkpoint of step 12" in shown
     assert name.replace("/checkpoints/", "/checkpoints_damaged/") in run.objects
     assert contents(run.download("run", tmp_path / "run")) == contents(whole[0])
+
+
+def test_a_bucket_that_fails_is_no_damaged_result(run, tmp_path, capsys):
+    train_here(RUN)
+    assert "written by an earlier run" in capsys.readouterr().out
+    run.before = lambda method, path: 403 * (method == "GET" and "final.npz" in path)
+    with pytest.raises(MachineError, match=r"may not write or read there \(gs://bucket/run/evaluations/final.npz"):
+        train_here(RUN)
+    assert "evaluating again" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_a_result_without_its_arrays_is_evaluated_again(run, whole, tmp_path, capsys):
+    run.put("run/evaluations/final.npz", run.objects["run/evaluations/final.npz"][1][:-100])
+    train_here(RUN)
+    assert f"{RUN}/evaluations/final.npz is missing or damaged; evaluating again" in capsys.readouterr().out
+    assert contents(run.download("run", tmp_path / "run")) == contents(whole[0])
+
+
+def test_a_move_of_a_damaged_checkpoint_that_was_killed_keeps_what_it_had_copied(bucket):
+    checkpoints = object.__new__(saving.Checkpoints)
+    checkpoints.directory = f"{RUN}/checkpoints"
+    for name in "abc":
+        bucket.put(f"run/checkpoints/5/{name}", name.encode())
+    bucket.before = lambda method, path: 403 * (method == "DELETE" and path.endswith(("/a", "/b")))
+    with pytest.raises(PermissionError):
+        checkpoints._move_away([5])
+    assert set(bucket.below("run/checkpoints/5")) == {"a", "b"}
+    bucket.before = lambda method, path: 0
+    checkpoints._move_away([5])
+    assert bucket.below("run") == {f"checkpoints_damaged/5/{name}": name.encode() for name in "abc"}
 
 
 def test_a_second_run_is_refused(bucket, monkeypatch):
