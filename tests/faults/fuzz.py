@@ -122,9 +122,11 @@ def judge(said: Said, whole: Said, path: pathlib.Path) -> str:
 
 
 def names_of(path: pathlib.Path) -> list[str]:
-    """How a line may name a damaged file: by its path, or as the checkpoint or the selection that it is part of."""
+    """How a line may name a damaged file: by its path, or as the checkpoint or the selection that it is part of; or
+    what a folder lacks without its only result."""
     step = [f"checkpoint {path.parts[1]} ", f"({path.parts[1]} are damaged)"] if path.parts[0] == "checkpoints" else []
-    return [str(path), *step, *([f"/{path.parts[0]}"] if path.parts[0] == "best" else [])]
+    others = {"best": "/best", "evaluations": "holds no result files"}
+    return [str(path), *step, *([others[path.parts[0]]] if path.parts[0] in others else [])]
 
 
 def states(root: pathlib.Path) -> dict[str, pathlib.Path]:
