@@ -198,7 +198,7 @@ def _fill(dataset, maker: ViewMaker | None, share: Share, rows: range, batch: di
                 where = share.split.where(index)
                 if skips is None:
                     why = getattr(error, "strerror", None) or error
-                    raise UserError(f"{why}: {where}; replace this image or remove it from the data") from error
+                    raise UserError(f"{why}; {where}; replace this image or remove it from the data") from error
                 skips.note(error, where, attempt + 1)
         batch["label"][row], batch["index"][row] = label, index
         if attempt:

@@ -89,7 +89,7 @@ def test_an_image_that_vanishes_in_an_epoch_is_named_and_the_run_goes_on_when_it
         patch.setattr(metrics.Writer, "write", lambda *args: (path.unlink(missing_ok=True), write_line(*args)))
         outcome = cli(*asked)
     assert outcome.returncode == 2 and len(outcome.stderr.splitlines()) == 1, outcome
-    assert f"error: No such file or directory: {path}; replace this image" in outcome.stderr
+    assert f"error: No such file or directory; {path}; replace this image" in outcome.stderr
     path.write_bytes(content)
     again = cli(*asked)
     assert again.returncode == 0 and "resuming from the checkpoint" in again.stdout
