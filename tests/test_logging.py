@@ -88,6 +88,7 @@ def test_parameter_overview(logged):
     assert "head/kernel" in text and "(16, 10)" in text and "Total: 1,394" in text
 
 
+@pytest.mark.slow
 def test_without_tensorboard_a_run_says_so_once_and_goes_on(tmp_path, compilation_cache):
     """Also: `--compilation_cache` fills its folder, and a second run finds the step there."""
     block = (

@@ -54,6 +54,7 @@ def test_the_ceiling_is_told_with_one_of_each_kind(rehearse, monkeypatch):
 
 
 @pytest.mark.usefixtures("compile_once")
+@pytest.mark.slow
 def test_a_row_of_the_training_step(rehearse, monkeypatch):
     row = train_step.Row("resnet50", "float32", 4, rehearse=True)
     work = {row.name: (train_step.step_figures, row), "parts": (train_step.parts_figures, row)}

@@ -134,6 +134,7 @@ def noisy(variables, seed=1):
 
 
 @pytest.mark.parametrize("norm", ["bn", "mbn"])
+@pytest.mark.slow
 def test_a_whole_network_gives_the_same_on_one_and_on_four_devices(norm):
     """Logits, statistics, input and parameter gradients, with groups that span two devices; to summation order."""
     variables = noisy(models.init(network(norm), jax.random.key(0), 8))

@@ -113,6 +113,7 @@ def random_variables(model):
 
 
 @pytest.mark.parametrize("name", ["nf_resnet26", "resnet26"])
+@pytest.mark.slow
 def test_bfloat16_and_remat_and_xla_convolutions_give_the_same_network(monkeypatch, name):
     options = TINY | {"stage_sizes": (1, 1)}
     plain = models.create(name, **options)

@@ -14,6 +14,7 @@ def operations(fn, *arguments):
 
 
 @pytest.mark.parametrize("name", ["nf_resnet26", "resnet26"])
+@pytest.mark.slow
 def test_policies_trade_residuals_for_work_in_training_alone(monkeypatch, name):
     """From shapes and from the program before XLA's optimizations; at 64 channels a block's convolutions outweigh all
     else. `convolutions` recomputes none of them, `blocks` nearly a forward pass: a third of the step."""

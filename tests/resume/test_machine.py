@@ -104,6 +104,7 @@ cp -r "$DISK/run" "$COPY"
 """
 
 
+@pytest.mark.slow
 def test_on_a_disk_that_is_full_then_read_only_then_neither(whole, tmp_path, compilation_cache):
     """A real one, in memory."""
     (tmp_path / "disk").mkdir()

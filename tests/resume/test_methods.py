@@ -60,6 +60,7 @@ def test_views_and_their_distortions_resume_bit_for_bit(tmp_path):
 
 
 @pytest.mark.usefixtures("compile_once")
+@pytest.mark.slow
 def test_a_run_may_begin_with_anothers_parameters(tmp_path):
     """With a rate of 0 it ends with them, too; the net without norms has nothing else that moves."""
     first, second = tmp_path / "first", tmp_path / "second"

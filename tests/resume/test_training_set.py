@@ -78,6 +78,7 @@ def test_a_run_goes_on_where_its_images_were_moved(cli, tree, tmp_path, compile_
     assert "goes on" not in refused.stdout  # it does not
 
 
+@pytest.mark.slow
 def test_an_image_that_vanishes_in_an_epoch_is_named_and_the_run_goes_on_when_it_is_back(
     cli, tree, tmp_path, compile_once, monkeypatch
 ):
