@@ -14,13 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from nofrost_jax import files
 from tests.conftest import ROOT, TINY, environment, overrides
-from tests.resume.helpers import contents
+from tests.resume.helpers import contents, result_of, without_times
 
 MOST_KILLS = 3  # of one run
 STOPPED = 75  # exit code after a signal
@@ -58,9 +55,7 @@ def _evaluated(folder: pathlib.Path) -> dict[str, Any]:
     """All results without times, and all outcomes."""
     found = {}
     for path in sorted(folder.glob("**/evaluations/*.json")):
-        with np.load(path.with_suffix(".npz")) as columns:
-            outcomes = {name: columns[name].tolist() for name in columns.files}
-        found[str(path.relative_to(folder))] = without_times(json.loads(path.read_text())), outcomes
+        found[str(path.relative_to(folder))] = result_of(path)
     return found
 
 
@@ -79,14 +74,6 @@ def _reported(folder: pathlib.Path) -> dict[str, Any]:
     paths = sorted(path for path in (folder / "report").rglob("*") if path.is_file())
     found = {path: re.sub(rb"--workdir=\S+", b"", path.read_bytes()) for path in paths}
     return {str(path.relative_to(folder)): whole.get(path.suffix, bytes)(found[path]) for path in paths}
-
-
-def without_times(value: Any) -> Any:
-    """A JSON value without how long things took, and where they are."""
-    if isinstance(value, dict):
-        times = {"seconds", "compile_seconds", "cpu_seconds", "path", files.SEAL}
-        return {name: without_times(inner) for name, inner in value.items() if name not in times}
-    return [without_times(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _study(folder: pathlib.Path) -> list[str]:
@@ -121,6 +108,15 @@ class Tally:
     lost: int = 0
 
 
+class Ran(NamedTuple):
+    """A command: seconds from `begun` to its end, whether it was killed, its exit code, what it said."""
+
+    seconds: float
+    killed: bool
+    code: int
+    said: str
+
+
 class Trials:
     """Runs of parts in folders below `root`. number: the signal; log: is told what was lost."""
 
@@ -134,29 +130,32 @@ class Trials:
         if key not in self._undisturbed:
             folder = self._fresh(part, processes, f"{part.name}_{processes}")
             self._run(part, folder, processes, None)  # compiles for all others
-            again = self._fresh(part, processes, f"{part.name}_{processes}")
-            seconds, killed, said = self._run(part, again, processes, None)
-            assert not killed, said
-            self._undisturbed[key] = again, part.found(again), seconds
+            ran = self._run(part, self._fresh(part, processes, folder.name), processes, None)
+            if ran.code or not (found := part.found(folder)):
+                raise RuntimeError(
+                    f"{part.name} on {processes} fails with {ran.code} though nobody kills it: {ran.said}"
+                )
+            self._undisturbed[key] = folder, found, ran.seconds
         return self._undisturbed[key]
 
     def disturbed(self, part: Part, processes: int, tally: Tally) -> None:
         """One run that is killed up to MOST_KILLS times."""
         _, expected, seconds = self.undisturbed(part, processes)
-        folder, said = self._fresh(part, processes, "disturbed"), ""
+        folder = self._fresh(part, processes, "disturbed")
         tally.runs += 1
         for _ in range(MOST_KILLS):
-            _, killed, said = self._run(part, folder, processes, self._chance.uniform(0, seconds))
-            tally.kills += killed
-            if not killed:
+            ran = self._run(part, folder, processes, self._chance.uniform(0, seconds))
+            tally.kills += ran.killed
+            if not ran.killed:
                 break
         else:
-            _, _, said = self._run(part, folder, processes, None)
+            ran = self._run(part, folder, processes, None)
+        said = ran.said
         try:
-            equal = part.found(folder) == expected
+            is_equal = not ran.code and part.found(folder) == expected
         except (OSError, ValueError, KeyError) as error:
-            equal, said = False, f"{said}\n{error!r}"
-        if not equal:
+            is_equal, said = False, f"{said}\n{error!r}"
+        if not is_equal:
             tally.lost += 1
             kept = shutil.copytree(folder, self.root / f"lost_{part.name}_{processes}_{tally.runs}", dirs_exist_ok=True)
             self._log(f"lost: {part.name} on {processes}, see {kept}: {said[-2000:]}")
@@ -173,9 +172,8 @@ class Trials:
         folder.mkdir()
         return folder
 
-    def _run(self, part: Part, folder: pathlib.Path, count: int, after: float | None) -> tuple[float, bool, str]:
-        """Runs the part's command, and kills it `after` seconds (None: never): (seconds, whether it was killed, what it
-        said)."""
+    def _run(self, part: Part, folder: pathlib.Path, count: int, after: float | None) -> Ran:
+        """Runs the part's command, and kills it `after` seconds; None: never."""
         log = self.root / "output.txt"
         with log.open("w") as file:
             process = self._start(part.command(folder), count, file)
@@ -185,7 +183,7 @@ class Trials:
                 process.wait(DEADLINE)
             finally:
                 _kill_group(process)
-        return time.monotonic() - begin, bool(killed), log.read_text(errors="replace")
+        return Ran(time.monotonic() - begin, bool(killed), process.returncode, log.read_text(errors="replace"))
 
     def _start(self, command: list[str], count: int, output: Any) -> subprocess.Popen:
         cache = {"JAX_COMPILATION_CACHE_DIR": str(self.root / "compiled"), "TMPDIR": str(self.root)}
@@ -206,7 +204,8 @@ class Trials:
         if not victims or self._chance.random() < 0.5:
             _kill_group(process)
         else:
-            os.kill(self._chance.choice(victims), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(self._chance.choice(victims), signal.SIGKILL)
         return True
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import sharing_compiled
 from tests.faults import fuzz, kills
+from tests.resume.helpers import without_times
 
 FILES = {"config.json", "metrics.jsonl", "selection.json", "final.json", "final.npz", "000000.clean.npz"}
 
@@ -21,12 +22,10 @@ def test_what_is_killed_ends_as_if_it_had_not_been(tmp_path, name, processes):
     assert (tally.lost, lost) == (0, [])
 
 
-def test_another_end_is_noticed(tmp_path):
-    (part,) = (one for one in kills.PARTS if one.name == "evaluating")
+def test_another_end_is_noticed():
     found = {"results": [{"accuracy": 0.5, "seconds": 1}]}
-    assert kills.without_times(found) == kills.without_times({"results": [{"accuracy": 0.5, "seconds": 2}]})
-    assert kills.without_times(found) != kills.without_times({"results": [{"accuracy": 0.25, "seconds": 1}]})
-    assert part.found(tmp_path) == {}
+    assert without_times(found) == without_times({"results": [{"accuracy": 0.5, "seconds": 2}]})
+    assert without_times(found) != without_times({"results": [{"accuracy": 0.25, "seconds": 1}]})
 
 
 @pytest.mark.slow

@@ -36,11 +36,20 @@ def contents(folder):
 
 def results_of(folder):
     """The final result without its times, place and seal, and its outcomes."""
-    result = json.loads((folder / "evaluations/final.json").read_text())
-    del result["checkpoint"]["path"], result[files.SEAL]
-    for entry in (result["clean"], *result["attacks"]):
-        for time in ("seconds", "compile_seconds"):
-            entry.pop(time, None)
-    with np.load(folder / "evaluations/final.npz") as columns:
-        outcomes = {name: columns[name].tolist() for name in columns.files}
+    result, outcomes = result_of(folder / "evaluations/final.json")
     return {"result": result, "outcomes": outcomes}
+
+
+def result_of(path):
+    """(a result without its times, place and seal, its outcomes)."""
+    with np.load(path.with_suffix(".npz")) as columns:
+        outcomes = {name: columns[name].tolist() for name in columns.files}
+    return without_times(json.loads(path.read_text())), outcomes
+
+
+def without_times(value):
+    """A JSON value without how long things took, where they are, and its seal."""
+    if isinstance(value, dict):
+        left_out = {"seconds", "compile_seconds", "cpu_seconds", "path", files.SEAL}
+        return {name: without_times(inner) for name, inner in value.items() if name not in left_out}
+    return [without_times(inner) for inner in value] if isinstance(value, list) else value
