@@ -26,6 +26,11 @@ def is_url(path: Path) -> bool:
     return "://" in os.fspath(path)
 
 
+def has_failed(path: Path, error: BaseException | None) -> bool:
+    """Whether an error about an address is the network's failure, not the object's."""
+    return is_url(path) and isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+
+
 def require(path: Path, what: str) -> None:
     """Raises UserError if the bucket of a path does not exist; MachineError if it may not be read, or not be reached.
     what: the path as a message names it."""

@@ -1,7 +1,6 @@
 """The evaluation result: per-image outcomes in, DESIGN's JSON schema 1 out."""
 
 import dataclasses
-import errno
 import importlib.metadata
 import math
 import os
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nofrost_jax import fields, files
+from nofrost_jax import buckets, fields, files
 from nofrost_jax.analysis.properties import VALUES, Properties
 from nofrost_jax.attacks import threat
 from nofrost_jax.errors import UserError
@@ -256,8 +255,7 @@ def are_whole(workdir: str | os.PathLike, name: str) -> bool:
     try:
         return bool(files.read_npz(path))
     except ValueError as error:
-        cause = error.__cause__
-        if files.is_url(path) and isinstance(cause, OSError) and cause.errno not in (None, errno.ENOENT):
+        if (cause := error.__cause__) and buckets.has_failed(path, cause):
             raise cause from None
         return False
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import nofrost_jax
-from nofrost_jax import files
+from nofrost_jax import buckets, files
 from nofrost_jax.errors import UserError
 from nofrost_jax.models import convolutions
 
@@ -50,8 +50,8 @@ class Store:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            if files.is_url(path) and isinstance(error, OSError) and error.errno:
-                raise  # the network's failure, not the file's
+            if buckets.has_failed(path, error):
+                raise
             raise UserError(
                 f"the saved outcomes {path} cannot be read ({error}); remove this file and run again"
             ) from error

@@ -1,6 +1,5 @@
 """model.safetensors: float32 arrays by path, with a hash of them all and where they come from; and foreign files."""
 
-import errno
 import json
 import mmap
 import os
@@ -12,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from nofrost_jax import files
+from nofrost_jax import buckets, files
 from nofrost_jax.errors import UserError
 
 NAME = "model.safetensors"
@@ -46,8 +45,8 @@ def read(path: files.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise ValueError("its metadata are another program's")
         return {name: _view(whole, start, entry) for name, entry in header.items()}, about
     except (OSError, ValueError, KeyError, safetensors.SafetensorError, RecursionError) as error:
-        if files.is_url(path) and isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
-            raise  # the network's failure, not the file's
+        if buckets.has_failed(path, error):
+            raise
         why = files.reason(path, error)
         raise UserError(f"cannot read {path}: {why}; copy or download it again, or export the run again") from error
 
