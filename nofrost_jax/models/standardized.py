@@ -55,12 +55,33 @@ def frozen(
     return {"kernel": kernel.astype(dtype), "bias": (bias * output_scale).astype(dtype)}
 
 
+@jax.custom_vjp
 def standardize(kernel: jax.Array, gain: jax.Array) -> jax.Array:
     """gain * gamma * (W - mean) / sqrt(fan_in * (var + epsilon)) of a kernel W [k, k, I, O] and gains [O].
 
     The mean and the biased variance are over the fan-in of each output channel; gamma is RELU_GAMMA.
     """
-    fan_in = float(np.prod(kernel.shape[:-1]))
-    centred = kernel - kernel.mean((0, 1, 2))
-    variance = jnp.square(centred).mean((0, 1, 2))
-    return centred * (lax.rsqrt(variance + layers.EPSILON) * gain * (RELU_GAMMA * fan_in**-0.5))
+    return _standardize(kernel, gain)[0]
+
+
+def _standardize(kernel, gain):
+    mean = kernel.mean((0, 1, 2))
+    inverse_std = lax.rsqrt(jnp.square(kernel - mean).mean((0, 1, 2)) + layers.EPSILON)
+    return (kernel - mean) * (inverse_std * gain * _factor(kernel)), (kernel, gain, mean, inverse_std)
+
+
+def _standardize_backward(saved, gradient):
+    # The derived one keeps and reads several arrays of the kernel's size, and XLA sums their products slowly on a CPU.
+    kernel, gain, mean, inverse_std = saved
+    normalized = (kernel - mean) * inverse_std
+    rows, columns = (values.reshape(-1, len(gain)) for values in (gradient, gradient * normalized))
+    total, correlation = rows.mean(0), columns.mean(0)
+    to_kernel = (gradient - total - normalized * correlation) * (inverse_std * gain * _factor(kernel))
+    return to_kernel, correlation * (len(rows) * _factor(kernel))
+
+
+def _factor(kernel):
+    return RELU_GAMMA * float(np.prod(kernel.shape[:-1])) ** -0.5
+
+
+standardize.defvjp(_standardize, _standardize_backward)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nofrost_jax.errors import UserError
-from nofrost_jax.models import convolutions, layers
+from nofrost_jax.models import convolutions, layers, standardized
 
 
 def both(function, *arguments):
@@ -42,13 +42,14 @@ def test_convolutions_agree(height, width, size, stride):
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 7, 5, 3), (2, 1, 2, 3)])
+@pytest.mark.parametrize("window", [(3, 2, 1), (3, 1, 1), (2, 2, 1), (1, 2, 0)])  # size, stride, padding
 @pytest.mark.parametrize("levels", [0, 3])
-def test_max_pooling_agrees_also_on_ties(shape, levels):
+def test_max_pooling_agrees_also_on_ties(shape, window, levels):
     x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     x = np.round(x * levels) / levels if levels else x
 
     def pool(x, implementation):
-        return convolutions.max_pool(x, implementation=implementation)
+        return convolutions.max_pool(x, *window, implementation=implementation)
 
     for ours, xla in zip(*map(jax.tree.leaves, both(pool, x)), strict=True):
         np.testing.assert_allclose(ours, xla, rtol=0, atol=1e-6)
@@ -58,6 +59,24 @@ def test_max_pooling_keeps_nan():
     x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 1, 0].set(jnp.nan)
     for name in convolutions.CONV_IMPLEMENTATIONS:
         assert np.isnan(convolutions.max_pool(x, implementation=name)[0, ..., 0]).sum() == 4
+
+
+def test_the_gradient_of_standardized_kernels_is_the_derived_one():
+    def derived(kernel, gain):
+        centred = kernel - kernel.mean((0, 1, 2))
+        scale = standardized.RELU_GAMMA * float(np.prod(kernel.shape[:-1])) ** -0.5 * gain
+        return centred / jnp.sqrt(jnp.square(centred).mean((0, 1, 2)) + layers.EPSILON) * scale
+
+    rng = np.random.default_rng(2)
+    # a mean well off zero, and a channel whose variance is below epsilon
+    kernel = (rng.normal(size=(3, 3, 5, 4)) * [1, 1, 1, 1e-3] + [0, 3, 0, 0]).astype(np.float32)
+    gain, gradient = (rng.normal(size=shape).astype(np.float32) for shape in ((4,), kernel.shape))
+    pairs = []
+    for function in (standardized.standardize, derived):
+        value, backward = jax.vjp(function, kernel, gain)
+        pairs.append((value, *backward(gradient)))
+    for ours, expected in zip(*pairs, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=2e-5, atol=2e-6 * float(jnp.abs(expected).max()))
 
 
 def test_relu_is_jax_s_at_every_number():
