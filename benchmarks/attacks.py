@@ -168,7 +168,7 @@ def compile_here(options):
     devices, size, config.evaluation.batch_size = parallel.Devices(), 16, 16
     programs = runs.programs(config, devices)
     programs.say = lambda _: None
-    variables = devices.replicate(init(create_model(config.model), jax.random.key(0), 64))
+    variables = programs.ready(init(create_model(config.model), jax.random.key(0), 64))
     batch = {"image": np.zeros((size, 64, 64, 3), np.uint8), "label": np.zeros(size, np.int32)}
     batch |= {"index": np.arange(size, dtype=np.int32), "active": np.zeros(size, bool)}
     seconds = {}

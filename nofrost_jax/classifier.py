@@ -103,6 +103,12 @@ def logits_fns(config: ConfigDict) -> dict[str, Callable[[Any, jax.Array], jax.A
     return {dtype: make(dtype) for dtype in ("float32", section.attack_dtype)}
 
 
+def frozen(config: ConfigDict) -> Callable[[Any], Any]:
+    """`fn(variables)`: the variables of `at_gamma` with what every pass of `logits_fns` would compute of them again."""
+    model = create_model(config.model, dtype="float32")
+    return lambda variables: {**variables, "params": model.frozen(variables["params"])}
+
+
 @dataclasses.dataclass(frozen=True)
 class Origin:
     """What is known of a loaded net beside its numbers. All are equal: nets of one kind share their programs."""

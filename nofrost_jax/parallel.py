@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nofrost_jax import bucket_lock, lock, signals
+from nofrost_jax import bucket_lock, compiled, lock, signals
 from nofrost_jax.errors import INTACT, MachineError, Preempted, UserError, machine
 
 AXIS = "batch"
@@ -78,9 +78,11 @@ class Devices:
     def compile_step(self, step: Callable, *arguments: Any) -> Callable:
         """`map_step(step)`, compiled for `arguments`; calls with the same shapes and types compile nothing."""
         mapped = self.map_step(step)
-        compiled = mapped.lower(*arguments).compile()
-        # With several processes only pmap itself makes global arrays; it finds the compiled program in its cache.
-        return compiled if jax.process_count() == 1 else mapped
+        lowered = mapped.lower(*arguments)
+        if jax.process_count() == 1:
+            return lowered.compile(compiled.options())
+        lowered.compile()  # only pmap itself makes global arrays of several processes; it finds this in its cache
+        return mapped
 
     def map_images(self, fn: Callable) -> jax.stages.Wrapped:
         """`fn(shared, rows) -> rows`, jitted over this process's devices: shared is replicated, rows are split.
@@ -88,9 +90,12 @@ class Devices:
         Devices do not communicate, so processes may call it different numbers of times.
         """
         rows = PartitionSpec(AXIS)
-        return jax.jit(
-            jax.shard_map(fn, mesh=self._mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False)
-        )
+        mapped = jax.shard_map(fn, mesh=self._mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False)
+        return jax.jit(mapped, compiler_options=compiled.options())
+
+    def map_shared(self, fn: Callable) -> jax.stages.Wrapped:
+        """`fn(shared) -> shared`, jitted: computed on each of this process's devices, of replicated arrays."""
+        return jax.jit(fn, out_shardings=self.replicated, compiler_options=compiled.options())
 
     def prefetch(self, batches: Iterable[dict[str, np.ndarray]], size: int = 2) -> Iterator[dict[str, jax.Array]]:
         """Shards the batches, and keeps `size` of them on their way to the devices."""

@@ -103,9 +103,9 @@ class _Evaluation:
         self._protocols, self._store, self._stop, self._reporter = protocols, store, stop, reporter
         self._properties = evaluator.properties
         self._save_images, self._size = evaluator.save_images, self._images.chunk_size
-        self._variables = self._programs.devices.replicate(variables)
         self._key = keys.named(jax.random.key(evaluator.seed), "evaluation")
         self._programs.say = reporter.say
+        self._variables = self._programs.ready(variables)
         self._known = {number: {} for number in range(-(-self._images.count // self._size))}
 
     def outcomes(self) -> dict[str, Any]:

@@ -52,11 +52,18 @@ class Programs:
     logits_fns: {dtype: `logits_fn(variables, images)`}, of float32 images [N, H, W, C] in [0, 1] whose values need no
     check; variables: any pytree of arrays, so that a program serves all of one structure. The verdict is a float32
     forward pass at highest matmul precision, apart from any attack. In stages the net computes in the member's dtype;
-    images, gradients and losses are always float32.
+    images, gradients and losses are always float32. freeze: what `ready` makes of variables.
     """
 
-    def __init__(self, logits_fns: dict[str, Callable], num_classes: int, devices: Devices, batch_size: int):
-        self.devices, self.batch_size = devices, batch_size
+    def __init__(
+        self,
+        logits_fns: dict[str, Callable],
+        num_classes: int,
+        devices: Devices,
+        batch_size: int,
+        freeze: Callable[[Any], Any] = lambda variables: variables,
+    ):
+        self.devices, self.batch_size, self._freeze = devices, batch_size, freeze
         self.say: Callable[[str], None] = print
         self._logits_fns, self.num_classes = logits_fns, num_classes
         self._compiled = {}
@@ -66,6 +73,11 @@ class Programs:
     @property
     def total_compile_seconds(self) -> float:
         return sum(self.compile_seconds.values())
+
+    def ready(self, variables: Any) -> Any:
+        """`variables` as the other methods take them: on the devices, with all that need not be computed again."""
+        variables = self.devices.replicate(variables)
+        return self._compile("freeze", "the weights", self.devices.map_shared(self._freeze), variables)(variables)
 
     def predict(self, variables: Any, batch: dict, allowed: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """What the net says of the images themselves, where it may only answer classes of `allowed`, bool [K].
@@ -87,7 +99,8 @@ class Programs:
         found, whole = self._answer(variables, batch, adversarial, ball=ball)
         again, _ = self._answer(variables, batch, self._to_pixels((), whole), ball=ball)
         found = {name: value for name, value in found.items() if name != "logits"}
-        return jax.device_get(found | {"correct_uint8": again["correct"] & ~found["nan"]})
+        found, right = jax.device_get((found, again["correct"]))
+        return found | {"correct_uint8": right & ~found["nan"]}
 
     def _answer(
         self, variables: Any, batch: dict, adversarial: jax.Array, allowed: Any = None, ball: tuple = ("linf", 0.0)
@@ -97,7 +110,8 @@ class Programs:
         radii = [np.float32(ball[1]) if norm == ball[0] else np.float32(np.inf) for norm in ("linf", "l2")]
         shared = (variables, *self.devices.replicate((allowed, radii)))
         rows = (self.devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
-        return self._compile("verdict", "the verdict", self._verdict, shared, rows)(shared, rows)
+        program = self.devices.map_images(self._verdict)
+        return self._compile("verdict", "the verdict", program, shared, rows)(shared, rows)
 
     def measure(self, properties: Properties, variables: Any, batch: dict, key: jax.Array) -> dict[str, np.ndarray]:
         """What `properties` are of each image of the batch, by the net in float32: NumPy, with padding."""
@@ -112,7 +126,8 @@ class Programs:
 
         shared = (variables, self.devices.replicate(key))
         rows = self.devices.place({name: batch[name] for name in ("image", "label", "index")})
-        return jax.device_get(self._compile(properties.key, "the properties", program, shared, rows)(shared, rows))
+        mapped = self.devices.map_images(program)
+        return jax.device_get(self._compile(properties.key, "the properties", mapped, shared, rows)(shared, rows))
 
     def stage(
         self, member: Member, variables: Any, batch: dict, key: jax.Array, index: int, memo: dict
@@ -163,7 +178,7 @@ class Programs:
         }
         return found, rounded(adversarial, batch["image"], linf, l2).astype(jnp.uint8)
 
-    def _stage_program(self, member: Member) -> Callable:
+    def _stage_program(self, member: Member) -> jax.stages.Wrapped:
         attack = member.attack
 
         def program(shared, rows):
@@ -177,15 +192,15 @@ class Programs:
             with jax.default_matmul_precision("highest"):
                 return attack.stage(logits_fn, images, batch["label"], image_keys, state, index)
 
-        return program
+        return self.devices.map_images(program)
 
-    def _compile(self, name: str, title: str, program: Callable, shared: Any, rows: Any) -> Callable:
+    def _compile(self, name: str, title: str, program: jax.stages.Wrapped, shared: Any, *rows: Any) -> Callable:
         """The compiled program of a name and a structure of variables; compiles it at the first call."""
         key = name, jax.tree.structure(shared)
         if key not in self._compiled:
             self.say(f"compiling {title} ...")
             start = time.perf_counter()
-            self._compiled[key] = self.devices.map_images(program).lower(shared, rows).compile()
+            self._compiled[key] = program.lower(shared, *rows).compile()
             self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start
         return self._compiled[key]
 

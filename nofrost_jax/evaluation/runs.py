@@ -22,7 +22,8 @@ from nofrost_jax.parallel import Devices
 def programs(config: ConfigDict, devices: Devices) -> Programs:
     """The Programs of a resolved config's net, in its evaluation's batches."""
     size = config.evaluation.batch_size // jax.process_count()
-    return Programs(classifier.logits_fns(config), config.model.num_classes, devices, size)
+    nets, freeze = classifier.logits_fns(config), classifier.frozen(config)
+    return Programs(nets, config.model.num_classes, devices, size, freeze)
 
 
 def evaluator(config: ConfigDict, devices: Devices, dataset: Dataset, compiled: Programs | None = None) -> Evaluator:

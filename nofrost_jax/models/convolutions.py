@@ -1,9 +1,11 @@
-"""Convolutions and max pooling, each in two ways: XLA's own, and "slices", which CPUs run several times faster.
+"""Convolutions and max pooling, each in two ways: XLA's own, and "slices", which is faster on CPUs.
 
-"slices" is made of strided slices, matrix products and sums. Its backward passes are written out where the derived ones
-are slow. Feature maps are [N, H, W, C], kernels HWIO, padding symmetric. Both ways agree up to summation order.
+"slices" puts strided slices, matrix products and sums in place of what XLA computes slowly there: gradients above all,
+and convolutions of tiny maps. Feature maps are [N, H, W, C], kernels HWIO, padding symmetric. Both ways agree up to
+summation order.
 """
 
+import functools
 import os
 
 import jax
@@ -16,16 +18,13 @@ from nofrost_jax.errors import UserError
 
 OUTPUT = "convolution"  # names what a convolution computes, for `blocks.recomputed`
 CONV_IMPLEMENTATIONS = ("slices", "xla")
-LARGE_MAP = (
-    2**13
-)  # values of an image's map from which nine products beat one of patches: their copies leave the caches
+LARGE_MAP = 2**15  # values of an image's map from which patches leave the caches, and XLA's own gradients are faster
 
 
 def conv_implementation() -> str:
     """How convolutions and max pooling are computed: "slices" on CPUs, "xla" elsewhere, or NOFROST_CONV if it is set.
 
-    On CPUs XLA's 3x3 convolutions are several times slower than a matrix product, most of all on small maps. Read when
-    a function is traced.
+    Read when a function is traced.
     """
     forced = os.environ.get("NOFROST_CONV", "")
     if forced and forced not in CONV_IMPLEMENTATIONS:
@@ -44,8 +43,10 @@ def conv2d(
     size, slices = kernel.shape[0], (implementation or conv_implementation()) == "slices"
     if slices and size == 7 and stride == 2 and padding == 3:
         out = _stem(x, kernel)
-    elif slices and size in (1, 3):
-        out = _sliced(x, kernel, stride, padding)
+    elif slices and size == 3:
+        out = _three(x, kernel, stride, padding)
+    elif slices and size == 1:
+        out = _patches(x, kernel, stride, padding)
     else:
         out = _xla(x, kernel, stride, padding)
     return checkpoint_name(out, OUTPUT)
@@ -95,12 +96,31 @@ def _product_backward(saved, gradient):
 _product.defvjp(lambda x, matrix: (_product(x, matrix), (x, matrix)), _product_backward)
 
 
-def _sliced(x, kernel, stride, padding):
-    """Slices times the kernel's matrices: one product of their patches, or of large maps a sum of products."""
-    windows, (*_, inputs, outputs) = _windows(x, kernel.shape[0], stride, padding), kernel.shape
-    if windows[0][0].size < LARGE_MAP:  # not of the batch: what an image gives must not depend on its company
-        return _product(jnp.concatenate(windows, axis=-1), kernel.reshape(-1, outputs))
-    return sum(map(_product, windows, kernel.reshape(-1, inputs, outputs)))
+def _patches(x, kernel, stride, padding):
+    """One product of the windows of every place with the kernel."""
+    windows = jnp.concatenate(_windows(x, kernel.shape[0], stride, padding), axis=-1)
+    return _product(windows, kernel.reshape(-1, kernel.shape[-1]))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _three(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """A 3x3 convolution: XLA's own, except for maps of two rows or columns, where it is a hundred times slower."""
+    own = x.dtype == jnp.float32 and min(x.shape[1:3]) > 2
+    return (_xla if own else _patches)(x, kernel, stride, padding)
+
+
+def _three_backward(stride, padding, saved, gradient):
+    x, kernel = saved
+    # Not by the size of the batch: what an image gives must not depend on its company.
+    large = x.dtype == jnp.float32 and gradient[0, ..., 0].size * x.shape[-1] >= LARGE_MAP
+    to_map, to_kernel = (_xla if own else _patches for own in (large and stride == 1, large))
+    return (
+        *jax.vjp(lambda x: to_map(x, kernel, stride, padding), x)[1](gradient),
+        *jax.vjp(lambda kernel: to_kernel(x, kernel, stride, padding), kernel)[1](gradient),
+    )
+
+
+_three.defvjp(lambda x, kernel, *window: (_three(x, kernel, *window), (x, kernel)), _three_backward)
 
 
 def _blocks(x, kernel):
