@@ -40,7 +40,7 @@ def keep(choice: str = "") -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
 
 
-def options() -> dict[str, int]:
+def options() -> dict[str, Any]:
     """Options of XLA's compiler for programs that train, attack or evaluate a net.
 
     On a CPU their time is in products and convolutions, which come compiled. LLVM at level 1 instead of 3 leaves them

@@ -130,7 +130,7 @@ def report(
     """Lines of the cost report; numbers follow from shapes alone. dataset: None where it is not there."""
     forwards, image_backwards, parameter_backwards = methods.TABLE[config.method.name].passes(config)
     side = config.data.image_size
-    with costs.convolutions("xla"):
+    with costs.xla_convolutions():
         flops = costs.forward_flops(model, variables, side)
     views = methods.augmented.view_flops(config)
     size, shard = costs.bytes_of(variables["params"]), math.ceil(config.batch_size / devices)
@@ -159,17 +159,14 @@ def report(
     distorted = f"; DeepAugment's distortion of an image: {views:.4g}" if views else ""
     step = costs.step_flops(config, flops)
     yield f"FLOPs per step     {step:.3g} (one forward at {side} pixels: {flops:.4g}{distorted})"
-    for implementation, where in (("xla", "a GPU or TPU"), ("slices", "a CPU")):
-        if implementation == "slices" and jax.default_backend() != "cpu":
-            continue
-        with costs.convolutions(implementation):
-            activations = costs.residual_bytes(model, variables, side) * trained
-        copies = 4 + (config.accumulate > 1)  # one more: the sum of the parts' gradients
-        total, state, kept = map(costs.gigabytes, (copies * size + activations, copies * size, activations))
-        yield (
-            f"memory on {where:12} about {total} each: parameters, momentum, gradients and update {state}, activations "
-            f"of {trained} images {kept}"
-        )
+    with costs.xla_convolutions():
+        activations = costs.residual_bytes(model, variables, side) * trained
+    copies = 4 + (config.accumulate > 1)  # one more: the sum of the parts' gradients
+    total, state, kept = map(costs.gigabytes, (copies * size + activations, copies * size, activations))
+    yield (
+        f"memory             about {total} each: parameters, momentum, gradients and update {state}, activations of "
+        f"{trained} images {kept}"
+    )
 
 
 def _report_evaluation(
@@ -181,7 +178,7 @@ def _report_evaluation(
     num_eval = dataset.num_eval if dataset else data.PUBLISHED_SIZES.get(first.data.source, (None, None))[1]
     model = create_model(first.model)
     variables = models.abstract_variables(model, first.data.image_size)
-    with costs.convolutions("xla"):
+    with costs.xla_convolutions():
         flops = costs.forward_flops(model, variables, first.data.image_size)
     if num_eval:
         print(f"data               {num_eval:,} evaluation images{NOT_HERE * (not dataset)}")

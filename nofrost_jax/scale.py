@@ -39,7 +39,7 @@ class Net:
 
 def measure(model: nn.Module, variables: Any, size: int) -> Net:
     """A net's figures, from shapes alone."""
-    with costs.convolutions("xla"):
+    with costs.xla_convolutions():
         images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
         traced = jax.make_jaxpr(lambda variables, x: model.apply(variables, x, train=False))(variables, images)
         written = list(_convolution_outputs(traced.jaxpr))

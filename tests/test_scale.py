@@ -30,7 +30,7 @@ def test_operations_are_those_of_the_lowered_step(monkeypatch, row):
     config = collectives.config_of(row, "32", **fields)
     lowered, model, variables = collectives.lowered_step(config, 1)
     counted = lowered.cost_analysis()["flops"]
-    with costs.convolutions("xla"):
+    with costs.xla_convolutions():
         forward = costs.forward_flops(model.clone(axis_name=None) if model.has_batch_stats else model, variables, 32)
     assert counted == pytest.approx(costs.step_flops(config, forward), rel=0.12)
 

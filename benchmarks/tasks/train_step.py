@@ -153,7 +153,7 @@ def forward_flops(config):
     """Operations of one image's forward pass."""
     model, size = create_model(config.model), config.data.image_size
     variables = models.abstract_variables(model, size)
-    with costs.convolutions("xla"):
+    with costs.xla_convolutions():
         return costs.forward_flops(model, variables, size)
 
 

@@ -90,7 +90,7 @@ def _cost(paper: Paper, run: Training, wanted: list[Suite], root: pathlib.Path, 
     sizes = (dataset.num_train, dataset.num_eval) if dataset else data.PUBLISHED_SIZES.get(own.data.source, (0, 0))
     model = create_model(own.model)
     variables = models.abstract_variables(model, own.data.image_size)
-    with costs.convolutions("xla"):
+    with costs.xla_convolutions():
         flops = costs.forward_flops(model, variables, own.data.image_size)
     net = scale.measure(model, variables, own.data.image_size) if machine else None
     steps = own.epochs * data.steps_per_epoch(own, sizes[0]) if sizes[0] else 0
