@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from benchmarks import add_net, command, parser, save_result, torch_train, versions
 from configs import nofrost_r26
-from nofrost_jax import compiled, keys, methods, models, optim, parallel
+from nofrost_jax import keys, methods, models, optim, parallel
 from nofrost_jax.attacks.losses import cross_entropy
 from nofrost_jax.classifier import Classifier, create_model
 from nofrost_jax.config import resolve
@@ -78,7 +78,7 @@ def stepping(step, state, batch, key):
 def compiled_step(config, batch, devices):
     """`stepping` of a config's training step."""
     lowered, arguments = lowered_step(config, batch, devices)
-    return stepping(lowered.compile(compiled.options()), *arguments)
+    return stepping(lowered.compile(), *arguments)
 
 
 def compiled_parts(config, batch):

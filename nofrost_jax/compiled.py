@@ -41,10 +41,11 @@ def keep(choice: str = "") -> None:
 
 
 def options() -> dict[str, Any]:
-    """Options of XLA's compiler for programs that train, attack or evaluate a net.
+    """Options of XLA's compiler for the programs of an evaluation.
 
     On a CPU their time is in products and convolutions, which come compiled. LLVM at level 1 instead of 3 leaves them
-    as fast and takes a third less time to compile (docs/performance.md).
+    as fast and takes a third less time to compile (docs/performance.md). The last bits may differ: the training step
+    has none, because a mapped step takes none, and one process must compute what several do.
     """
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 

@@ -78,11 +78,9 @@ class Devices:
     def compile_step(self, step: Callable, *arguments: Any) -> Callable:
         """`map_step(step)`, compiled for `arguments`; calls with the same shapes and types compile nothing."""
         mapped = self.map_step(step)
-        lowered = mapped.lower(*arguments)
-        if jax.process_count() == 1:
-            return lowered.compile(compiled.options())
-        lowered.compile()  # only pmap itself makes global arrays of several processes; it finds this in its cache
-        return mapped
+        program = mapped.lower(*arguments).compile()
+        # With several processes only pmap itself makes global arrays; it finds the compiled program in its cache.
+        return program if jax.process_count() == 1 else mapped
 
     def map_images(self, fn: Callable) -> jax.stages.Wrapped:
         """`fn(shared, rows) -> rows`, jitted over this process's devices: shared is replicated, rows are split.

@@ -77,7 +77,7 @@ class Programs:
     def ready(self, variables: Any) -> Any:
         """`variables` as the other methods take them: on the devices, with all that need not be computed again."""
         variables = self.devices.replicate(variables)
-        return self._compile("freeze", "the weights", self.devices.map_shared(self._freeze), variables)(variables)
+        return self._compile("freeze", "", self.devices.map_shared(self._freeze), variables)(variables)
 
     def predict(self, variables: Any, batch: dict, allowed: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """What the net says of the images themselves, where it may only answer classes of `allowed`, bool [K].
@@ -195,10 +195,12 @@ class Programs:
         return self.devices.map_images(program)
 
     def _compile(self, name: str, title: str, program: jax.stages.Wrapped, shared: Any, *rows: Any) -> Callable:
-        """The compiled program of a name and a structure of variables; compiles it at the first call."""
+        """The compiled program of a name and a structure of variables; compiles it at the first call, and says so by
+        its title."""
         key = name, jax.tree.structure(shared)
         if key not in self._compiled:
-            self.say(f"compiling {title} ...")
+            if title:
+                self.say(f"compiling {title} ...")
             start = time.perf_counter()
             self._compiled[key] = program.lower(shared, *rows).compile()
             self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start

@@ -1,7 +1,6 @@
 """How the images of a set are predicted, batch by batch."""
 
 import time
-import types
 
 import jax
 import numpy as np
@@ -22,7 +21,7 @@ class Programs:
 
     def __init__(self, logits):
         self.batch_size, self.num_classes, self.total_compile_seconds, self.passes = 4, 3, 0.0, []
-        self.devices, self._logits = types.SimpleNamespace(replicate=lambda tree: tree), logits
+        self.ready, self._logits = lambda variables: variables, logits
 
     def predict(self, variables, batch, allowed):
         assert len(batch["active"]) == 4 and not batch["index"][~batch["active"]].any() and allowed is None
