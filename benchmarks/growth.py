@@ -8,6 +8,7 @@ step that is not changed. Several devices share the same global batch. A CPU is 
 share its cores: there the row of devices is what the exchange and smaller shares cost.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -74,7 +75,8 @@ def main() -> None:
     options.add_argument("--fields", default=",".join(FACTORS), help="what to change, with commas between")
     options.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     options = options.parse_args()
-    jax.config.update("jax_num_cpu_devices", max(FACTORS["devices"]))
+    with contextlib.suppress(RuntimeError):  # the caller has started jax already
+        jax.config.update("jax_num_cpu_devices", max(FACTORS["devices"]))
     base = Step(options.batch_size, options.steps, options.image_size)
     result = measure(options, base)
     print(

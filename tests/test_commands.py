@@ -164,6 +164,7 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python benchmarks/corruptions.py --parts=compile": Run("--names=contrast"),
     "python benchmarks/digits.py": Run(*overrides(SHORT)),
     "python benchmarks/growth.py": Run(*NET, "--fields=steps"),
+    "python benchmarks/growth.py --model=nf_resnet50 --image_size=224 --batch_size=64": "needs a GPU; else as above",
     "python benchmarks/input.py": Run("--count=1", "--rounds=1"),
     "python benchmarks/input.py --images=FOLDER": Run("--count=1", "--rounds=1"),
     "python benchmarks/input.py --images=FOLDER --rounds=9": "the one above but for its length",
