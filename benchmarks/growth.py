@@ -8,8 +8,8 @@ step that is not changed. Several devices share the same global batch. A CPU is 
 share its cores: there the row of devices is what the exchange and smaller shares cost.
 """
 
-import contextlib
 import dataclasses
+import os
 import pathlib
 import sys
 
@@ -17,7 +17,7 @@ import jax
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from benchmarks import add_net, command, parser, save_result
+from benchmarks import add_net, command, parser, save_result, versions
 from benchmarks.train_step import compiled_step, make_config, paired_rounds, random_batch, summary
 from nofrost_jax import models, parallel
 
@@ -46,8 +46,8 @@ def changed(base: Step, fields: list[str]) -> dict[str, Step]:
     found = {"unchanged": base}
     for field in fields:
         for factor in FACTORS[field]:
-            step = dataclasses.replace(base, **{field: round(getattr(base, field) * factor)})
-            if step.devices <= min(jax.local_device_count(), step.batch):
+            step = dataclasses.replace(base, **{field: max(1, round(getattr(base, field) * factor))})
+            if step.devices <= jax.local_device_count() and step.batch % step.devices == 0:
                 found[f"{field} {getattr(step, field)}"] = step
     return found
 
@@ -62,7 +62,8 @@ def measure(options, base):
     return {
         "command": command("growth", options),
         "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
+        "cores": os.cpu_count(),
+        "versions": versions(("jax", "jaxlib")),
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "ratios": {name: summary(values / seconds["unchanged"]) for name, values in seconds.items()},
     }
@@ -75,7 +76,7 @@ def main() -> None:
     options.add_argument("--fields", default=",".join(FACTORS), help="what to change, with commas between")
     options.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     options = options.parse_args()
-    with contextlib.suppress(RuntimeError):  # the caller has started jax already
+    if "devices" in options.fields:  # before jax starts
         jax.config.update("jax_num_cpu_devices", max(FACTORS["devices"]))
     base = Step(options.batch_size, options.steps, options.image_size)
     result = measure(options, base)
@@ -84,7 +85,8 @@ def main() -> None:
     )
     for name, row in result["ratios"].items():
         print(f"  {name:12} {row['median']:6.2f}   [{row['min']:.2f}, {row['max']:.2f}]  n = {row['n']}")
-    save_result(options.output, f"growth_{result['device'].lower().replace(' ', '_')}.json", result)
+    device = result["device"].lower().replace(" ", "_")
+    save_result(options.output, f"growth_{options.model}_{base.size}_{options.dtype}_{device}.json", result)
 
 
 if __name__ == "__main__":

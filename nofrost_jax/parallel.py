@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nofrost_jax import bucket_lock, compiled, lock, signals
+from nofrost_jax import bucket_lock, lock, signals
 from nofrost_jax.errors import INTACT, MachineError, Preempted, UserError, machine
 
 AXIS = "batch"
@@ -82,18 +82,18 @@ class Devices:
         # With several processes only pmap itself makes global arrays; it finds the compiled program in its cache.
         return program if jax.process_count() == 1 else mapped
 
-    def map_images(self, fn: Callable) -> jax.stages.Wrapped:
+    def map_images(self, fn: Callable, options: dict[str, Any] | None = None) -> jax.stages.Wrapped:
         """`fn(shared, rows) -> rows`, jitted over this process's devices: shared is replicated, rows are split.
 
-        Devices do not communicate, so processes may call it different numbers of times.
+        Devices do not communicate, so processes may call it different numbers of times. options: XLA's compiler's.
         """
         rows = PartitionSpec(AXIS)
         mapped = jax.shard_map(fn, mesh=self._mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False)
-        return jax.jit(mapped, compiler_options=compiled.options())
+        return jax.jit(mapped, compiler_options=options)
 
-    def map_shared(self, fn: Callable) -> jax.stages.Wrapped:
+    def map_shared(self, fn: Callable, options: dict[str, Any] | None = None) -> jax.stages.Wrapped:
         """`fn(shared) -> shared`, jitted: computed on each of this process's devices, of replicated arrays."""
-        return jax.jit(fn, out_shardings=self.replicated, compiler_options=compiled.options())
+        return jax.jit(fn, out_shardings=self.replicated, compiler_options=options)
 
     def prefetch(self, batches: Iterable[dict[str, np.ndarray]], size: int = 2) -> Iterator[dict[str, jax.Array]]:
         """Shards the batches, and keeps `size` of them on their way to the devices."""

@@ -63,23 +63,17 @@ class Square(base.Attack):
         share = self.p / 2 ** sum(reached > halving for halving in HALVINGS)
         return min(max(round(math.sqrt(share * height * width)), 1), height, width)
 
-    def draw(self, images: Array, keys: Array, query: Array) -> tuple[Array, Array, Array]:
-        """The random numbers of query number `query` (int32 scalar), each image's from its own key.
-
-        Returns (stripes, place, up): the signs of the first query's stripes, bool [N, W, C]; where the square lies
-        between the first and the last possible row and column, [N, 2] in [0, 1); and its signs, bool [N, C].
-        """
+    def stripes(self, images: Array, keys: Array) -> Array:
+        """The random signs of the first query's vertical stripes, bool [N, W, C], each image's from its own key."""
         _, _, width, channels = images.shape
+        return jax.vmap(lambda key: jax.random.bernoulli(key, shape=(width, channels)))(_split(keys, 0)[:, 0])
 
-        def one(key):
-            stripes, place, up = jax.random.split(key, 3)
-            return (
-                jax.random.bernoulli(stripes, shape=(width, channels)),
-                jax.random.uniform(place, (2,), jnp.float32),
-                jax.random.bernoulli(up, shape=(channels,)),
-            )
-
-        return jax.vmap(one)(base.fold(named(keys, "square"), query))
+    def squares(self, images: Array, keys: Array, query: Array) -> tuple[Array, Array]:
+        """The random numbers of query number `query` (int32 scalar), each image's from its own key: (where its square
+        lies between the first and the last possible row and column, [N, 2] in [0, 1); its signs, bool [N, C])."""
+        each = _split(keys, query)
+        place = jax.vmap(lambda key: jax.random.uniform(key, (2,), jnp.float32))(each[:, 1])
+        return place, jax.vmap(lambda key: jax.random.bernoulli(key, shape=images.shape[-1:]))(each[:, 2])
 
     def points(self, images: Array, up: Array) -> Array:
         """The corners of the ball with the signs `up` (bool, as the images), clipped to [0, 1]."""
@@ -92,8 +86,8 @@ class Square(base.Attack):
         total, _ = self.passes(2)
         sides = jnp.asarray([0, *self.sides(height, width)], jnp.int32)
         # All at once: in the loop the small programs of the generator would take a tenth of a small net's time.
-        stripes, *_ = self.draw(images, keys, jnp.int32(0))
-        _, places, signs = jax.vmap(lambda step: self.draw(images, keys, index * STAGE + step))(jnp.arange(STAGE))
+        stripes, queries = self.stripes(images, keys), index * STAGE + jnp.arange(STAGE)
+        places, signs = jax.vmap(lambda query: self.squares(images, keys, query))(queries)
 
         def more(loop):
             step, state = loop
@@ -113,6 +107,11 @@ class Square(base.Attack):
             return step + 1, base.update(state, points, found=fooled, done=fooled, forwards=1, backwards=0, carry=carry)
 
         return jax.lax.while_loop(more, spend, (jnp.int32(0), state))[1]
+
+
+def _split(keys, query):
+    """Keys [N, 3] of a query: of the stripes, of the square's place and of its signs."""
+    return jax.vmap(lambda key: jax.random.split(key, 3))(base.fold(named(keys, "square"), query))
 
 
 def _square(place, side, height, width):

@@ -105,7 +105,7 @@ class _Evaluation:
         self._save_images, self._size = evaluator.save_images, self._images.chunk_size
         self._key = keys.named(jax.random.key(evaluator.seed), "evaluation")
         self._programs.say = reporter.say
-        self._variables = self._programs.ready(variables)
+        self._variables = functools.cache(lambda: self._programs.ready(variables))
         self._known = {number: {} for number in range(-(-self._images.count // self._size))}
 
     def outcomes(self) -> dict[str, Any]:
@@ -241,7 +241,7 @@ class _Evaluation:
                 batch["image"][: len(rows)] = corrupted
             times = flags.PROBES if prediction.probe and chunk.number == first == 0 else 1
             start = time.perf_counter()
-            answers = [self._programs.predict(self._variables, batch, prediction.allowed) for _ in range(times)]
+            answers = [self._programs.predict(self._variables(), batch, prediction.allowed) for _ in range(times)]
             compiled = self._programs.total_compile_seconds - compiled
             seconds += time.perf_counter() - start - compiled
             if times > 1:
@@ -258,7 +258,7 @@ class _Evaluation:
         for first in range(0, len(chunk.index), size):
             self._check_stop()
             rows, compiled = np.arange(first, min(first + size, len(chunk.index))), self._programs.total_compile_seconds
-            found = self._programs.measure(properties, self._variables, chunk.batch(rows, size), self._key)
+            found = self._programs.measure(properties, self._variables(), chunk.batch(rows, size), self._key)
             parts.append({name: found[name][: len(rows)] for name in NAMES})
             compiled = self._programs.total_compile_seconds - compiled
             self._reporter.measured(len(rows), compiled)
@@ -307,8 +307,8 @@ class _Evaluation:
         start, compiled = time.perf_counter(), self._programs.total_compile_seconds
         batch = chunk.batch(work.chosen[taken], self._programs.batch_size)
         memo = jax.tree.map(lambda leaf: chunks.padded(leaf[taken], self._programs.batch_size), work.memo)
-        state, images = self._programs.stage(member, self._variables, batch, self._key, stage, memo)
-        verdict = self._programs.verdict(self._variables, batch, images, protocol.ball)
+        state, images = self._programs.stage(member, self._variables(), batch, self._key, stage, memo)
+        verdict = self._programs.verdict(self._variables(), batch, images, protocol.ball)
         memo, done = memo_of(state), np.asarray(state.done)
         if stage + 1 < member.attack.stages(self._programs.num_classes) and not memo["carry"]:
             done = done & ~verdict["correct"]  # each stage starts from the image: what was not confirmed is tried again

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nofrost_jax import keys
+from nofrost_jax import compiled, keys
 from nofrost_jax.analysis.properties import Properties
 from nofrost_jax.attacks import Attack, threat
 from nofrost_jax.attacks.base import State
@@ -52,7 +52,7 @@ class Programs:
     logits_fns: {dtype: `logits_fn(variables, images)`}, of float32 images [N, H, W, C] in [0, 1] whose values need no
     check; variables: any pytree of arrays, so that a program serves all of one structure. The verdict is a float32
     forward pass at highest matmul precision, apart from any attack. In stages the net computes in the member's dtype;
-    images, gradients and losses are always float32. freeze: what `ready` makes of variables.
+    images, gradients and losses are always float32. freeze: what `ready` makes of variables, if anything.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Programs:
         num_classes: int,
         devices: Devices,
         batch_size: int,
-        freeze: Callable[[Any], Any] = lambda variables: variables,
+        freeze: Callable[[Any], Any] | None = None,
     ):
         self.devices, self.batch_size, self._freeze = devices, batch_size, freeze
         self.say: Callable[[str], None] = print
@@ -77,7 +77,10 @@ class Programs:
     def ready(self, variables: Any) -> Any:
         """`variables` as the other methods take them: on the devices, with all that need not be computed again."""
         variables = self.devices.replicate(variables)
-        return self._compile("freeze", "", self.devices.map_shared(self._freeze), variables)(variables)
+        if self._freeze is None:
+            return variables
+        program = self.devices.map_shared(self._freeze, compiled.options())
+        return self._compile("freeze", "the weights", program, variables)(variables)
 
     def predict(self, variables: Any, batch: dict, allowed: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """What the net says of the images themselves, where it may only answer classes of `allowed`, bool [K].
@@ -110,7 +113,7 @@ class Programs:
         radii = [np.float32(ball[1]) if norm == ball[0] else np.float32(np.inf) for norm in ("linf", "l2")]
         shared = (variables, *self.devices.replicate((allowed, radii)))
         rows = (self.devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
-        program = self.devices.map_images(self._verdict)
+        program = self._map(self._verdict)
         return self._compile("verdict", "the verdict", program, shared, rows)(shared, rows)
 
     def measure(self, properties: Properties, variables: Any, batch: dict, key: jax.Array) -> dict[str, np.ndarray]:
@@ -126,7 +129,7 @@ class Programs:
 
         shared = (variables, self.devices.replicate(key))
         rows = self.devices.place({name: batch[name] for name in ("image", "label", "index")})
-        mapped = self.devices.map_images(program)
+        mapped = self._map(program)
         return jax.device_get(self._compile(properties.key, "the properties", mapped, shared, rows)(shared, rows))
 
     def stage(
@@ -192,15 +195,16 @@ class Programs:
             with jax.default_matmul_precision("highest"):
                 return attack.stage(logits_fn, images, batch["label"], image_keys, state, index)
 
-        return self.devices.map_images(program)
+        return self._map(program)
+
+    def _map(self, program: Callable) -> jax.stages.Wrapped:
+        return self.devices.map_images(program, compiled.options())
 
     def _compile(self, name: str, title: str, program: jax.stages.Wrapped, shared: Any, *rows: Any) -> Callable:
-        """The compiled program of a name and a structure of variables; compiles it at the first call, and says so by
-        its title."""
+        """The compiled program of a name and a structure of variables; compiles it at the first call."""
         key = name, jax.tree.structure(shared)
         if key not in self._compiled:
-            if title:
-                self.say(f"compiling {title} ...")
+            self.say(f"compiling {title} ...")
             start = time.perf_counter()
             self._compiled[key] = program.lower(shared, *rows).compile()
             self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start

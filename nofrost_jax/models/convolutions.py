@@ -37,8 +37,8 @@ def conv2d(
 ) -> jax.Array:
     """Convolution of x [N, H, W, I] with a square kernel [k, k, I, O] of the same dtype.
 
-    implementation: "slices" (for k = 1, 3, and 7 as in a stem; k = 3 takes up to 9 times the map's memory), "xla", or
-    None for `conv_implementation`.
+    implementation: "slices" (for k = 1, 3, and 7 as in a stem; k = 3 takes up to 9 times the memory of a small map for
+    a moment), "xla", or None for `conv_implementation`.
     """
     size, slices = kernel.shape[0], (implementation or conv_implementation()) == "slices"
     if slices and size == 7 and stride == 2 and padding == 3:
@@ -55,7 +55,8 @@ def conv2d(
 def max_pool(
     x: jax.Array, size: int = 3, stride: int = 2, padding: int = 1, implementation: str | None = None
 ) -> jax.Array:
-    """Max pooling of x [N, H, W, C], padded with -inf. The gradient goes to the first maximum of each window."""
+    """Max pooling of x [N, H, W, C], padded with -inf, over windows of at most 16 x 16. The gradient goes to the first
+    maximum of each window."""
     if (implementation or conv_implementation()) == "slices":
         return _sliced_max(x, size, stride, padding)
     return nn.max_pool(x, (size, size), (stride, stride), [(padding, padding)] * 2)
@@ -104,15 +105,15 @@ def _patches(x, kernel, stride, padding):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _three(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """A 3x3 convolution: XLA's own, except for maps of two rows or columns, where it is a hundred times slower."""
-    own = x.dtype == jnp.float32 and min(x.shape[1:3]) > 2
-    return (_xla if own else _patches)(x, kernel, stride, padding)
+    """A 3x3 convolution: XLA's own, except to tiny maps, which it computes up to a hundred times slower."""
+    least = min((length + 2 * padding - 3) // stride + 1 for length in x.shape[1:3])
+    return (_xla if x.dtype == jnp.float32 and least > 3 else _patches)(x, kernel, stride, padding)
 
 
 def _three_backward(stride, padding, saved, gradient):
     x, kernel = saved
-    # Not by the size of the batch: what an image gives must not depend on its company.
-    large = x.dtype == jnp.float32 and gradient[0, ..., 0].size * x.shape[-1] >= LARGE_MAP
+    _, rows, columns, _ = gradient.shape  # not by the images: what one gives must not depend on its company
+    large = x.dtype == jnp.float32 and rows * columns * x.shape[-1] >= LARGE_MAP
     to_map, to_kernel = (_xla if own else _patches for own in (large and stride == 1, large))
     return (
         *jax.vjp(lambda x: to_map(x, kernel, stride, padding), x)[1](gradient),
@@ -185,8 +186,7 @@ def _to_maxima(chosen, gradient, size, stride, padding, shape):
     before = (size - 1) // stride  # windows that begin before a pixel's own and still have it
     rows, columns = (-(-(length + 2 * padding) // stride) for length in (height, width))
     borders = [(0, 0), *((before, most - own) for most, own in zip((rows, columns), gradient.shape[1:3], strict=True))]
-    gradient = jnp.pad(gradient, (*borders, (0, 0)))
-    chosen = jnp.pad(chosen, (*borders, (0, 0)), constant_values=size * size)
+    gradient, chosen = (jnp.pad(values, (*borders, (0, 0))) for values in (gradient, chosen))
 
     def grid(row, column):
         total = jnp.zeros((), gradient.dtype)

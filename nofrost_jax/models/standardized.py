@@ -59,7 +59,8 @@ def frozen(
 def standardize(kernel: jax.Array, gain: jax.Array) -> jax.Array:
     """gain * gamma * (W - mean) / sqrt(fan_in * (var + epsilon)) of a kernel W [k, k, I, O] and gains [O].
 
-    The mean and the biased variance are over the fan-in of each output channel; gamma is RELU_GAMMA.
+    The mean and the biased variance are over the fan-in of each output channel; gamma is RELU_GAMMA. No forward-mode
+    derivative.
     """
     return _standardize(kernel, gain)[0]
 

@@ -93,11 +93,11 @@ def test_spends_exactly_its_budget_where_nothing_helps(attack, budget):
 
 @functools.cache
 def drawing(attack):
-    return jax.jit(lambda key, query: attack.draw(jnp.zeros((1, *SHAPE)), key[None], query))
+    return jax.jit(lambda key, query: attack.squares(jnp.zeros((1, *SHAPE)), key[None], query))
 
 
 def draw(attack, key, query):
-    """One image's draws for a query, in NumPy."""
+    """One image's square for a query, in NumPy."""
     return [np.asarray(numbers)[0] for numbers in drawing(attack)(key, query)]
 
 
@@ -107,7 +107,7 @@ def transcription(attack, image, label, key):
     weights = [matrix.astype(float) for matrix in HIDDEN]
     net = lambda x: np.round(8 * np.tanh((x.ravel() - 0.5) @ weights[0]) @ weights[1]) / 8  # noqa: E731
     image = image.astype(float)
-    stripes = draw(attack, key, 0)[0]
+    stripes = np.asarray(attack.stripes(jnp.zeros((1, *SHAPE)), key[None]))[0]
     best = np.clip(image + EPSILON * np.where(stripes, 1, -1)[None], 0, 1)
 
     def margin(x):
@@ -118,7 +118,7 @@ def transcription(attack, image, label, key):
     for query, side in enumerate(attack.sides(height, width), start=1):
         if smallest <= 0:
             break
-        _, place, up = draw(attack, key, query)
+        place, up = draw(attack, key, query)
         row, column = int(place[0] * (height - side)), int(place[1] * (width - side))
         trial = best.copy()
         trial[row : row + side, column : column + side] += 2 * EPSILON * np.where(up, 1, -1)
@@ -157,13 +157,14 @@ def test_the_square_is_square_and_within_its_range():
 
 def test_draws_differ_between_queries_and_images():
     images, image_keys = jnp.zeros((400, 3, 3, 2)), keys.per_image(jax.random.key(3), jnp.arange(400))
-    stripes, place, up = (np.asarray(x, float) for x in Square().draw(images, image_keys, 5))
+    drawn = Square().stripes(images, image_keys), *Square().squares(images, image_keys, 5)
+    stripes, place, up = (np.asarray(x, float) for x in drawn)
     assert stripes.shape == (400, 3, 2) and place.shape == (400, 2) and up.shape == (400, 2)
     for draw in (stripes, place, up):
         flat = draw.reshape(400, -1)
         assert np.all(np.abs(flat.mean(0) - 0.5) < 0.1)
         assert np.abs(np.corrcoef(flat.T) - np.eye(flat.shape[1])).max() < 0.25
-    _, other, _ = Square().draw(images, image_keys, 6)
+    other, _ = Square().squares(images, image_keys, 6)
     assert abs(np.corrcoef(place[:, 0], other[:, 0])[0, 1]) < 0.25
 
 
