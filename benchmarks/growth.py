@@ -70,12 +70,14 @@ def measure(options, base):
 
 
 def main() -> None:
-    options = parser(__doc__)
-    add_net(options, models.NAMES, "nf_resnet26")
-    options.add_argument("--steps", type=int, default=10, help="of the attack")
-    options.add_argument("--fields", default=",".join(FACTORS), help="what to change, with commas between")
-    options.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    options = options.parse_args()
+    line = parser(__doc__)
+    add_net(line, models.NAMES, "nf_resnet26")
+    line.add_argument("--steps", type=int, default=10, help="of the attack")
+    line.add_argument("--fields", default=",".join(FACTORS), help="what to change, with commas between")
+    line.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    options = line.parse_args()
+    if unknown := set(options.fields.split(",")) - set(FACTORS):
+        line.error(f"--fields: {', '.join(sorted(unknown))} unknown; choose among {', '.join(FACTORS)}")
     if "devices" in options.fields:  # before jax starts
         jax.config.update("jax_num_cpu_devices", max(FACTORS["devices"]))
     base = Step(options.batch_size, options.steps, options.image_size)
