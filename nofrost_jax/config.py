@@ -96,18 +96,26 @@ def says_only_how_to_evaluate(config: ConfigDict | None) -> bool:
 
 
 def of_run(workdir: str, config: ConfigDict | None) -> tuple[ConfigDict, list[str]]:
-    """`for_evaluation` of the run in `workdir`, prepared."""
-    own = ConfigDict(read_config(workdir))
+    """`for_evaluation` of the run in `workdir`, prepared. Raises UserError, which names the run's config.json where
+    that is what is wrong."""
+    own, path = ConfigDict(read_config(workdir)), os.path.join(workdir, "config.json")
     for field in ("evaluation", *_NEEDED):
         try:
             get(own, field)
         except UserError as error:
             raise UserError(
-                f"{os.path.join(workdir, 'config.json')} has no {field}: it is from another version of nofrost_jax; "
+                f"{path} has no {field}: it is from another version of nofrost_jax; "
                 "evaluate this run with that version, or train it again"
             ) from error
-    own, left_out = for_evaluation(own, config)
-    return prepare(own), left_out
+    try:
+        mixed, left_out = for_evaluation(own, config)
+        return prepare(mixed), left_out
+    except UserError:
+        try:
+            prepare(own)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        raise
 
 
 def for_sets(workdir: str, config: ConfigDict) -> tuple[ConfigDict, suites.Suite, list[str]]:

@@ -86,7 +86,7 @@ def notes(study: Study) -> str:
     """Below the table: what the numbers are, how the learning rates were found, which flags the evaluations raised."""
     runs, rates = study["runs"], ", ".join(f"{rate:g}" for rate in study["rates"])
     images = _listed(run["n"] for run in runs)
-    radii = _listed(f"{run['epsilon_255']:g}/255" for run in runs if run["epsilon_255"] is not None)
+    radii = _listed(f"{run['epsilon_255']:g}/255" for run in runs if run.get("epsilon_255") is not None)
     seeds = ", ".join(map(str, study["seeds"]))
     where = f" on {study['device']}, {study['cores']} cores" if study.get("device") else ""
     text = f"Accuracy in %: mean ± sample standard deviation, n = {len(study['seeds'])} seeds ({seeds})"

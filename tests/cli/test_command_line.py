@@ -165,3 +165,12 @@ def test_evaluate_with_a_broken_config_json(cli, tmp_path, content):
     assert_refused(
         cli("--mode=evaluate", f"--workdir={tmp_path}"), "config.json" if content in "{[]" else "has no evaluation"
     )
+
+
+def test_a_wrong_value_in_config_json_is_told_with_its_file(cli, tmp_path):
+    folder = make_run(cli, tmp_path)
+    text = (folder / "config.json").read_text()
+    assert '"on_error": "raise"' in text
+    (folder / "config.json").write_text(text.replace('"on_error": "raise"', '"on_error": "raiwe"'))
+    refusal = cli("--mode=evaluate", f"--workdir={folder}")
+    assert_refused(refusal, f"{folder}/config.json: config.data.on_error='raiwe' is unknown")

@@ -28,9 +28,10 @@ def arrays(folder, step):
             yield reader.restore(path, ocp.args.PyTreeRestore(restore_args=jax.tree.map(lambda _: place, tree)))
 
 
-def contents(folder):
-    """All that must be equal: restored arrays, metrics, and `results_of`."""
-    hashes = {step: [checkpoint.tree_sha256(tree) for tree in arrays(folder, step)] for step in saved_steps(folder)}
+def contents(folder, count=0):
+    """All that must be equal: restored arrays of the last `count` checkpoints, 0: of all; metrics, and `results_of`."""
+    steps = saved_steps(folder)[-count:]
+    hashes = {step: [checkpoint.tree_sha256(tree) for tree in arrays(folder, step)] for step in steps}
     return {"hashes": hashes, "metrics": (folder / "metrics.jsonl").read_bytes(), **results_of(folder)}
 
 
