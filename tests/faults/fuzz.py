@@ -16,6 +16,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+
 import nofrost_jax
 from nofrost_jax import digests, errors, evaluate, fields, train
 from nofrost_jax.convert import __main__ as convert
@@ -174,7 +176,9 @@ def fuzz(
             whole = listen(reader, fresh(folder, copy))
             if whole.code != 0:
                 raise RuntimeError(f"{reader.__name__} fails on a whole folder: {whole.text}")
-            for path, name, number in trials(folder, flips):
+            for count, (path, name, number) in enumerate(trials(folder, flips)):
+                if count % 50 == 0:
+                    jax.clear_caches()  # thousands of compiled programs would use up what one process may map
                 if not among(path) or not damage(fresh(folder, copy) / path, name, number):
                     continue
                 said = listen(reader, copy)
