@@ -169,7 +169,7 @@ def compile_here(options):
     programs = runs.programs(config, devices)
     programs.say = lambda _: None
     variables = programs.ready(init(create_model(config.model), jax.random.key(0), 64))
-    seconds = {"weights": programs.compile_seconds["freeze"]}
+    seconds = {}
     batch = {"image": np.zeros((size, 64, 64, 3), np.uint8), "label": np.zeros(size, np.int32)}
     batch |= {"index": np.arange(size, dtype=np.int32), "active": np.zeros(size, bool)}
     for name in only(options, attacks.NAMES):

@@ -103,13 +103,9 @@ def logits_fns(config: ConfigDict) -> dict[str, Callable[[Any, jax.Array], jax.A
     return {dtype: make(dtype) for dtype in ("float32", section.attack_dtype)}
 
 
-def frozen(config: ConfigDict) -> Callable[[Any], Any] | None:
-    """`fn(variables)`: the variables of `at_gamma` with kernels standardized once, for `logits_fns`; None for nets that
-    standardize nothing."""
-    model = create_model(config.model, dtype="float32")
-    if not isinstance(model, models.NFResNet):
-        return None
-    return lambda variables: {**variables, "params": model.frozen(variables["params"])}
+def frozen(model: nn.Module, variables: dict[str, Any]) -> dict[str, Any]:
+    """`variables` for many passes that do not change them: kernels are standardized once, on the host."""
+    return {**variables, "params": model.frozen(jax.device_get(variables["params"]))}
 
 
 @dataclasses.dataclass(frozen=True)

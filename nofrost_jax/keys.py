@@ -8,10 +8,15 @@ import numpy as np
 
 def named(key: jax.Array, name: str) -> jax.Array:
     """Key for one purpose, e.g. `named(key, "attack")`. `key` is a typed key, or an array of them (one per image)."""
-    fold = lambda single: jax.random.fold_in(single, zlib.crc32(name.encode()))  # noqa: E731
+    fold = lambda single: jax.random.fold_in(single, number(name))  # noqa: E731
     for _ in range(key.ndim):
         fold = jax.vmap(fold)
     return fold(key)
+
+
+def number(name: str) -> np.uint32:
+    """What `named` folds in for a name, where it is an argument of a program."""
+    return np.uint32(zlib.crc32(name.encode()))
 
 
 def per_image(key: jax.Array, indices: jax.Array | np.ndarray) -> jax.Array:

@@ -91,10 +91,6 @@ class Devices:
         mapped = jax.shard_map(fn, mesh=self._mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False)
         return jax.jit(mapped, compiler_options=options)
 
-    def map_shared(self, fn: Callable, options: dict[str, Any] | None = None) -> jax.stages.Wrapped:
-        """`fn(shared) -> shared`, jitted: computed on each of this process's devices, of replicated arrays."""
-        return jax.jit(fn, out_shardings=self.replicated, compiler_options=options)
-
     def prefetch(self, batches: Iterable[dict[str, np.ndarray]], size: int = 2) -> Iterator[dict[str, jax.Array]]:
         """Shards the batches, and keeps `size` of them on their way to the devices."""
         queue = collections.deque()

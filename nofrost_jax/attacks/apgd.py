@@ -37,28 +37,26 @@ class _Loop(NamedTuple):
     blind: jax.Array
 
 
-def windows(steps: int) -> list[int]:
-    """For each of `steps` iterations: how many of the last ones decide whether the step halves, or 0 for no check. The
-    windows shrink from 22 % to 6 % of the steps, by 3 %, in whole iterations (truncated)."""
-    window, least, decrease = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
-    lengths, end = [0] * steps, window
-    while end <= steps:
-        lengths[end - 1] = window
-        window = max(window - decrease, least)
-        end += window
-    return lengths
+def schedule(steps: int | Array) -> tuple[int | Array, Callable]:
+    """When the step may halve: (the first window, `following(window)`). After each window of iterations there is a
+    check; windows shrink from 22 % to 6 % of the steps, by 3 %, in whole iterations (truncated)."""
+    first, least, decrease = (jnp.maximum(percent * steps // 100, 1) for percent in (22, 6, 3))
+    return first, lambda window: jnp.maximum(window - decrease, least)
 
 
-def maximise(evaluate: Callable, images: Array, start: Array, epsilon: float | Array, steps: int) -> tuple[Array, ...]:
+def maximise(
+    evaluate: Callable, images: Array, start: Array, epsilon: float | Array, steps: int | Array
+) -> tuple[Array, ...]:
     """Maximises a loss over the l-infinity ball. `evaluate(points) -> (fooled, loss, gradient)`, the loss [N].
 
     images, start: [N, H, W, C]; start in [0, 1]. Returns (fooled [N], adversarial images: the latest fooled iterate or
     the start, loss and points of the best iterate, all_zero of the first gradient).
     """
-    lengths = jnp.asarray([0, *windows(steps)], jnp.int32)
+    window, following = schedule(steps)
     count = len(images)
 
-    def step(number, loop):
+    def step(number, carry):
+        loop, window, check = carry
         # The start is evaluated by the loop's own pass, number 0: one net to compile instead of two.
         is_start = number == 0
         share = jnp.where(number == 1, 1.0, MOMENTUM).astype(images.dtype)
@@ -82,7 +80,10 @@ def maximise(evaluate: Callable, images: Array, start: Array, epsilon: float | A
             loss_at_check=jnp.where(is_start, loss, loop.loss_at_check),
             blind=jnp.where(is_start, base.all_zero(gradient), loop.blind),
         )
-        return _check(loop, lengths[number])
+        due = number == check
+        loop = _check(loop, due, window)
+        window = jnp.where(due, following(window), window)
+        return loop, window, jnp.where(due, check + window, check)
 
     none, no, blank = jnp.zeros(count, images.dtype), jnp.zeros(count, bool), jnp.zeros_like(start)
     loop = _Loop(
@@ -99,13 +100,12 @@ def maximise(evaluate: Callable, images: Array, start: Array, epsilon: float | A
         halved_at_check=~no,
         blind=no,
     )
-    last = jax.lax.fori_loop(0, steps + 1, step, loop)
+    last, _, _ = jax.lax.fori_loop(0, steps + 1, step, (loop, window, window))
     return last.fooled, last.adversarial, last.best[2], last.best[0], last.blind
 
 
-def _check(loop, window):
-    """Halves the step and returns to the best point where the last `window` iterations (0: no check) have stalled."""
-    due = window > 0
+def _check(loop, due, window):
+    """Where a check is `due`, halves the step and returns to the best point if the last `window` iterations stalled."""
     stalled = loop.increases <= RHO * window
     unchanged = ~loop.halved_at_check & (loop.loss_at_check >= loop.best[2])
     halve = due & (stalled | unchanged)
@@ -126,6 +126,8 @@ class APGD(base.Attack):
     restarts: random starts to try; each costs steps + 1 forward and backward passes. The DLR loss needs 3 classes.
     The result is the latest fooled iterate, or the image itself where there was none.
     """
+
+    NUMBERS = base.STEPPED
 
     epsilon: float = 8 / 255
     steps: int = 100
@@ -161,6 +163,8 @@ class TargetedAPGD(base.Attack):
     targets: how many runner-up classes, fewer where there are fewer; 9 in AutoAttack. Any wrong prediction counts.
     Needs 4 classes. The other fields are APGD's. A target costs steps + 1 passes of both kinds and one more forward.
     """
+
+    NUMBERS = base.STEPPED
 
     epsilon: float = 8 / 255
     steps: int = 100

@@ -1,8 +1,9 @@
 """What all attacks share: the call, the result, and how the work is split into stages."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from jax import Array
 
 from nofrost_jax.attacks import inputs, threat
 from nofrost_jax.attacks.inputs import LogitsFn
+
+STEPPED = {"epsilon": float, "steps": int}  # the `NUMBERS` of attacks that take steps
 
 
 class AttackResult(NamedTuple):
@@ -46,8 +49,10 @@ class Attack:
 
     The work is split into stages of fixed shapes (a restart, a target class, some hundred queries). Calling the attack
     loops over them on the device; an evaluation calls `begin` and `stage` itself, to drop images that are fooled. An
-    image's outcome depends on its own pixels, label and key alone. `epsilon` may be a traced scalar.
+    image's outcome depends on its own pixels, label and key alone. The fields in `NUMBERS` may be traced scalars.
     """
+
+    NUMBERS: ClassVar[dict[str, type]] = {"epsilon": float}
 
     epsilon: float | Array = 8 / 255
 
@@ -60,6 +65,14 @@ class Attack:
     def attacks_misclassified(self) -> bool:
         """Whether images that are misclassified anyway are attacked, too."""
         return False
+
+    @property
+    def family(self) -> tuple[Callable[..., "Attack"], dict[str, float]]:
+        """(make, numbers), where `make(**numbers)` is this attack. One program, with the numbers as its arguments,
+        serves all attacks whose `make` has the same repr."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        numbers = {name: kind(fields.pop(name)) for name, kind in self.NUMBERS.items()}
+        return functools.partial(type(self), **fields), numbers
 
     def __call__(
         self, logits_fn: LogitsFn, images: Array, labels: Array, keys: Array, active: Array | None = None

@@ -108,6 +108,8 @@ class FAB(base.Attack):
     target. The result is the nearest misclassified image, or the image itself where none lies within epsilon.
     """
 
+    NUMBERS = base.STEPPED
+
     epsilon: float = 8 / 255
     steps: int = 100
     targets: int = 9

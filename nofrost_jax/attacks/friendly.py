@@ -28,6 +28,8 @@ class FriendlyPGD(base.Attack):
     standard deviation in pixel values of normal noise added to each step (omega; 0.255 in FAT's CIFAR-10 code, else 0).
     """
 
+    NUMBERS = base.STEPPED
+
     epsilon: float = 8 / 255
     steps: int = 10
     step_rule: str = "nofrost"

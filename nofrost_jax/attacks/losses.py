@@ -1,7 +1,7 @@
 """Attack losses: one number per image, not averaged, so that no image's gradient depends on its neighbours.
 
 logits [N, K] of any float type, labels int [N]; losses are at least float32 [N], and greater is more adversarial.
-Maxima over classes are gathered at their index, so that among equal logits only one gets the gradient.
+Maxima over classes are picked at their index, so that among equal logits only one gets the gradient.
 """
 
 import jax
@@ -30,22 +30,27 @@ def margin(logits: Array, labels: Array) -> Array:
 def dlr(logits: Array, labels: Array) -> Array:
     """Difference of logits ratio (Croce & Hein, 2020b): -(z_y - z_other) / (z_1 - z_3), for at least 3 classes."""
     logits = _wide(logits)
-    best, order = jax.lax.top_k(logits, 3)
-    other = jnp.where(order[:, 0] == labels, best[:, 1], best[:, 0])
-    return -(pick(logits, labels) - other) / (best[:, 0] - best[:, 2] + 1e-12)
+    first, second, third = _greatest(logits, 3)
+    other = jnp.where(first == labels, second, first)
+    return -(pick(logits, labels) - pick(logits, other)) / (pick(logits, first) - pick(logits, third) + 1e-12)
 
 
 def dlr_targeted(logits: Array, labels: Array, targets: Array) -> Array:
     """Its targeted form: -(z_y - z_t) / (z_1 - (z_3 + z_4) / 2), for at least 4 classes."""
     logits = _wide(logits)
-    best, _ = jax.lax.top_k(logits, 4)
-    scale = best[:, 0] - 0.5 * (best[:, 2] + best[:, 3]) + 1e-12
+    first, _, third, fourth = _greatest(logits, 4)
+    scale = pick(logits, first) - 0.5 * (pick(logits, third) + pick(logits, fourth)) + 1e-12
     return -(pick(logits, labels) - pick(logits, targets)) / scale
 
 
 def pick(logits: Array, classes: Array) -> Array:
-    """logits[i, classes[i]], [N]."""
-    return jnp.take_along_axis(logits, classes[:, None], axis=1)[:, 0]
+    """logits[i, classes[i]], [N]. A sum over the classes, since the gradient of indexing is a scatter."""
+    return jnp.sum(jnp.where(jax.nn.one_hot(classes, logits.shape[-1], dtype=bool), logits, 0), axis=-1)
+
+
+def _greatest(logits, count):
+    """The classes of the `count` greatest logits, each [N]."""
+    return jnp.moveaxis(jax.lax.top_k(jax.lax.stop_gradient(logits), count)[1], -1, 0)
 
 
 def _wide(logits):

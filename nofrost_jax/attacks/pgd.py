@@ -22,6 +22,8 @@ class PGD(base.Attack):
     pass each, which finds the images that are fooled already.
     """
 
+    NUMBERS = base.STEPPED
+
     epsilon: float = 8 / 255
     steps: int = 20
     step_rule: str = "madry"

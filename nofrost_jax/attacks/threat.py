@@ -15,9 +15,9 @@ def greatest(norm: str) -> float:
     return 1.0 if norm == "linf" else math.inf
 
 
-def check_budget(epsilon: float | Array, steps: int = 1, restarts: int = 1, norm: str = "linf") -> None:
+def check_budget(epsilon: float | Array, steps: int | Array = 1, restarts: int = 1, norm: str = "linf") -> None:
     """Raises ValueError unless `epsilon` is a radius of `norm`, and `steps` and `restarts` are at least 1. A traced
-    radius is checked when it is used (`inputs.good`)."""
+    radius is checked when it is used (`inputs.good`), a traced number of steps is not."""
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
     shape, dtype = getattr(epsilon, "shape", ()), getattr(epsilon, "dtype", float)
@@ -31,14 +31,16 @@ def check_budget(epsilon: float | Array, steps: int = 1, restarts: int = 1, norm
 
 
 def require_count(what: str, **field: Any) -> None:
-    """Raises ValueError unless the one field, a number of `what`, is a whole number of 1 or more."""
+    """Raises ValueError unless the one field, a number of `what`, is a whole number of 1 or more, or traced."""
     ((name, value),) = field.items()
+    if isinstance(value, jax.core.Tracer):
+        return
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"an attack needs at least 1 {what}, as a whole number, got {name}={value!r}")
 
 
-def step_size(rule: str, epsilon: float | Array, steps: int, norm: str = "linf") -> float | Array:
-    """Step size on the [0, 1] scale, for `epsilon` on the [0, 1] scale, which may be traced, in `norm`.
+def step_size(rule: str, epsilon: float | Array, steps: int | Array, norm: str = "linf") -> float | Array:
+    """Step size on the [0, 1] scale, for `epsilon` on the [0, 1] scale in `norm`. Both numbers may be traced.
 
     `nofrost`: min(1.25 epsilon, epsilon + 4/255) / steps, the rule of the authors' code; `madry`: 2.5 epsilon / steps
     (Madry et al., 2018); `eps_over_4`: epsilon / 4 (Zhang et al., 2020); `fixed:A`: A pixel values, i.e. A / 255;

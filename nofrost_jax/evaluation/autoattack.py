@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from nofrost_jax import files, parallel, progress
 from nofrost_jax.attacks import inputs
 from nofrost_jax.attacks.inputs import LogitsFn
-from nofrost_jax.classifier import Classifier
+from nofrost_jax.classifier import Classifier, frozen
 from nofrost_jax.evaluation import protocols, results, table
 from nofrost_jax.evaluation.engine import Evaluator
 from nofrost_jax.evaluation.outcomes import COLUMNS
@@ -69,8 +69,8 @@ def autoattack(
     classes = inputs.count_classes(logits_fn, jax.ShapeDtypeStruct((share, *images.shape[1:]), np.float32))
     _check_values(images, labels, classes)
     protocol = _protocol(protocol, epsilon, classes)
-    fn, variables = _as_program(logits_fn)
-    programs = Programs({"float32": fn}, classes, devices, share * len(devices.local))
+    fn, variables, freeze = _as_program(logits_fn)
+    programs = Programs({"float32": fn}, classes, devices, share * len(devices.local), freeze)
     start = time.perf_counter()
     with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
         net = {"function": _sha256(fn, variables, (1, *images.shape[1:]), protocol) if folder else ""}
@@ -169,14 +169,17 @@ def _protocol(name: str, epsilon: float, classes: int) -> Protocol:
     return protocol
 
 
-def _as_program(logits_fn: LogitsFn) -> tuple[Callable, Any]:
-    """(`fn(variables, images)`, variables) of `logits_fn`: its leaves where it is a pytree of arrays, otherwise ()."""
+def _as_program(logits_fn: LogitsFn) -> tuple[Callable, Any, Callable]:
+    """(`fn(variables, images)`, variables, `freeze(variables)`) of `logits_fn`: where it is a pytree of arrays they are
+    its variables, otherwise they are ()."""
+    freeze = lambda variables: variables  # noqa: E731
     if isinstance(logits_fn, Classifier):  # the engine has checked its images
         logits_fn = dataclasses.replace(logits_fn, inputs_are_checked=True)
+        freeze = lambda net: dataclasses.replace(net, variables=frozen(net.model, net.variables))  # noqa: E731
     leaves = jax.tree.leaves(logits_fn)
     if leaves and all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
-        return lambda variables, images: variables(images), logits_fn
-    return lambda variables, images: logits_fn(images), ()
+        return lambda variables, images: variables(images), logits_fn, freeze
+    return lambda variables, images: logits_fn(images), (), freeze
 
 
 def _sha256(fn: Callable, variables: Any, shape: tuple[int, ...], protocol: Protocol) -> str:

@@ -52,7 +52,7 @@ class Programs:
     logits_fns: {dtype: `logits_fn(variables, images)`}, of float32 images [N, H, W, C] in [0, 1] whose values need no
     check; variables: any pytree of arrays, so that a program serves all of one structure. The verdict is a float32
     forward pass at highest matmul precision, apart from any attack. In stages the net computes in the member's dtype;
-    images, gradients and losses are always float32. freeze: what `ready` makes of variables, if anything.
+    images, gradients and losses are always float32. freeze: what `ready` makes of variables.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class Programs:
         num_classes: int,
         devices: Devices,
         batch_size: int,
-        freeze: Callable[[Any], Any] | None = None,
+        freeze: Callable[[Any], Any] = lambda variables: variables,
     ):
         self.devices, self.batch_size, self._freeze = devices, batch_size, freeze
         self.say: Callable[[str], None] = print
         self._logits_fns, self.num_classes = logits_fns, num_classes
         self._compiled = {}
-        self._to_pixels = devices.map_images(lambda _, images: to_pixels(images))
+        self._to_pixels = devices.map_images(lambda _, images: to_pixels(images), compiled.options())
         self.compile_seconds = {}
 
     @property
@@ -76,11 +76,7 @@ class Programs:
 
     def ready(self, variables: Any) -> Any:
         """`variables` as the other methods take them: on the devices, with all that need not be computed again."""
-        variables = self.devices.replicate(variables)
-        if self._freeze is None:
-            return variables
-        program = self.devices.map_shared(self._freeze, compiled.options())
-        return self._compile("freeze", "the weights", program, variables)(variables)
+        return self.devices.replicate(self._freeze(variables))
 
     def predict(self, variables: Any, batch: dict, allowed: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """What the net says of the images themselves, where it may only answer classes of `allowed`, bool [K].
@@ -113,8 +109,7 @@ class Programs:
         radii = [np.float32(ball[1]) if norm == ball[0] else np.float32(np.inf) for norm in ("linf", "l2")]
         shared = (variables, *self.devices.replicate((allowed, radii)))
         rows = (self.devices.place({name: batch[name] for name in ("image", "label")}), adversarial)
-        program = self._map(self._verdict)
-        return self._compile("verdict", "the verdict", program, shared, rows)(shared, rows)
+        return self._compile("verdict", "verdict", "the verdict", self._verdict, shared, rows)(shared, rows)
 
     def measure(self, properties: Properties, variables: Any, batch: dict, key: jax.Array) -> dict[str, np.ndarray]:
         """What `properties` are of each image of the batch, by the net in float32: NumPy, with padding."""
@@ -129,8 +124,8 @@ class Programs:
 
         shared = (variables, self.devices.replicate(key))
         rows = self.devices.place({name: batch[name] for name in ("image", "label", "index")})
-        mapped = self._map(program)
-        return jax.device_get(self._compile(properties.key, "the properties", mapped, shared, rows)(shared, rows))
+        measured = self._compile(properties.key, properties.key, "the properties", program, shared, rows)
+        return jax.device_get(measured(shared, rows))
 
     def stage(
         self, member: Member, variables: Any, batch: dict, key: jax.Array, index: int, memo: dict
@@ -139,19 +134,21 @@ class Programs:
 
         memo: the State's other parts from the stage before, NumPy with a row for each image, as `blank` at stage 0.
         """
-        shared, rows = self._stage_arguments(variables, batch, key, index, memo)
-        state = self._compile(member.key, member.title, self._stage_program(member), shared, rows)(shared, rows)
+        shared, rows = self._stage_arguments(member, variables, batch, key, index, memo)
+        state = self._stage(member, shared, rows)(shared, rows)
         images, state = state.images, jax.device_get(state._replace(images=()))
         return state, images
 
     def compile_stage(self, member: Member, variables: Any, batch: dict, key: jax.Array) -> None:
         """Compiles what `stage` would compile at its first call."""
-        arguments = self._stage_arguments(variables, batch, key, 0, self.blank(member.attack, batch["image"].shape))
-        self._compile(member.key, member.title, self._stage_program(member), *arguments)
+        memo = self.blank(member.attack, batch["image"].shape)
+        self._stage(member, *self._stage_arguments(member, variables, batch, key, 0, memo))
 
-    def _stage_arguments(self, variables, batch, key, index, memo):
+    def _stage_arguments(self, member, variables, batch, key, index, memo):
         batch = {name: batch[name] for name in ("image", "label", "index", "active")}
-        return (variables, *self.devices.replicate((key, np.int32(index)))), self.devices.place((batch, memo))
+        _, numbers = member.attack.family
+        small = self.devices.replicate((key, keys.number(member.name), np.int32(index), numbers))
+        return (variables, *small), self.devices.place((batch, memo))
 
     def blank(self, attack: Attack, shape: tuple[int, ...]) -> dict[str, Any]:
         """The memo of images of `shape` before stage 0, all zeros; its values do not count there."""
@@ -181,34 +178,35 @@ class Programs:
         }
         return found, rounded(adversarial, batch["image"], linf, l2).astype(jnp.uint8)
 
-    def _stage_program(self, member: Member) -> jax.stages.Wrapped:
-        attack = member.attack
+    def _stage(self, member: Member, shared: Any, rows: Any) -> Callable:
+        """The compiled program of a stage of the member's attack, and of all attacks of its family."""
+        make, _ = member.attack.family
 
         def program(shared, rows):
-            (variables, key, index), (batch, memo) = shared, rows
+            (variables, key, purpose, index, numbers), (batch, memo) = shared, rows
+            attack = make(**numbers)
             images = to_pixels(batch["image"])
             state = attack.begin(images, batch["active"])
             kept = jax.tree.map(lambda fresh, old: jnp.where(index == 0, fresh, old), memo_of(state), memo)
             state = state._replace(**kept)
-            image_keys = keys.per_image(keys.named(key, member.name), batch["index"])
+            image_keys = keys.per_image(jax.random.fold_in(key, purpose), batch["index"])
             logits_fn = functools.partial(self._logits_fns[member.dtype], variables)
             with jax.default_matmul_precision("highest"):
                 return attack.stage(logits_fn, images, batch["label"], image_keys, state, index)
 
-        return self._map(program)
+        return self._compile(f"{make} {member.dtype}", member.key, member.title, program, shared, rows)
 
-    def _map(self, program: Callable) -> jax.stages.Wrapped:
-        return self.devices.map_images(program, compiled.options())
-
-    def _compile(self, name: str, title: str, program: jax.stages.Wrapped, shared: Any, *rows: Any) -> Callable:
-        """The compiled program of a name and a structure of variables; compiles it at the first call."""
-        key = name, jax.tree.structure(shared)
-        if key not in self._compiled:
+    def _compile(self, key: str, name: str, title: str, program: Callable, shared: Any, rows: Any) -> Callable:
+        """The compiled program of a key and a structure of variables; at the first call it is compiled on the account
+        of `name`."""
+        place = key, jax.tree.structure(shared)
+        if place not in self._compiled:
             self.say(f"compiling {title} ...")
             start = time.perf_counter()
-            self._compiled[key] = program.lower(shared, *rows).compile()
+            mapped = self.devices.map_images(program, compiled.options())
+            self._compiled[place] = mapped.lower(shared, rows).compile()
             self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start
-        return self._compiled[key]
+        return self._compiled[place]
 
 
 def memo_of(state: State) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """From a run's config to the engine: its net, its images, its attacks, what else is measured."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,8 +23,8 @@ from nofrost_jax.parallel import Devices
 def programs(config: ConfigDict, devices: Devices) -> Programs:
     """The Programs of a resolved config's net, in its evaluation's batches."""
     size = config.evaluation.batch_size // jax.process_count()
-    nets, freeze = classifier.logits_fns(config), classifier.frozen(config)
-    return Programs(nets, config.model.num_classes, devices, size, freeze)
+    freeze = functools.partial(classifier.frozen, classifier.create_model(config.model, dtype="float32"))
+    return Programs(classifier.logits_fns(config), config.model.num_classes, devices, size, freeze)
 
 
 def evaluator(config: ConfigDict, devices: Devices, dataset: Dataset, compiled: Programs | None = None) -> Evaluator:

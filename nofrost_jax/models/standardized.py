@@ -47,11 +47,17 @@ class WSConv(nn.Module):
 def frozen(
     layer: dict[str, jax.Array], dtype: Any, input_scale: float = 1.0, output_scale: float = 1.0
 ) -> dict[str, jax.Array]:
-    """The kernel and bias of a WSConv as its convolution uses them, from its parameters; without a gain they are so."""
+    """The kernel and bias of a WSConv as its convolution uses them, from its parameters; without a gain they are so.
+
+    NumPy parameters give NumPy arrays, computed in float64: nothing is compiled.
+    """
     if "gain" not in layer:
         return layer
-    kernel, gain, bias = (layer[name].astype(layers.accumulation_dtype(dtype)) for name in ("kernel", "gain", "bias"))
-    kernel = standardize(kernel, gain * (input_scale * output_scale))
+    on_host = isinstance(layer["kernel"], np.ndarray)
+    accumulate = np.float64 if on_host else layers.accumulation_dtype(dtype)
+    kernel, gain, bias = (layer[name].astype(accumulate) for name in ("kernel", "gain", "bias"))
+    gain = gain * (input_scale * output_scale)
+    kernel = _standardize(kernel, gain, lambda x: x**-0.5)[0] if on_host else standardize(kernel, gain)
     return {"kernel": kernel.astype(dtype), "bias": (bias * output_scale).astype(dtype)}
 
 
@@ -65,9 +71,9 @@ def standardize(kernel: jax.Array, gain: jax.Array) -> jax.Array:
     return _standardize(kernel, gain)[0]
 
 
-def _standardize(kernel, gain):
+def _standardize(kernel, gain, rsqrt=lax.rsqrt):
     mean = kernel.mean((0, 1, 2))
-    inverse_std = lax.rsqrt(jnp.square(kernel - mean).mean((0, 1, 2)) + layers.EPSILON)
+    inverse_std = rsqrt(((kernel - mean) ** 2).mean((0, 1, 2)) + layers.EPSILON)
     return (kernel - mean) * (inverse_std * gain * _factor(kernel)), (kernel, gain, mean, inverse_std)
 
 

@@ -228,7 +228,7 @@ def test_a_damaged_file_is_named(reference, tmp_path):
 
 def test_compiles_each_program_once_whatever_the_survivors(reference, tmp_path):
     reference.evaluator.run(reference.variables, NEVER, tmp_path, names=("cascade",))
-    assert len(reference.evaluator.programs.compile_seconds) == 2 + 6  # weights, verdict, and the suite's attacks
+    assert len(reference.evaluator.programs.compile_seconds) == 1 + 6  # the verdict, and the suite's attacks
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,12 @@
-"""The programs of an evaluation: weights that are standardized once are the same net."""
+"""The programs of an evaluation: weights that are standardized once are the same net, a family shares a program."""
 
 import jax
 import numpy as np
 import pytest
 
-from nofrost_jax import classifier
-from nofrost_jax.evaluation import runs
+from nofrost_jax import classifier, keys
+from nofrost_jax.evaluation import protocols, runs
+from nofrost_jax.evaluation.programs import to_pixels
 from nofrost_jax.models import init
 from tests.evaluation import suite
 
@@ -32,6 +33,32 @@ def test_a_net_without_such_weights_stays_as_it_is(config):
     config = config.copy_and_resolve_references()
     config.model.name = "resnet26"
     programs = runs.programs(config, suite.first_devices())
-    variables = programs.devices.replicate(init(classifier.create_model(config.model), jax.random.key(0), 8))
-    assert all(map(lambda ours, given: ours is given, *map(jax.tree.leaves, (programs.ready(variables), variables))))
-    assert not programs.compile_seconds
+    variables = init(classifier.create_model(config.model), jax.random.key(0), 8)
+    jax.tree.map(np.testing.assert_array_equal, programs.ready(variables), variables)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "friendly", "mi_fgsm", "apgd_ce", "fab_t", "square"])
+def test_attacks_of_a_family_share_a_program(name):
+    config = suite.tiny_config()
+    programs, variables = runs.programs(config, suite.first_devices()), suite.tiny_variables()
+    classify, ready = suite.classifier(config, variables), programs.ready(variables)
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), np.uint8)
+    labels = np.asarray(jax.jit(classify.predict)(images))
+    batch = {"image": images, "label": labels, "index": np.arange(16, dtype=np.int32), "active": np.ones(16, bool)}
+    image_keys = keys.per_image(keys.named(jax.random.key(0), name), batch["index"])
+    for epsilon_255, steps in ((2, 2), (20, 4)):
+        amount = {} if name == "fgsm" else {"queries": 12} if name == "square" else {"steps": steps}
+        (member,) = protocols.make("", {"name": name, "epsilon_255": epsilon_255, **amount}).members
+        memo, attack = programs.blank(member.attack, images.shape), member.attack
+        state, found = programs.stage(member, ready, batch, jax.random.key(0), 0, memo)
+
+        @jax.jit
+        def alone(images, attack=attack):
+            return attack.stage(classify, images, labels, image_keys, attack.begin(images, batch["active"]), 0)
+
+        expected = alone(to_pixels(images))
+        assert (state.forwards == expected.forwards).all() and state.forwards.max() > 0
+        # A sign that two compilations round to different sides of 0 is a difference of a whole step.
+        assert np.mean(np.abs(found - expected.images) > 1e-5) < 0.01
+        assert float(np.abs(found - to_pixels(images)).max()) * 255 > epsilon_255 / 3
+    assert len(programs.compile_seconds) == 1

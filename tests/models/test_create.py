@@ -152,7 +152,9 @@ def test_frozen_parameters_are_ready_for_use_and_give_the_same_network():
     apply = jax.jit(lambda params: model.apply({"params": params}, images()))
     expected = apply(params)
     tolerance = 1e-6 * float(jnp.abs(expected).max())
-    np.testing.assert_allclose(apply(model.frozen(params)), expected, rtol=0, atol=tolerance)
+    for given in (params, jax.device_get(params)):
+        np.testing.assert_allclose(apply(model.frozen(given)), expected, rtol=0, atol=tolerance)
+    assert {type(leaf) for leaf in jax.tree.leaves(model.frozen(given))} == {np.ndarray}
     for name in ("nf_resnet26", "resnet26"):
         half = models.create(name, dtype="bfloat16", **options)
         frozen = jax.eval_shape(half.frozen, shapes(half)["params"])
