@@ -45,6 +45,8 @@ def main(_):
     place = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _JOIN.value)
     with errors.exit_codes(processes.leave), processes.joined(*place, each_alone=_MODE.value != "train"):
         compiled.keep(_CACHE.value)
+        if _DEVICE.value and _MODE.value != "dry_run":
+            raise errors.UserError("--device is for the cost on paper; give --mode=dry_run as well, or leave it out")
         workdir, output = map(os.path.expanduser, (_WORKDIR.value, _OUTPUT.value))
         if _MODE.value == "train":
             train.train(_CONFIG.value, workdir, _FORCE.value, output)

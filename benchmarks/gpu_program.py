@@ -1,6 +1,7 @@
 """The training step as XLA compiles it for an NVIDIA H100, without one: its kernels, and the least time they can take.
 
-    pip install jax jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12 flax optax orbax-checkpoint ml_collections
+    pip install jax jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12
+    pip install flax optax orbax-checkpoint ml_collections safetensors pillow rich
     python benchmarks/gpu_program.py                       NF-ResNet50 in bfloat16: step, its input gradient, options
     python benchmarks/gpu_program.py --model=resnet50 --dtype=float32 --programs=step
 

@@ -208,7 +208,7 @@ def _client() -> Any:
         import gcsfs
         from etils.epath import gpath
     except ImportError as error:
-        raise UserError(f'{SCHEME} needs the package gcsfs; pip install "nofrost_jax[gcs]"') from error
+        raise UserError(f"{SCHEME} needs the package gcsfs; pip install gcsfs") from error
     gpath._is_tf_installed.cache_clear()  # another library may have asked before
     fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)  # others write there, too
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs the traceback of what it raises

@@ -178,4 +178,4 @@ def read_config(workdir: str) -> dict[str, Any]:
         raise refused(f"cannot read {path}", error, "give the folder of a training run or an export") from error
     except ValueError as error:
         why = files.reason(path, error)
-        raise UserError(f"cannot read {path} ({why}); give the folder of a training run or an export") from error
+        raise UserError(f"cannot read {path} ({why}); restore it from a copy, or give another run's folder") from error

@@ -74,7 +74,7 @@ def _told(error: Exception, argv: list[str]) -> Exception:
         reason = str(error).strip().splitlines()[-1].strip()
         return UserError(f"--config: {reason}; give the path of a Python file, e.g. --config=configs/digits.py")
     if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith("config."):
-        example = "configs/eval/paper.py" if {"--mode=evaluate", "evaluate"} & {*argv} else "configs/digits.py"
+        example = "configs/eval/own.py" if {"--mode=evaluate", "evaluate"} & {*argv} else "configs/digits.py"
         return UserError(
             f"--{error.flagname} is a field of a config, but there is no config; give --config=FILE before it, e.g. "
             f"--config={example} --{error.flagname}=VALUE"

@@ -41,20 +41,20 @@ def keep(choice: str = "") -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
 
 
-@functools.cache
 def options() -> dict[str, Any]:
     """Options of XLA's compiler for the programs of an evaluation.
 
     On a CPU their time is in products and convolutions, which come compiled. Without MLIR's emitters of fusions (in jax
-    0.10; later versions have no choice), and with LLVM at level 1 instead of 3, they are as fast and take less than
+    0.10; later versions have no choice), and with LLVM at level 1 instead of 3, they are as fast and take about
     half the time to compile (docs/performance.md). The last bits may differ: the training step has no options, because
     a mapped step takes none, and one process must compute what several do.
     """
     wanted = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
-    return {name: value for name, value in wanted.items() if jax.default_backend() == "cpu" and _is_known(name, value)}
+    return {name: value for name, value in wanted.items() if jax.default_backend() == "cpu" and is_known(name, value)}
 
 
-def _is_known(name, value):
+@functools.cache
+def is_known(name: str, value: Any) -> bool:
     """Whether this version of XLA's compiler has an option."""
     try:
         jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()

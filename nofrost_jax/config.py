@@ -70,6 +70,9 @@ _NEEDED = (  # fields that `resolve` reads
 )
 
 
+_WRONG_TYPE = (AttributeError, KeyError, TypeError, ValueError)
+
+
 def prepare(config: ConfigDict | None) -> ConfigDict:
     """The resolved config, with every value checked. Raises UserError for what is wrong or missing."""
     if config is None:
@@ -110,12 +113,23 @@ def of_run(workdir: str, config: ConfigDict | None) -> tuple[ConfigDict, list[st
     try:
         mixed, left_out = for_evaluation(own, config)
         return prepare(mixed), left_out
-    except UserError:
-        try:
-            prepare(own)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+    except (UserError, *_WRONG_TYPE) as error:
+        wrong = _what_is_wrong(own)
+        if wrong and (wrong == str(error) or not isinstance(error, UserError)):  # not the given config
+            raise UserError(f"{path}: {wrong}") from error
         raise
+
+
+def _what_is_wrong(config: ConfigDict) -> str:
+    """What `prepare` says against a config; "" if nothing."""
+    try:
+        prepare(config)
+        return ""
+    except UserError as error:
+        return str(error)
+    except _WRONG_TYPE as error:
+        reason = str(error).splitlines()[0]
+        return f"a value has the wrong type ({reason}); restore the file from a copy"
 
 
 def for_sets(workdir: str, config: ConfigDict) -> tuple[ConfigDict, suites.Suite, list[str]]:
@@ -168,8 +182,8 @@ def for_evaluation(own: ConfigDict, config: ConfigDict | None) -> tuple[ConfigDi
     None.
 
     `config` may have nothing else (configs/eval). Its `evaluation.only`, names separated by commas, picks some of its
-    attacks. left out: all other differences, as text, because the net and its training are the run's. Raises UserError
-    for an unknown name.
+    attacks, or of the run's where it has none. left out: all other differences, as text, because the net and its
+    training are the run's. Raises UserError for an unknown name.
     """
     get(own, "evaluation")
     own = own.copy_and_resolve_references()
@@ -178,7 +192,7 @@ def for_evaluation(own: ConfigDict, config: ConfigDict | None) -> tuple[ConfigDi
     only = section.pop("only", "")
     section.pop("while_training", None)
     if only:
-        section["attacks"] = _pick(section.get("attacks", {}), only)
+        section["attacks"] = _pick(section.get("attacks") or to_plain(own)["evaluation"]["attacks"], only)
     with own.unlocked():
         for field in EVALUATION_FIELDS:
             part, name = field.split(".")

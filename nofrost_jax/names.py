@@ -57,8 +57,8 @@ def make_room(
     what = f"{folder}/{name}.json is of something else ({', '.join(differing[:SHOWN])}{more})"
     if not force:
         raise UserError(
-            f"{what} and would be lost; give this result another name, e.g. --config.evaluation.name={free}, or give "
-            f"--force, which renames the other to {free}"
+            f"{what} and would be lost; give --force, which renames the other to {free}, or give "
+            f"this result another name, with --config=FILE before it: --config.evaluation.name={free}"
         )
     results.rename(output, name, free)
     print(f"note: {what}; it is {free}.json from now on", flush=True)

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept."""
+"""How programs are compiled, and where they are kept."""
 
 import warnings
 
@@ -74,3 +74,8 @@ def test_a_folder_that_cannot_be_made_is_an_error_only_if_it_was_asked_for(tmp_p
     assert jax.config.jax_compilation_cache_dir is None
     with pytest.raises(UserError, match=r"--compilation_cache=.*cache/own: .*off"):
         compiled.keep(str(tmp_path / "cache/own"))
+
+
+def test_options_that_a_compiler_does_not_know_are_left_out():
+    assert compiled.is_known("xla_backend_optimization_level", 1) and not compiled.is_known("xla_no_such_option", 1)
+    assert "xla_backend_optimization_level" in compiled.options()

@@ -1,7 +1,6 @@
 """What all attacks share: the call, the result, and how the work is split into stages."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -67,12 +66,15 @@ class Attack:
         return False
 
     @property
-    def family(self) -> tuple[Callable[..., "Attack"], dict[str, float]]:
-        """(make, numbers), where `make(**numbers)` is this attack. One program, with the numbers as its arguments,
-        serves all attacks whose `make` has the same repr."""
+    def family(self) -> tuple[tuple[type["Attack"], tuple], dict[str, float]]:
+        """((type, other fields), numbers), where `type(**dict(other fields), **numbers)` is this attack.
+
+        One program, with the numbers as its arguments, serves all attacks of equal type and other fields. As arguments
+        numbers are float32: steps may be rounded otherwise in their last bit.
+        """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         numbers = {name: kind(fields.pop(name)) for name, kind in self.NUMBERS.items()}
-        return functools.partial(type(self), **fields), numbers
+        return (type(self), tuple(fields.items())), numbers
 
     def __call__(
         self, logits_fn: LogitsFn, images: Array, labels: Array, keys: Array, active: Array | None = None
@@ -171,8 +173,8 @@ def update(
     return State(
         images=select(keep, images, state.images),
         done=state.done | done,
-        forwards=state.forwards + jnp.where(live, forwards, 0),
-        backwards=state.backwards + jnp.where(live, backwards, 0),
+        forwards=state.forwards + jnp.where(live, forwards, 0).astype(jnp.int32),
+        backwards=state.backwards + jnp.where(live, backwards, 0).astype(jnp.int32),
         zero_gradient=state.zero_gradient | (live & zero_gradient),
         carry=carry,
     )

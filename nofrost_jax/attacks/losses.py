@@ -44,8 +44,9 @@ def dlr_targeted(logits: Array, labels: Array, targets: Array) -> Array:
 
 
 def pick(logits: Array, classes: Array) -> Array:
-    """logits[i, classes[i]], [N]. A sum over the classes, since the gradient of indexing is a scatter."""
-    return jnp.sum(jnp.where(jax.nn.one_hot(classes, logits.shape[-1], dtype=bool), logits, 0), axis=-1)
+    """logits[i, classes[i]], [N], or NaN where there is no such class. The gradient of indexing would be a scatter."""
+    chosen = jax.nn.one_hot(classes, logits.shape[-1], dtype=bool)
+    return jnp.where(jnp.any(chosen, axis=-1), jnp.sum(jnp.where(chosen, logits, 0), axis=-1), jnp.nan)
 
 
 def _greatest(logits, count):

@@ -65,7 +65,7 @@ def _library() -> ModuleType:
         import huggingface_hub.errors
         import huggingface_hub.utils
     except ImportError as error:
-        raise UserError('the hub needs the package huggingface_hub; pip install "nofrost_jax[hub]"') from error
+        raise UserError("the hub needs the package huggingface_hub; pip install huggingface_hub") from error
     return huggingface_hub
 
 

@@ -45,7 +45,8 @@ def autoattack(
 
     logits_fn: images, float32 [n, H, W, C] in [0, 1] -> logits, float [n, K]; normalization is inside, no image's
     logits depend on another's. A `Classifier`, or another pytree of arrays that can be called, e.g. an Equinox module
-    or `jax.tree_util.Partial(apply, variables)`, compiles faster than a function that closes over large arrays.
+    or `jax.tree_util.Partial(apply, variables)`, compiles faster than a function that closes over large arrays. A
+    Classifier's kernels are standardized once, in float64, so its logits may differ in their last bits.
     images: [N, H, W, C], uint8 or float in [0, 1]; those of 8 bits are attacked as such. labels: int [N].
     epsilon: l-infinity radius on the [0, 1] scale.
     protocol: `aa_standard`, `aa_fast_20`, `aa_few_classes`, or an attack of `attacks.NAMES` as it is by default.

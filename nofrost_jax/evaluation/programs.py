@@ -180,11 +180,11 @@ class Programs:
 
     def _stage(self, member: Member, shared: Any, rows: Any) -> Callable:
         """The compiled program of a stage of the member's attack, and of all attacks of its family."""
-        make, _ = member.attack.family
+        (kind, others), _ = member.attack.family
 
         def program(shared, rows):
             (variables, key, purpose, index, numbers), (batch, memo) = shared, rows
-            attack = make(**numbers)
+            attack = kind(**dict(others), **numbers)
             images = to_pixels(batch["image"])
             state = attack.begin(images, batch["active"])
             kept = jax.tree.map(lambda fresh, old: jnp.where(index == 0, fresh, old), memo_of(state), memo)
@@ -194,9 +194,9 @@ class Programs:
             with jax.default_matmul_precision("highest"):
                 return attack.stage(logits_fn, images, batch["label"], image_keys, state, index)
 
-        return self._compile(f"{make} {member.dtype}", member.key, member.title, program, shared, rows)
+        return self._compile((kind, others, member.dtype), member.key, member.title, program, shared, rows)
 
-    def _compile(self, key: str, name: str, title: str, program: Callable, shared: Any, rows: Any) -> Callable:
+    def _compile(self, key: Any, name: str, title: str, program: Callable, shared: Any, rows: Any) -> Callable:
         """The compiled program of a key and a structure of variables; at the first call it is compiled on the account
         of `name`."""
         place = key, jax.tree.structure(shared)

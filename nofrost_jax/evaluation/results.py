@@ -49,7 +49,8 @@ def summarize(
 ) -> dict[str, Any]:
     """{"clean", "attacks", "worst_case", "convergence", "flags"} of the schema, from an Evaluator's outcomes.
 
-    compile_seconds: {member's key: seconds}, for what this process compiled for these outcomes.
+    compile_seconds: {member's key: seconds} of what this process compiled for these outcomes. Attacks of one family
+    share a program, which counts for the first.
     """
     curves = flags.convergence(protocols, outcomes)
     unconverged = {curve["epsilon_255"] for curve in curves if curve["converged"] is False}

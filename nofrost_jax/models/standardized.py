@@ -53,11 +53,11 @@ def frozen(
     """
     if "gain" not in layer:
         return layer
-    on_host = isinstance(layer["kernel"], np.ndarray)
+    on_host = all(isinstance(leaf, np.ndarray) for leaf in layer.values())
     accumulate = np.float64 if on_host else layers.accumulation_dtype(dtype)
     kernel, gain, bias = (layer[name].astype(accumulate) for name in ("kernel", "gain", "bias"))
-    gain = gain * (input_scale * output_scale)
-    kernel = _standardize(kernel, gain, lambda x: x**-0.5)[0] if on_host else standardize(kernel, gain)
+    make = _standardize_on_host if on_host else standardize
+    kernel = make(kernel, gain * (input_scale * output_scale))
     return {"kernel": kernel.astype(dtype), "bias": (bias * output_scale).astype(dtype)}
 
 
@@ -69,6 +69,11 @@ def standardize(kernel: jax.Array, gain: jax.Array) -> jax.Array:
     derivative.
     """
     return _standardize(kernel, gain)[0]
+
+
+def _standardize_on_host(kernel, gain):
+    with np.errstate(invalid="ignore", over="ignore"):  # as jax, silently
+        return _standardize(kernel, gain, lambda x: x**-0.5)[0]
 
 
 def _standardize(kernel, gain, rsqrt=lax.rsqrt):

@@ -44,7 +44,7 @@ def render(
         import jinja2
         import markupsafe
     except ModuleNotFoundError as error:
-        raise errors.UserError('the page needs Jinja2; run: pip install "nofrost_jax[report]"') from error
+        raise errors.UserError("the page needs Jinja2; run: pip install matplotlib jinja2") from error
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),

@@ -5,11 +5,14 @@ import importlib
 import os
 
 import pytest
+from ml_collections import ConfigDict
 
 from configs import common
-from nofrost_jax import command_line
+from nofrost_jax import command_line, train
+from nofrost_jax.config import of_run, prepare
+from nofrost_jax.errors import UserError
 from tests.cli.helpers import DIGITS, assert_refused, make_run
-from tests.conftest import ROOT
+from tests.conftest import ROOT, tiny_config
 
 RUN = ["--workdir=RUN"]
 FILES = sorted(path.stem for path in (ROOT / "configs/eval").glob("*.py"))
@@ -37,12 +40,13 @@ COMMAND_LINES = [
         if (mode, name) != ("dry_run", "shift")  # which tells what is missing
     ),
     (["--mode=dry_run", "--config=configs/eval/paper.py", *RUN], ["RUN/config.json", "folder of a training run"]),
+    ([DIGITS, "--workdir=RUN", "--device=8xh100"], ["--device", "--mode=dry_run"]),
     ([DIGITS, "--workdir=RUN/file/run"], ["RUN/file is a file"]),
     ([DIGITS, "--workdir=RUN/file"], ["RUN/file is a file"]),
     ([DIGITS, "--workdir=s3://bucket/run"], ["s3://bucket/run cannot be used", "give gs://BUCKET/PATH, or a folder"]),
     (
         ["--mode=evaluate", "--workdir=RUN", "--config.evaluation.limit=3"],
-        ["--config=configs/eval/paper.py --config.evaluation.limit=VALUE"],
+        ["--config=configs/eval/own.py --config.evaluation.limit=VALUE"],
     ),
     (["--mode=evaluate"], ["--workdir is missing"]),
     (["--mode=evaluate", "--workdir=RUN/none"], ["RUN/none/config.json", "folder of a training run"]),
@@ -167,10 +171,41 @@ def test_evaluate_with_a_broken_config_json(cli, tmp_path, content):
     )
 
 
-def test_a_wrong_value_in_config_json_is_told_with_its_file(cli, tmp_path):
+@pytest.mark.parametrize(
+    ("value", "wrong", "words"),
+    [
+        ('"on_error": "raise"', '"on_error": "raiwe"', "config.data.on_error='raiwe' is unknown"),
+        ('"epsilon_255": 38.25', '"epsilon_255": "a"', "a value has the wrong type"),
+        ('"attacks": {', '"attacks": [], "other": {', "a value has the wrong type"),
+    ],
+)
+def test_a_wrong_value_in_config_json_is_told_with_its_file(cli, tmp_path, value, wrong, words):
     folder = make_run(cli, tmp_path)
     text = (folder / "config.json").read_text()
-    assert '"on_error": "raise"' in text
-    (folder / "config.json").write_text(text.replace('"on_error": "raise"', '"on_error": "raiwe"'))
-    refusal = cli("--mode=evaluate", f"--workdir={folder}")
-    assert_refused(refusal, f"{folder}/config.json: config.data.on_error='raiwe' is unknown")
+    assert value in text
+    (folder / "config.json").write_text(text.replace(value, wrong, 1))
+    assert_refused(cli("--mode=evaluate", f"--workdir={folder}"), f"{folder}/config.json: {words}")
+
+
+def test_a_wrong_value_given_is_not_the_files(tmp_path):
+    """The file's own is wrong as well, but replaced by what is given."""
+    own = prepare(tiny_config())
+    with own.unlocked():
+        own.evaluation.attacks = {"old": {"name": "gone"}}
+    train.write_config(own, str(tmp_path))
+    given = ConfigDict({"evaluation": {"attacks": {"pgd": common.pgd_20()}, "batch_size": -1}})
+    with pytest.raises(UserError, match=r"^config.evaluation.batch_size=-1"):
+        of_run(str(tmp_path), given)
+
+
+def test_flags_change_how_the_runs_own_attacks_run(tmp_path):
+    own = prepare(tiny_config(evaluation__only="aa_fast_20,pgd_20"))
+    train.write_config(own, str(tmp_path))
+    given = importlib.import_module("configs.eval.own").get_config()
+    given.evaluation.update({"only": "pgd_20", "limit": 3})
+    found, left_out = of_run(str(tmp_path), given)
+    assert list(found.evaluation.attacks) == ["pgd_20"] and found.evaluation.limit == 3 and not left_out
+    assert found.evaluation.attacks.pgd_20 == own.evaluation.attacks.pgd_20
+    given.evaluation.only = "pgd_30"
+    with pytest.raises(UserError, match=r"pgd_30.*aa_fast_20"):
+        of_run(str(tmp_path), given)

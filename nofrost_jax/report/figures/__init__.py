@@ -42,7 +42,7 @@ def draw_all(collection: Collection, out: str | os.PathLike) -> tuple[list[Drawn
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
-        raise UserError('figures need matplotlib; run: pip install "nofrost_jax[report]"') from error
+        raise UserError("figures need matplotlib; run: pip install matplotlib jinja2") from error
     drawn, missing = [], []
     os.makedirs(os.path.join(out, "figures"), exist_ok=True)
     with style.applied():
