@@ -5,7 +5,7 @@
     python main.py --config=configs/digits.py:sat,epsilon_255=16 --workdir=runs/digits_sat_16    at another radius
 
 This is not a row of the paper, and its trend does not show here: every net reaches 98 or 99 % clean accuracy. What does
-show is that standard training (`:st`) falls to 3 % under PGD and adversarial training does not. PGD flatters (see the
+show is that standard training (`:st`) falls to 2 % under PGD and adversarial training does not. PGD flatters (see the
 README).
 """
 
