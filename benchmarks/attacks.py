@@ -169,9 +169,9 @@ def compile_here(options):
     programs = runs.programs(config, devices)
     programs.say = lambda _: None
     variables = programs.ready(init(create_model(config.model), jax.random.key(0), 64))
-    seconds = {}
     batch = {"image": np.zeros((size, 64, 64, 3), np.uint8), "label": np.zeros(size, np.int32)}
     batch |= {"index": np.arange(size, dtype=np.int32), "active": np.zeros(size, bool)}
+    seconds = {}
     for name in only(options, attacks.NAMES):
         (member,) = protocols.make(name, {"name": name, "epsilon_255": 8.0}).members
         programs.compile_stage(member, variables, batch, jax.random.key(0))

@@ -68,7 +68,7 @@ HOW = {  # command: a Run, or why it does not run here and what does it instead
     "python -m pytest -m slow": "this is not it, but CI runs it",
     "python -m tests.faults --n=100": "minutes; tests/faults/test_faults.py has some of it",
     "python -m tests.faults --n=20 --signal=TERM": "minutes, as above",
-    "python -m tests.faults --n=0 --flips=4": "minutes; tests/faults/test_faults.py has some of it",
+    "python -m tests.faults --n=0 --flips=1": "half an hour; tests/faults/test_faults.py has some of it",
     "python -m tests.parity": "minutes; tests/parity/test_attacks.py and test_methods.py run its parts",
     "python -m tests.golden.make_models": "rewrites what tests/models compares with",
     "python -m tests.golden.make_methods": "rewrites what tests/golden/test_golden_methods.py compares with",

@@ -1,10 +1,13 @@
 """The programs of an evaluation: weights that are standardized once are the same net, a family shares a program."""
 
+import importlib
+
 import jax
 import numpy as np
 import pytest
 
 from nofrost_jax import classifier, keys
+from nofrost_jax.config import for_evaluation, prepare, resolve
 from nofrost_jax.evaluation import protocols, runs
 from nofrost_jax.evaluation.programs import to_pixels
 from nofrost_jax.models import init
@@ -81,3 +84,15 @@ def test_attacks_that_differ_in_more_than_numbers_do_not():
     for attack in made:
         (kind, fields), numbers = attack.family
         assert kind(**dict(fields), **numbers) == attack
+
+
+@pytest.mark.parametrize(
+    ("name", "attacks", "programs"), [("epsilon_sweep", 7, 1), ("small_epsilon", 8, 2), ("convergence", 16, 7)]
+)
+def test_a_suite_compiles_a_program_for_each_family(name, attacks, programs):
+    """The numbers of docs/performance.md."""
+    own = prepare(importlib.import_module("configs.nofrost_r50").get_config())
+    config, _ = for_evaluation(own, importlib.import_module(f"configs.eval.{name}").get_config())
+    members = {member for protocol in protocols.make_all(resolve(config)) for member in protocol.members}
+    families = {(member.attack.family[0], member.dtype) for member in members}
+    assert (len(members), len(families)) == (attacks, programs)

@@ -2,7 +2,7 @@
 
     python -m tests.faults --n=100               # kills; about 20 s each on two cores
     python -m tests.faults --n=20 --signal=TERM  # preempts instead
-    python -m tests.faults --n=0 --flips=8       # only the files
+    python -m tests.faults --n=0 --flips=1       # only the files; half an hour
 
 Prints what was tried and what was lost. Exit codes: 0 nothing lost, no wrong result in silence; 1 otherwise.
 """
